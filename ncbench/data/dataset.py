@@ -1,0 +1,131 @@
+"""What a dataset is: splits of region features and captions, with their true correspondence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.vocabulary import Vocabulary
+
+IntVector = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+
+class ImageFeatures:
+    """Region features of the images of a split, (images, R regions, D) float32, read in place.
+
+    `chunks` are arrays of shape (n, R, D), memory-mapped or not, that follow one another; `stride` keeps every
+    stride-th row (released files may repeat the row of an image once per caption).
+    """
+
+    def __init__(self, chunks: Sequence[FloatArray], stride: int = 1) -> None:
+        shapes = {chunk.shape[1:] for chunk in chunks}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+            raise ValueError(f"chunks must share one (R, D), found {sorted(shapes)}")
+        self._chunks = list(chunks)
+        self._stride = stride
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
+
+    def __len__(self) -> int:
+        return -(-int(self._starts[-1]) // self._stride)
+
+    def take(self, images: IntVector) -> FloatArray:
+        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32."""
+        rows = np.asarray(images) * self._stride
+        if len(self._chunks) == 1:
+            return np.ascontiguousarray(self._chunks[0][rows], dtype=np.float32)
+        out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(owner):
+            mine = owner == number
+            out[mine] = self._chunks[number][rows[mine] - self._starts[number]]
+        return out
+
+
+class Captions:
+    """Tokenised captions of a split; caption c is `tokens[offsets[c]:offsets[c + 1]]`, start and end marks included."""
+
+    def __init__(self, texts: Sequence[str], token_lists: Sequence[Sequence[int]]) -> None:
+        if len(texts) != len(token_lists):
+            raise ValueError(f"{len(texts)} texts but {len(token_lists)} token lists")
+        self.texts = list(texts)
+        self.lengths: IntVector = np.array([len(tokens) for tokens in token_lists], dtype=np.int64)
+        self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._tokens = np.fromiter((t for tokens in token_lists for t in tokens), np.int64, int(self._offsets[-1]))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def padded(self, captions: IntVector) -> tuple[IntVector, IntVector]:
+        """Return the word ids of `captions`, (n, longest) int64 padded with 0 on the right, and their lengths (n,)."""
+        lengths = self.lengths[captions]
+        columns = np.arange(int(lengths.max(initial=0)))
+        inside = columns < lengths[:, None]
+        positions = np.where(inside, self._offsets[captions][:, None] + columns, 0)
+        return np.where(inside, self._tokens[positions], 0), lengths
+
+
+@dataclass(frozen=True)
+class Split:
+    """One of `train`, `dev`, `test`: images, captions, and per caption the image that it truly describes."""
+
+    images: ImageFeatures
+    captions: Captions
+    true: IntVector  # (captions,) image numbers
+
+
+class Semantics(Protocol):
+    """How close captions and images of a split are in meaning; known to the harness, never to a method."""
+
+    def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
+        """Return the closeness in [0, 1] of caption captions[i] and image images[i], (n,) float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named, versioned set of splits with one vocabulary.
+
+    `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
+    nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
+    sizes that backbones take on this dataset unless told otherwise, `batch_size` the batch of the work unit.
+    """
+
+    name: str
+    version: str
+    vocabulary: Vocabulary
+    splits: Mapping[str, Split]
+    digest: str
+    scale: Mapping[str, int]
+    batch_size: int
+    truth_known: bool = True
+    folds: int = 1
+    semantics: Semantics | None = field(default=None, repr=False)
+
+    @property
+    def image_dim(self) -> int:
+        """D of the region features."""
+        return self.splits["train"].images.dim
+
+    @property
+    def n_regions(self) -> int:
+        """R, regions per image."""
+        return self.splits["train"].images.n_regions
+
+
+class DatasetSource(Protocol):
+    """What an `ncbench.datasets` entry point names: knows a dataset without loading it, and loads it."""
+
+    name: str
+    summary: str
+    needs_root: bool
+
+    def load(self, root: Path | None) -> Dataset:
+        """Return the dataset, read below `root` if `needs_root`; raises UserError for what is missing or malformed."""
+        ...
