@@ -102,7 +102,7 @@ class Dataset:
     vocabulary: Vocabulary
     splits: Mapping[str, Split]
     digest: str
-    scale: Mapping[str, int]
+    scale: Mapping[str, int | float]
     batch_size: int
     truth_known: bool = True
     folds: int = 1
@@ -122,9 +122,20 @@ class Dataset:
 class DatasetSource(Protocol):
     """What an `ncbench.datasets` entry point names: knows a dataset without loading it, and loads it."""
 
-    name: str
-    summary: str
-    needs_root: bool
+    @property
+    def name(self) -> str:
+        """What `--dataset` calls it."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line of what it is."""
+        ...
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether its files lie below a folder that the user names."""
+        ...
 
     def load(self, root: Path | None) -> Dataset:
         """Return the dataset, read below `root` if `needs_root`; raises UserError for what is missing or malformed."""

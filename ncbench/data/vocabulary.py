@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from ncbench.errors import UserError
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -37,3 +41,40 @@ class Vocabulary:
         """Return the vocabulary of the words that occur at least `threshold` times, in alphabetical order."""
         counts = Counter(word for words in captions for word in words)
         return Vocabulary((*SPECIAL, *sorted(word for word, count in counts.items() if count >= threshold)))
+
+    @staticmethod
+    def read(path: Path) -> Vocabulary:
+        """Return the vocabulary of a released file: JSON with `word2idx`, `idx2word` (ids as strings) and `idx`.
+
+        Raises UserError if the file is not such JSON, if the two directions disagree, if the ids are not 0..n-1, or
+        if the first four words are not the special ones.
+        """
+        try:
+            content = json.loads(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); a vocabulary (JSON) is needed") from error
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error}); a released vocabulary is needed") from error
+        try:
+            return Vocabulary(_words(content))
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+def _words(content: object) -> tuple[str, ...]:
+    """Return the words of a parsed vocabulary file in the order of their ids; raises ValueError if it is malformed."""
+    if not isinstance(content, dict):
+        raise ValueError("the JSON must be an object with 'word2idx' and 'idx2word'")
+    ids, words = content.get("word2idx"), content.get("idx2word")
+    if not isinstance(ids, dict) or not isinstance(words, dict):
+        raise ValueError("lacks the objects 'word2idx' and 'idx2word'")
+    if not len(ids) == len(words) == content.get("idx", len(ids)):
+        counts = f"'word2idx' has {len(ids)} words, 'idx2word' {len(words)}, 'idx' is {content.get('idx')}"
+        raise ValueError(f"{counts}; all three must be equal")
+    for number in range(len(words)):
+        word = words.get(str(number))
+        if not isinstance(word, str):
+            raise ValueError(f"no word has the id {number} in 'idx2word'; ids must be 0 to {len(words) - 1}")
+        if ids.get(word) != number:
+            raise ValueError(f"id {number} is {word!r} in 'idx2word', but 'word2idx' gives {word!r} id {ids.get(word)}")
+    return tuple(words[str(number)] for number in range(len(words)))

@@ -1,0 +1,122 @@
+"""What every backbone offers: encode images, encode captions, score all pairs; and what each of these costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF)."""
+
+    image_dim: int
+    n_regions: int
+    vocabulary: int
+    embed: int = 1024
+    similarity: int = 256
+    word: int = 300
+    dropout: float = 0.4
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded images or captions: tensors whose first axis runs over the items."""
+
+    parts: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def take(self, items: slice | Tensor) -> Encoded:
+        """Return the encodings of some items."""
+        return Encoded(tuple(part[items] for part in self.parts))
+
+    @staticmethod
+    def join(pieces: Sequence[Encoded]) -> Encoded:
+        """Return one encoding of all items of `pieces`; shorter captions are padded with zeros to the longest."""
+        return Encoded(tuple(_join(tensors) for tensors in zip(*(piece.parts for piece in pieces), strict=True)))
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    if tensors[0].ndim < 3:
+        return torch.cat(list(tensors))
+    longest = max(tensor.shape[1] for tensor in tensors)
+    return torch.cat([functional.pad(tensor, (0, 0, 0, longest - tensor.shape[1])) for tensor in tensors])
+
+
+def ignore_work(flops: int) -> None:
+    """Count nothing."""
+
+
+class Backbone(nn.Module, ABC):
+    """A network that scores images against captions.
+
+    The public `encode_images`, `encode_captions` and `score` report their work before they do it, in floating-point
+    operations of their matrix products at the true caption lengths: once for the forward pass, and twice more for
+    the backward pass where gradients are recorded. Whoever owns the budget sets `on_work`, which may raise.
+    Subclasses implement the underscored methods and the three cost formulas.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.on_work: Callable[[int], None] = ignore_work
+
+    def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU)."""
+        return self.score(self.encode_images(images), self.encode_captions(tokens, lengths))
+
+    def encode_images(self, images: Tensor) -> Encoded:
+        """Encode region features (I, R, D) float32."""
+        self._report(len(images) * self.image_work(images.shape[1]))
+        return self._encode_images(images)
+
+    def encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        """Encode word ids (C, L) int64, padded on the right; `lengths` (C,) int64 on the CPU."""
+        self._report(sum(self.caption_work(length) for length in lengths.tolist()))
+        return self._encode_captions(tokens, lengths)
+
+    def score(self, images: Encoded, captions: Encoded) -> Tensor:
+        """Return the similarities (I, C) float32 of encoded images and captions; larger is more similar."""
+        n_regions = self.sizes.n_regions
+        lengths = self._lengths(captions)
+        self._report(len(images) * sum(self.pair_work(n_regions, length) for length in lengths))
+        return self._score(images, captions)
+
+    def _report(self, flops: int) -> None:
+        trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
+        self.on_work(3 * flops if trained else flops)
+
+    @abstractmethod
+    def image_work(self, n_regions: int) -> int:
+        """Return the FLOPs of encoding one image."""
+
+    @abstractmethod
+    def caption_work(self, length: int) -> int:
+        """Return the FLOPs of encoding one caption of `length` tokens."""
+
+    @abstractmethod
+    def pair_work(self, n_regions: int, length: int) -> int:
+        """Return the FLOPs of scoring one encoded image against one encoded caption."""
+
+    @abstractmethod
+    def pair_bytes(self, n_regions: int, length: int) -> int:
+        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+
+    @abstractmethod
+    def _encode_images(self, images: Tensor) -> Encoded: ...
+
+    @abstractmethod
+    def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded: ...
+
+    @abstractmethod
+    def _score(self, images: Encoded, captions: Encoded) -> Tensor: ...
+
+    @abstractmethod
+    def _lengths(self, captions: Encoded) -> list[int]: ...

@@ -1,0 +1,72 @@
+"""Encoders shared by backbones: a linear map of regions, a recurrent network over words; and the published weights.
+
+The cost functions count a multiplication and an addition as two operations, matrix products only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ncbench.backbones.normalise import l2_normalise
+
+
+def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a Linear with weights U(-r, r), r = sqrt(6 / (inputs + outputs)), and zero bias."""
+    layer = nn.Linear(inputs, outputs)
+    bound = math.sqrt(6 / (inputs + outputs))
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def linear_work(inputs: int, outputs: int) -> int:
+    """Return the FLOPs of a Linear for one row."""
+    return 2 * inputs * outputs
+
+
+def gru_work(inputs: int, hidden: int, directions: int) -> int:
+    """Return the FLOPs of a one-layer GRU for one token: three gates over input and state, in each direction."""
+    return directions * 3 * (linear_work(inputs, hidden) + linear_work(hidden, hidden))
+
+
+class RegionEncoder(nn.Module):
+    """Maps every region to the joint space and to unit length: (I, R, D) -> (I, R, E). SCAN (ECCV 2018), eq. 1."""
+
+    def __init__(self, image_dim: int, embed: int) -> None:
+        super().__init__()
+        self.project = xavier_linear(image_dim, embed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return unit vectors (I, R, E) of region features (I, R, D)."""
+        return l2_normalise(self.project(images))
+
+
+class WordEncoder(nn.Module):
+    """Bidirectional GRU over embedded words, directions averaged, unit length: (C, L) -> (C, L, E).
+
+    Padded positions come out as exact zeros, on which the attention of the heads relies. SCAN (ECCV 2018), eq. 4-6.
+    """
+
+    def __init__(self, vocabulary: int, word: int, embed: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, word)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return unit vectors (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU."""
+        words = self.dropout(self.embedding(tokens))
+        packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
+        forward, backward = states.chunk(2, dim=-1)
+        return l2_normalise((forward + backward) / 2)
+
+
+def inside(lengths: Tensor, longest: int) -> Tensor:
+    """Return which positions of captions of `lengths` (C,) hold a word: (C, longest) bool."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]

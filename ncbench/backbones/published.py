@@ -1,0 +1,45 @@
+"""Names of the published SGR and SAF networks' weights, and of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+# Longest prefix first wins nothing here: no entry is a prefix of another.
+PREFIXES = {
+    "img_enc.fc.": "image_encoder.project.",
+    "txt_enc.embed.": "caption_encoder.embedding.",
+    "txt_enc.cap_rnn.": "caption_encoder.gru.",
+    "sim_enc.v_global_w.embedding_local.0.": "image_summary.local_map.",
+    "sim_enc.v_global_w.embedding_local.1.": "image_summary.local_norm.",
+    "sim_enc.v_global_w.embedding_global.0.": "image_summary.global_map.",
+    "sim_enc.v_global_w.embedding_global.1.": "image_summary.global_norm.",
+    "sim_enc.v_global_w.embedding_common.0.": "image_summary.weigh.",
+    "sim_enc.t_global_w.embedding_local.0.": "caption_summary.local_map.",
+    "sim_enc.t_global_w.embedding_global.0.": "caption_summary.global_map.",
+    "sim_enc.t_global_w.embedding_common.0.": "caption_summary.weigh.",
+    "sim_enc.sim_tranloc_w.": "local_alignment.",
+    "sim_enc.sim_tranglo_w.": "global_alignment.",
+    "sim_enc.sim_eval_w.": "head.",
+    **{f"sim_enc.SGR_module.{n}.graph_query_w.": f"steps.{n}.query." for n in range(3)},
+    **{f"sim_enc.SGR_module.{n}.graph_key_w.": f"steps.{n}.key." for n in range(3)},
+    **{f"sim_enc.SGR_module.{n}.sim_graph_w.": f"steps.{n}.update." for n in range(3)},
+    "sim_enc.SAF_module.attn_sim_w.": "gate.",
+    "sim_enc.SAF_module.bn.": "gate_norm.",
+}
+
+
+def rename_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return published weights under our names; a name that is not in the table raises KeyError with it."""
+    return {_renamed(name): weight for name, weight in weights.items() if name != _BATCH_COUNT}
+
+
+_BATCH_COUNT = "sim_enc.SAF_module.bn.num_batches_tracked"  # counts nothing that our batch norm uses
+
+
+def _renamed(name: str) -> str:
+    for prefix, ours in PREFIXES.items():
+        if name.startswith(prefix):
+            return ours + name.removeprefix(prefix)
+    raise KeyError(name)

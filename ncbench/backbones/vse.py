@@ -1,0 +1,57 @@
+"""VSE: one vector per image, one per caption, scored by their cosine (VSE++: Faghri et al., BMVC 2018)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
+from ncbench.backbones.normalise import l2_normalise
+
+FLOAT_BYTES = 4
+
+
+class VSE(Backbone):
+    """Mean of the regions through a Linear; last state of a one-way GRU over the words; both of unit length.
+
+    VSE++ has no region input: averaging before the (linear) map is this suite's choice, and the same as after it.
+    Similarities lie in [-1, 1].
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.project = xavier_linear(sizes.image_dim, sizes.embed)
+        self.embedding = nn.Embedding(sizes.vocabulary, sizes.word)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.gru = nn.GRU(sizes.word, sizes.embed, batch_first=True)
+
+    def _encode_images(self, images: Tensor) -> Encoded:
+        return Encoded((l2_normalise(self.project(images.mean(1))),))
+
+    def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        packed = pack_padded_sequence(self.embedding(tokens), lengths, batch_first=True, enforce_sorted=False)
+        last: Tensor = self.gru(packed)[1][0]
+        return Encoded((l2_normalise(last), lengths.to(last.device)))
+
+    def _score(self, images: Encoded, captions: Encoded) -> Tensor:
+        return images.parts[0] @ captions.parts[0].T
+
+    def _lengths(self, captions: Encoded) -> list[int]:
+        return [0] * len(captions)
+
+    def image_work(self, n_regions: int) -> int:
+        """Return the FLOPs of encoding one image."""
+        return linear_work(self.sizes.image_dim, self.sizes.embed)
+
+    def caption_work(self, length: int) -> int:
+        """Return the FLOPs of encoding one caption of `length` tokens."""
+        return length * gru_work(self.sizes.word, self.sizes.embed, directions=1)
+
+    def pair_work(self, n_regions: int, length: int) -> int:
+        """Return the FLOPs of scoring one encoded image against one encoded caption."""
+        return 2 * self.sizes.embed
+
+    def pair_bytes(self, n_regions: int, length: int) -> int:
+        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+        return FLOAT_BYTES

@@ -1,0 +1,253 @@
+"""The field's released files: Flickr30K, MS-COCO and CC152K as region features, captions and vocabularies."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
+from ncbench.data.tokenise import Tokeniser
+from ncbench.data.vocabulary import Vocabulary
+from ncbench.errors import UserError, unknown_name
+
+DevRule = Literal["standard", "ncr"]
+
+DEV_IMAGES = 1_000
+"""Dev images used under the `standard` rule; the rest of the released dev files is left out, as published."""
+
+COCO_FOLDS = 5
+"""The folds of MS-COCO's `testall` images over which the 1K metrics are averaged."""
+
+SAMPLED_ROWS = 64
+"""Feature rows per file that enter the digest, evenly spaced, first and last included."""
+
+
+@dataclass
+class PrecompSource:
+    """A dataset in the released format, `DIR/<name>_precomp/` and `DIR/vocab/<name>_precomp_vocab.json`.
+
+    Per split there are `{split}_ims.npy`, (rows, R regions, D) float32, and `{split}_caps.txt`, one caption per line
+    (`captions_per_image` of them in a row), or `{split}_caps.tsv` with image id, tab, caption if `tabbed`. The features
+    have one row per image, or the row of an image repeated once per caption: that is so if there are as many rows as
+    captions. With `testall`, the test split is read from files of that name if they exist, and has folds.
+
+    `dev_rule` says how much of dev is used: "standard" the first 1,000 images; "ncr", as the NCR family of codes does,
+    the first 1,000 rows: 200 images where rows are repeated. Use `dataclasses.replace(F30K, dev_rule="ncr")`.
+    """
+
+    name: str
+    summary: str
+    captions_per_image: int = 5
+    tabbed: bool = False
+    testall: bool = False
+    truth_known: bool = True
+    dev_rule: DevRule = "standard"
+    needs_root: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dev_rule not in get_args(DevRule):
+            raise unknown_name("dev rule", self.dev_rule, get_args(DevRule))
+
+    def load(self, root: Path | None) -> Dataset:
+        """Return the dataset below `root`: the folder above `<name>_precomp`, or that folder itself.
+
+        Features stay on disk and are mapped into memory. The digest covers caption files, vocabulary and word ids
+        wholly; of each feature file name, size, shape and `SAMPLED_ROWS` rows, as reading all takes minutes.
+        Raises UserError for what is missing or malformed; warns (TokenisationWarning) if NLTK's Punkt data are absent
+        and some captions may be split into words otherwise than published.
+        """
+        stem = f"{self.name}_precomp"
+        if root is None:
+            needed = self._needed(("train", "dev", "test"))
+            raise UserError(f"dataset {self.name!r} needs --data-root DIR, where DIR holds {needed}")
+        root = root.absolute()  # so that "." has a parent
+        folder = root if root.name == stem or (root / "train_ims.npy").exists() else root / stem
+        files = {"train": "train", "dev": "dev", "test": self._test_file(folder)}
+        vocabulary_file = self._locate(folder, tuple(files.values()))
+
+        vocabulary = Vocabulary.read(vocabulary_file)
+        tokeniser = Tokeniser(_abbreviations(vocabulary))
+        facts = [_fact_of_text(vocabulary_file)]
+        splits = {}
+        for split, file in files.items():
+            splits[split], more = self._split(folder, split, file, vocabulary, tokeniser)
+            facts += more
+        _check_alike(folder, {f"{files[split]}_ims.npy": content.images for split, content in splits.items()})
+        tokeniser.warn()
+        return Dataset(
+            name=self.name,
+            version="1",
+            vocabulary=vocabulary,
+            splits=splits,
+            digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
+            scale={"embed": 1024, "similarity": 256, "word": 300},
+            batch_size=128,
+            truth_known=self.truth_known,
+            folds=self._folds(folder, files["test"], splits["test"]),
+        )
+
+    @property
+    def _suffix(self) -> str:
+        return "tsv" if self.tabbed else "txt"
+
+    def _needed(self, files: Sequence[str]) -> str:
+        stem, names = f"{self.name}_precomp", "{" + ",".join(files) + "}"
+        return f"{stem}/{names}_ims.npy, {stem}/{names}_caps.{self._suffix} and vocab/{stem}_vocab.json"
+
+    def _test_file(self, folder: Path) -> str:
+        beginnings = [folder / "testall_ims.npy", folder / f"testall_caps.{self._suffix}"]
+        return "testall" if self.testall and any(path.exists() for path in beginnings) else "test"
+
+    def _locate(self, folder: Path, files: Sequence[str]) -> Path:
+        """Return the vocabulary file, beside or inside `folder`; raises UserError if any file is missing."""
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; dataset {self.name!r} needs {self._needed(files)}")
+        names = [f"{file}_{kind}" for file in files for kind in ("ims.npy", f"caps.{self._suffix}")]
+        missing = [name for name in names if not (folder / name).is_file()]
+        vocabulary = Path("vocab", f"{self.name}_precomp_vocab.json")
+        found = [path for path in (folder.parent / vocabulary, folder / vocabulary) if path.is_file()]
+        if not found:
+            missing.append(f"{vocabulary} (beside or inside)")
+        if missing:
+            raise UserError(f"{folder} lacks {', '.join(missing)}; dataset {self.name!r} needs {self._needed(files)}")
+        return found[0]
+
+    def _split(
+        self, folder: Path, split: str, file: str, vocabulary: Vocabulary, tokeniser: Tokeniser
+    ) -> tuple[Split, list[str]]:
+        """Return the split read from `file` and the lines that its files contribute to the digest."""
+        features_file, captions_file = folder / f"{file}_ims.npy", folder / f"{file}_caps.{self._suffix}"
+        features = _open_features(features_file)
+        texts = _read_captions(captions_file, self.tabbed)
+        stride = self._stride(features_file, features, captions_file, len(texts))
+        images = len(features) // stride
+        if split == "dev":
+            images = min(images, DEV_IMAGES // stride if self.dev_rule == "ncr" else DEV_IMAGES)
+        texts = texts[: images * self.captions_per_image]
+        tokens = [vocabulary.encode(tokeniser(text)) for text in texts]
+        true: IntVector = np.arange(len(texts), dtype=np.int64) // self.captions_per_image
+        facts = [_fact_of_features(features_file, features), _fact_of_text(captions_file), _fact_of_tokens(tokens)]
+        return Split(ImageFeatures([features[: images * stride]], stride), Captions(texts, tokens), true), facts
+
+    def _stride(self, features_file: Path, features: FloatArray, captions_file: Path, captions: int) -> int:
+        """Return how many rows an image has; raises UserError if rows and captions do not fit one another."""
+        each, rows = self.captions_per_image, len(features)
+        if captions == 0 or captions % each:
+            raise UserError(f"{captions_file}: {captions} captions; it must be a multiple of {each}, {each} per image")
+        if rows * each == captions:
+            return 1
+        if rows != captions:
+            right = f"{captions // each} (one per image) or {captions} (one per caption)" if each > 1 else f"{captions}"
+            raise UserError(
+                f"{features_file}: {rows} rows for {captions} captions in {captions_file.name}; right would be {right}"
+            )
+        if features[0].tobytes() != features[each - 1].tobytes():
+            raise UserError(
+                f"{features_file}: as many rows as captions, so rows 0 to {each - 1} must repeat one image, but they "
+                f"differ; right would be repeated rows or {captions // each} rows (one per image)"
+            )
+        return each
+
+    def _folds(self, folder: Path, file: str, test: Split) -> int:
+        if file != "testall":
+            return 1
+        if len(test.images) % COCO_FOLDS:
+            raise UserError(f"{folder / 'testall_ims.npy'}: {len(test.images)} images do not make {COCO_FOLDS} folds")
+        return COCO_FOLDS
+
+
+def _open_features(path: Path) -> FloatArray:
+    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else."""
+    right = "a .npy file of float32 (rows, regions, dimensions)"
+    try:
+        features = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy's parser fails in many ways on damaged headers
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
+    if features.ndim != 3 or 0 in features.shape or features.dtype != np.float32:
+        raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
+    return features
+
+
+def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
+    """Raise UserError unless all of `features` (by file name) have the same regions and dimensions."""
+    shapes = {name: (images.n_regions, images.dim) for name, images in features.items()}
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise UserError(f"{folder}: regions and dimensions must be the same in all feature files, found {found}")
+
+
+def _read_captions(path: Path, tabbed: bool) -> list[str]:
+    """Return the captions in `path`; raises UserError, with the line, for one that is empty or not UTF-8."""
+    lines = io.StringIO(_read_text(path), newline=None)
+    captions = []
+    for number, caption in _tabbed(path, lines) if tabbed else enumerate(lines, 1):
+        captions.append(caption.strip())
+        if not captions[-1]:
+            raise UserError(f"{path}:{number}: an empty caption; every line must hold one")
+    return captions
+
+
+def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
+    """Yield line number and caption of rows (image id, caption), quoted as in the published reader (Excel's rules)."""
+    reader = csv.reader(lines, delimiter="\t")
+    try:
+        for row in reader:
+            if len(row) < 2:  # further columns are ignored, as published
+                raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; right would be image id, tab, caption")
+            yield reader.line_num, row[1]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}; right would be image id, tab, caption") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        return content.decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
+
+
+def _abbreviations(vocabulary: Vocabulary) -> list[str]:
+    """Return the words that NLTK's trained model kept with their full stop ("mr.") when the vocabulary was built."""
+    return [word[:-1] for word in vocabulary.words if len(word) > 2 and word[-1] == "." and word[-2].isalpha()]
+
+
+def _fact_of_text(path: Path) -> str:
+    content = path.read_bytes()
+    return f"{path.name} {len(content)} {hashlib.sha256(content).hexdigest()}"
+
+
+def _fact_of_features(path: Path, features: FloatArray) -> str:
+    rows = np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
+    sample = hashlib.sha256(features[rows].tobytes()).hexdigest()
+    return f"{path.name} {path.stat().st_size} {features.shape} {features.dtype} {sample}"
+
+
+def _fact_of_tokens(tokens: Sequence[Sequence[int]]) -> str:
+    ids = np.fromiter(chain.from_iterable(tokens), dtype="<i8")
+    return f"tokens {len(ids)} {hashlib.sha256(ids.tobytes()).hexdigest()}"
+
+
+F30K = PrecompSource("f30k", "Flickr30K, 29,000 training images with five captions each (released region features)")
+COCO = PrecompSource(
+    "coco", "MS-COCO, 113,287 training images with five captions each (released region features)", testall=True
+)
+CC152K = PrecompSource(
+    "cc152k",
+    "Conceptual Captions, 150,000 training images with one caption each, a part mismatched by nature",
+    captions_per_image=1,
+    tabbed=True,
+    truth_known=False,
+)

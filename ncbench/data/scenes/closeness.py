@@ -1,0 +1,115 @@
+"""Closeness: how well a picture's graph satisfies what a caption says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.dataset import IntVector
+from ncbench.data.scenes.grammar import MAX_MENTIONS, UNSAID, Said
+from ncbench.data.scenes.graph import MAX_OBJECTS, Scene, relation_table
+
+# What each said detail counts.
+CATEGORY, COLOUR, SIZE, TEXTURE, RELATION, BACKGROUND, TINT = 4.0, 2.0, 1.0, 1.5, 2.0, 1.5, 0.5
+
+_OBJECT_WEIGHTS = np.array((CATEGORY, COLOUR, SIZE, TEXTURE), np.float32)
+_NO_OBJECT = -2  # differs from every detail and from UNSAID
+_BLOCK = 65_536  # pairs that are worked on at once
+
+
+@dataclass(frozen=True)
+class SceneTable:
+    """The graphs of n pictures as arrays, padded to MAX_OBJECTS."""
+
+    objects: NDArray[np.int8]  # (n, MAX_OBJECTS, 4): category, colour, size, texture, or _NO_OBJECT
+    relations: NDArray[np.bool_]  # (n, relations, MAX_OBJECTS, MAX_OBJECTS)
+    grounds: NDArray[np.int8]  # (n, 2): background, tint
+
+    @staticmethod
+    def build(scenes: Sequence[Scene]) -> SceneTable:
+        """Return the table of `scenes`."""
+        objects = np.full((len(scenes), MAX_OBJECTS, 4), _NO_OBJECT, np.int8)
+        for number, scene in enumerate(scenes):
+            for place, one in enumerate(scene.objects):
+                objects[number, place] = one.category, one.colour, one.size, one.texture
+        relations = np.stack([relation_table(scene) for scene in scenes])
+        grounds = np.array([(scene.background, scene.tint) for scene in scenes], np.int8)
+        return SceneTable(objects, relations, grounds)
+
+
+@dataclass(frozen=True)
+class SaidTable:
+    """What n captions say as arrays; UNSAID where nothing is said."""
+
+    mentions: NDArray[np.int8]  # (n, MAX_MENTIONS, 4): category, colour, size, texture
+    counts: NDArray[np.int8]  # (n,) mentioned objects
+    relations: NDArray[np.int8]  # (n,) of the first to the second mention
+    grounds: NDArray[np.int8]  # (n, 2): background, tint
+
+    @staticmethod
+    def build(captions: Sequence[Said]) -> SaidTable:
+        """Return the table of what `captions` say."""
+        mentions = np.full((len(captions), MAX_MENTIONS, 4), UNSAID, np.int8)
+        for number, said in enumerate(captions):
+            for place, one in enumerate(said.mentions):
+                mentions[number, place] = one.category, one.colour, one.size, one.texture
+        counts = np.array([len(said.mentions) for said in captions], np.int8)
+        relations = np.array([said.relation for said in captions], np.int8)
+        grounds = np.array([(said.background, said.tint) for said in captions], np.int8)
+        return SaidTable(mentions, counts, relations, grounds)
+
+
+def closeness(said: SaidTable, scenes: SceneTable, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
+    """Return the closeness in [0, 1] of caption captions[i] and picture images[i], (n,) float64.
+
+    Satisfied weight over said weight, where mentioned objects stand for different objects of the picture such that
+    the most is satisfied: each said detail of an object, the relation between the first two, the background.
+    """
+    out = np.empty(len(captions))
+    for start in range(0, len(captions), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        out[block] = _block_closeness(said, scenes, captions[block], images[block])
+    return out
+
+
+def _block_closeness(
+    said: SaidTable, scenes: SceneTable, captions: IntVector, images: IntVector
+) -> NDArray[np.float64]:
+    satisfied = np.zeros(len(captions))
+    counts = said.counts[captions]
+    for count in np.unique(counts):
+        mine = np.flatnonzero(counts == count)
+        satisfied[mine] = _best_assignment(said, scenes, captions[mine], images[mine], int(count))
+    ground_weights = np.array((BACKGROUND, TINT))
+    satisfied += (said.grounds[captions] == scenes.grounds[images]) @ ground_weights
+    return np.clip(satisfied / _said_weight(said, captions), 0, 1)
+
+
+def _said_weight(said: SaidTable, captions: IntVector) -> NDArray[np.float64]:
+    weight = ((said.mentions[captions] != UNSAID) @ _OBJECT_WEIGHTS).sum(axis=1, dtype=np.float64)
+    weight += (said.grounds[captions] != UNSAID) @ np.array((BACKGROUND, TINT))
+    weight += RELATION * (said.relations[captions] != UNSAID)
+    return np.asarray(np.maximum(weight, 1e-9))
+
+
+def _best_assignment(
+    said: SaidTable, scenes: SceneTable, captions: IntVector, images: IntVector, count: int
+) -> NDArray[np.float32]:
+    """Return the most that an assignment of `count` mentions to objects satisfies, background aside, (n,) float32."""
+    mentions = said.mentions[captions, :count]
+    gains = (mentions[:, :, None] == scenes.objects[images][:, None]) @ _OBJECT_WEIGHTS  # (n, count, MAX_OBJECTS)
+    related = np.zeros((len(captions), MAX_OBJECTS, MAX_OBJECTS), np.float32)
+    relations = said.relations[captions]
+    has = np.flatnonzero(relations != UNSAID)
+    related[has] = scenes.relations[images[has], relations[has]] * np.float32(RELATION)
+    best = np.zeros(len(captions), np.float32)
+    for places in permutations(range(MAX_OBJECTS), count):
+        total = sum((gains[:, mention, place] for mention, place in enumerate(places)), np.float32(0))
+        if count > 1:
+            total = total + related[:, places[0], places[1]]
+        np.maximum(best, total, out=best)
+    return best

@@ -1,0 +1,272 @@
+"""Captions: what is said of a scene, with some of it left out and some of it wrong, and the words that say it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ncbench.data.scenes.graph import (
+    BACKGROUND_KINDS,
+    CATEGORIES,
+    COLOURS,
+    RELATIONS,
+    SIZES,
+    TEXTURES,
+    TINTS,
+    Scene,
+    holds,
+)
+
+UNSAID = -1
+MAX_MENTIONS = 3
+WRONG_RATE = 0.08  # of every said detail: category, colour, size, texture, relation, background, tint
+
+_MENTION_SHARES = (0.25, 0.55, 0.2)  # of captions about 1, 2, 3 objects
+_COLOUR_RATES = (0.9, 0.78, 0.62)  # how often an attribute is said, by how many objects the caption mentions
+_TEXTURE_RATES = (0.6, 0.35, 0.12)
+_SIZE_RATES = (0.45, 0.18, 0.05)
+_BACKGROUND_RATES = (0.75, 0.18, 0.04)
+_RELATION_RATE = 0.6  # of captions about two objects
+_TINT_RATE = 0.6  # of captions that say the background
+_VAGUE_RATE = 0.04  # of mentions that say "thing" for the category
+_AFTER_RATE = 0.12  # of colours and textures that are said behind the noun
+_LEADING_RATE = 0.25  # of backgrounds that are said first
+
+_NOUNS = {
+    "house": ("house", "house", "cottage", "hut"),
+    "tree": ("tree", "tree", "fir", "pine"),
+    "star": ("star",),
+    "car": ("car", "car", "automobile", "vehicle"),
+    "fish": ("fish",),
+    "cup": ("cup", "mug"),
+    "boat": ("boat", "boat", "ship", "sailboat"),
+    "flower": ("flower", "flower", "blossom", "daisy"),
+    "kite": ("kite",),
+    "heart": ("heart",),
+    "moon": ("moon", "crescent"),
+    "mushroom": ("mushroom", "mushroom", "toadstool"),
+    "umbrella": ("umbrella", "umbrella", "parasol"),
+    "rocket": ("rocket", "rocket", "spaceship"),
+    "bird": ("bird", "bird", "chick"),
+    "cactus": ("cactus",),
+}
+_VAGUE_NOUNS = ("thing", "object", "shape")
+_COLOUR_WORDS = {
+    "red": ("red", "red", "crimson"),
+    "orange": ("orange", "orange", "amber"),
+    "yellow": ("yellow", "yellow", "lemon"),
+    "green": ("green", "green", "emerald"),
+    "teal": ("teal", "turquoise", "cyan"),
+    "blue": ("blue", "blue", "cobalt"),
+    "purple": ("purple", "purple", "violet"),
+    "pink": ("pink", "pink", "rosy"),
+}
+_SIZE_WORDS = {
+    "small": ("small", "little", "tiny"),
+    "medium": ("medium", "average"),
+    "large": ("large", "big", "huge"),
+}
+_TEXTURE_WORDS = {
+    "plain": ("plain", "uniform"),
+    "striped": ("striped", "banded"),
+    "dotted": ("dotted", "spotted"),
+    "checked": ("checked", "chequered"),
+}
+_TEXTURE_PHRASES = {
+    "plain": ("without pattern", "in one tone"),
+    "striped": ("with stripes", "with bands"),
+    "dotted": ("with dots", "with spots"),
+    "checked": ("with squares", "with checks"),
+}
+_RELATION_PHRASES = {
+    "left": ("left of", "left of", "to the left of"),
+    "right": ("right of", "right of", "to the right of"),
+    "above": ("above", "over", "higher than"),
+    "below": ("below", "under", "beneath"),
+    "near": ("near", "beside", "next to", "close to"),
+    "front": ("in front of", "partly hiding", "covering part of"),
+    "behind": ("behind", "partly hidden by"),
+}
+_BACKGROUND_PHRASES = {
+    "wall": ("against a {} wall", "before {} bricks"),
+    "sky": ("in a {} sky", "against a {} sky", "under {} clouds"),
+    "field": ("on a {} field", "on a {} meadow", "in {} grass"),
+    "sea": ("on a {} sea", "over {} waves", "on {} water"),
+    "desert": ("in a {} desert", "on {} sand", "among {} dunes"),
+    "night": ("in a {} night", "under {} starlight", "in {} darkness"),
+}
+_TINT_WORDS = {
+    "blue": ("blue",),
+    "brown": ("brown", "earthy"),
+    "cream": ("cream", "ivory"),
+    "golden": ("golden", "straw"),
+    "green": ("green",),
+    "grey": ("grey", "ashen"),
+    "pink": ("pink", "rosy"),
+    "purple": ("purple", "violet"),
+}
+_FRAMES_ONE = ("{0}", "{0}", "{0}", "there is {0}", "a picture of {0}", "this shows {0}", "just {0}")
+_FRAMES_TWO = ("{0} and {1}", "{0} and {1}", "{0} with {1}", "there are {0} and {1}", "we see {0} and {1}")
+_FRAMES_RELATED = ("{0} {r} {1}", "{0} {r} {1}", "{0} {r} {1}", "{0} is {r} {1}", "{0} placed {r} {1}")
+_FRAMES_THREE = ("{0} {1} and {2}", "{0} {1} and {2}", "{0} with {1} and {2}", "there are {0} {1} and {2}")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """What a caption says of one object; UNSAID where it says nothing. `about` is the object that is meant."""
+
+    about: int
+    category: int
+    colour: int
+    size: int
+    texture: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a caption says: 1 to 3 objects, how the first stands to the second, and the background, or UNSAID."""
+
+    mentions: tuple[Mention, ...]
+    relation: int
+    background: int
+    tint: int
+
+    def to_json(self) -> str:
+        """Return what is said as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Said:
+        """Return what `to_json` wrote; raises ValueError, KeyError or TypeError for other text."""
+        fields: dict[str, Any] = json.loads(text)
+        mentions = tuple(Mention(**one) for one in fields["mentions"])
+        return Said(mentions, fields["relation"], fields["background"], fields["tint"])
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence and what it says."""
+
+    text: str
+    said: Said
+
+
+def split_words(text: str) -> list[str]:
+    """Return the lower-case words of `text`."""
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def write_captions(scene: Scene, count: int, rng: np.random.Generator, wrong_rate: float = WRONG_RATE) -> list[Caption]:
+    """Return `count` captions of `scene`, no two of the same words; each said detail is wrong at `wrong_rate`."""
+    captions: dict[str, Caption] = {}
+    while len(captions) < count:
+        said = choose_details(scene, rng, wrong_rate)
+        text = phrase(said, rng)
+        captions.setdefault(text, Caption(text, said))
+    return list(captions.values())
+
+
+def choose_details(scene: Scene, rng: np.random.Generator, wrong_rate: float) -> Said:
+    """Return what a caption of `scene` says."""
+    count = min(1 + int(rng.choice(MAX_MENTIONS, p=_MENTION_SHARES)), len(scene.objects))
+    prominence = np.array([one.radius for one in scene.objects])
+    chosen = [int(n) for n in rng.choice(len(prominence), count, replace=False, p=prominence / prominence.sum())]
+    relation = UNSAID
+    if count == 2 and rng.random() < _RELATION_RATE:
+        relation = _choose_relation(scene, chosen[0], chosen[1], rng, wrong_rate)
+    background = tint = UNSAID
+    if rng.random() < _BACKGROUND_RATES[count - 1]:
+        background = _report(scene.background, len(BACKGROUND_KINDS), rng, wrong_rate)
+        if rng.random() < _TINT_RATE:
+            tint = _report(scene.tint, len(TINTS), rng, wrong_rate)
+    mentions = tuple(_mention(scene, number, count, rng, wrong_rate) for number in chosen)
+    return Said(mentions, relation, background, tint)
+
+
+def _mention(scene: Scene, number: int, count: int, rng: np.random.Generator, wrong_rate: float) -> Mention:
+    """Return what a caption of `count` objects says of object `number`."""
+    one = scene.objects[number]
+
+    def said(rate: float, value: int, values: int) -> int:
+        return _report(value, values, rng, wrong_rate) if rng.random() < rate else UNSAID
+
+    return Mention(
+        about=number,
+        category=said(1 - _VAGUE_RATE, one.category, len(CATEGORIES)),
+        colour=said(_COLOUR_RATES[count - 1], one.colour, len(COLOURS)),
+        size=said(_SIZE_RATES[count - 1], one.size, len(SIZES)),
+        texture=said(_TEXTURE_RATES[count - 1], one.texture, len(TEXTURES)),
+    )
+
+
+def _report(value: int, values: int, rng: np.random.Generator, wrong_rate: float) -> int:
+    """Return `value`, or at `wrong_rate` another of the numbers below `values`."""
+    if rng.random() >= wrong_rate:
+        return value
+    return (value + int(rng.integers(1, values))) % values
+
+
+def _choose_relation(scene: Scene, subject: int, other: int, rng: np.random.Generator, wrong_rate: float) -> int:
+    """Return a relation of two objects that holds, or at `wrong_rate` one that does not; UNSAID if there is none."""
+    wanted = rng.random() >= wrong_rate
+    fitting = [n for n, relation in enumerate(RELATIONS) if holds(scene, relation, subject, other) == wanted]
+    return int(rng.choice(fitting)) if fitting else UNSAID
+
+
+def phrase(said: Said, rng: np.random.Generator) -> str:
+    """Return a sentence that says `said`: lower-case words with single spaces between."""
+    names = [_noun_phrase(mention, rng) for mention in said.mentions]
+    if said.relation != UNSAID:
+        relation = _pick(_RELATION_PHRASES[RELATIONS[said.relation]], rng)
+        sentence = _pick(_FRAMES_RELATED, rng).format(*names, r=relation)
+    else:
+        sentence = _pick((_FRAMES_ONE, _FRAMES_TWO, _FRAMES_THREE)[len(names) - 1], rng).format(*names)
+    if said.background == UNSAID:
+        return sentence
+    place = _place_phrase(said, rng)
+    return f"{place} {sentence}" if rng.random() < _LEADING_RATE else f"{sentence} {place}"
+
+
+def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _noun_phrase(mention: Mention, rng: np.random.Generator) -> str:
+    before: list[str] = []
+    after: list[str] = []
+    if mention.size != UNSAID:
+        before.append(_pick(_SIZE_WORDS[SIZES[mention.size]], rng))
+    if mention.texture != UNSAID:
+        texture = TEXTURES[mention.texture]
+        if rng.random() < _AFTER_RATE:
+            after.append(_pick(_TEXTURE_PHRASES[texture], rng))
+        else:
+            before.append(_pick(_TEXTURE_WORDS[texture], rng))
+    if mention.colour != UNSAID:
+        colour = _pick(_COLOUR_WORDS[COLOURS[mention.colour]], rng)
+        if not after and rng.random() < _AFTER_RATE:
+            after.append(f"in {colour}")
+        else:
+            before.append(colour)
+    noun = _pick(_NOUNS[CATEGORIES[mention.category]] if mention.category != UNSAID else _VAGUE_NOUNS, rng)
+    return _with_article(" ".join([*before, noun, *after]))
+
+
+def _place_phrase(said: Said, rng: np.random.Generator) -> str:
+    template = _pick(_BACKGROUND_PHRASES[BACKGROUND_KINDS[said.background]], rng)
+    tint = _pick(_TINT_WORDS[TINTS[said.tint]], rng) if said.tint != UNSAID else ""
+    words = template.format(tint).split()
+    for position, word in enumerate(words[:-1]):
+        if word == "a":
+            words[position:] = _with_article(" ".join(words[position + 1 :])).split()
+            break
+    return " ".join(words)
+
+
+def _with_article(words: str) -> str:
+    # "uniform" is spoken with a consonant first.
+    return f"an {words}" if words[0] in "aeiou" and not words.startswith("uni") else f"a {words}"

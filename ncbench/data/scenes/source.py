@@ -1,0 +1,82 @@
+"""The datasets `scenes` and `scenes-large` as the harness sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.dataset import Captions, Dataset, ImageFeatures, IntVector, Split
+from ncbench.data.scenes import store
+from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness
+from ncbench.data.scenes.grammar import Said, split_words
+from ncbench.data.vocabulary import Vocabulary
+
+_VERSION = "1"
+_SEED = 0
+_SCALE = {"embed": 64, "similarity": 32, "word": 48}
+_BATCH_SIZE = 64
+_WORD_THRESHOLD = 2
+
+
+class GraphSemantics:
+    """Closeness from the graphs kept beside the pictures; they are read when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tables: dict[str, tuple[SaidTable, SceneTable]] = {}
+
+    def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
+        """Return the closeness in [0, 1] of caption captions[i] and image images[i], (n,) float64.
+
+        Raises UserError if the cache is damaged.
+        """
+        if split not in self._tables:
+            said = [Said.from_json(text) for text in store.read_said(self._folder, split)]
+            self._tables[split] = SaidTable.build(said), SceneTable.build(store.read_graphs(self._folder, split))
+        return closeness(*self._tables[split], captions, images)
+
+
+class Scenes:
+    """A source of procedural pictures with captions; `sizes` are pictures per split (train, dev, test)."""
+
+    needs_root = False
+
+    def __init__(self, name: str, sizes: Mapping[str, int], seed: int = _SEED) -> None:
+        self.name = name
+        self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; made on first use"
+        self._recipe = store.Recipe(name, _VERSION, seed, dict(sizes))
+
+    def load(self, root: Path | None = None, workers: int | None = None) -> Dataset:
+        """Return the dataset, made first if the cache has none, by `workers` processes (None: one per core).
+
+        `root` is not used. Raises UserError if the cache is damaged or cannot be written.
+        """
+        folder = store.ensure(self._recipe, workers)
+        stored, digest = store.read(self._recipe, folder)
+        words = {split: [split_words(text) for text in part.texts] for split, part in stored.items()}
+        vocabulary = Vocabulary.build(words["train"], _WORD_THRESHOLD)
+        splits = {
+            split: Split(
+                images=ImageFeatures(part.chunks),
+                captions=Captions(part.texts, [vocabulary.encode(one) for one in words[split]]),
+                true=part.true,
+            )
+            for split, part in stored.items()
+        }
+        return Dataset(
+            name=self.name,
+            version=_VERSION,
+            vocabulary=vocabulary,
+            splits=splits,
+            digest=digest,
+            scale=_SCALE,
+            batch_size=_BATCH_SIZE,
+            semantics=GraphSemantics(folder),
+        )
+
+
+SCENES = Scenes("scenes", {"train": 1_500, "dev": 300, "test": 500})
+SCENES_LARGE = Scenes("scenes-large", {"train": 20_000, "dev": 1_000, "test": 1_000})

@@ -1,0 +1,338 @@
+"""The scenes' cache: made once, in parallel, and read back memory-mapped.
+
+A cache folder holds `manifest.json` and, for every split, three `datasets` folders: `features` (a row per picture),
+`captions` (a row per caption) and `pictures` (PNG bytes and the graph, a row per picture).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ncbench.data.dataset import FloatArray
+from ncbench.data.scenes.boxes import N_REGIONS
+from ncbench.data.scenes.descriptor import DIM, region_features
+from ncbench.data.scenes.grammar import Caption, write_captions
+from ncbench.data.scenes.graph import Scene, sample_scene
+from ncbench.data.scenes.render import Picture, render, sample_light
+from ncbench.errors import UserError
+from ncbench.files import write_json
+from ncbench.seeds import derive_rng
+
+SPLITS = ("train", "dev", "test")
+CAPTIONS_PER_PICTURE = 5
+
+_FORMAT = 1  # of the folder; raise it when the files change shape
+_MANIFEST = "manifest.json"
+_CHUNK = 100  # pictures per unit of work and per Arrow batch
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the content of a cache folder follows from; `sizes` are pictures per split."""
+
+    name: str
+    version: str
+    seed: int
+    sizes: Mapping[str, int]
+
+    @property
+    def folder(self) -> Path:
+        """Where the content is kept."""
+        return cache_root() / f"{self.name}-{self.version}-{self.seed}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest must say of this recipe, as JSON values."""
+        return {
+            "format": _FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "seed": self.seed,
+            "pictures": dict(self.sizes),
+            "captions_per_picture": CAPTIONS_PER_PICTURE,
+            "regions": [N_REGIONS, DIM],
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with all that is known of it."""
+
+    scene: Scene
+    picture: Picture
+    features: FloatArray  # (N_REGIONS, DIM)
+    captions: list[Caption]
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """A split as read: feature chunks (n, N_REGIONS, DIM) float32 in place, and the captions with their pictures."""
+
+    chunks: list[FloatArray]
+    texts: list[str]
+    true: NDArray[np.int64]
+
+
+def cache_root() -> Path:
+    """Return the folder of ncbench's caches: NCBENCH_CACHE if set, else the user's cache folder."""
+    if chosen := os.environ.get("NCBENCH_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("ncbench"))
+
+
+def make_sample(version: str, seed: int, split: str, index: int) -> Sample:
+    """Return picture `index` of `split`; each has randomness of its own, so that the order of making is free."""
+    rng = derive_rng(seed, "scenes", version, split, index)
+    scene = sample_scene(rng)
+    picture = render(scene, sample_light(rng), rng)
+    return Sample(scene, picture, region_features(picture), write_captions(scene, CAPTIONS_PER_PICTURE, rng))
+
+
+def ensure(recipe: Recipe, workers: int | None = None) -> Path:
+    """Return the cache folder of `recipe`, made first if it is absent, by `workers` processes (None: one per core).
+
+    Raises UserError if the folder cannot be made.
+    """
+    folder = recipe.folder
+    if folder.exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise UserError(f"cannot write the cache folder {folder.parent}: {error}; set NCBENCH_CACHE.") from error
+    try:
+        _log.info("making dataset %s in %s (once)", recipe.name, folder)
+        _build(recipe, building, workers or os.cpu_count() or 1)
+        building.chmod(0o755)
+        try:
+            building.rename(folder)
+        except OSError:
+            # Another process was faster; its content is the same.
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def read(recipe: Recipe, folder: Path) -> tuple[dict[str, StoredSplit], str]:
+    """Return the splits in `folder` and the digest of their content; raises UserError if it is not as made."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        facts = {key: manifest.get(key) for key in recipe.facts()}
+        if facts != recipe.facts():
+            raise ValueError(f"{_MANIFEST} says {facts}, expected {recipe.facts()}")
+        splits = {split: _read_split(folder / split) for split in SPLITS}
+        found = digest(splits)
+        if found != manifest["digest"]:
+            raise ValueError("the content does not match its digest")
+    except Exception as error:  # Arrow and datasets raise errors of many kinds for damaged files
+        raise _damaged(folder, error) from error
+    return splits, found
+
+
+def read_graphs(folder: Path, split: str) -> list[Scene]:
+    """Return the graphs of the pictures of `split`; raises UserError if they cannot be read."""
+    try:
+        return [Scene.from_json(text) for text in _open(folder / split / "pictures").data.column("graph").to_pylist()]
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def read_said(folder: Path, split: str) -> list[str]:
+    """Return what the captions of `split` say, as JSON; raises UserError if it cannot be read."""
+    try:
+        return list(_open(folder / split / "captions").data.column("said").to_pylist())
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def read_picture(folder: Path, split: str, index: int) -> Picture:
+    """Return picture `index` of `split`, (SIDE, SIDE, 3) uint8; raises UserError if it cannot be read."""
+    try:
+        png = _open(folder / split / "pictures").data.column("png")[index].as_py()
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def digest(splits: Mapping[str, StoredSplit]) -> str:
+    """Return the hex SHA-256 over features, caption texts and true correspondence of all splits."""
+    content = hashlib.sha256()
+    for split in SPLITS:
+        stored = splits[split]
+        for chunk in stored.chunks:
+            content.update(np.ascontiguousarray(chunk).data)
+        content.update("\n".join(stored.texts).encode())
+        content.update(stored.true.astype("<i8").tobytes())
+    return content.hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"the cache folder {folder} is damaged ({error}); delete it and it will be made again.")
+
+
+def _build(recipe: Recipe, folder: Path, workers: int) -> None:
+    """Write all splits and the manifest below `folder`."""
+    for split, samples in _make_splits(recipe, workers):
+        _write_split(samples, folder / split)
+    splits = {split: _read_split(folder / split) for split in SPLITS}
+    write_json(folder / _MANIFEST, {**recipe.facts(), "digest": digest(splits)})
+
+
+def _make_splits(recipe: Recipe, workers: int) -> Iterator[tuple[str, Iterable[list[Sample]]]]:
+    """Yield each split with its samples in chunks, made by `workers` processes."""
+    make = partial(_make_chunk, recipe.version, recipe.seed)
+    jobs = {split: _chunk_ranges(split, recipe.sizes[split]) for split in SPLITS}
+    workers = min(workers, sum(map(len, jobs.values())))
+    if workers < 2:
+        yield from ((split, map(make, jobs[split])) for split in SPLITS)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for split in SPLITS:
+            yield split, _in_order(pool, make, jobs[split])
+
+
+_Job = tuple[str, int, int]  # split, first picture, end
+
+
+def _chunk_ranges(split: str, size: int) -> list[_Job]:
+    return [(split, start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK)]
+
+
+def _make_chunk(version: str, seed: int, job: _Job) -> list[Sample]:
+    split, start, end = job
+    return [make_sample(version, seed, split, index) for index in range(start, end)]
+
+
+def _in_order(pool: ProcessPoolExecutor, make: partial[list[Sample]], jobs: Sequence[_Job]) -> Iterator[list[Sample]]:
+    """Yield the chunks of `jobs`, made by `pool`, or here where its processes cannot start.
+
+    Processes cannot start below a script that has no `if __name__ == "__main__"` guard.
+    """
+    done = 0
+    try:
+        for chunk in pool.map(make, jobs):
+            done += 1
+            yield chunk
+    except BrokenProcessPool:
+        yield from map(make, jobs[done:])
+
+
+def _write_split(chunks: Iterable[list[Sample]], folder: Path) -> None:
+    """Write the three `datasets` folders of a split, a batch at a time."""
+    import pyarrow as pa
+
+    schemas = {
+        "features": pa.schema({"regions": pa.list_(pa.float32(), N_REGIONS * DIM)}),
+        "captions": pa.schema({"text": pa.string(), "image": pa.int64(), "said": pa.string()}),
+        "pictures": pa.schema({"png": pa.binary(), "graph": pa.string()}),
+    }
+    folder.mkdir(parents=True)
+    streams = {table: folder / f"{table}.arrow" for table in schemas}
+    writers = {table: pa.ipc.new_stream(str(streams[table]), schema) for table, schema in schemas.items()}
+    first = 0
+    for chunk in chunks:
+        for table, columns in _columns(chunk, first).items():
+            writers[table].write_batch(pa.record_batch(columns, schema=schemas[table]))
+        first += len(chunk)
+    for table, writer in writers.items():
+        writer.close()
+        _save(streams[table], folder / table)
+
+
+def _columns(chunk: Sequence[Sample], first: int) -> dict[str, list[Any]]:
+    """Return the Arrow columns of samples whose first is picture `first`, per table."""
+    import pyarrow as pa
+
+    flat = pa.array(np.concatenate([sample.features.ravel() for sample in chunk]))
+    captions = [caption for sample in chunk for caption in sample.captions]
+    images = chain.from_iterable([first + n] * len(sample.captions) for n, sample in enumerate(chunk))
+    return {
+        "features": [pa.FixedSizeListArray.from_arrays(flat, N_REGIONS * DIM)],
+        "captions": [
+            pa.array([caption.text for caption in captions]),
+            pa.array(list(images), pa.int64()),
+            pa.array([caption.said.to_json() for caption in captions]),
+        ],
+        "pictures": [
+            pa.array([_png(sample.picture) for sample in chunk], pa.binary()),
+            pa.array([sample.scene.to_json() for sample in chunk]),
+        ],
+    }
+
+
+def _png(picture: Picture) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "png", compress_level=3)
+    return content.getvalue()
+
+
+def _save(stream: Path, folder: Path) -> None:
+    """Turn an Arrow stream into a folder that `datasets.load_from_disk` reads."""
+    import datasets
+
+    with _quiet():
+        datasets.Dataset.from_file(str(stream)).save_to_disk(str(folder))
+    stream.unlink()
+
+
+def _open(folder: Path) -> Any:
+    """Return the `datasets.Dataset` in `folder`, memory-mapped."""
+    import datasets
+
+    with _quiet():
+        return datasets.load_from_disk(str(folder))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `datasets` from drawing progress bars, and leave its setting as it was."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled() if hasattr(datasets, "is_progress_bar_enabled") else True
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _read_split(folder: Path) -> StoredSplit:
+    """Return a split; raises whatever Arrow raises, and ValueError for tables that do not fit each other."""
+    regions = _open(folder / "features").data.column("regions")
+    chunks = [
+        chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, N_REGIONS, DIM)
+        for chunk in regions.chunks
+        if len(chunk)
+    ]
+    captions = _open(folder / "captions").data
+    true = np.asarray(captions.column("image").to_numpy(), np.int64)
+    n_images = sum(map(len, chunks))
+    if not np.array_equal(true, np.repeat(np.arange(n_images), CAPTIONS_PER_PICTURE)):
+        raise ValueError(f"the captions in {folder.name} do not fit its {n_images} pictures")
+    return StoredSplit(chunks, captions.column("text").to_pylist(), true)

@@ -1,0 +1,28 @@
+"""Plugins by entry point: which names a group offers, and what a name stands for."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from ncbench.errors import UserError, unknown_name
+
+
+def plugin_names(group: str) -> list[str]:
+    """Return the sorted names that installed packages register in `group`; loads none of them."""
+    return sorted({entry.name for entry in entry_points(group=group)})
+
+
+def check_plugin(group: str, kind: str, name: str) -> None:
+    """Raise UserError unless `group` offers `name`; `kind` is the noun for the message."""
+    if name not in plugin_names(group):
+        raise unknown_name(kind, name, plugin_names(group))
+
+
+def load_plugin(group: str, kind: str, name: str) -> object:
+    """Return what `name` stands for in `group`. Raises UserError where it is unknown or cannot be imported."""
+    check_plugin(group, kind, name)
+    (entry, *_) = entry_points(group=group, name=name)
+    try:
+        return entry.load()
+    except Exception as error:
+        raise UserError(f"{kind} {name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}") from error
