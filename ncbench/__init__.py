@@ -1,1 +1,54 @@
-"""A benchmark suite for noisy correspondence."""
+"""A benchmark suite for noisy correspondence.
+
+The names below are all that a method or a dataset needs; they are loaded on first use, so that importing ncbench
+loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ncbench import evaluation, losses, mixture, transport
+    from ncbench.data.training import Batch, TrainingView
+    from ncbench.errors import UserError
+    from ncbench.methods import Method, Rematches, Task, setting
+    from ncbench.optimiser import Optimiser
+
+__version__ = "0.1.0"
+
+_MODULES = ("evaluation", "losses", "mixture", "transport")
+_HOMES = {
+    "Batch": "ncbench.data.training",
+    "Method": "ncbench.methods",
+    "Optimiser": "ncbench.optimiser",
+    "Rematches": "ncbench.methods",
+    "Task": "ncbench.methods",
+    "TrainingView": "ncbench.data.training",
+    "UserError": "ncbench.errors",
+    "setting": "ncbench.methods",
+}
+
+__all__ = [
+    "Batch",
+    "Method",
+    "Optimiser",
+    "Rematches",
+    "Task",
+    "TrainingView",
+    "UserError",
+    "evaluation",
+    "losses",
+    "mixture",
+    "setting",
+    "transport",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"ncbench.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ncbench' has no attribute {name!r}")

@@ -86,17 +86,9 @@ def _sinkhorn(
     extended, rows, columns = _extend(np.where(forbidden, np.inf, C), mass, dummy=0, corner=np.inf)
     # The plain iteration gives the plan of the log-domain one, ten times faster.
     method = "sinkhorn" if C.max() <= LARGEST_KERNEL_EXPONENT * reg else "sinkhorn_log"
-    plan, log = sinkhorn(
-        rows,
-        columns,
-        extended,
-        reg,
-        method=method,
-        numItermax=max_iterations,
-        stopThr=tolerance,
-        log=True,
-        warn=False,
-    )
+    options = {"method": method, "numItermax": max_iterations, "stopThr": tolerance, "log": True, "warn": False}
+    with np.errstate(over="ignore"):  # POT's log holds exponentials of the potentials, even of the log-domain method
+        plan, log = sinkhorn(rows, columns, extended, reg, **options)
     return _real_entries(plan, C), float(log["err"][-1])
 
 

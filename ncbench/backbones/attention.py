@@ -12,7 +12,7 @@ SLOPE = 0.1
 
 
 def attend_regions(regions: Tensor, words: Tensor, valid: Tensor) -> Tensor:
-    """Return what each word sees of each image: unit vectors (I, T, E), T the valid words of all captions one after another.
+    """Return what each word sees of each image: unit vectors (I, T, E), T the valid words, caption after caption.
 
     `regions` (I, R, E), `words` (C, L, E) with zeros where not `valid` (C, L) bool. Affinities pass a leaky ReLU, are
     normalised over the words of their caption, sharpened by 9 and softmaxed over regions (SCAN, text to image, with

@@ -32,6 +32,7 @@ _SIZE_RATES = (0.45, 0.18, 0.05)
 _BACKGROUND_RATES = (0.75, 0.18, 0.04)
 _RELATION_RATE = 0.6  # of captions about two objects
 _TINT_RATE = 0.6  # of captions that say the background
+_LEAST_DETAILS = 4  # that a caption says; with fewer it would fit too many pictures
 _VAGUE_RATE = 0.04  # of mentions that say "thing" for the category
 _AFTER_RATE = 0.12  # of colours and textures that are said behind the noun
 _LEADING_RATE = 0.25  # of backgrounds that are said first
@@ -135,6 +136,14 @@ class Said:
     background: int
     tint: int
 
+    @property
+    def n_details(self) -> int:
+        """How many details are said: categories, attributes, the relation, the background and its tint."""
+        values = [self.relation, self.background, self.tint]
+        for one in self.mentions:
+            values += [one.category, one.colour, one.size, one.texture]
+        return sum(value != UNSAID for value in values)
+
     def to_json(self) -> str:
         """Return what is said as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -165,6 +174,8 @@ def write_captions(scene: Scene, count: int, rng: np.random.Generator, wrong_rat
     captions: dict[str, Caption] = {}
     while len(captions) < count:
         said = choose_details(scene, rng, wrong_rate)
+        if said.n_details < _LEAST_DETAILS:
+            continue
         text = phrase(said, rng)
         captions.setdefault(text, Caption(text, said))
     return list(captions.values())

@@ -313,12 +313,12 @@ def _quiet() -> Iterator[None]:
     """Keep `datasets` from drawing progress bars, and leave its setting as it was."""
     import datasets
 
-    shown = datasets.is_progress_bar_enabled() if hasattr(datasets, "is_progress_bar_enabled") else True
+    hidden = datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if not hidden:
             datasets.enable_progress_bars()
 
 

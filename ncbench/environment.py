@@ -1,0 +1,81 @@
+"""Facts about the machine and the software that a run was executed with; clocks and memory of devices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ncbench import __version__, memory
+from ncbench.errors import UserError
+
+PACKAGES = ("numpy", "pot", "torch")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` takes CUDA where there is any. Raises UserError for one not present."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present[name]:
+        raise UserError(
+            f"--device {name}: there is none here; present: {', '.join(k for k, v in present.items() if v)}."
+        )
+    return torch.device(name)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was asked, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_bytes(device: torch.device) -> dict[str, int | None]:
+    """Return the peak memory in bytes of the host process and of the device."""
+    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return {"host": memory.peak_bytes(), "device": on_device}
+
+
+def describe(device: torch.device) -> dict[str, object]:
+    """Return what a reader needs to judge times: software, machine, threads, command line, commit."""
+    return {
+        "ncbench": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "command": sys.argv,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        head, status = (
+            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,0 +1,116 @@
+"""Run records: one folder per run, named by the hash of all that defines the run.
+
+`runs/<dataset>/<method>/<run id>/` holds
+
+* `spec.json`: what defines the run; the id is its hash;
+* `result.json`: metrics, work spent, what the method believed; on a CPU the same bytes for the same spec;
+* `measurements.json`: what differs from one execution to the next: times, memory, machine, versions;
+* `history.jsonl`: a line per dev evaluation;
+* `ranks.npz`: the test rank of every query, from which every score can be recomputed;
+* `model.safetensors`: the weights of the selected backbones.
+
+`result.json` is written last: a folder that has one holds a finished run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ncbench.errors import UserError
+from ncbench.files import write_json, write_text
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that defines a run. `budget` is in baseline epochs; `seed` is the one that all others derive from."""
+
+    dataset: str
+    dataset_version: str
+    dataset_digest: str
+    protocol: str
+    protocol_version: str
+    unit: str
+    noise: float
+    noise_digest: str
+    method: str
+    settings: Mapping[str, object]
+    backbone: str
+    sizes: Mapping[str, float]
+    budget: float
+    evaluations: int
+    seed: int
+    schema: int = SCHEMA
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that identify the run."""
+        text = json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Store:
+    """A folder of run records."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, spec: RunSpec) -> Path:
+        """Return where the record of a run lies, or will."""
+        return self.root / spec.dataset / spec.method / spec.id
+
+    def start(self, spec: RunSpec) -> Path:
+        """Return the folder of a run after noting its spec there."""
+        folder = self.folder(spec)
+        write_json(folder / "spec.json", asdict(spec))
+        return folder
+
+    def find(self, spec: RunSpec) -> dict[str, Any] | None:
+        """Return the result of a finished run, or None. Raises UserError for one that cannot be read."""
+        path = self.folder(spec) / "result.json"
+        return read_record(path) if path.is_file() else None
+
+    def results(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+        """Yield (folder, result, measurements) of every finished run, in the order of their paths."""
+        for path in sorted(self.root.glob("*/*/*/result.json")):
+            measurements = path.with_name("measurements.json")
+            yield path.parent, read_record(path), read_record(measurements) if measurements.is_file() else {}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`. Raises UserError for a file that is damaged or of another schema."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read as a run record ({error}); restore it or delete its folder."
+        ) from error
+    found = record.get("schema") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or found != SCHEMA:
+        raise UserError(f"{path}: is of schema {found!r}, this version of ncbench reads {SCHEMA}.")
+    return record
+
+
+class History:
+    """The lines of `history.jsonl`, rewritten whole at each new line: a reader never sees half of one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+
+    def add(self, **values: object) -> None:
+        """Append a line."""
+        self._lines.append(json.dumps(values, sort_keys=True))
+        write_text(self._path, "\n".join(self._lines) + "\n")
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's history; none where there is no file."""
+    path = folder / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -1,0 +1,205 @@
+"""The source: making, caching, reading, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncbench.data.scenes import SCENES, SCENES_LARGE, store
+from ncbench.data.scenes.boxes import N_REGIONS
+from ncbench.data.scenes.descriptor import DIM, region_features
+from ncbench.data.scenes.source import Scenes
+from ncbench.errors import UserError
+
+SIZES = {"train": 12, "dev": 6, "test": 6}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def tiny(**options: int) -> Scenes:
+    return Scenes("tiny", SIZES, **options)
+
+
+def test_the_entry_points_know_themselves_without_loading() -> None:
+    assert (SCENES.name, SCENES_LARGE.name) == ("scenes", "scenes-large")
+    assert not SCENES.needs_root
+    assert "1,500" in SCENES.summary
+    assert "20,000" in SCENES_LARGE.summary
+
+
+def test_a_loaded_dataset_is_complete(cache: Path) -> None:
+    dataset = tiny().load(None, workers=1)
+    assert (dataset.name, dataset.version, dataset.folds) == ("tiny", "1", 1)
+    assert (dataset.n_regions, dataset.image_dim) == (N_REGIONS, DIM)
+    assert dataset.truth_known
+    for split, size in SIZES.items():
+        part = dataset.splits[split]
+        assert len(part.images) == size
+        assert len(part.captions) == 5 * size
+        np.testing.assert_array_equal(part.true, np.repeat(np.arange(size), 5))
+    ids, lengths = dataset.splits["train"].captions.padded(np.arange(60))
+    assert ids.max() < len(dataset.vocabulary)
+    assert lengths.min() > 4
+    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+
+
+def test_features_are_those_of_the_stored_pictures(cache: Path) -> None:
+    features = tiny().load(None, workers=1).splits["dev"].images.take(np.arange(6))
+    folder = cache / "tiny-1-0"
+    for index in range(6):
+        np.testing.assert_array_equal(region_features(store.read_picture(folder, "dev", index)), features[index])
+
+
+def test_features_are_read_in_place(cache: Path) -> None:
+    tiny().load(None, workers=1)
+    recipe = store.Recipe("tiny", "1", 0, SIZES)
+    splits, _ = store.read(recipe, recipe.folder)
+    for chunk in splits["train"].chunks:
+        assert chunk.dtype == np.float32
+        assert not chunk.flags.owndata
+        assert not chunk.flags.writeable
+
+
+def test_semantics_prefer_the_own_captions(cache: Path) -> None:
+    semantics = tiny().load(None, workers=1).semantics
+    assert semantics is not None
+    captions, images = np.divmod(np.arange(30 * 6), 6)
+    values = semantics.closeness("test", captions, images)
+    own = images == captions // 5
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert values[own].mean() > values[~own].mean() + 0.3
+
+
+def test_builds_agree_whoever_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_CHUNK", 5)
+    digests = []
+    for workers in (1, 2):
+        monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / str(workers)))
+        digests.append(tiny().load(None, workers=workers).digest)
+    assert digests[0] == digests[1]
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "other"))
+    assert tiny(seed=1).load(None, workers=1).digest != digests[0]
+
+
+def test_the_first_pictures_do_not_depend_on_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path))
+    few, more = (Scenes(f"of-{n}", dict.fromkeys(SIZES, n)).load(None, workers=1) for n in (3, 4))
+    assert few.splits["test"].captions.texts == more.splits["test"].captions.texts[:15]
+
+
+def test_a_second_load_makes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tiny().load(None, workers=1)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(store, "_build", refuse)
+    assert tiny().load(None).digest == first.digest
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        lambda folder: next((folder / "dev/features").glob("*.arrow")).write_bytes(b"nothing"),
+        lambda folder: next((folder / "train/captions").glob("*.arrow")).unlink(),
+        lambda folder: flip_a_byte(next((folder / "test/features").glob("*.arrow"))),
+        lambda folder: edit_manifest(folder, "format", 0),
+        lambda folder: edit_manifest(folder, "pictures", {"train": 13, "dev": 6, "test": 6}),
+    ],
+    ids=["no manifest", "torn manifest", "odd manifest", "no arrow", "no file", "flipped byte", "old format", "sizes"],
+)
+def test_a_damaged_cache_is_named(cache: Path, damage: object) -> None:
+    tiny().load(None, workers=1)
+    folder = cache / "tiny-1-0"
+    assert callable(damage)
+    damage(folder)
+    with pytest.raises(UserError, match=r"tiny-1-0 is damaged .*delete it"):
+        tiny().load(None)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def edit_manifest(folder: Path, key: str, value: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+def test_a_damaged_graph_is_named_when_asked_for(cache: Path) -> None:
+    dataset = tiny().load(None, workers=1)
+    next((cache / "tiny-1-0/test/pictures").glob("*.arrow")).write_bytes(b"nothing")
+    assert dataset.semantics is not None
+    with pytest.raises(UserError, match="is damaged"):
+        dataset.semantics.closeness("test", np.array([0]), np.array([0]))
+
+
+def test_a_failed_build_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(store, "make_sample", fail)
+    with pytest.raises(RuntimeError, match="stopped"):
+        tiny().load(None, workers=1)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set NCBENCH_CACHE"):
+        tiny().load(None)
+
+
+def test_two_builders_at_once_both_succeed(cache: Path) -> None:
+    code = f"from ncbench.data.scenes.source import Scenes; print(Scenes('tiny', {SIZES}).load(None, workers=1).digest)"
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].strip() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == said[1] == tiny().load(None).digest
+    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+
+
+def test_the_slower_builder_takes_what_is_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = store._build
+
+    def overtaken(recipe: store.Recipe, folder: Path, workers: int) -> None:
+        build(recipe, folder, workers)
+        monkeypatch.setattr(store, "_build", build)
+        tiny().load(None, workers=1)
+
+    monkeypatch.setattr(store, "_build", overtaken)
+    assert len(tiny().load(None, workers=1).digest) == 64
+    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+
+
+def test_importing_is_light() -> None:
+    code = (
+        "import sys, ncbench.data.scenes, ncbench.data.scenes.store; "
+        "print([name for name in ('torch', 'datasets', 'pyarrow', 'pandas') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_progress_bars_stay_as_they_were(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import datasets
+
+    before = datasets.utils.are_progress_bars_disabled()
+    tiny().load(None, workers=1)
+    assert datasets.utils.are_progress_bars_disabled() == before
+    assert "Saving" not in capfd.readouterr().err
