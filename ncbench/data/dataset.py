@@ -94,7 +94,8 @@ class Dataset:
 
     `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
     nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
-    sizes that backbones take on this dataset unless told otherwise, `batch_size` the batch of the work unit.
+    sizes that backbones take on this dataset, `batch_size` the batch of the work unit, `budget` what a run may spend
+    unless told otherwise, in baseline epochs.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     digest: str
     scale: Mapping[str, int | float]
     batch_size: int
+    budget: float = 8.0
     truth_known: bool = True
     folds: int = 1
     semantics: Semantics | None = field(default=None, repr=False)

@@ -39,12 +39,15 @@ class PrecompSource:
     have one row per image, or the row of an image repeated once per caption: that is so if there are as many rows as
     captions. With `testall`, the test split is read from files of that name if they exist, and has folds.
 
+    `published_epochs`, those of L2RM with its warm-up, are the budget of a run unless told otherwise.
+
     `dev_rule` says how much of dev is used: "standard" the first 1,000 images; "ncr", as the NCR family of codes does,
     the first 1,000 rows: 200 images where rows are repeated. Use `dataclasses.replace(F30K, dev_rule="ncr")`.
     """
 
     name: str
     summary: str
+    published_epochs: float
     captions_per_image: int = 5
     tabbed: bool = False
     testall: bool = False
@@ -90,6 +93,7 @@ class PrecompSource:
             digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
             scale={"embed": 1024, "similarity": 256, "word": 300},
             batch_size=128,
+            budget=self.published_epochs,
             truth_known=self.truth_known,
             folds=self._folds(folder, files["test"], splits["test"]),
         )
@@ -240,13 +244,14 @@ def _fact_of_tokens(tokens: Sequence[Sequence[int]]) -> str:
     return f"tokens {len(ids)} {hashlib.sha256(ids.tobytes()).hexdigest()}"
 
 
-F30K = PrecompSource("f30k", "Flickr30K, 29,000 training images with five captions each (released region features)")
+F30K = PrecompSource("f30k", "Flickr30K, 29,000 training images with five captions each (released region features)", 40)
 COCO = PrecompSource(
-    "coco", "MS-COCO, 113,287 training images with five captions each (released region features)", testall=True
+    "coco", "MS-COCO, 113,287 training images with five captions each (released region features)", 30, testall=True
 )
 CC152K = PrecompSource(
     "cc152k",
     "Conceptual Captions, 150,000 training images with one caption each, a part mismatched by nature",
+    50,
     captions_per_image=1,
     tabbed=True,
     truth_known=False,

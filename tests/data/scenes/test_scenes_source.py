@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,22 @@ SIZES = {"train": 12, "dev": 6, "test": 6}
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("original")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NCBENCH_CACHE", str(root))
+        tiny().load(None, workers=1)
+    return root / "tiny-1-0"
+
+
+@pytest.fixture
+def filled(cache: Path, original: Path) -> Path:
+    """Return a cache that holds a finished folder of `tiny()`."""
+    shutil.copytree(original, cache / original.name)
+    return cache
 
 
 def tiny(**options: int) -> Scenes:
@@ -52,15 +70,14 @@ def test_a_loaded_dataset_is_complete(cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
 
 
-def test_features_are_those_of_the_stored_pictures(cache: Path) -> None:
-    features = tiny().load(None, workers=1).splits["dev"].images.take(np.arange(6))
-    folder = cache / "tiny-1-0"
+def test_features_are_those_of_the_stored_pictures(filled: Path) -> None:
+    features = tiny().load(None).splits["dev"].images.take(np.arange(6))
+    folder = filled / "tiny-1-0"
     for index in range(6):
         np.testing.assert_array_equal(region_features(store.read_picture(folder, "dev", index)), features[index])
 
 
-def test_features_are_read_in_place(cache: Path) -> None:
-    tiny().load(None, workers=1)
+def test_features_are_read_in_place(filled: Path) -> None:
     recipe = store.Recipe("tiny", "1", 0, SIZES)
     splits, _ = store.read(recipe, recipe.folder)
     for chunk in splits["train"].chunks:
@@ -69,8 +86,8 @@ def test_features_are_read_in_place(cache: Path) -> None:
         assert not chunk.flags.writeable
 
 
-def test_semantics_prefer_the_own_captions(cache: Path) -> None:
-    semantics = tiny().load(None, workers=1).semantics
+def test_semantics_prefer_the_own_captions(filled: Path) -> None:
+    semantics = tiny().load(None).semantics
     assert semantics is not None
     captions, images = np.divmod(np.arange(30 * 6), 6)
     values = semantics.closeness("test", captions, images)
@@ -121,10 +138,8 @@ def test_a_second_load_makes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatc
     ],
     ids=["no manifest", "torn manifest", "odd manifest", "no arrow", "no file", "flipped byte", "old format", "sizes"],
 )
-def test_a_damaged_cache_is_named(cache: Path, damage: object) -> None:
-    tiny().load(None, workers=1)
-    folder = cache / "tiny-1-0"
-    assert callable(damage)
+def test_a_damaged_cache_is_named(filled: Path, damage: Callable[[Path], object]) -> None:
+    folder = filled / "tiny-1-0"
     damage(folder)
     with pytest.raises(UserError, match=r"tiny-1-0 is damaged .*delete it"):
         tiny().load(None)
@@ -141,9 +156,9 @@ def edit_manifest(folder: Path, key: str, value: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
 
 
-def test_a_damaged_graph_is_named_when_asked_for(cache: Path) -> None:
-    dataset = tiny().load(None, workers=1)
-    next((cache / "tiny-1-0/test/pictures").glob("*.arrow")).write_bytes(b"nothing")
+def test_a_damaged_graph_is_named_when_asked_for(filled: Path) -> None:
+    dataset = tiny().load(None)
+    next((filled / "tiny-1-0/test/pictures").glob("*.arrow")).write_bytes(b"nothing")
     assert dataset.semantics is not None
     with pytest.raises(UserError, match="is damaged"):
         dataset.semantics.closeness("test", np.array([0]), np.array([0]))

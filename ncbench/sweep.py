@@ -1,0 +1,155 @@
+"""Grids of runs: plan all of them before any starts, run those that are not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ncbench.backbones import check_backbone
+from ncbench.catalog import load_dataset
+from ncbench.data.dataset import Dataset
+from ncbench.errors import UserError, unknown_name
+from ncbench.methods import Method, load_method, settings_of
+from ncbench.noise import Noise, draw_noise, save_noise
+from ncbench.runner import Progress, Run
+from ncbench.seeds import derive_seed
+from ncbench.settings import Override, apply_overrides
+from ncbench.store import RunSpec, Store
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The axes of a sweep, as the user gave them. `budgets` are in baseline epochs; none means the dataset's own."""
+
+    datasets: Sequence[str]
+    protocols: Sequence[str]
+    ratios: Sequence[float]
+    methods: Sequence[str]
+    backbones: Sequence[str]
+    budgets: Sequence[float]
+    seeds: Sequence[int]
+    evaluations: int
+    overrides: Sequence[Override] = ()
+    data_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep, checked and ready: nothing about it can turn out to be bad input later."""
+
+    spec: RunSpec
+    dataset: Dataset
+    noise: Noise
+    method: type[Method]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended: `done` now, `kept` from before, or `failed` with the error."""
+
+    spec: RunSpec
+    status: Literal["done", "kept", "failed"]
+    folder: Path
+    result: dict[str, Any] | None = None
+    error: Exception | None = None
+
+
+class Observer(Protocol):
+    """Who watches a sweep; runs are named by their place in the plan."""
+
+    def started(self, index: int) -> None:
+        """A run begins."""
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        """A run has got somewhere."""
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        """A run is over."""
+
+
+def plan_sweep(grid: Grid) -> list[PlannedRun]:
+    """Return the runs of a grid, seeds outermost, so that a first complete table appears early.
+
+    A ratio of 0 is the same under all protocols that draw noise, and is run once, as protocol `clean`.
+    Raises UserError for anything about the grid that cannot run.
+    """
+    for name in grid.backbones:
+        check_backbone(name)
+    methods = {name: load_method(name) for name in grid.methods}
+    for override in grid.overrides:
+        if override.method not in methods:
+            raise unknown_name("method of this sweep in --set", override.method, methods)
+    datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
+    cells = product(grid.seeds, grid.datasets, _noises(grid), grid.backbones, grid.methods)
+    runs: dict[str, PlannedRun] = {}
+    for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
+        dataset, method = datasets[dataset_name], methods[method_name]
+        settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
+        noise = _draw(dataset, protocol, ratio, seed)
+        for budget in grid.budgets or [dataset.budget]:
+            spec = RunSpec(
+                dataset=dataset.name,
+                dataset_version=dataset.version,
+                dataset_digest=dataset.digest,
+                protocol=noise.protocol if ratio else CLEAN,
+                protocol_version=noise.version,
+                unit=noise.unit if ratio else CLEAN,
+                noise=ratio,
+                noise_digest=noise.digest,
+                method=method_name,
+                settings=settings,
+                backbone=backbone,
+                sizes=dataset.scale,
+                budget=budget,
+                evaluations=grid.evaluations,
+                seed=seed,
+            )
+            runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))
+    return list(runs.values())
+
+
+def _noises(grid: Grid) -> list[tuple[str, float]]:
+    """Return the (protocol, ratio) cells by ratio."""
+    return [(protocol, ratio) for ratio in grid.ratios for protocol in grid.protocols]
+
+
+def _draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
+    if not dataset.truth_known and ratio:
+        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be 0 there, found {ratio:g}.")
+    train = dataset.splits["train"]
+    return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"))
+
+
+def run_sweep(runs: Sequence[PlannedRun], store: Store, device: Any, observer: Observer) -> Iterator[Outcome]:
+    """Execute the runs that have no result yet, one after another; yield the outcome of each.
+
+    A run that fails ends as an outcome and does not stop the others.
+    """
+    for index, run in enumerate(runs):
+        observer.started(index)
+        outcome = _one(run, store, device, partial(observer.progressed, index))
+        observer.ended(index, outcome)
+        yield outcome
+
+
+def _one(run: PlannedRun, store: Store, device: Any, on_progress: Callable[[Progress], None]) -> Outcome:
+    folder = store.folder(run.spec)
+    found = store.find(run.spec)
+    if found is not None:
+        return Outcome(run.spec, "kept", folder, found)
+    store.start(run.spec)
+    save_noise(run.noise, store.root / run.spec.dataset / "noise" / f"{run.noise.digest[:12]}.npy")
+    try:
+        result = Run(run.spec, run.dataset, run.noise, run.method, folder, device, on_progress).execute()
+    except UserError:
+        raise
+    except Exception as error:
+        return Outcome(run.spec, "failed", folder, error=error)
+    return Outcome(run.spec, "done", folder, result)
+
