@@ -152,4 +152,3 @@ def _one(run: PlannedRun, store: Store, device: Any, on_progress: Callable[[Prog
     except Exception as error:
         return Outcome(run.spec, "failed", folder, error=error)
     return Outcome(run.spec, "done", folder, result)
-

@@ -1,0 +1,56 @@
+"""The command line. Commands are thin: parse, call, print; what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ncbench import __version__
+from ncbench.cli.data import data
+from ncbench.cli.methods import methods
+from ncbench.cli.report import report
+from ncbench.cli.run import run
+from ncbench.cli.runs import runs
+from ncbench.errors import UserError
+
+
+class BadInput(click.ClickException):
+    """A UserError on its way to the terminal."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group whose bad input ends in one line and exit code 2."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options of the group itself."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.ctx = None
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that is named."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise BadInput(str(error)) from error
+        except click.UsageError as error:
+            error.ctx = None  # with it, click would add the usage in lines of its own
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Benchmark training methods for noisy correspondence: image-text pairs of which a part is mismatched.
+
+    Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
+    """
+
+
+for command in (run, report, runs, methods, data):
+    main.add_command(command)

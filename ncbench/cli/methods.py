@@ -1,0 +1,76 @@
+"""`ncbench methods`: which methods there are, and their settings."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+
+import click
+
+from ncbench.cli.output import print_json, print_table
+from ncbench.cli.parameters import as_json as json_option
+
+
+@click.group()
+def methods() -> None:
+    """Training methods."""
+
+
+@methods.command("list")
+@json_option
+def list_methods(as_json: bool) -> None:
+    """List the methods that can be named after --method."""
+    from ncbench.methods import GROUP, load_method
+    from ncbench.plugins import plugin_names
+
+    found = [load_method(name) for name in plugin_names(GROUP)]
+    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in rows])
+        return
+    print_table("Methods", ("name", "what it does"), rows)
+
+
+@methods.command("show")
+@click.argument("name")
+@json_option
+def show_method(name: str, as_json: bool) -> None:
+    """Show what a method does, its settings and their presets per dataset."""
+    from ncbench.methods import load_method
+
+    method = load_method(name)
+    about = inspect.getdoc(inspect.getmodule(method)) or inspect.getdoc(method) or ""
+    settings = [
+        {
+            "key": entry.name,
+            "default": entry.default,
+            "presets": {
+                dataset: values[entry.name] for dataset, values in method.presets.items() if entry.name in values
+            },
+            "meaning": entry.metadata.get("meaning", ""),
+            "source": entry.metadata.get("source", ""),
+        }
+        for entry in fields(method.Config)
+    ]
+    if as_json:
+        print_json({"name": name, "about": about, "settings": settings})
+        return
+    click.echo(about + "\n")
+    columns = ("setting", "default", *method.presets, "meaning", "source of the default")
+    rows = [
+        (
+            entry["key"],
+            str(entry["default"]),
+            *(_short(entry["presets"].get(dataset)) for dataset in method.presets),
+            entry["meaning"],
+            entry["source"],
+        )
+        for entry in settings
+    ]
+    print_table(f"Settings of {name} (change one with --set {name}.KEY=VALUE)", columns, rows)
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

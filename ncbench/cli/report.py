@@ -1,0 +1,35 @@
+"""`ncbench report`: leaderboards from run records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncbench.cli import parameters
+from ncbench.cli.output import print_json, print_table
+
+
+@click.command()
+@click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
+@click.option(
+    "--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Where pages are written."
+)
+@parameters.as_json
+def report(folder: Path, out: Path, as_json: bool) -> None:
+    """Write leaderboards: per dataset a markdown page and a figure."""
+    from ncbench.report import write_report
+    from ncbench.report.frame import load_runs
+    from ncbench.report.tables import COLUMNS, comparisons
+
+    frame = load_runs(folder)
+    written = write_report(frame, out)
+    tables = comparisons(frame)
+    if as_json:
+        content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]
+        print_json({"written": [str(path) for path in written], "comparisons": content})
+        return
+    for table in tables:
+        print_table(table.title, tuple(COLUMNS.values()), table.cells())
+    for path in written:
+        click.echo(f"wrote {path}")

@@ -1,0 +1,108 @@
+"""`ncbench run`: train and test methods over a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ncbench.cli import parameters
+from ncbench.cli.output import print_json
+
+
+@click.command()
+@click.option("--method", "methods", type=parameters.NAMES, required=True, help="Methods; `ncbench methods list`.")
+@click.option(
+    "--noise", "ratios", type=parameters.RATIOS, default="0.2,0.4,0.6", show_default=True, help="Noise ratios."
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    type=parameters.NAMES,
+    default="shuffle-images",
+    show_default=True,
+    help="Noise protocols: shuffle-images, shuffle-captions, or file:PATH for a published index file.",
+)
+@click.option(
+    "--dataset", "datasets", type=parameters.NAMES, default="scenes", show_default=True, help="`ncbench data list`."
+)
+@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@click.option(
+    "--backbone", "backbones", type=parameters.NAMES, default="sgr", show_default=True, help="sgr, saf or vse."
+)
+@click.option(
+    "--budget",
+    "budgets",
+    type=parameters.BUDGETS,
+    default=(),
+    help="Work that a run may spend on training, in epochs of plain triplet training.  [default: the dataset's]",
+)
+@click.option("--seed", "seeds", type=parameters.SEEDS, default="0", show_default=True, help="Seeds.")
+@click.option(
+    "--evaluations",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="How often dev is evaluated, at equal shares of the budget.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting of a method, or backbone.KEY."
+)
+@click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@parameters.as_json
+def run(out: Path, device: str, overrides: tuple[str, ...], data_root: Path | None, as_json: bool, **axes: Any) -> None:
+    """Train methods under noise, test them, and keep a record of every run.
+
+    Options that take a list make a grid. Runs that have a record already are not run again.
+    """
+    from ncbench.backbones import check_backbone
+    from ncbench.catalog import GROUP as DATASETS
+    from ncbench.methods import GROUP as METHODS
+    from ncbench.noise import check_protocol
+    from ncbench.plugins import check_plugin
+    from ncbench.settings import parse_override
+
+    # All that can be checked without torch is checked before it is loaded.
+    for name in axes["methods"]:
+        check_plugin(METHODS, "method", name)
+    for name in axes["datasets"]:
+        check_plugin(DATASETS, "dataset", name)
+    for name in axes["backbones"]:
+        check_backbone(name)
+    for text in axes["protocols"]:
+        check_protocol(text)
+    parsed = [parse_override(text) for text in overrides]
+
+    from ncbench.cli.live import watch
+    from ncbench.environment import choose_device
+    from ncbench.store import Store
+    from ncbench.sweep import Grid, plan_sweep, run_sweep
+
+    chosen = choose_device(device)
+    planned = plan_sweep(Grid(**axes, overrides=parsed, data_root=data_root))
+    with watch([run.spec for run in planned], quiet=as_json) as observer:
+        outcomes = list(run_sweep(planned, Store(out), chosen, observer))
+    if as_json:
+        print_json(
+            [
+                {
+                    "status": o.status,
+                    "folder": str(o.folder),
+                    "error": str(o.error) if o.error else None,
+                    "result": o.result,
+                }
+                for o in outcomes
+            ]
+        )
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        spec = outcome.spec
+        click.echo(
+            f"failed: {spec.method} on {spec.dataset} at {spec.noise:g} ({outcome.folder}): {outcome.error!r}", err=True
+        )
+    if failed:
+        raise SystemExit(1)
+    if not as_json:
+        click.echo(f"Records are in {out}. Leaderboards: ncbench report --runs {out}")

@@ -1,0 +1,30 @@
+"""Leaderboards: all of them derive from one tidy table of run records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncbench.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
+    """Write a markdown page and a figure per dataset of `frame` (of `load_runs`) into `out`; returns the files.
+
+    The same records give the same bytes. Raises OSError where `out` cannot be written.
+    """
+    from ncbench.report.figures import draw_ratios
+    from ncbench.report.markdown import page
+    from ncbench.report.tables import comparisons
+
+    written = []
+    for dataset, rows in frame.groupby("dataset", sort=True):
+        name = str(dataset)
+        figures = draw_ratios(rows, out / f"{name}-rsum")
+        path = out / f"{name}.md"
+        write_text(path, page(name, comparisons(rows), figures[0].name))
+        written += [path, *figures]
+    return written

@@ -1,0 +1,59 @@
+"""Run records as one tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ncbench.errors import UserError
+from ncbench.store import Store
+
+
+def load_runs(folder: Path) -> pd.DataFrame:
+    """Return a row per finished run below `folder`: its axes, scores in percent, work, seconds and peak bytes.
+
+    `variant` is the method's name, with those settings that differ between records of this method and dataset.
+    Raises UserError where there is no folder or no record in it.
+    """
+    rows = [_row(result, measurements) for _, result, measurements in Store(folder).results()]
+    if not rows:
+        raise UserError(f"{folder} holds no finished run; make some with: ncbench run --method triplet --out {folder}")
+    frame = pd.DataFrame(rows)
+    frame["variant"] = _variants(frame)
+    return frame.drop(columns="settings")
+
+
+def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str, Any]:
+    spec, test = result["spec"], result["metrics"]["test"]
+    axes = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "budget", "seed")
+    peaks = [peak for peak in measurements.get("peak_bytes", {}).values() if peak is not None]
+    detection = result["beliefs"].get("detection") or {}
+    rematches = result["beliefs"].get("rematches") or {}
+    return {
+        "id": result["id"],
+        **{axis: spec[axis] for axis in axes},
+        **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
+        "rsum": test["rsum"],
+        "dev_rsum": result["selected"]["dev_rsum"],
+        "used": result["work"]["used"] / result["work"]["budget"] * spec["budget"],
+        "flops": result["work"]["used"],
+        "updates": result["work"]["updates"],
+        "seconds": measurements.get("seconds", {}).get("training"),
+        "peak_bytes": max(peaks) if peaks else None,
+        "auc": detection.get("auc"),
+        "rematched_closer": rematches.get("closer"),
+    }
+
+
+def _variants(frame: pd.DataFrame) -> list[str]:
+    """Return per run the method, told apart from other settings of it."""
+    names = []
+    for row in frame.itertuples():
+        alike = frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["settings"]
+        settings: dict[str, object] = row.settings  # type: ignore[assignment]
+        told = [f"{key}={value}" for key, value in settings.items() if any(o.get(key) != value for o in alike)]
+        names.append(f"{row.method} ({', '.join(told)})" if told else str(row.method))
+    return names

@@ -1,0 +1,42 @@
+"""Leaderboards as markdown pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncbench.report.tables import COLUMNS, Comparison, scores
+
+LEGEND = """\
+Recalls in percent on the test split: *i2t* finds a caption of an image, *t2i* the image of a caption; rSum is the sum
+of the six. The best of each column is bold; ± is the standard deviation over seeds. *Budget used* is training work in
+epochs of plain triplet training; *time* is seconds of training; evaluation is in neither. Tables with different noise
+units (`images`: all captions of an image move together; `captions`: each moves on its own) are not comparable.
+"""
+
+
+def page(dataset: str, tables: Sequence[Comparison], figure: str) -> str:
+    """Return the page of a dataset: a legend, a figure (file name) and a table per comparison."""
+    parts = [f"# {_escape(dataset)}\n", LEGEND, f"![rSum against noise ratio](<{figure}>)\n"]
+    for table in tables:
+        parts.append(f"## {_escape(table.title)}\n")
+        parts.append(_table(table))
+    return "\n".join(parts)
+
+
+def _table(table: Comparison) -> str:
+    lines = ["| " + " | ".join(COLUMNS.values()) + " |", "|" + " --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    rows = table.rows.to_dict(orient="records")
+    for row, cells in zip(rows, table.cells(), strict=True):
+        marked = [
+            f"**{cell}**" if column in scores() and row[column] == table.best(column) else _escape(cell)
+            for column, cell in zip(COLUMNS, cells, strict=True)
+        ]
+        lines.append("| " + " | ".join(marked) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Return `text` with what markdown or HTML would take for markup made harmless."""
+    for sign, harmless in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("`", "\\`")):
+        text = text.replace(sign, harmless)
+    return text

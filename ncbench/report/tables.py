@@ -1,0 +1,86 @@
+"""Comparisons: runs that differ in nothing but method and seed, averaged over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+AXES = ("dataset", "backbone", "budget", "protocol", "unit", "noise")
+RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
+COLUMNS = {
+    "variant": "method",
+    "i2t_r1": "i2t R@1",
+    "i2t_r5": "R@5",
+    "i2t_r10": "R@10",
+    "t2i_r1": "t2i R@1",
+    "t2i_r5": "R@5",
+    "t2i_r10": "R@10",
+    "rsum": "rSum",
+    "used": "budget used",
+    "peak_bytes": "peak memory",
+    "seconds": "time",
+    "seeds": "seeds",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first."""
+
+    key: dict[str, Any]
+    rows: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """What is compared, in words."""
+        key = self.key
+        noise = "clean pairs" if key["noise"] == 0 else f"{key['protocol']} {key['noise']:g} (unit: {key['unit']})"
+        return f"{key['dataset']}: {noise}, {key['backbone']}, budget {key['budget']:g}"
+
+    def best(self, column: str) -> float:
+        """Return the best value of a score."""
+        return float(self.rows[column].max())
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as text, in the order of COLUMNS."""
+        return [[_text(column, row) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+
+
+def comparisons(frame: pd.DataFrame) -> list[Comparison]:
+    """Return the comparisons that the runs of `frame` allow, ordered by their axes."""
+    tables = []
+    for values, runs in frame.groupby(list(AXES), sort=True):
+        groups = runs.groupby("variant", sort=True)
+        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds"]].mean()
+        numbers["rsum_std"] = groups["rsum"].std()
+        numbers["seeds"] = groups["seed"].nunique()
+        rows = numbers.reset_index().sort_values(["rsum", "variant"], ascending=[False, True])
+        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows))
+    return tables
+
+
+def _text(column: str, row: dict[Any, Any]) -> str:
+    value = row[column]
+    if column == "variant":
+        return str(value)
+    if column == "seeds":
+        return str(int(value))
+    if pd.isna(value):
+        return "-"
+    if column == "peak_bytes":
+        return f"{value / 2**20:,.0f} MiB"
+    if column == "seconds":
+        return f"{value:,.0f} s"
+    if column == "used":
+        return f"{value:.2f}"
+    if column == "rsum" and not pd.isna(row["rsum_std"]):
+        return f"{value:.1f} ± {row['rsum_std']:.1f}"
+    return f"{value:.1f}"
+
+
+def scores() -> Sequence[str]:
+    """Return the columns in which more is better."""
+    return [*RECALLS, "rsum"]
