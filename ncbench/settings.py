@@ -1,9 +1,9 @@
-"""Hyper-parameters from the command line: `method.key=value`, checked against the method's Config."""
+"""Settings from the command line: `method.key=value`, checked against the method's Config, and `backbone.key=value`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from ncbench.errors import UserError, unknown_name
@@ -11,43 +11,56 @@ from ncbench.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from ncbench.methods import Method
 
+BACKBONE = "backbone"
+SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float}
+
 
 @dataclass(frozen=True)
 class Override:
-    """One `method.key=value` as given."""
+    """One `target.key=value` as given; the target is a method, or `backbone`."""
 
-    method: str
+    target: str
     key: str
     value: str
 
 
 def parse_override(text: str) -> Override:
-    """Return the override that `text` states. Raises UserError where it is not `method.key=value`."""
-    target, equals, value = text.partition("=")
-    method, dot, key = target.partition(".")
-    if not (equals and dot and method and key and value):
+    """Return the override that `text` states. Raises UserError where it is not `target.key=value`."""
+    name, equals, value = text.partition("=")
+    target, dot, key = name.partition(".")
+    if not (equals and dot and target and key and value):
         raise UserError(f"--set {text!r} is not of the form method.key=value, for example l2rm.reg=0.05.")
-    return Override(method, key, value)
+    return Override(target, key, value)
 
 
 def apply_overrides(
     method: type[Method], settings: Mapping[str, object], overrides: Iterable[Override]
 ) -> dict[str, object]:
     """Return `settings` with the overrides of this method applied. Raises UserError for unknown keys and bad values."""
-    types = get_type_hints(method.Config)
-    known = [entry.name for entry in fields(method.Config)]
-    result = dict(settings)
+    return {**settings, **_parsed(method.name, get_type_hints(method.Config), overrides)}
+
+
+def apply_sizes(scale: Mapping[str, float], overrides: Iterable[Override]) -> dict[str, float]:
+    """Return the sizes of a backbone with the overrides of `backbone` applied; errors as for `apply_overrides`."""
+    sizes = {**scale, **_parsed(BACKBONE, SIZES, overrides)}
+    wrong = {key: value for key, value in sizes.items() if value <= 0 and key != "dropout"}
+    if wrong or not 0 <= sizes.get("dropout", 0) < 1:
+        raise UserError(f"--set backbone: sizes must be above 0 and dropout in [0, 1), found {sizes}.")
+    return sizes
+
+
+def _parsed(target: str, types: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
+    result = {}
     for override in overrides:
-        if override.method != method.name:
-            continue
-        if override.key not in known:
-            raise unknown_name(f"setting of {method.name}", override.key, known)
-        result[override.key] = _parse(types[override.key], override)
+        if override.target == target:
+            if override.key not in types:
+                raise unknown_name(f"setting of {target}", override.key, types)
+            result[override.key] = _parse(types[override.key], override)
     return result
 
 
 def _parse(wanted: Any, override: Override) -> object:
-    where = f"--set {override.method}.{override.key}={override.value}"
+    where = f"--set {override.target}.{override.key}={override.value}"
     if get_origin(wanted) is Literal:
         choices = get_args(wanted)
         if override.value not in choices:

@@ -11,7 +11,7 @@ from ncbench.backbones.base import Backbone, Encoded
 from ncbench.data.dataset import FloatArray, Split
 
 ENCODED_AT_ONCE = 256
-SCORED_BYTES = 64 * 2**20  # pairs are scored in blocks of about this size: beyond the caches nothing is gained
+SCORED_BYTES = 128 * 2**20  # pairs are scored in blocks of about this size: smaller ones pay for more calls
 
 
 @torch.no_grad()

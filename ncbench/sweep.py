@@ -17,7 +17,7 @@ from ncbench.methods import Method, load_method, settings_of
 from ncbench.noise import Noise, draw_noise, save_noise
 from ncbench.runner import Progress, Run
 from ncbench.seeds import derive_seed
-from ncbench.settings import Override, apply_overrides
+from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.store import RunSpec, Store
 
 CLEAN = "clean"
@@ -83,8 +83,8 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         check_backbone(name)
     methods = {name: load_method(name) for name in grid.methods}
     for override in grid.overrides:
-        if override.method not in methods:
-            raise unknown_name("method of this sweep in --set", override.method, methods)
+        if override.target not in (*methods, BACKBONE):
+            raise unknown_name("target of --set in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
     cells = product(grid.seeds, grid.datasets, _noises(grid), grid.backbones, grid.methods)
     runs: dict[str, PlannedRun] = {}
@@ -105,7 +105,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 method=method_name,
                 settings=settings,
                 backbone=backbone,
-                sizes=dataset.scale,
+                sizes=apply_sizes(dataset.scale, grid.overrides),
                 budget=budget,
                 evaluations=grid.evaluations,
                 seed=seed,

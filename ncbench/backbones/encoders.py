@@ -67,6 +67,10 @@ class WordEncoder(nn.Module):
         return l2_normalise((forward + backward) / 2)
 
 
-def inside(lengths: Tensor, longest: int) -> Tensor:
-    """Return which positions of captions of `lengths` (C,) hold a word: (C, longest) bool."""
-    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+def inside(lengths: Tensor, like: Tensor, longest: int | None = None) -> Tensor:
+    """Return which positions of captions of `lengths` (C,) hold a word: (C, longest) bool on the device of `like`.
+
+    `longest` is the second dimension of `like` unless given.
+    """
+    positions = torch.arange(like.shape[1] if longest is None else longest)
+    return (positions < lengths[:, None]).to(like.device)

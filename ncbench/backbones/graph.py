@@ -8,6 +8,7 @@ reasoning step computes the one node that is read.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ncbench.backbones.normalise import l1_normalise, l2_normalise
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
 
 FLOAT_BYTES = 4
+GROUP_STEP = 4  # captions are grouped by their number of nodes, rounded up to multiples of this
 
 
 class AlignmentBackbone(Backbone):
@@ -40,23 +42,24 @@ class AlignmentBackbone(Backbone):
 
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         words = self.caption_encoder(tokens, lengths)
-        lengths = lengths.to(words.device)
-        return Encoded((words, self.caption_summary(words, inside(lengths, words.shape[1])), lengths))
+        return Encoded((words, self.caption_summary(words, inside(lengths, words)), lengths))
 
     def _lengths(self, captions: Encoded) -> list[int]:
         return [int(length) for length in captions.parts[2].tolist()]
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
+        # In order of length, captions of about one length lie side by side and waste little padding on one another.
+        order = captions.parts[2].argsort(stable=True)
         regions, image_summary = images.parts
-        words, caption_summary, lengths = captions.parts
-        words = words[:, : int(lengths.max())]
-        valid = inside(lengths, words.shape[1])
+        words, caption_summary, lengths = captions.take(order).parts
+        words = words[:, : int(lengths[-1])]
+        valid = inside(lengths, words)
         contexts = attend_regions(regions, words, valid)
         local = l2_normalise(self.local_alignment((contexts - words[valid]).square()))
         overall = l2_normalise(self.global_alignment((image_summary[:, None] - caption_summary).square()))
-        node = self._read(_as_nodes(overall, local, lengths), inside(lengths + 1, words.shape[1] + 1))
+        node = torch.cat([self._read(*group) for group in _node_groups(overall, local, lengths)], 1)
         similarities: Tensor = self.head(node).squeeze(-1).sigmoid()
-        return similarities
+        return similarities[:, order.argsort()]
 
     @abstractmethod
     def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
@@ -88,16 +91,23 @@ class AlignmentBackbone(Backbone):
     def _read_work(self, n_nodes: int) -> int: ...
 
 
-def _as_nodes(overall: Tensor, local: Tensor, lengths: Tensor) -> Tensor:
-    """Return nodes (I, C, 1 + longest, S): the global vector (I, C, S) first, then the caption's words, then zeros.
+def _node_groups(overall: Tensor, local: Tensor, lengths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield nodes (I, C', N, S) and which of them exist (C', N), for groups of captions of about one length.
 
-    `local` is (I, T, S), the words of all captions one after another.
+    `overall` (I, C, S) are the global vectors, `local` (I, T, S) those of the words of all captions, one caption after
+    another, and `lengths` (C,) ascend. The global node comes first; nodes that do not exist are zero.
     """
-    n_images, n_captions, size = overall.shape
-    valid = inside(lengths, int(lengths.max()))
-    nodes = overall.new_zeros(n_images, n_captions, valid.shape[1], size)
-    nodes[:, valid] = local
-    return torch.cat([overall[:, :, None], nodes], 2)
+    rounded = (lengths + 1 + GROUP_STEP - 1) // GROUP_STEP
+    word, caption = 0, 0
+    for count in torch.unique_consecutive(rounded, return_counts=True)[1].tolist():
+        group = lengths[caption : caption + count]
+        first = overall[:, caption : caption + count, None]
+        n_words, longest = int(group.sum()), int(group[-1])
+        rest = local.new_zeros(len(local), count, longest, local.shape[-1])
+        valid = inside(group + 1, rest, longest + 1)
+        rest[:, valid[:, 1:]] = local[:, word : word + n_words]
+        yield torch.cat([first, rest], 2), valid
+        word, caption = word + n_words, caption + count
 
 
 class ReasoningStep(nn.Module):

@@ -32,7 +32,7 @@ class VSE(Backbone):
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         packed = pack_padded_sequence(self.embedding(tokens), lengths, batch_first=True, enforce_sorted=False)
         last: Tensor = self.gru(packed)[1][0]
-        return Encoded((l2_normalise(last), lengths.to(last.device)))
+        return Encoded((l2_normalise(last),))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
         return images.parts[0] @ captions.parts[0].T

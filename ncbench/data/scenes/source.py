@@ -16,8 +16,9 @@ from ncbench.data.vocabulary import Vocabulary
 
 _VERSION = "1"
 _SEED = 0
-_SCALE = {"embed": 64, "similarity": 32, "word": 48}
-_BATCH_SIZE = 64
+_SCALE = {"embed": 64, "similarity": 16, "word": 48, "dropout": 0.1}
+_BATCH_SIZE = 32
+_BUDGET = 6.0
 _WORD_THRESHOLD = 2
 
 
@@ -74,6 +75,7 @@ class Scenes:
             digest=digest,
             scale=_SCALE,
             batch_size=_BATCH_SIZE,
+            budget=_BUDGET,
             semantics=GraphSemantics(folder),
         )
 

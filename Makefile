@@ -1,0 +1,34 @@
+# Each target sets up all that it needs. `make demo` and `make test` are what a newcomer types.
+
+PYTHON ?= python3
+VENV := .venv
+DEMO ?= demo
+DEMO_OPTIONS ?=
+
+.PHONY: demo test slow benchmarks clean
+
+# Installed anew whenever what is to be installed changes.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# Trains L2RM at three noise ratios and writes its leaderboard into $(DEMO)/leaderboards.
+demo: $(VENV)/installed
+	$(VENV)/bin/ncbench run --method l2rm --noise 0.2,0.4,0.6 --out $(DEMO)/runs $(DEMO_OPTIONS)
+	$(VENV)/bin/ncbench report --runs $(DEMO)/runs --out $(DEMO)/leaderboards
+
+$(VENV)/tox: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt tox
+	touch $@
+
+# Tests, lint and types, each in an environment of its own.
+test: $(VENV)/tox
+	$(VENV)/bin/tox run
+
+slow: $(VENV)/tox
+	$(VENV)/bin/tox run -e slow
+
+clean:
+	rm -rf $(VENV) .tox build *.egg-info

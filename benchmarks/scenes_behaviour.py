@@ -1,0 +1,93 @@
+"""Measures whether `scenes` behaves like real data: below saturation, hurt by noise, memorised by hard negatives.
+
+Usage: python benchmarks/scenes_behaviour.py [--budget 16] [--seed 0] [--out FILE.json]
+
+Trains `triplet` on clean pairs, under both noises at 40 %, and on only the clean ones among the noisy pairs, each with
+the same budget, and prints test rSum and the dev curve of each.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from ncbench.data.dataset import Captions, Dataset, IntVector, Split
+from ncbench.environment import choose_device, describe
+from ncbench.noise import draw_noise
+from ncbench.runner import Run
+from ncbench.store import read_history
+from ncbench.sweep import Grid, PlannedRun, plan_sweep
+
+RATIO = 0.4
+
+
+def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRun]:
+    """Return the runs to compare by name."""
+    grid = Grid(
+        datasets=["scenes"],
+        protocols=["shuffle-images", "shuffle-captions"],
+        ratios=[0.0, RATIO],
+        methods=["triplet"],
+        backbones=["sgr"],
+        budgets=[budget],
+        seeds=[seed],
+        evaluations=evaluations,
+    )
+    clean, images, captions = plan_sweep(grid)
+    named = {"clean": clean, "shuffle-images 0.4": images, "shuffle-captions 0.4": captions}
+    return {**named, "only the clean pairs of shuffle-images 0.4": only_clean(images)}
+
+
+def only_clean(run: PlannedRun) -> PlannedRun:
+    """Return the run without its mismatched pairs: what a method could do at best by leaving them out."""
+    train = run.dataset.splits["train"]
+    kept = np.flatnonzero(run.noise.clean(train.true))
+    smaller = Split(train.images, some_captions(train.captions, kept), train.true[kept])
+    dataset: Dataset = replace(run.dataset, splits={**run.dataset.splits, "train": smaller})
+    # The budget stays that of an epoch over all pairs.
+    noise = draw_noise("shuffle-images", 0.0, smaller.true, len(smaller.images), 0)
+    budget = run.spec.budget * len(train.captions) / len(kept)
+    return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=budget))
+
+
+def some_captions(captions: Captions, kept: IntVector) -> Captions:
+    """Return a part of `captions`."""
+    tokens, lengths = captions.padded(kept)
+    lists = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    return Captions([captions.texts[c] for c in kept], lists)
+
+
+def measure(run: PlannedRun) -> dict[str, Any]:
+    """Return test rSum and dev curve of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        device = choose_device("cpu")
+        result = Run(
+            run.spec, run.dataset, run.noise, run.method, Path(folder), device, lambda progress: None
+        ).execute()
+        curve = [round(line["dev"]["rsum"], 1) for line in read_history(Path(folder))]
+    return {"test": result["metrics"]["test"], "dev_curve": curve}
+
+
+@click.command()
+@click.option("--budget", default=16.0, help="Baseline epochs per run.")
+@click.option("--evaluations", default=16)
+@click.option("--seed", default=0)
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the numbers here, as JSON.")
+def main(budget: float, evaluations: int, seed: int, out: Path | None) -> None:
+    """Measure and print."""
+    found = {}
+    for name, run in main_runs(budget, seed, evaluations).items():
+        found[name] = measure(run)
+        click.echo(f"{name}: test rSum {found[name]['test']['rsum']:.1f}, dev {found[name]['dev_curve']}")
+    if out is not None:
+        out.write_text(json.dumps({"runs": found, "environment": describe(choose_device("cpu"))}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Cost formulas against torch's own counter, work reports, parameter counts, names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ncbench.backbones import BACKBONES, build_backbone, check_backbone
+from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.budget import BudgetSpent
+from ncbench.errors import UserError
+
+NAMES = sorted(BACKBONES)
+IMAGE_DIM, EMBED, SIMILARITY, WORD = 12, 16, 8, 10
+N_IMAGES, N_CAPTIONS = 5, 4
+
+
+def make(name: str, n_regions: int = 3) -> Backbone:
+    torch.manual_seed(0)
+    return build_backbone(name, Sizes(IMAGE_DIM, n_regions, 20, embed=EMBED, similarity=SIMILARITY, word=WORD))
+
+
+def data(n_regions: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    tokens = torch.arange(N_CAPTIONS * length).reshape(N_CAPTIONS, length) % 20
+    return torch.randn(N_IMAGES, n_regions, IMAGE_DIM), tokens, torch.full((N_CAPTIONS,), length)
+
+
+def expected(net: Backbone, n_regions: int, length: int) -> tuple[int, int, int]:
+    images, captions = N_IMAGES * net.image_work(n_regions), N_CAPTIONS * net.caption_work(length)
+    return images, captions, N_IMAGES * N_CAPTIONS * net.pair_work(n_regions, length)
+
+
+def per_call(name: str) -> int:
+    """FLOPs of a call that do not grow with the batch, and are not in the formulas: W_q^T W_k and b_q W_k of SGR."""
+    return 3 * 2 * (SIMILARITY**3 + SIMILARITY**2) if name == "sgr" else 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 6), (1, 1), (2, 11)])
+def test_formulas_count_every_matrix_product_of_a_forward_pass(name: str, n_regions: int, length: int) -> None:
+    net = make(name, n_regions)
+    images, tokens, lengths = data(n_regions, length)
+    seen = []
+    with FlopCounterMode(display=False) as counter:
+        encoded_images = net.encode_images(images)
+        seen.append(counter.get_total_flops())
+        encoded_captions = net.encode_captions(tokens, lengths)
+        seen.append(counter.get_total_flops())
+        net.score(encoded_images, encoded_captions)
+        seen.append(counter.get_total_flops())
+    of_images, of_captions, of_pairs = expected(net, n_regions, length)
+    found = (seen[0], seen[1] - seen[0], seen[2] - seen[1])
+    assert found == (of_images, of_captions, of_pairs + per_call(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 11)])
+def test_backward_costs_twice_the_forward_pass(name: str, n_regions: int, length: int) -> None:
+    """Three times the formulas is forward and backward, but for gradients that nobody asks for.
+
+    These are the gradient of the image features (the first map of the images runs backward once, not twice) and that of
+    the GRU's initial state (one product with the recurrent weights per caption and direction). Not in the formulas, and
+    not in torch's counter either, are elementwise operations, norms, softmaxes and the look-up of words.
+    """
+    net = make(name, n_regions)
+    with FlopCounterMode(display=False) as counter:
+        net(*data(n_regions, length)).sum().backward()
+    directions, mapped = (1, 1) if name == "vse" else (2, n_regions)
+    unasked = N_IMAGES * mapped * 2 * IMAGE_DIM * EMBED + N_CAPTIONS * directions * 3 * 2 * EMBED**2
+    total = 3 * (sum(expected(net, n_regions, length)) + per_call(name)) - unasked
+    assert counter.get_total_flops() == pytest.approx(total, rel=1e-3)
+    # At the sizes of this test, which are all but zero, the formulas stay within a tenth.
+    assert counter.get_total_flops() == pytest.approx(3 * sum(expected(net, n_regions, length)), rel=0.1)
+
+
+def reports(net: Backbone) -> list[int]:
+    seen: list[int] = []
+    net.on_work = seen.append
+    return seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_work_is_reported_once_without_and_three_times_with_gradients(name: str) -> None:
+    net, batch = make(name), data(3, 6)
+    seen = reports(net)
+    net(*batch)
+    assert seen == [3 * work for work in expected(net, 3, 6)]
+    seen.clear()
+    with torch.no_grad():
+        net(*batch)
+    assert seen == list(expected(net, 3, 6))
+    seen.clear()
+    net.requires_grad_(False)
+    net(*batch)
+    assert seen == list(expected(net, 3, 6))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_work_follows_the_true_lengths(name: str) -> None:
+    net, lengths = make(name), [1, 6, 3, 2]
+    images, tokens, _ = data(3, 9)
+    seen = reports(net)
+    with torch.no_grad():
+        net(images, tokens, torch.tensor(lengths))
+    captions = sum(net.caption_work(length) for length in lengths)
+    pairs = sum(N_IMAGES * net.pair_work(3, length) for length in lengths)
+    assert seen == [N_IMAGES * net.image_work(3), captions, pairs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("step", ["encode_images", "encode_captions", "score"])
+def test_work_is_reported_before_it_is_done(name: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (images, tokens, lengths) = make(name), data(3, 6)
+    arguments = {
+        "encode_images": (images,),
+        "encode_captions": (tokens, lengths),
+        "score": (net.encode_images(images), net.encode_captions(tokens, lengths)),
+    }
+    done = []
+    monkeypatch.setattr(net, f"_{step}", lambda *_: done.append(step))
+
+    def refuse(flops: int) -> None:
+        raise BudgetSpent
+
+    net.on_work = refuse
+    with pytest.raises(BudgetSpent):
+        getattr(net, step)(*arguments[step])
+    assert done == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_of_a_pair_are_positive_and_grow(name: str) -> None:
+    net = make(name)
+    assert 0 < net.pair_bytes(3, 2) <= net.pair_bytes(3, 9) <= net.pair_bytes(36, 9)
+
+
+# Parameter counts of the released networks (backbones.md, 1.11).
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "count"),
+    [
+        ("sgr", 8_481, 18_109_175),
+        ("sgr", 11_353, 18_970_775),
+        ("sgr", 12_072, 19_186_475),
+        ("saf", 8_481, 17_517_306),
+        ("saf", 11_353, 18_378_906),
+        ("saf", 12_072, 18_594_606),
+    ],
+)
+def test_parameter_counts_of_the_released_networks(name: str, vocabulary: int, count: int) -> None:
+    with torch.device("meta"):
+        net = build_backbone(name, Sizes(image_dim=2048, n_regions=36, vocabulary=vocabulary))
+    assert sum(weight.numel() for weight in net.parameters()) == count
+
+
+def test_parameter_counts_of_parts() -> None:
+    with torch.device("meta"):
+        saf = build_backbone("saf", Sizes(image_dim=2048, n_regions=36, vocabulary=100))
+        sgr = build_backbone("sgr", Sizes(image_dim=2048, n_regions=36, vocabulary=100))
+
+    def count(*parts: torch.nn.Module) -> int:
+        return sum(weight.numel() for part in parts for weight in part.parameters())
+
+    assert count(saf.image_encoder) == 2_098_176
+    assert count(saf.caption_encoder.gru) == 8_146_944
+    assert count(saf.caption_encoder.embedding) == 30_000
+    assert count(saf.image_summary) == 2_102_345
+    assert count(saf.caption_summary) == 2_100_225
+    assert count(saf.local_alignment, saf.global_alignment) == 524_800
+    assert count(saf.head) == 257
+    assert (count(saf.gate), count(saf.gate_norm)) == (257, 2)
+    assert count(sgr.steps) == 592_128
+
+
+@pytest.mark.parametrize("name", ["sgr", "saf"])
+def test_fresh_weights_are_distributed_as_published(name: str) -> None:
+    torch.manual_seed(0)
+    net = build_backbone(name, Sizes(image_dim=200, n_regions=4, vocabulary=500, embed=100, similarity=50, word=30))
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Linear):
+            bound = (6 / sum(layer.weight.shape)) ** 0.5
+            largest = layer.weight.abs().max().item()
+            assert largest <= bound
+            assert largest > 0.85 * bound
+            assert not layer.bias.any()
+    words = net.caption_encoder.embedding.weight
+    assert 0.099 < words.max() <= 0.1
+    assert -0.1 <= words.min() < -0.099
+    assert words[0].any()  # an ordinary row, no padding index
+
+
+def test_unknown_backbone() -> None:
+    message = r"^unknown backbone 'srg'\. Did you mean 'sgr'.*\? Known: saf, sgr, vse\.$"
+    with pytest.raises(UserError, match=message):
+        check_backbone("srg")
+    with pytest.raises(UserError, match="unknown backbone 'srg'"):
+        build_backbone("srg", Sizes(1, 1, 4))
+
+
+def test_join_pads_shorter_captions_with_zeros() -> None:
+    first = Encoded((torch.ones(2, 3, 4), torch.ones(2, 4), torch.tensor([3, 1])))
+    second = Encoded((torch.full((1, 5, 4), 2.0), torch.full((1, 4), 2.0), torch.tensor([5])))
+    words, summary, lengths = Encoded.join([first, second]).parts
+    assert words.shape == (3, 5, 4)
+    assert torch.equal(words[:2, :3], torch.ones(2, 3, 4))
+    assert not words[:2, 3:].any()
+    assert torch.equal(words[2], torch.full((5, 4), 2.0))
+    assert torch.equal(summary[:, 0], torch.tensor([1.0, 1.0, 2.0]))
+    assert lengths.tolist() == [3, 1, 5]
+
+
+def test_join_refuses_pieces_of_different_kinds() -> None:
+    with pytest.raises(ValueError, match="shorter|longer"):
+        Encoded.join([Encoded((torch.ones(1, 2),)), Encoded((torch.ones(1, 2), torch.ones(1)))])
+
+
+def test_take_by_slice_and_by_numbers() -> None:
+    encoded = Encoded((torch.arange(6).reshape(3, 2), torch.arange(3)))
+    assert encoded.take(slice(1, 3)).parts[1].tolist() == [1, 2]
+    assert encoded.take(torch.tensor([2, 0])).parts[0].tolist() == [[4, 5], [0, 1]]
+    assert len(encoded.take(slice(0, 1))) == 1

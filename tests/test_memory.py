@@ -1,0 +1,72 @@
+"""Peak memory of this process, and allocator settings that must never do harm."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncbench import memory
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@linux
+def test_peak_counts_what_was_freed_until_it_is_reset() -> None:
+    memory.reset_peak()
+    before = memory.peak_bytes()
+    np.ones(64 * 2**20, np.uint8)
+    peak = memory.peak_bytes()
+    assert peak - before > 50 * 2**20
+    assert memory.peak_bytes() >= peak  # it does not fall by itself
+
+
+@linux
+def test_peak_is_at_least_what_is_resident() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    assert memory.peak_bytes() >= 0.9 * pages * 4096
+
+
+def test_peak_is_unknown_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(Path, "write_text", fail)
+    assert memory.peak_bytes() is None
+    memory.reset_peak()
+
+
+def test_peak_is_unknown_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: "Name:\tpython\nVmRSS:\t1 kB\n")
+    assert memory.peak_bytes() is None
+
+
+def test_peak_is_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: "Name:\tpython\nVmHWM:\t    12 kB\n")
+    assert memory.peak_bytes() == 12 * 1024
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_allocator_is_left_alone_elsewhere(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda *_: pytest.fail("asked for a C library"))
+    memory.keep_freed_memory()
+
+
+@linux
+def test_allocator_is_set_and_other_c_libraries_are_borne(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Glibc:
+        @staticmethod
+        def mallopt(what: int, value: int) -> None:
+            calls.append((what, value))
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda *_: Glibc)
+    memory.keep_freed_memory()
+    assert dict(calls) == {-3: 2**30, -1: 2**31 - 1}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h; both fit an int
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda *_: object())
+    memory.keep_freed_memory()

@@ -1,0 +1,426 @@
+"""One run on the tiny dataset: reproducible, within its budget, honest in its record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ncbench import Method, Optimiser, Rematches, Task, UserError, losses, runner, setting
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Sizes
+from ncbench.budget import baseline_epoch_work
+from ncbench.data.dataset import Dataset
+from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rematch_quality
+from ncbench.methods import load_method, settings_of
+from ncbench.noise import draw_noise
+from ncbench.runner import Diverged, Progress, Run
+from ncbench.similarity import similarity_matrix
+from ncbench.store import RunSpec, read_history
+
+CPU = torch.device("cpu")
+FAST: dict[str, dict[str, object]] = {
+    "triplet": {"batch_size": 8, "lr": 2e-2},
+    "l2rm": {"batch_size": 8, "queue": 12, "lr": 2e-2, "reg": 0.07, "planted": 0.5},
+}
+
+
+class Toy(Method):
+    """The plainest method: one loss, one backbone or two."""
+
+    name = "toy"
+    backbones = 1
+
+    @dataclass(frozen=True)
+    class Config:
+        batch_size: int = setting(8, "pairs", "here")
+
+    def setup(self, task: Task) -> None:
+        self.task = task
+        self.nets = [task.new_backbone() for _ in range(self.backbones)]
+        self.optimiser = Optimiser(self.nets, task.budget, lr=1e-2)
+        self.rng = task.rng("order")
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for batch in self.task.data.batches(self.config.batch_size, self.rng):
+            loss = sum(losses.hinge_mean(net(batch.images, batch.tokens, batch.lengths), 0.2) for net in self.nets)
+            self.optimiser.step(loss)
+            yield {"loss": loss.item()}
+
+
+class Twins(Toy):
+    name = "twins"
+    backbones = 2
+
+
+class Believer(Toy):
+    """Holds beliefs that take a forward pass to tell."""
+
+    name = "believer"
+
+    def pair_scores(self) -> np.ndarray:
+        self._forward()
+        return np.linspace(0, 1, len(self.task.data))
+
+    def rematches(self) -> Rematches:
+        self._forward()
+        return Rematches(np.array([0, 5, 7]), np.array([0, 1, 3]), np.array([1.0, 0.5, 0.0]))
+
+    def _forward(self) -> None:
+        batch = self.task.data.batch(np.arange(len(self.task.data)))
+        self.nets[0](batch.images, batch.tokens, batch.lengths)
+
+
+class Spoiling(Toy):
+    """Learns, and forgets everything in the last quarter."""
+
+    name = "spoiling"
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for scalars in super().train_epoch(epoch):
+            if self.task.budget.progress > 0.75:
+                for weight in self.nets[0].parameters():
+                    torch.nn.init.normal_(weight)
+            yield scalars
+
+
+class Diverging(Toy):
+    name = "diverging"
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for number, scalars in enumerate(super().train_epoch(epoch)):
+            yield scalars if number < 2 else {"loss": math.nan}
+
+
+class Idle(Toy):
+    name = "idle"
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        yield {"loss": 0.0}
+
+
+def method_of(name: str) -> type[Method]:
+    mine = {method.name: method for method in (Toy, Twins, Believer, Spoiling, Diverging, Idle)}
+    return mine[name] if name in mine else load_method(name)
+
+
+def prepare(
+    dataset: Dataset,
+    folder: Path,
+    method: str = "triplet",
+    backbone: str = "vse",
+    *,
+    ratio: float = 0.4,
+    budget: float = 2.0,
+    evaluations: int = 3,
+    seed: int = 0,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Run:
+    train = dataset.splits["train"]
+    noise = draw_noise("shuffle-captions", ratio, train.true, len(train.images), seed)
+    spec = RunSpec(
+        dataset=dataset.name,
+        dataset_version=dataset.version,
+        dataset_digest=dataset.digest,
+        protocol=noise.protocol,
+        protocol_version=noise.version,
+        unit=noise.unit,
+        noise=ratio,
+        noise_digest=noise.digest,
+        method=method,
+        settings={**settings_of(method_of(method), dataset.name), **FAST.get(method, {})},
+        backbone=backbone,
+        sizes=dataset.scale,
+        budget=budget,
+        evaluations=evaluations,
+        seed=seed,
+    )
+    return Run(spec, dataset, noise, method_of(method), folder, CPU, on_progress)
+
+
+def execute(*arguments: Any, **changes: Any) -> tuple[Run, dict[str, Any]]:
+    run = prepare(*arguments, **changes)
+    return run, run.execute()
+
+
+@pytest.fixture(scope="module")
+def with_dropout(make_dataset: Callable[..., Dataset]) -> Dataset:
+    return make_dataset(scale={"embed": 16, "similarity": 8, "word": 8, "dropout": 0.3})
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("triplet", "saf"), ("l2rm", "sgr"), ("l2rm", "vse")])
+def test_a_run_gives_the_same_bytes_whatever_went_before(
+    method: str, backbone: str, with_dropout: Dataset, tmp_path: Path
+) -> None:
+    for folder in ("first", "second"):
+        execute(with_dropout, tmp_path / folder, method, backbone, evaluations=2)
+        torch.manual_seed(99)
+        torch.rand(7)
+        np.random.seed(5)
+        execute(with_dropout, tmp_path / f"between-{folder}", "toy", "vse", budget=0.5, seed=3)
+    for name in ("result.json", "model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+    ranks = [np.load(tmp_path / folder / "ranks.npz") for folder in ("first", "second")]
+    for key in ("i2t", "t2i"):
+        np.testing.assert_array_equal(ranks[0][key], ranks[1][key])
+
+
+def test_another_seed_gives_another_run(tiny: Dataset, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        execute(tiny, tmp_path / str(seed), "triplet", ratio=0.0, budget=0.5, seed=seed)
+    first, second = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in "01")
+    assert first != second
+
+
+def test_training_learns(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "triplet", ratio=0.0, budget=5)
+    # Chance is about 300 of 600 on 8 images: rank 10 never fails for captions.
+    assert result["metrics"]["test"]["rsum"] > 420
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("triplet", "vse"), ("triplet", "saf"), ("l2rm", "vse")])
+@pytest.mark.parametrize("budget", [0.8, 2.3])
+def test_the_budget_is_used_up_to_the_last_step_that_fits(
+    method: str, backbone: str, budget: float, tiny: Dataset, tmp_path: Path
+) -> None:
+    shares = [0.0]
+    run, result = execute(
+        tiny, tmp_path, method, backbone, budget=budget, on_progress=lambda progress: shares.append(progress.share)
+    )
+    net = build_backbone(backbone, Sizes(6, 3, 10, embed=16, similarity=8, word=8))
+    work = result["work"]
+    assert work["budget"] == round(budget * baseline_epoch_work(net, tiny.splits["train"].captions, 8))
+    assert shares == sorted(shares)
+    largest = max(np.diff(shares)) * work["budget"]
+    assert work["budget"] - largest - 1 <= work["used"] <= work["budget"]
+    assert work["used"] == run.meter.used
+
+
+def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "triplet", budget=2)
+    assert result["work"]["updates"] == 2 * 6
+    assert result["work"]["used"] == result["work"]["budget"]
+
+
+@pytest.mark.parametrize("method", ["triplet", "l2rm"])
+@pytest.mark.parametrize("evaluations", [1, 2, 5])
+def test_dev_is_evaluated_so_often_at_equal_work(
+    method: str, evaluations: int, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = []
+
+    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
+        splits.append(next(name for name, known in tiny.splits.items() if known is split))
+        return similarity_matrix(backbones, split, device)
+
+    monkeypatch.setattr(runner, "similarity_matrix", watch)
+    shares: list[float] = [0.0]
+    run, _ = execute(
+        tiny,
+        tmp_path,
+        method,
+        budget=6,
+        evaluations=evaluations,
+        on_progress=lambda progress: shares.append(progress.share),
+    )
+    assert splits == ["dev"] * evaluations + ["test"]
+    history = read_history(tmp_path)
+    assert len(history) == evaluations
+    for number, line in enumerate(history[:-1], start=1):
+        earlier = [share for share in shares if share < line["share"]]
+        assert max(earlier) < number / evaluations <= line["share"]
+    assert history[-1]["share"] == pytest.approx(run.meter.progress)
+    assert history[-1]["updates"] == run.updates
+    assert [line["work"] for line in history] == [round(line["share"] * run.meter.total) for line in history]
+
+
+def test_no_evaluation_happens_twice_where_one_update_passes_several_marks(tiny: Dataset, tmp_path: Path) -> None:
+    execute(tiny, tmp_path, "triplet", budget=0.5, evaluations=50)
+    assert [line["updates"] for line in read_history(tmp_path)] == [1, 2, 3, 3]
+
+
+def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "spoiling", ratio=0.0, budget=5, evaluations=8)
+    history = read_history(tmp_path)
+    rsums = [line["dev"]["rsum"] for line in history]
+    assert rsums[-1] < max(rsums), "the test needs a run that gets worse"
+    best = history[int(np.argmax(rsums))]  # the first of equals
+    assert result["selected"] == {"dev_rsum": max(rsums), "share": best["share"]}
+    assert_model_scores(tiny, tmp_path, result, "vse", 1)
+
+
+def assert_model_scores(dataset: Dataset, folder: Path, result: dict[str, Any], backbone: str, count: int) -> None:
+    """Check that the stored weights, in fresh networks, have the metrics of the record."""
+    stored = load_file(folder / "model.safetensors")
+    nets = []
+    for number in range(count):
+        net = build_backbone(backbone, Sizes(6, 3, 10, embed=16, similarity=8, word=8))
+        mine = {key.partition(".")[2]: value for key, value in stored.items() if key.startswith(f"{number}.")}
+        net.load_state_dict(mine, strict=True)
+        nets.append(net)
+    assert {key.partition(".")[0] for key in stored} == {str(number) for number in range(count)}
+    test, dev = (evaluate(similarity_matrix(nets, s, CPU), s.true) for s in map(dataset.splits.get, ("test", "dev")))
+    assert test.to_dict() == result["metrics"]["test"]
+    assert dev.rsum == result["selected"]["dev_rsum"]
+
+
+@pytest.mark.parametrize("backbone", ["vse", "saf"])
+def test_two_backbones_are_averaged_and_stored(backbone: str, tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "twins", backbone, budget=2)
+    assert_model_scores(tiny, tmp_path, result, backbone, 2)
+    one = execute(tiny, tmp_path / "one", "toy", backbone, budget=2)[1]
+    assert one["work"]["updates"] == 2 * result["work"]["updates"]
+
+
+def test_ranks_recompute_the_metrics(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "triplet", budget=0.5)
+    ranks = np.load(tmp_path / "ranks.npz")
+    assert (ranks["i2t"].shape, ranks["t2i"].shape, ranks["t2i"].dtype) == ((8,), (16,), np.int32)
+    found = Retrieval(Recalls.from_ranks(ranks["i2t"]), Recalls.from_ranks(ranks["t2i"]))
+    assert found.to_dict() == result["metrics"]["test"]
+    assert "test_unfolded" not in result["metrics"]
+
+
+def test_folds_are_averaged_beside_the_whole(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    dataset = make_dataset(folds=2)
+    run, result = execute(dataset, tmp_path, "triplet", budget=0.5)
+    test = dataset.splits["test"]
+    with run.meter.paused():
+        similarities = similarity_matrix(run.backbones, test, CPU)
+    own = np.repeat(np.arange(4), 2)
+    halves = [evaluate(similarities[:4, :8], own), evaluate(similarities[4:, 8:], own)]
+    assert result["metrics"]["test"]["rsum"] == pytest.approx(np.mean([half.rsum for half in halves]))
+    assert result["metrics"]["test_unfolded"] == evaluate(similarities, test.true).to_dict()
+
+
+def keys(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield key
+            yield from keys(value)
+
+
+def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "triplet", budget=0.5, ratio=0.5)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "result.json",
+        "measurements.json",
+        "history.jsonl",
+        "ranks.npz",
+        "model.safetensors",
+    }
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert (result["schema"], result["status"], result["id"]) == (1, "done", run.spec.id)
+    assert RunSpec(**result["spec"]) == run.spec
+    assert result["mismatched"] == np.mean(run.noise.claimed != tiny.splits["train"].true)
+    assert 0.3 < result["mismatched"] <= 0.5
+    assert result["beliefs"] == {}
+
+
+def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "triplet", budget=0.5)
+    assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
+    assert str(tmp_path) not in json.dumps(result)
+    found = json.loads((tmp_path / "measurements.json").read_text())
+    assert set(found) == {"schema", "started", "seconds", "peak_bytes", "environment"}
+    assert set(found["seconds"]) == {"training", "evaluation"}
+    assert all(seconds > 0 for seconds in found["seconds"].values())
+    assert found["environment"]["device"] == "cpu"
+    seconds = [line["seconds"] for line in read_history(tmp_path)]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == found["seconds"]["training"]
+
+
+def test_evaluation_is_not_charged(tiny: Dataset, tmp_path: Path) -> None:
+    counts = (1, 2, 5)
+    work = [execute(tiny, tmp_path / str(n), "toy", budget=0.7, evaluations=n)[1]["work"] for n in counts]
+    assert work[0] == work[1] == work[2]
+
+
+def test_beliefs_are_not_charged(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "believer", budget=0.7)
+    assert result["beliefs"]
+    assert result["work"]["used"] == read_history(tmp_path)[-1]["work"]
+
+
+def test_beliefs_are_judged_by_the_truth(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "believer", budget=0.5)
+    true, claimed = tiny.splits["train"].true, run.noise.claimed
+    detection = detect(np.linspace(0, 1, 48), claimed == true)
+    assert result["beliefs"]["detection"] == asdict(detection)
+    assert result["beliefs"]["detection"]["mismatched"] == int((claimed != true).sum())
+    quality = rematch_quality(
+        np.array([0, 5, 7]),
+        np.array([0, 1, 3]),
+        np.array([1.0, 0.5, 0.0]),
+        claimed,
+        lambda captions, images: tiny.semantics.closeness("train", captions, images),
+    )
+    assert result["beliefs"]["rematches"] == asdict(quality)
+    assert result["beliefs"]["rematches"]["count"] == 2
+
+
+def test_what_is_unknown_is_not_judged(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    _, result = execute(make_dataset(semantics=None), tmp_path / "a", "believer", budget=0.5)
+    assert set(result["beliefs"]) == {"detection"}
+    _, result = execute(make_dataset(truth_known=False), tmp_path / "b", "believer", budget=0.5, ratio=0.0)
+    assert (result["mismatched"], result["beliefs"]) == (None, {})
+
+
+def test_l2rm_tells_what_it_believes(tiny: Dataset, tmp_path: Path) -> None:
+    _, result = execute(tiny, tmp_path, "l2rm", budget=4)
+    assert result["beliefs"]["detection"]["pairs"] == 48
+    assert result["beliefs"]["rematches"]["count"] > 0
+
+
+def test_a_loss_that_is_no_number_ends_the_run_without_a_result(tiny: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"^the loss is nan at update 3$"):
+        execute(tiny, tmp_path, "diverging")
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_budget_too_small_for_one_update(tiny: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet\.$"):
+        execute(tiny, tmp_path, "triplet", budget=0.01)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_method_that_does_no_work_is_stopped(tiny: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^epoch 0 of idle did no work: it would go on for ever$"):
+        execute(tiny, tmp_path, "idle")
+
+
+def test_a_setting_that_the_method_does_not_have(tiny: Dataset, tmp_path: Path) -> None:
+    run = prepare(tiny, tmp_path, "toy")
+    spec = RunSpec(**{**asdict(run.spec), "settings": {"unheard_of": 1}})
+    with pytest.raises(TypeError, match="unheard_of"):
+        Run(spec, tiny, run.noise, Toy, tmp_path, CPU, lambda _: None)
+
+
+def test_progress_is_told(tiny: Dataset, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run, result = execute(tiny, tmp_path, "triplet", budget=1, evaluations=2, on_progress=seen.append)
+    doing = [progress.doing for progress in seen]
+    assert doing.count("training") == run.updates
+    assert doing.count("evaluating") == 2
+    assert doing[-1] == "testing"
+    assert seen[0].dev_rsum is None
+    assert seen[-1].dev_rsum == result["selected"]["dev_rsum"]
+    assert all(math.isfinite(progress.loss) for progress in seen)
+
+
+def test_methods_see_claimed_pairs_only(tiny: Dataset, tmp_path: Path) -> None:
+    run, _ = execute(tiny, tmp_path, "toy", budget=0.5, ratio=0.5)
+    task = run.method.task
+    np.testing.assert_array_equal(task.data.claimed, run.noise.claimed)
+    assert (task.data.claimed != tiny.splits["train"].true).any()
+    public = {name for name in dir(task) if not name.startswith("_")}
+    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng"}

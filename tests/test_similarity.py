@@ -1,0 +1,94 @@
+"""Similarity matrices of splits: equal to one direct forward pass, whatever the blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ncbench import similarity
+from ncbench.backbones import BACKBONES, build_backbone
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.data.dataset import Dataset, Split
+from ncbench.similarity import similarity_matrix
+
+CPU = torch.device("cpu")
+
+
+def make(name: str, dataset: Dataset, seed: int = 0) -> Backbone:
+    torch.manual_seed(seed)
+    sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), embed=8, similarity=4, word=5)
+    return build_backbone(name, sizes)
+
+
+def direct(net: Backbone, split: Split) -> np.ndarray:
+    tokens, lengths = split.captions.padded(np.arange(len(split.captions)))
+    images = torch.from_numpy(split.images.take(np.arange(len(split.images))))
+    with torch.no_grad():
+        return net.eval()(images, torch.from_numpy(tokens), torch.from_numpy(lengths)).numpy()
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_equals_one_forward_pass(name: str, split: str, tiny: Dataset) -> None:
+    net = make(name, tiny)
+    found = similarity_matrix([net], tiny.splits[split], CPU)
+    assert found.dtype == np.float32
+    assert len(set(tiny.splits[split].captions.lengths)) > 1  # or the order of captions would be put to no test
+    np.testing.assert_allclose(found, direct(net, tiny.splits[split]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize(("at_once", "scored_bytes"), [(1, 1), (3, 20_000), (1000, 1), (5, 2**30)])
+def test_blocks_do_not_matter(
+    name: str, at_once: int, scored_bytes: int, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, split = make(name, tiny), tiny.splits["test"]
+    expected = direct(net, split)
+    monkeypatch.setattr(similarity, "ENCODED_AT_ONCE", at_once)
+    monkeypatch.setattr(similarity, "SCORED_BYTES", scored_bytes)
+    np.testing.assert_allclose(similarity_matrix([net], split, CPU), expected, rtol=0, atol=1e-6)
+
+
+def test_blocks_bound_what_is_scored_at_once(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, split = make("sgr", tiny), tiny.splits["test"]
+    blocks = []
+    score = net.score
+
+    def watch(images: object, captions: object) -> object:
+        blocks.append((len(images), len(captions)))
+        return score(images, captions)
+
+    monkeypatch.setattr(net, "score", watch)
+    monkeypatch.setattr(similarity, "ENCODED_AT_ONCE", 5)
+    monkeypatch.setattr(similarity, "SCORED_BYTES", 15 * net.pair_bytes(3, int(split.captions.lengths.max())))
+    similarity_matrix([net], split, CPU)
+    assert max(images * captions for images, captions in blocks) <= 16
+    assert sum(images * captions for images, captions in blocks) == 8 * 16
+
+
+def test_backbones_are_averaged(tiny: Dataset) -> None:
+    nets, split = [make("saf", tiny, 0), make("saf", tiny, 1), make("vse", tiny, 2)], tiny.splits["dev"]
+    expected = sum(direct(net, split).astype(np.float64) for net in nets) / 3
+    np.testing.assert_allclose(similarity_matrix(nets, split, CPU), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_modes_state_and_gradients_are_left_alone(name: str, tiny: Dataset) -> None:
+    training, evaluating = make(name, tiny).train(), make(name, tiny).eval()
+    before = {key: value.clone() for key, value in training.state_dict().items()}
+    similarity_matrix([training, evaluating], tiny.splits["dev"], CPU)
+    assert all(module.training for module in training.modules())
+    assert not any(module.training for module in evaluating.modules())
+    assert all(torch.equal(value, before[key]) for key, value in training.state_dict().items())
+    assert all(weight.grad is None for weight in training.parameters())
+
+
+def test_work_is_reported_without_gradients(tiny: Dataset) -> None:
+    net, split = make("sgr", tiny), tiny.splits["dev"]
+    seen: list[int] = []
+    net.on_work = seen.append
+    similarity_matrix([net], split, CPU)
+    lengths = split.captions.lengths.tolist()
+    pairs = sum(8 * net.pair_work(3, length) for length in lengths)
+    assert sum(seen) == 8 * net.image_work(3) + sum(map(net.caption_work, lengths)) + pairs

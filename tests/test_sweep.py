@@ -1,0 +1,283 @@
+"""Grids: planned whole, executed one after another, kept when done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncbench import Method, Optimiser, Task, UserError, losses, setting, sweep
+from ncbench.data.dataset import Dataset
+from ncbench.noise import load_noise
+from ncbench.runner import Diverged, Progress
+from ncbench.settings import Override
+from ncbench.store import Store
+from ncbench.sweep import Grid, Outcome, plan_sweep, run_sweep
+
+CPU = torch.device("cpu")
+
+GRID = Grid(
+    datasets=["tiny"],
+    protocols=["shuffle-captions"],
+    ratios=[0.4],
+    methods=["quick"],
+    backbones=["vse"],
+    budgets=[0.5],
+    seeds=[0],
+    evaluations=1,
+)
+
+
+class Quick(Method):
+    """A method for the sweeps of this file; fails on request."""
+
+    name = "quick"
+
+    @dataclass(frozen=True)
+    class Config:
+        batch_size: int = setting(8, "pairs", "here")
+        lr: float = setting(1e-2, "learning rate", "here")
+        fails: bool = setting(False, "whether the loss becomes NaN", "here")
+
+    presets = {"tiny": {"lr": 2e-2}}
+
+    def setup(self, task: Task) -> None:
+        self.task, self.net = task, task.new_backbone()
+        self.optimiser = Optimiser([self.net], task.budget, lr=self.config.lr)
+        self.rng = task.rng("order")
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for batch in self.task.data.batches(self.config.batch_size, self.rng):
+            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+            self.optimiser.step(loss)
+            yield {"loss": math.nan if self.config.fails else loss.item()}
+
+
+class Failing(Quick):
+    name = "failing"
+    presets = {"tiny": {"fails": True}}
+
+
+class Source:
+    summary, needs_root = "for tests", False
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.name = dataset, dataset.name
+
+    def load(self, root: Path | None) -> Dataset:
+        return self.dataset
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+
+    def started(self, index: int) -> None:
+        self.events.append(("started", index))
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        if self.events[-1] != ("progressed", index):
+            self.events.append(("progressed", index))
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        self.events.append(("ended", index, outcome.status))
+
+
+@pytest.fixture(autouse=True)
+def plugins(
+    register: Callable[[str, str, object], None], tiny: Dataset, make_dataset: Callable[..., Dataset]
+) -> None:
+    register("ncbench.datasets", "tiny", Source(tiny))
+    register("ncbench.datasets", "natural", Source(make_dataset(name="natural", truth_known=False)))
+    register("ncbench.methods", "quick", Quick)
+    register("ncbench.methods", "failing", Failing)
+
+
+def execute(grid: Grid, root: Path, watcher: Watcher | None = None) -> list[Outcome]:
+    return list(run_sweep(plan_sweep(grid), Store(root), CPU, watcher or Watcher()))
+
+
+def test_plan_of_one_run(tiny: Dataset) -> None:
+    (run,) = plan_sweep(GRID)
+    assert run.dataset is tiny
+    assert run.method is Quick
+    spec = run.spec
+    assert (spec.dataset, spec.dataset_version, spec.dataset_digest) == ("tiny", "1", tiny.digest)
+    assert (spec.protocol, spec.protocol_version, spec.unit, spec.noise) == ("shuffle-captions", "1", "captions", 0.4)
+    assert (spec.noise_digest, spec.method, spec.backbone) == (run.noise.digest, "quick", "vse")
+    assert spec.settings == {"batch_size": 8, "lr": 2e-2, "fails": False}
+    assert (spec.sizes, spec.budget, spec.evaluations, spec.seed) == (tiny.scale, 0.5, 1, 0)
+
+
+def test_plan_covers_the_grid_with_seeds_outermost() -> None:
+    grid = replace(
+        GRID,
+        protocols=["shuffle-captions", "shuffle-images"],
+        ratios=[0.2, 0.4],
+        methods=["quick", "failing"],
+        backbones=["vse", "sgr"],
+        budgets=[1.0, 2.0],
+        seeds=[3, 1],
+    )
+    specs = [run.spec for run in plan_sweep(grid)]
+    cells = {(s.protocol, s.noise, s.method, s.backbone, s.budget, s.seed) for s in specs}
+    assert len(specs) == len(cells) == len({spec.id for spec in specs}) == 2**6
+    assert [spec.seed for spec in specs] == [3] * 32 + [1] * 32
+
+
+def test_clean_ratio_is_one_run_for_all_protocols() -> None:
+    grid = replace(GRID, protocols=["shuffle-captions", "shuffle-images"], ratios=[0.0, 0.4])
+    specs = [run.spec for run in plan_sweep(grid)]
+    assert [(spec.protocol, spec.unit, spec.noise) for spec in specs] == [
+        ("clean", "clean", 0.0),
+        ("shuffle-captions", "captions", 0.4),
+        ("shuffle-images", "images", 0.4),
+    ]
+
+
+def test_clean_runs_have_clean_pairs(tiny: Dataset) -> None:
+    (run,) = plan_sweep(replace(GRID, ratios=[0.0]))
+    np.testing.assert_array_equal(run.noise.claimed, tiny.splits["train"].true)
+
+
+def test_noise_depends_on_the_seed_and_not_on_the_method() -> None:
+    grid = replace(GRID, methods=["quick", "failing"], seeds=[0, 1])
+    digests = {(run.spec.seed, run.spec.method): run.noise.digest for run in plan_sweep(grid)}
+    assert digests[0, "quick"] == digests[0, "failing"]
+    assert digests[1, "quick"] == digests[1, "failing"]
+    assert digests[0, "quick"] != digests[1, "quick"]
+
+
+def test_budget_is_the_datasets_own_unless_given() -> None:
+    assert [run.spec.budget for run in plan_sweep(replace(GRID, budgets=[]))] == [4.0]
+
+
+def test_overrides_are_for_their_method() -> None:
+    grid = replace(GRID, methods=["quick", "failing"], overrides=[Override("quick", "lr", "0.5")])
+    assert [run.spec.settings["lr"] for run in plan_sweep(grid)] == [0.5, 1e-2]
+
+
+def test_equal_settings_are_one_run() -> None:
+    plain = plan_sweep(GRID)[0].spec
+    same = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.02")]))[0].spec
+    other = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.03")]))[0].spec
+    assert plain.id == same.id != other.id
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": ["tinny"]}, "unknown dataset 'tinny'. Did you mean 'tiny'"),
+        ({"protocols": ["shuffle-caption"]}, "unknown noise protocol 'shuffle-caption'. Did you mean"),
+        ({"methods": ["quack"]}, "unknown method 'quack'. Did you mean 'quick'?"),
+        ({"backbones": ["vsx"]}, "unknown backbone 'vsx'. Did you mean 'vse'?"),
+        ({"ratios": [1.0]}, "noise ratio 1.0 is out of range"),
+        ({"ratios": [math.nan]}, "noise ratio nan is out of range"),
+        (
+            {"overrides": [Override("triplet", "lr", "1")]},
+            "unknown method of this sweep in --set 'triplet'. Known: quick.",
+        ),
+        ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
+        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
+        ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be 0 there, found 0.4."),
+    ],
+)
+def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_sweep(replace(GRID, **changes))
+    assert str(caught.value).startswith(message)
+
+
+def test_natural_noise_runs_without_any_added() -> None:
+    (run,) = plan_sweep(replace(GRID, datasets=["natural"], ratios=[0.0]))
+    assert (run.spec.dataset, run.spec.noise) == ("natural", 0.0)
+
+
+def test_sweep_runs_everything_and_tells_the_observer(tmp_path: Path) -> None:
+    grid, watcher = replace(GRID, seeds=[0, 1]), Watcher()
+    outcomes = execute(grid, tmp_path, watcher)
+    assert [outcome.status for outcome in outcomes] == ["done", "done"]
+    assert watcher.events == [
+        event for n in (0, 1) for event in (("started", n), ("progressed", n), ("ended", n, "done"))
+    ]
+    store = Store(tmp_path)
+    for outcome in outcomes:
+        assert outcome.folder == store.folder(outcome.spec)
+        assert outcome.result == store.find(outcome.spec)
+        assert outcome.result["spec"]["seed"] == outcome.spec.seed
+        assert outcome.error is None
+    assert len(list(store.results())) == 2
+
+
+def test_noise_is_kept_beside_the_runs(tmp_path: Path) -> None:
+    (outcome,) = execute(GRID, tmp_path)
+    digest = outcome.spec.noise_digest
+    noise = load_noise(tmp_path / "tiny" / "noise" / f"{digest[:12]}.npy")
+    assert noise.digest == digest
+
+
+def test_finished_runs_are_kept_and_not_executed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (done,) = execute(GRID, tmp_path)
+    stamps = {path.name: path.stat().st_mtime_ns for path in done.folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "Run", lambda *_: pytest.fail("a finished run was executed again"))
+        (kept,) = execute(GRID, tmp_path)
+    assert (kept.status, kept.result, kept.folder) == ("kept", done.result, done.folder)
+    assert {path.name: path.stat().st_mtime_ns for path in done.folder.iterdir()} == stamps
+    outcomes = execute(replace(GRID, seeds=[0, 1]), tmp_path)
+    assert [outcome.status for outcome in outcomes] == ["kept", "done"]
+
+
+def test_unfinished_runs_are_executed(tmp_path: Path) -> None:
+    (first,) = execute(GRID, tmp_path)
+    (first.folder / "result.json").unlink()
+    (second,) = execute(GRID, tmp_path)
+    assert (second.status, second.result) == ("done", first.result)
+
+
+def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    watcher = Watcher()
+    failed, done = execute(replace(GRID, methods=["failing", "quick"]), tmp_path, watcher)
+    assert (failed.status, failed.spec.method, failed.result) == ("failed", "failing", None)
+    assert isinstance(failed.error, Diverged)
+    assert (done.status, done.spec.method) == ("done", "quick")
+    assert ("ended", 0, "failed") in watcher.events
+    assert [folder for folder, _, _ in Store(tmp_path).results()] == [done.folder]
+    (again,) = execute(replace(GRID, methods=["failing"]), tmp_path)
+    assert again.status == "failed"  # tried again, not kept
+
+
+def test_a_run_after_others_equals_the_run_alone(tmp_path: Path) -> None:
+    execute(replace(GRID, seeds=[1, 0]), tmp_path / "both")
+    execute(GRID, tmp_path / "alone")
+    (spec,) = [run.spec for run in plan_sweep(GRID)]
+    for name in ("result.json", "model.safetensors", "ranks.npz"):
+        both, alone = (Store(tmp_path / folder).folder(spec) / name for folder in ("both", "alone"))
+        assert both.read_bytes() == alone.read_bytes(), name
+
+
+def test_a_budget_too_small_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^a budget of 0\.001 is too small for one update of quick\.$"):
+        execute(replace(GRID, budgets=[0.001]), tmp_path)
+
+
+def test_a_damaged_record_is_the_users_error(tmp_path: Path) -> None:
+    (done,) = execute(GRID, tmp_path)
+    (done.folder / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"result\.json: cannot be read as a run record"):
+        execute(GRID, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["triplet", "l2rm"])
+def test_shipped_methods_run_in_a_sweep(method: str, tmp_path: Path) -> None:
+    overrides = [Override(method, "batch_size", "8")]
+    if method == "l2rm":
+        overrides.append(Override(method, "queue", "8"))
+    (outcome,) = execute(replace(GRID, methods=[method], overrides=overrides, backbones=["saf"]), tmp_path)
+    assert outcome.status == "done"
