@@ -25,7 +25,11 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of a sweep, as the user gave them. `budgets` are in baseline epochs; none means the dataset's own."""
+    """The axes of a sweep, as the user gave them.
+
+    `budgets` are in baseline epochs; none means the dataset's own. `evaluations` of dev per run default to one per
+    baseline epoch.
+    """
 
     datasets: Sequence[str]
     protocols: Sequence[str]
@@ -34,7 +38,7 @@ class Grid:
     backbones: Sequence[str]
     budgets: Sequence[float]
     seeds: Sequence[int]
-    evaluations: int
+    evaluations: int | None = None
     overrides: Sequence[Override] = ()
     data_root: Path | None = None
 
@@ -107,7 +111,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 backbone=backbone,
                 sizes=apply_sizes(dataset.scale, grid.overrides),
                 budget=budget,
-                evaluations=grid.evaluations,
+                evaluations=grid.evaluations or max(1, round(budget)),
                 seed=seed,
             )
             runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))

@@ -9,7 +9,7 @@ import pytest
 
 from ncbench import Method, UserError, setting
 from ncbench.methods import settings_of
-from ncbench.settings import Override, apply_overrides, parse_override
+from ncbench.settings import Override, apply_overrides, apply_sizes, parse_override
 
 
 class Toy(Method):
@@ -109,6 +109,37 @@ def test_other_methods_overrides_are_not_applied_and_the_last_one_wins() -> None
     before = dict(DEFAULTS)
     assert apply_overrides(Toy, DEFAULTS, overrides) == {**DEFAULTS, "size": 3}
     assert before == DEFAULTS
+
+
+SCALE = {"embed": 16, "similarity": 8, "word": 8, "dropout": 0.0}
+
+
+def test_sizes_of_a_backbone() -> None:
+    overrides = [
+        Override("backbone", "embed", "4"),
+        Override("backbone", "dropout", "0.5"),
+        Override("toy", "size", "1"),
+    ]
+    assert apply_sizes(SCALE, overrides) == {**SCALE, "embed": 4, "dropout": 0.5}
+    assert apply_sizes(SCALE, []) == SCALE
+    assert SCALE["embed"] == 16
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("embed", "0", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
+        ("word", "-3", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
+        ("dropout", "1", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
+        ("dropout", "nan", "--set backbone"),
+        ("similarity", "2.5", "--set backbone.similarity=2.5: must be of type int."),
+        ("imbed", "2", "unknown setting of backbone 'imbed'. Did you mean 'embed'"),
+    ],
+)
+def test_bad_sizes(key: str, text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        apply_sizes(SCALE, [Override("backbone", key, text)])
+    assert str(caught.value).startswith(message)
 
 
 def test_settings_are_defaults_under_the_preset() -> None:

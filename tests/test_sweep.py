@@ -90,9 +90,7 @@ class Watcher:
 
 
 @pytest.fixture(autouse=True)
-def plugins(
-    register: Callable[[str, str, object], None], tiny: Dataset, make_dataset: Callable[..., Dataset]
-) -> None:
+def plugins(register: Callable[[str, str, object], None], tiny: Dataset, make_dataset: Callable[..., Dataset]) -> None:
     register("ncbench.datasets", "tiny", Source(tiny))
     register("ncbench.datasets", "natural", Source(make_dataset(name="natural", truth_known=False)))
     register("ncbench.methods", "quick", Quick)
@@ -163,6 +161,14 @@ def test_overrides_are_for_their_method() -> None:
     assert [run.spec.settings["lr"] for run in plan_sweep(grid)] == [0.5, 1e-2]
 
 
+def test_sizes_of_the_backbone_can_be_overridden(tiny: Dataset) -> None:
+    grid = replace(GRID, overrides=[Override("backbone", "embed", "4")])
+    (run,) = plan_sweep(grid)
+    assert run.spec.sizes == {**tiny.scale, "embed": 4}
+    assert run.spec.settings == plan_sweep(GRID)[0].spec.settings
+    assert tiny.scale["embed"] == 16
+
+
 def test_equal_settings_are_one_run() -> None:
     plain = plan_sweep(GRID)[0].spec
     same = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.02")]))[0].spec
@@ -181,9 +187,13 @@ def test_equal_settings_are_one_run() -> None:
         ({"ratios": [math.nan]}, "noise ratio nan is out of range"),
         (
             {"overrides": [Override("triplet", "lr", "1")]},
-            "unknown method of this sweep in --set 'triplet'. Known: quick.",
+            "unknown target of --set in this sweep 'triplet'. Known: backbone, quick.",
         ),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
+        (
+            {"overrides": [Override("backbone", "embd", "4")]},
+            "unknown setting of backbone 'embd'. Did you mean 'embed'",
+        ),
         ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
         ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be 0 there, found 0.4."),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from ncbench.cli.output import console
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
 from ncbench.sweep import Outcome
@@ -123,11 +123,11 @@ def _time_left(share: float, elapsed: float) -> str:
 @contextmanager
 def watch(specs: Sequence[RunSpec], quiet: bool) -> Iterator[LiveTable]:
     """Show a sweep while it runs and its table at the end; `quiet` keeps standard output free of it."""
-    console = Console(stderr=quiet, width=None if sys.stdout.isatty() else 160)
-    table = LiveTable(specs, console)
-    if not console.is_terminal:
+    shown = console(to_stderr=quiet)
+    table = LiveTable(specs, shown)
+    if not shown.is_terminal:
         yield table
-        console.print(table.table())
+        shown.print(table.table())
         return
     with table.live:
         yield table

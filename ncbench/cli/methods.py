@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields
 
 import click
@@ -56,21 +57,17 @@ def show_method(name: str, as_json: bool) -> None:
         print_json({"name": name, "about": about, "settings": settings})
         return
     click.echo(about + "\n")
-    columns = ("setting", "default", *method.presets, "meaning", "source of the default")
     rows = [
-        (
-            entry["key"],
-            str(entry["default"]),
-            *(_short(entry["presets"].get(dataset)) for dataset in method.presets),
-            entry["meaning"],
-            entry["source"],
-        )
+        (entry["key"], _short(entry["default"]), _presets(entry["presets"]), entry["meaning"], entry["source"])
         for entry in settings
     ]
+    columns = ("setting", "default", "presets", "meaning", "source of the default")
     print_table(f"Settings of {name} (change one with --set {name}.KEY=VALUE)", columns, rows)
 
 
+def _presets(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{dataset} {_short(value)}" for dataset, value in values.items())
+
+
 def _short(value: object) -> str:
-    if value is None:
-        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

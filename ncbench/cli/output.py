@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 160
 
 
 def print_json(content: object) -> None:
@@ -15,7 +21,6 @@ def print_json(content: object) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table to standard output; the first column to the left, all others as they are."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -24,11 +29,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column)
     for row in rows:
         table.add_row(*map(escape, row))
-    console = Console()
-    # A table in a pipe must not be cut to the 80 columns that a pipe is taken to have.
-    console.print(table, width=None if console.is_terminal else 200)
+    console().print(table)
 
 
-def as_text(values: Mapping[str, object]) -> str:
-    """Return `a=1, b=2` of a mapping."""
-    return ", ".join(f"{key}={value}" for key, value in values.items())
+def console(to_stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal; into a pipe or a file, wide enough that no table is cut."""
+    from rich.console import Console
+
+    found = Console(stderr=to_stderr)
+    return found if found.is_terminal else Console(stderr=to_stderr, width=PIPE_WIDTH)

@@ -42,9 +42,7 @@ from ncbench.cli.output import print_json
 @click.option(
     "--evaluations",
     type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="How often dev is evaluated, at equal shares of the budget.",
+    help="How often dev is evaluated, at equal shares of the budget.  [default: once per baseline epoch]",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting of a method, or backbone.KEY."

@@ -60,17 +60,18 @@ def test_formulas_count_every_matrix_product_of_a_forward_pass(name: str, n_regi
 def test_backward_costs_twice_the_forward_pass(name: str, n_regions: int, length: int) -> None:
     """Three times the formulas is forward and backward, but for gradients that nobody asks for.
 
-    These are the gradient of the image features (the first map of the images runs backward once, not twice) and that of
-    the GRU's initial state (one product with the recurrent weights per caption and direction). Not in the formulas, and
-    not in torch's counter either, are elementwise operations, norms, softmaxes and the look-up of words.
+    These are the gradient of the image features (the first map of the images runs backward once, not twice) and, where
+    torch's own GRU is used, that of its initial state (one product with the recurrent weights per caption and
+    direction). Not in the formulas, and not in torch's counter either, are elementwise operations, norms, softmaxes and
+    the look-up of words.
     """
     net = make(name, n_regions)
     with FlopCounterMode(display=False) as counter:
         net(*data(n_regions, length)).sum().backward()
     directions, mapped = (1, 1) if name == "vse" else (2, n_regions)
-    unasked = N_IMAGES * mapped * 2 * IMAGE_DIM * EMBED + N_CAPTIONS * directions * 3 * 2 * EMBED**2
-    total = 3 * (sum(expected(net, n_regions, length)) + per_call(name)) - unasked
-    assert counter.get_total_flops() == pytest.approx(total, rel=1e-3)
+    of_features, of_state = N_IMAGES * mapped * 2 * IMAGE_DIM * EMBED, N_CAPTIONS * directions * 3 * 2 * EMBED**2
+    total = 3 * (sum(expected(net, n_regions, length)) + per_call(name)) - of_features
+    assert counter.get_total_flops() in (total, total - of_state)
     # At the sizes of this test, which are all but zero, the formulas stay within a tenth.
     assert counter.get_total_flops() == pytest.approx(3 * sum(expected(net, n_regions, length)), rel=0.1)
 

@@ -1,0 +1,39 @@
+"""Tasks on the tiny dataset, without a runner around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ncbench import Task, TrainingView
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.data.dataset import Dataset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def make_task(tiny: Dataset) -> Callable[..., Task]:
+    """Return a function that makes a task with a budget in baseline epochs, on `claimed` (default: true) pairs."""
+
+    def make(budget: float = 100.0, claimed: np.ndarray | None = None, backbone: str = "vse", seed: int = 0) -> Task:
+        train = tiny.splits["train"]
+        sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.0)
+        torch.manual_seed(seed)
+        epoch = baseline_epoch_work(build_backbone(backbone, sizes), train.captions, 8)
+        meter = WorkMeter(round(budget * epoch))
+
+        def new_backbone() -> Backbone:
+            net = build_backbone(backbone, sizes)
+            net.on_work = meter.charge
+            return net
+
+        view = TrainingView(train.images, train.captions, train.true if claimed is None else claimed, CPU)
+        return Task(view, CPU, meter, new_backbone, seed)
+
+    return make
