@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -23,7 +23,7 @@ class Toy(Method):
         label: str = setting("x", "what it is called", "here")
         cost: Literal["learned", "complement"] = setting("learned", "which cost", "here")
 
-    presets = {"tiny": {"size": 4, "fast": True}}
+    presets: ClassVar = {"tiny": {"size": 4, "fast": True}}
 
     def setup(self, task):
         raise NotImplementedError

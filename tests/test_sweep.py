@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ class Quick(Method):
         lr: float = setting(1e-2, "learning rate", "here")
         fails: bool = setting(False, "whether the loss becomes NaN", "here")
 
-    presets = {"tiny": {"lr": 2e-2}}
+    presets: ClassVar = {"tiny": {"lr": 2e-2}}
 
     def setup(self, task: Task) -> None:
         self.task, self.net = task, task.new_backbone()
@@ -61,7 +61,7 @@ class Quick(Method):
 
 class Failing(Quick):
     name = "failing"
-    presets = {"tiny": {"fails": True}}
+    presets: ClassVar = {"tiny": {"fails": True}}
 
 
 class Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -38,6 +39,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise BadInput(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise BadInput(f"{error.filename}: {error.strerror}.") from error
         except click.UsageError as error:
             error.ctx = None  # with it, click would add the usage in lines of its own
             raise
@@ -50,6 +55,12 @@ def main() -> None:
 
     Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
     """
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning in one line, without the place in the code that a user cannot do anything about."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 for command in (run, report, runs, methods, data):

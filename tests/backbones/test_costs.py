@@ -212,7 +212,7 @@ def test_join_pads_shorter_captions_with_zeros() -> None:
 
 
 def test_join_refuses_pieces_of_different_kinds() -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         Encoded.join([Encoded((torch.ones(1, 2),)), Encoded((torch.ones(1, 2), torch.ones(1)))])
 
 
