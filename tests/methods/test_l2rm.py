@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ncbench_methods.l2rm import L2RM, CostNetwork
 from torch import Tensor
 
 from ncbench import Batch, Optimiser, Task, losses, mixture, transport
@@ -16,6 +15,7 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import detect
 from ncbench.noise import draw_noise
+from ncbench_methods.l2rm import L2RM, CostNetwork
 
 MakeTask = Callable[..., Task]
 

@@ -9,11 +9,11 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import torch
-from ncbench_methods.l2rm import L2RM
-from ncbench_methods.triplet import Triplet
 
 from ncbench import Method, Task, losses
 from ncbench.budget import BudgetSpent
+from ncbench_methods.l2rm import L2RM
+from ncbench_methods.triplet import Triplet
 
 MakeTask = Callable[..., Task]
 
