@@ -77,11 +77,15 @@ class L2RM(Method):
             "sinkhorn", "of the transport problem", "see module"
         )
 
+        def __post_init__(self) -> None:
+            if not 2 <= self.batch_size <= self.queue:
+                raise ValueError(f"need 2 <= batch_size <= queue, found {self.batch_size} and {self.queue}")
+
     presets = {
         "coco": {"reg": 0.07, "warmup": 1 / 3, "decay_every": 1 / 3},
         "cc152k": {"reg": 0.07, "warmup": 0.2, "decay_every": 0.4},
-        "scenes": {"batch_size": 32, "queue": 32, "lr": 2e-3, "reg": 0.07},
-        "scenes-large": {"batch_size": 64, "queue": 64, "lr": 1e-3, "reg": 0.07},
+        "scenes": {"batch_size": 32, "queue": 32, "lr": 2e-3, "warmup": 0.4, "reg": 0.07},
+        "scenes-large": {"batch_size": 32, "queue": 32, "lr": 2e-3, "reg": 0.07},
     }
 
     def setup(self, task: Task) -> None:
@@ -139,13 +143,16 @@ class L2RM(Method):
 
     @torch.no_grad()
     def _scan_losses(self) -> NDArray[np.float64]:
-        """Return the hinge loss of every pair against the mean of its batch, (pairs,)."""
+        """Return the hinge loss of every pair against the mean of its batch, (pairs,).
+
+        A pair left over by the batches has no negatives to be measured against, and gets the mean of the others.
+        """
         self.backbone.eval()
-        result = np.zeros(len(self.task.data))
+        result = np.full(len(self.task.data), np.nan)
         for batch in self.task.data.batches(self.config.batch_size, self.order):
             similarities = self._similarities(batch.images, batch)
             result[batch.pairs] = losses.pair_losses(similarities, self.config.margin).cpu().numpy()
-        return result
+        return np.where(np.isnan(result), np.nanmean(result), result)
 
     def _endless_batches(self, pairs: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield full batches for ever; nothing where `pairs` fill no batch."""

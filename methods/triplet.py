@@ -31,9 +31,13 @@ class Triplet(Method):
         margin: float = setting(0.2, "by how much a pair must beat its negatives", "VSE++")
         clip: float = setting(2.0, "largest norm of a gradient", "VSE++")
 
+        def __post_init__(self) -> None:
+            if self.batch_size < 2:
+                raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
+
     presets = {
-        "scenes": {"batch_size": 32, "lr": 2e-3},
-        "scenes-large": {"batch_size": 64, "lr": 1e-3},
+        "scenes": {"batch_size": 32, "lr": 2e-3, "warmup": 0.4},
+        "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 
     def setup(self, task: Task) -> None:

@@ -95,7 +95,17 @@ def load_method(name: str) -> type[Method]:
     loaded = load_plugin(GROUP, "method", name)
     if not (isinstance(loaded, type) and issubclass(loaded, Method)):
         raise UserError(f"method {name!r} is {loaded!r}, not a subclass of ncbench.Method.")
+    if loaded.name != name:
+        raise UserError(f"method {name!r} calls itself {loaded.name!r}; its name and its entry point must agree.")
     return loaded
+
+
+def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
+    """Return the Config of `method` with `settings`. Raises UserError for what the Config itself refuses."""
+    try:
+        return method.Config(**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"settings of {method.name}: {error}.") from error
 
 
 def settings_of(method: type[Method], dataset: str) -> dict[str, object]:

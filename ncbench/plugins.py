@@ -21,7 +21,10 @@ def check_plugin(group: str, kind: str, name: str) -> None:
 def load_plugin(group: str, kind: str, name: str) -> object:
     """Return what `name` stands for in `group`. Raises UserError where it is unknown or cannot be imported."""
     check_plugin(group, kind, name)
-    (entry, *_) = entry_points(group=group, name=name)
+    entry, *others = {entry.value: entry for entry in entry_points(group=group, name=name)}.values()
+    if others:
+        places = " and ".join(sorted(found.value for found in (entry, *others)))
+        raise UserError(f"{kind} {name!r} is registered twice, as {places}; uninstall or rename one.")
     try:
         return entry.load()
     except Exception as error:

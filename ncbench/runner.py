@@ -1,7 +1,7 @@
 """One run: build, train within the budget, evaluate on dev at equal work, select, test, record.
 
-The dev split is evaluated each time another 1/n of the budget is spent, between two updates. Every method has the
-same number of chances to be selected, at the same amounts of work, however long its own epochs are.
+The dev split is evaluated each time another 1/n of the budget is spent, after the update that passes the mark. Every
+method has its chances to be selected at the same amounts of work, however long its own epochs are.
 """
 
 from __future__ import annotations
@@ -161,11 +161,17 @@ class Run:
     def _updates(self) -> Iterator[Mapping[str, float]]:
         epoch = 0
         while True:
-            before = self.meter.used
-            yield from self.method.train_epoch(epoch)
-            if self.meter.used == before:
-                raise RuntimeError(f"epoch {epoch} of {self.spec.method} did no work: it would go on for ever")
+            start = before = self.meter.used
+            for scalars in self.method.train_epoch(epoch):
+                self._check_work(before, f"an update in epoch {epoch}")
+                before = self.meter.used
+                yield scalars
+            self._check_work(start, f"epoch {epoch}")
             epoch += 1
+
+    def _check_work(self, before: int, what: str) -> None:
+        if self.meter.used == before:
+            raise RuntimeError(f"{what} of {self.spec.method} did no work: it would go on for ever")
 
     def _new_backbone(self) -> Backbone:
         backbone = build_backbone(self.spec.backbone, self.sizes).to(self.device)

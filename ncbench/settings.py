@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -71,6 +72,10 @@ def _parse(wanted: Any, override: Override) -> object:
             raise UserError(f"{where}: must be true or false.")
         return override.value == "true"
     try:
-        return wanted(override.value)
+        value = wanted(override.value)
     except ValueError:
         raise UserError(f"{where}: must be of type {wanted.__name__}.") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: must be finite.")
+    result: object = value
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -22,11 +23,20 @@ def similarity_matrix(backbones: Sequence[Backbone], split: Split, device: torch
     """
     total = np.zeros((len(split.images), len(split.captions)), np.float32)
     for backbone in backbones:
-        was_training = backbone.training
-        backbone.eval()
-        total += _one_matrix(backbone, split, device)
-        backbone.train(was_training)
+        with _evaluating(backbone):
+            total += _one_matrix(backbone, split, device)
     return total / np.float32(len(backbones))
+
+
+@contextmanager
+def _evaluating(backbone: Backbone) -> Iterator[None]:
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _one_matrix(backbone: Backbone, split: Split, device: torch.device) -> FloatArray:

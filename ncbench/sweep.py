@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from ncbench.backbones import check_backbone
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
-from ncbench.methods import Method, load_method, settings_of
+from ncbench.methods import Method, load_method, make_config, settings_of
 from ncbench.noise import Noise, draw_noise, save_noise
 from ncbench.runner import Progress, Run
 from ncbench.seeds import derive_seed
@@ -85,6 +86,11 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     """
     for name in grid.backbones:
         check_backbone(name)
+    for budget in grid.budgets:
+        if not (math.isfinite(budget) and budget > 0):
+            raise UserError(f"a budget must be above 0, found {budget}.")
+    if grid.evaluations is not None and grid.evaluations < 1:
+        raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
     methods = {name: load_method(name) for name in grid.methods}
     for override in grid.overrides:
         if override.target not in (*methods, BACKBONE):
@@ -95,6 +101,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
+        make_config(method, settings)
         noise = _draw(dataset, protocol, ratio, seed)
         for budget in grid.budgets or [dataset.budget]:
             spec = RunSpec(
@@ -102,7 +109,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 dataset_version=dataset.version,
                 dataset_digest=dataset.digest,
                 protocol=noise.protocol if ratio else CLEAN,
-                protocol_version=noise.version,
+                protocol_version=noise.version if ratio else CLEAN,
                 unit=noise.unit if ratio else CLEAN,
                 noise=ratio,
                 noise_digest=noise.digest,

@@ -394,7 +394,7 @@ def test_a_budget_too_small_for_one_update(tiny: Dataset, tmp_path: Path) -> Non
 
 
 def test_a_method_that_does_no_work_is_stopped(tiny: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"^epoch 0 of idle did no work: it would go on for ever$"):
+    with pytest.raises(RuntimeError, match=r"^an update in epoch 0 of idle did no work: it would go on for ever$"):
         execute(tiny, tmp_path, "idle")
 
 

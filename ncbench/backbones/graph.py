@@ -8,7 +8,7 @@ reasoning step computes the one node that is read.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,18 +48,26 @@ class AlignmentBackbone(Backbone):
         return [int(length) for length in captions.parts[2].tolist()]
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        # In order of length, captions of about one length lie side by side and waste little padding on one another.
-        order = captions.parts[2].argsort(stable=True)
+        order = self._reading_order(captions.parts[2])
         regions, image_summary = images.parts
         words, caption_summary, lengths = captions.take(order).parts
-        words = words[:, : int(lengths[-1])]
+        words = words[:, : int(lengths.max())]
         valid = inside(lengths, words)
         contexts = attend_regions(regions, words, valid)
         local = l2_normalise(self.local_alignment((contexts - words[valid]).square()))
         overall = l2_normalise(self.global_alignment((image_summary[:, None] - caption_summary).square()))
-        node = torch.cat([self._read(*group) for group in _node_groups(overall, local, lengths)], 1)
+        groups = _node_groups(overall, local, lengths, self._group_sizes(lengths))
+        node = torch.cat([self._read(nodes, exist) for nodes, exist in groups], 1)
         similarities: Tensor = self.head(node).squeeze(-1).sigmoid()
         return similarities[:, order.argsort()]
+
+    def _reading_order(self, lengths: Tensor) -> Tensor:
+        """Return the order in which captions of `lengths` (C,) are read: as given, unless a head does better."""
+        return torch.arange(len(lengths))
+
+    def _group_sizes(self, lengths: Tensor) -> list[int]:
+        """Return how many captions, in reading order, are read at a time, padded to the longest of them."""
+        return [len(lengths)]
 
     @abstractmethod
     def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
@@ -91,23 +99,24 @@ class AlignmentBackbone(Backbone):
     def _read_work(self, n_nodes: int) -> int: ...
 
 
-def _node_groups(overall: Tensor, local: Tensor, lengths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield nodes (I, C', N, S) and which of them exist (C', N), for groups of captions of about one length.
+def _node_groups(
+    overall: Tensor, local: Tensor, lengths: Tensor, sizes: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield nodes (I, C', N, S) and which of them exist (C', N), for groups of `sizes` captions one after another.
 
     `overall` (I, C, S) are the global vectors, `local` (I, T, S) those of the words of all captions, one caption after
-    another, and `lengths` (C,) ascend. The global node comes first; nodes that do not exist are zero.
+    another, and `lengths` (C,) the words of each. The global node comes first; nodes that do not exist are zero.
     """
-    rounded = (lengths + 1 + GROUP_STEP - 1) // GROUP_STEP
-    word, caption = 0, 0
-    for count in torch.unique_consecutive(rounded, return_counts=True)[1].tolist():
-        group = lengths[caption : caption + count]
-        first = overall[:, caption : caption + count, None]
-        n_words, longest = int(group.sum()), int(group[-1])
-        rest = local.new_zeros(len(local), count, longest, local.shape[-1])
-        valid = inside(group + 1, rest, longest + 1)
-        rest[:, valid[:, 1:]] = local[:, word : word + n_words]
-        yield torch.cat([first, rest], 2), valid
-        word, caption = word + n_words, caption + count
+    caption = word = 0
+    for size in sizes:
+        group = lengths[caption : caption + size]
+        n_words = int(group.sum())
+        firsts, words = overall[:, caption : caption + size, None], local[:, word : word + n_words]
+        caption, word = caption + size, word + n_words
+        rest = local.new_zeros(len(local), len(group), int(group.max()), local.shape[-1])
+        exist = inside(group + 1, rest, rest.shape[2] + 1)
+        rest[:, exist[:, 1:]] = words
+        yield torch.cat([firsts, rest], 2), exist
 
 
 class ReasoningStep(nn.Module):
@@ -139,6 +148,14 @@ class SGR(AlignmentBackbone):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self.steps = nn.ModuleList(ReasoningStep(sizes.similarity) for _ in range(self.N_STEPS))
+
+    def _reading_order(self, lengths: Tensor) -> Tensor:
+        return lengths.argsort(stable=True)
+
+    def _group_sizes(self, lengths: Tensor) -> list[int]:
+        # Edges are quadratic in the nodes: padding every caption to the longest would cost more than further groups.
+        rounded = (lengths + GROUP_STEP) // GROUP_STEP
+        return [int(n) for n in torch.unique_consecutive(rounded, return_counts=True)[1].tolist()]
 
     def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
         n_images, n_captions = nodes.shape[:2]
@@ -178,7 +195,8 @@ class PerCaptionBatchNorm(nn.Module):
     """Batch norm of one channel whose batches are single captions, as the published loop over captions has it.
 
     In training each caption is normalised by its own statistics over images and nodes (biased variance), and the
-    running statistics take one update per caption, in the order of the batch (unbiased variance).
+    running statistics take one update per caption, in the order of the batch (unbiased variance). All captions of a
+    batch must therefore come in one call.
     """
 
     running_mean: Tensor

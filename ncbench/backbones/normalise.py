@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-8
 
@@ -26,6 +27,7 @@ class _L2Normalise(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         y, norm, scale = ctx.saved_tensors
         along = (y * grad).sum(ctx.dim, keepdim=True)

@@ -120,7 +120,7 @@ def test_learning_the_cost_lowers_it_at_true_matches(make_task: MakeTask) -> Non
 # The queue and the plan.
 
 
-@pytest.mark.parametrize("queue", [8, 12, 20, 5])
+@pytest.mark.parametrize("queue", [8, 12, 20])
 def test_queue_is_first_in_first_out(queue: int, make_task: MakeTask) -> None:
     method = make(make_task(), queue=queue)
     assert (len(method.queue), len(method.queue_numbers)) == (queue, queue)

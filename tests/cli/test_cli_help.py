@@ -1,0 +1,115 @@
+"""Help and version: what they say, and that they load nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from ncbench import __version__
+
+HEAVY = ("torch", "pandas", "numpy", "scipy", "matplotlib", "datasets", "ot", "rich")
+
+LOADED = f"""
+import sys
+from ncbench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("exit", end.code)
+print("loaded", *(name for name in {HEAVY} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("--version",), ("run", "--help"), ("run", "--method", "triplet", "--set", "x"), ("rum",)],
+    ids=" ".join,
+)
+def test_help_and_mistakes_load_nothing_heavy(words: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"exit {2 if words[-1] in ('x', 'rum') else 0}", "loaded"]
+
+
+def test_entry_point_is_installed() -> None:
+    words = [sys.executable, "-c", "from importlib.metadata import entry_points as e; (p,) = e(name='ncbench'); "]
+    words[-1] += "p.load()(['nosuch'])"
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: No such command 'nosuch'.\n"
+
+
+def test_help_names_every_command(cli: Callable[..., Result]) -> None:
+    result = cli("--help")
+    assert result.exit_code == 0
+    for line in (
+        "  run      Train methods under noise, test them, and keep a record of every run.",
+        "  report   Write leaderboards: per dataset a markdown page and a figure.",
+        "  runs     List the recorded runs.",
+        "  methods  Training methods.",
+        "  data     Datasets.",
+        "  Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6",
+    ):
+        assert line in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("run",),
+        ("report",),
+        ("runs",),
+        ("methods",),
+        ("methods", "list"),
+        ("methods", "show"),
+        ("data",),
+        ("data", "list"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Callable[..., Result]) -> None:
+    long, short = cli(*words, "--help"), cli(*words, "-h")
+    assert long.exit_code == short.exit_code == 0
+    assert long.stdout == short.stdout
+    assert long.stdout.startswith("Usage: ")
+    assert "-h, --help" in long.stdout
+    assert long.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        ("--noise", "0.2,0.4,0.6"),
+        ("--protocol", "shuffle-images"),
+        ("--dataset", "scenes"),
+        ("--backbone", "sgr"),
+        ("--budget", "the dataset's"),
+        ("--seed", "0"),
+        ("--evaluations", "once per baseline epoch"),
+        ("--out", "runs"),
+        ("--device", "auto"),
+    ],
+)
+def test_help_of_run_states_defaults(option: str, default: str, cli: Callable[..., Result]) -> None:
+    text = " ".join(cli("run", "--help").stdout.split())
+    about = text.partition(f" {option} ")[2].partition(" --")[0]
+    assert f"[default: {default}]" in about
+
+
+@pytest.mark.parametrize("words", [(), ("methods",), ("data",)], ids=["ncbench", "methods", "data"])
+def test_a_group_alone_shows_its_help(words: tuple[str, ...], cli: Callable[..., Result]) -> None:
+    result = cli(*words)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Usage: " in result.output
+    assert "Commands:" in result.output
+    assert result.exit_code in (0, 2)  # click 8.1 ends with 0, later ones with 2
+
+
+def test_version(cli: Callable[..., Result]) -> None:
+    result = cli("--version")
+    assert (result.exit_code, result.stdout) == (0, f"main, version {__version__}\n")

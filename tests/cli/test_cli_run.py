@@ -1,0 +1,176 @@
+"""`ncbench run` on a tiny dataset: grids, what is printed and where, failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from ncbench.noise import NoiseRequest
+from ncbench.store import Store
+
+
+def test_comma_lists_make_a_grid(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    lists = ("--protocol", "shuffle-images,shuffle-captions", "--noise", "0.2,0.4", "--seed", "3,1")
+    result = toy_run("--method", "quick", *lists, "--json")
+    assert result.exit_code == 0, result.output
+    specs = [outcome["result"]["spec"] for outcome in json.loads(result.stdout)]
+    assert [(spec["seed"], spec["noise"], spec["protocol"]) for spec in specs] == [
+        (seed, noise, protocol)
+        for seed in (3, 1)
+        for noise in (0.2, 0.4)
+        for protocol in ("shuffle-images", "shuffle-captions")
+    ]
+    assert len(list(Store(tmp_path / "runs").results())) == 8
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("--backbone", ["vse", "saf"]), ("--budget", [0.3, 0.4]), ("--seed", [0, 1]), ("--method", ["quick", "other"])],
+)
+def test_one_list(
+    option: str,
+    values: list[object],
+    toy_run: Callable[..., Result],
+    register: Callable[[str, str, object], None],
+) -> None:
+    from ncbench.methods import load_method
+
+    quick = load_method("quick")
+    register("ncbench.methods", "other", type("Other", (quick,), {"name": "other"}))
+    result = toy_run("--method", "quick", "--noise", "0.2", option, ",".join(map(str, values)), "--json")
+    assert result.exit_code == 0, result.output
+    found = [outcome["result"]["spec"][option.removeprefix("--")] for outcome in json.loads(result.stdout)]
+    assert found == values
+
+
+def test_clean_runs_are_shared_by_protocols(toy_run: Callable[..., Result]) -> None:
+    protocols = ("--protocol", "shuffle-images,shuffle-captions")
+    result = toy_run("--method", "quick", "--noise", "0,0.4", *protocols, "--json")
+    specs = [outcome["result"]["spec"] for outcome in json.loads(result.stdout)]
+    assert [(spec["protocol"], spec["noise"]) for spec in specs] == [
+        ("clean", 0.0),
+        ("shuffle-images", 0.4),
+        ("shuffle-captions", 0.4),
+    ]
+
+
+def test_a_value_given_twice_is_one_run(toy_run: Callable[..., Result]) -> None:
+    result = toy_run("--method", "quick,quick", "--noise", "0.2,0.20", "--seed", "0,0", "--json")
+    assert len(json.loads(result.stdout)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (("--set", "quick.lr=0.5"), "settings", {"batch_size": 8, "lr": 0.5, "fails": False}),
+        (
+            ("--set", "quick.lr=0.5", "--set", "quick.lr=0.25"),
+            "settings",
+            {"batch_size": 8, "lr": 0.25, "fails": False},
+        ),
+        ((), "settings", {"batch_size": 8, "lr": 0.0123456, "fails": False}),
+        (("--set", "backbone.embed=4"), "sizes", {"embed": 4, "similarity": 8, "word": 8, "dropout": 0.0}),
+        (("--evaluations", "3"), "evaluations", 3),
+        (("--budget", "1.6"), "evaluations", 2),
+        ((), "evaluations", 1),
+        (("--seed", "12"), "seed", 12),
+    ],
+)
+def test_options_reach_the_record(
+    words: tuple[str, ...], key: str, value: object, toy_run: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert toy_run("--method", "quick", "--noise", "0.2", *words).exit_code == 0
+    ((folder, result, _),) = Store(tmp_path / "runs").results()
+    assert result["spec"][key] == value
+    if key == "evaluations":
+        assert len((folder / "history.jsonl").read_text().splitlines()) == value
+
+
+def test_defaults(toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncbench.sweep.run_sweep", lambda *_: iter(()))
+    seen = []
+    monkeypatch.setattr("ncbench.sweep.plan_sweep", lambda grid: seen.append(grid) or [])
+    from click.testing import CliRunner
+
+    from ncbench.cli import main
+
+    assert CliRunner().invoke(main, ["run", "--method", "quick"]).exit_code == 0
+    (grid,) = seen
+    assert (grid.datasets, grid.protocols, grid.ratios) == (("scenes",), ("shuffle-images",), (0.2, 0.4, 0.6))
+    assert (grid.methods, grid.backbones, grid.budgets, grid.seeds) == (("quick",), ("sgr",), (), (0,))
+    assert (grid.evaluations, list(grid.overrides), grid.data_root) == (None, [], None)
+
+
+def test_what_is_printed(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    result = toy_run("--method", "quick", "--noise", "0.2", "--seed", "0,1")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    first, second, *table = result.stdout.splitlines()
+    rsums = {f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(tmp_path / "runs").results()}
+    for number, line in enumerate((first, second)):
+        start = f"[{number + 1}/2] quick on tiny, shuffle-images 0.2, seed {number}: done, test rSum "
+        assert line.startswith(start)
+        assert line.removeprefix(start).partition(",")[0] in rsums
+    assert [line.split("│")[7].strip() for line in table if line.startswith("│")] == ["done", "done"]
+    assert table[-1] == f"Records are in {tmp_path / 'runs'}. Leaderboards: ncbench report --runs {tmp_path / 'runs'}"
+    assert "\x1b" not in result.stdout
+
+
+def test_json_is_all_of_standard_output(toy_run: Callable[..., Result], strict_json: Callable[[str], list]) -> None:
+    result = toy_run("--method", "quick", "--noise", "0.2", "--json")
+    ((outcome),) = strict_json(result.stdout)
+    assert set(outcome) == {"status", "folder", "error", "result"}
+    assert json.loads((Path(outcome["folder"]) / "result.json").read_text()) == outcome["result"]
+    assert "[1/1] quick on tiny" in result.stderr  # progress is told all the same
+
+
+def test_result_does_not_depend_on_where_records_are_kept(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert toy_run("--method", "quick", "--noise", "0.2", "--out", tmp_path / name).exit_code == 0
+    (a,), (b,) = (list((tmp_path / name).glob("*/*/*/result.json")) for name in ("a", "b"))
+    assert a.relative_to(tmp_path / "a") == b.relative_to(tmp_path / "b")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_failing_run_leaves_the_others_alone(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    result = toy_run("--method", "failing,quick", "--noise", "0.2", "--seed", "0,1")
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"failed: failing on tiny at 0.2 ({tmp_path / 'runs' / 'tiny' / 'failing'}/")
+        assert "the loss is nan at update 1" in line
+    assert [": failed, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
+    assert [record["spec"]["method"] for _, record, _ in Store(tmp_path / "runs").results()] == ["quick", "quick"]
+    assert "Records are in" not in result.stdout
+
+
+def test_a_failing_run_in_json(toy_run: Callable[..., Result], strict_json: Callable[[str], list]) -> None:
+    result = toy_run("--method", "failing,quick", "--noise", "0.2", "--json")
+    assert result.exit_code == 1
+    failed, done = strict_json(result.stdout)
+    assert (failed["status"], failed["result"]) == ("failed", None)
+    assert "the loss is nan at update 1" in failed["error"]
+    assert (done["status"], done["error"]) == ("done", None)
+    assert "failed: failing on tiny at 0.2" in result.stderr
+
+
+def test_noise_is_drawn_before_anything_is_written(
+    toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ncbench import UserError, noise
+
+    def refuse(request: NoiseRequest) -> None:
+        raise UserError("no noise today")
+
+    monkeypatch.setattr(noise.np.random, "nothing", None, raising=False)
+    broken = noise.NoiseProtocol("broken", "1", "images", "", refuse)  # type: ignore[arg-type]
+    monkeypatch.setattr(noise, "PROTOCOLS", {**noise.PROTOCOLS, "broken": broken})
+    result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")
+    assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today\n", "")
+    assert list(tmp_path.iterdir()) == []

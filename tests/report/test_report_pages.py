@@ -1,0 +1,173 @@
+"""Markdown pages and whole reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncbench.report import write_report
+from ncbench.report.frame import load_runs
+from ncbench.report.markdown import page
+from ncbench.report.tables import COLUMNS, comparisons
+
+Record = Callable[..., Path]
+
+
+def make(folder: Path) -> str:
+    return page("toy", comparisons(load_runs(folder)), "toy-rsum.svg")
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the body cells of all tables of a page."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if not line.startswith(("| method", "| ---"))
+    ]
+
+
+def test_a_whole_page(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
+    text = make(tmp_path)
+    assert text.startswith("# toy\n\nRecalls in percent")
+    assert "\n![rSum against noise ratio](<toy-rsum.svg>)\n" in text
+    assert text.endswith(
+        "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
+        "| method | i2t R@1 | R@5 | R@10 | t2i R@1 | R@5 | R@10 | rSum | budget used | peak memory | time | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| triplet | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
+        "| 2.00 | 1 MiB | 30 s | 1 |\n"
+    )
+
+
+def test_the_best_is_bold_and_only_the_best(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0, seconds=1.0)
+    record(9.0, 21.0, 30.0, 1.0, 2.0, 4.0, method="l2rm", seconds=99.0)
+    l2rm, triplet = cells(make(tmp_path))
+    assert l2rm[:8] == ["l2rm", "9.0", "**21.0**", "**30.0**", "**1.0**", "**2.0**", "**4.0**", "**67.0**"]
+    assert triplet[:8] == ["triplet", "**10.0**", "20.0", "**30.0**", "**1.0**", "**2.0**", "3.0", "66.0"]
+    for row in (l2rm, triplet):
+        assert not any("*" in cell for cell in row[8:])  # neither time nor work is a score
+
+
+def test_what_looks_the_same_as_the_best_is_bold_too(record: Record, tmp_path: Path) -> None:
+    # Means over seeds may differ in the last bit for no reason but the order of adding up.
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0)
+    record(10.0 + 1e-13, 20.0, 30.0, 1.0, 2.0, 3.0, method="l2rm")
+    assert [row[1] for row in cells(make(tmp_path))] == ["**10.0**", "**10.0**"]
+
+
+def test_best_of_each_table(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2)
+    record(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, noise=0.6)
+    assert [row[7] for row in cells(make(tmp_path))] == ["**123.0**", "**6.0**"]
+
+
+def test_bold_with_deviation(record: Record, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        record(10.0 + seed, 20.0, 30.0, 1.0, 2.0, 3.0, seed=seed)
+    assert cells(make(tmp_path))[0][7] == "**66.5 ± 0.7**"
+
+
+def test_dashes_are_not_bold(record: Record, tmp_path: Path) -> None:
+    record(seconds=None)
+    assert cells(make(tmp_path))[0][9:11] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("<script>|x", "&lt;script>\\|x"),
+        ("*bold*", "\\*bold\\*"),
+        ("`code`", "\\`code\\`"),
+        ("back\\|slash", "back\\\\\\|slash"),
+        ("[link](x)", "\\[link\\](x)"),
+        ("&lt;", "&amp;lt;"),
+        ("_a_", "\\_a\\_"),
+    ],
+)
+def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: Path) -> None:
+    record(method=name.replace("\\", "_"))  # a folder of its name is made
+    frame = load_runs(tmp_path).assign(variant=name)
+    (line,) = [
+        line
+        for line in page("toy", comparisons(frame), "f.svg").splitlines()
+        if line.startswith("| ") and "30 s" in line
+    ]
+    assert line.startswith(f"| {escaped} | ")
+
+
+def test_markup_in_dataset_and_protocol(record: Record, tmp_path: Path) -> None:
+    record(protocol="file:<b>|.npy")
+    text = page("<i>", comparisons(load_runs(tmp_path)), "f.svg")
+    assert "<b>" not in text
+    assert "<i>" not in text
+    assert text.startswith("# &lt;i>\n")
+
+
+def test_units_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
+    for unit in ("images", "captions"):
+        record(protocol=f"shuffle-{unit}", unit=unit)
+        record(protocol="file:x.npy", unit=unit, method="l2rm")
+    text = make(tmp_path)
+    assert text.count("\n## ") == 4
+    for section in text.split("\n## ")[1:]:
+        assert section.count("(unit: ") == 1
+        assert len(cells(section)) == 1
+    assert "are not comparable" in text
+
+
+@pytest.fixture
+def varied(record: Record, tmp_path: Path) -> Path:
+    """Return a folder of records of two datasets, two methods, two seeds, two ratios and clean pairs."""
+    for dataset in ("toy", "other"):
+        for method in ("triplet", "l2rm"):
+            for seed in (0, 1):
+                axes = {"dataset": dataset, "method": method, "seed": seed}
+                record(10.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.0, protocol="clean", unit="clean")
+                record(9.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.2)
+                record(5.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.4)
+    return tmp_path
+
+
+def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    written = write_report(load_runs(varied), out)
+    assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in (".md", "-rsum.svg", "-rsum.png")]
+    assert sorted(out.iterdir()) == sorted(written)
+    for name in ("other", "toy"):
+        text = (out / f"{name}.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert f"(<{name}-rsum.svg>)" in text
+        assert len(cells(text)) == 6
+        assert {"other", "toy"} - {name} not in [set(text.split())]
+
+
+def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write_report(load_runs(varied), tmp_path / "a")
+    monkeypatch.setattr("time.time", lambda: 2e9)  # another day
+    second = write_report(load_runs(varied), tmp_path / "b")
+    assert len(first) == len(second) == 6
+    for a, b in zip(first, second, strict=True):
+        assert a.name == b.name
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_a_report_replaces_the_last(varied: Path, record: Record, tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    write_report(load_runs(varied), out)
+    before = (out / "toy.md").read_text()
+    record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
+    write_report(load_runs(varied), out)
+    assert "better" in (out / "toy.md").read_text()
+    assert "better" not in before
+    assert len(list(out.iterdir())) == 6
+
+
+def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
+    record()
+    (row,) = cells(make(tmp_path))
+    assert len(row) == len(COLUMNS)
