@@ -7,8 +7,10 @@ method has its chances to be selected at the same amounts of work, however long 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,8 @@ from ncbench.noise import Noise
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.store import SCHEMA, History, RunSpec
+
+SMALL_STEP = 10**10  # FLOPs of a training step
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training
@@ -69,6 +73,49 @@ class Selected:
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of plain triplet training under a spec: the budget of the run, and a step."""
+
+    budget: int
+    step: int
+
+    @staticmethod
+    def of(spec: RunSpec, dataset: Dataset) -> Work:
+        """Return the work that `spec` stands for on `dataset`."""
+        captions = dataset.splits["train"].captions
+        with torch.device("meta"):  # only the cost formulas are needed, not the weights
+            backbone = build_backbone(spec.backbone, sizes_of(spec, dataset))
+        epoch = baseline_epoch_work(backbone, captions, dataset.batch_size)
+        return Work(round(spec.budget * epoch), epoch * dataset.batch_size // len(captions))
+
+
+def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:
+    """Return the sizes of the backbone of `spec` on `dataset`."""
+    given: dict[str, Any] = dict(spec.sizes)
+    return Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **given)
+
+
+@contextmanager
+def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
+    """Train on one thread where steps are so small (FLOPs) that handing them out costs more than it saves.
+
+    A number of threads that the user has set (OMP_NUM_THREADS) is left alone.
+    """
+    before = torch.get_num_threads()
+    if is_small(step_work, device) and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_small(step_work: int, device: torch.device) -> bool:
+    """Return whether steps of `step_work` FLOPs do not fill more than one core of a CPU."""
+    return device.type == "cpu" and step_work < SMALL_STEP
+
+
 class Run:
     """A run in progress; `execute` carries it through and writes its record into `folder`."""
 
@@ -84,17 +131,12 @@ class Run:
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress = on_progress
-        self.sizes = Sizes(
-            image_dim=dataset.image_dim,
-            n_regions=dataset.n_regions,
-            vocabulary=len(dataset.vocabulary),
-            **spec.sizes,  # type: ignore[arg-type]  # embed, similarity, word, dropout, as the dataset states them
-        )
-        train = dataset.splits["train"]
-        epoch_work = baseline_epoch_work(build_backbone(spec.backbone, self.sizes), train.captions, dataset.batch_size)
-        self.meter = WorkMeter(round(spec.budget * epoch_work))
+        self.sizes = sizes_of(spec, dataset)
+        self.work = Work.of(spec, dataset)
+        self.meter = WorkMeter(self.work.budget)
         self.backbones: list[Backbone] = []
         self.method = method(method.Config(**spec.settings))
+        train = dataset.splits["train"]
         self.view = TrainingView(train.images, train.captions, noise.claimed, device)
         self.history = History(folder / "history.jsonl")
         self.clock, self.selected = Clock(), Selected()
@@ -103,6 +145,10 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget."""
+        with threads_for(self.work.step, self.device):
+            return self._execute()
+
+    def _execute(self) -> dict[str, Any]:
         memory.keep_freed_memory()
         memory.reset_peak()
         torch.set_flush_denormal(True)  # rare words' Adam moments decay into denormal numbers, which are slow

@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import torch
+
 from ncbench.backbones import check_backbone
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
@@ -137,19 +139,11 @@ def _draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
     return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"))
 
 
-def run_sweep(runs: Sequence[PlannedRun], store: Store, device: Any, observer: Observer) -> Iterator[Outcome]:
-    """Execute the runs that have no result yet, one after another; yield the outcome of each.
+def execute(run: PlannedRun, store: Store, device: torch.device, on_progress: Callable[[Progress], None]) -> Outcome:
+    """Run one run of a sweep unless it has a result already. An error of the run is an outcome, not raised.
 
-    A run that fails ends as an outcome and does not stop the others.
+    Raises UserError for a record or a budget that the user has to mend.
     """
-    for index, run in enumerate(runs):
-        observer.started(index)
-        outcome = _one(run, store, device, partial(observer.progressed, index))
-        observer.ended(index, outcome)
-        yield outcome
-
-
-def _one(run: PlannedRun, store: Store, device: Any, on_progress: Callable[[Progress], None]) -> Outcome:
     folder = store.folder(run.spec)
     found = store.find(run.spec)
     if found is not None:
@@ -163,3 +157,15 @@ def _one(run: PlannedRun, store: Store, device: Any, on_progress: Callable[[Prog
     except Exception as error:
         return Outcome(run.spec, "failed", folder, error=error)
     return Outcome(run.spec, "done", folder, result)
+
+
+def run_sweep(runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer) -> Iterator[Outcome]:
+    """Execute the runs that have no result yet in this process, one after another; yield the outcome of each.
+
+    A run that fails ends as an outcome and does not stop the others.
+    """
+    for index, run in enumerate(runs):
+        observer.started(index)
+        outcome = execute(run, store, device, partial(observer.progressed, index))
+        observer.ended(index, outcome)
+        yield outcome

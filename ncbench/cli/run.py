@@ -49,8 +49,21 @@ from ncbench.cli.output import print_json
 )
 @click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs to execute at a time, in processes of their own.  [default: small networks one per core, others 1]",
+)
 @parameters.as_json
-def run(out: Path, device: str, overrides: tuple[str, ...], data_root: Path | None, as_json: bool, **axes: Any) -> None:
+def run(
+    out: Path,
+    device: str,
+    jobs: int | None,
+    overrides: tuple[str, ...],
+    data_root: Path | None,
+    as_json: bool,
+    **axes: Any,
+) -> None:
     """Train methods under noise, test them, and keep a record of every run.
 
     Options that take a list make a grid. Runs that have a record already are not run again.
@@ -75,13 +88,16 @@ def run(out: Path, device: str, overrides: tuple[str, ...], data_root: Path | No
 
     from ncbench.cli.live import watch
     from ncbench.environment import choose_device
+    from ncbench.launch import default_jobs, launch
     from ncbench.store import Store
-    from ncbench.sweep import Grid, plan_sweep, run_sweep
+    from ncbench.sweep import Grid, plan_sweep
 
     chosen = choose_device(device)
-    planned = plan_sweep(Grid(**axes, overrides=parsed, data_root=data_root))
+    grid = Grid(**axes, overrides=parsed, data_root=data_root)
+    planned = plan_sweep(grid)
+    jobs = jobs or default_jobs(planned, chosen)
     with watch([run.spec for run in planned], quiet=as_json) as observer:
-        outcomes = list(run_sweep(planned, Store(out), chosen, observer))
+        outcomes = list(launch(grid, planned, Store(out), chosen, observer, jobs))
     if as_json:
         print_json(
             [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -95,13 +94,12 @@ SETTINGS = [
     ("--method triplet --set backbone.imbed=1", ("unknown setting of backbone 'imbed'. Did you mean 'embed'?",)),
     ("--method triplet --set backbone.embed=0", ("--set backbone: sizes must be above 0", "'embed': 0")),
     ("--method triplet --set backbone.dropout=1", ("dropout in [0, 1)", "'dropout': 1.0")),
-    ("--method triplet --set $'triplet.lr=a\\nb'", ("triplet.lr", "must be of type float.")),
+    ("--method triplet --set 'triplet.lr=a\nb'", ("--set triplet.lr=", "must be of type float.")),
 ]
 
 
 @pytest.mark.parametrize(("words", "parts"), NAMES + NUMBERS + SETTINGS)
 def test_run_refuses(words: str, parts: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
-    words = words.replace("$'triplet.lr=a\\nb'", "'triplet.lr=a\nb'")
     result = cli("run", "--dataset", "f30k", "--data-root", ROOT, "--out", tmp_path / "runs", *shlex.split(words))
     judge(result, *parts)
     assert list(tmp_path.iterdir()) == []
@@ -116,7 +114,8 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     words = ("--dataset", "f30k", "--data-root", ROOT, "--noise", 0.2, "--budget", 0.1, "--backbone", "vse")
     sizes = ("--set", "backbone.embed=8", "--set", "backbone.word=4")
     result = cli("run", "--method", "triplet", *words, *sizes, "--out", tmp_path / "runs", "--set", override)
-    judge(result, override.partition("=")[0])
+    key, _, value = override.removeprefix("triplet.").partition("=")
+    judge(result, "triplet", key, value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,18 +202,16 @@ def test_a_budget_too_small_for_an_update(toy_run: Callable[..., Result]) -> Non
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
-def test_out_that_cannot_be_written(command: str, toy_run: Callable[..., Result], tmp_path: Path) -> None:
+def test_out_that_cannot_be_written(
+    command: str, cli: Callable[..., Result], toy_run: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "deeper"
     if command == "run":
         result = toy_run("--method", "quick", "--noise", 0.2, "--out", out)
     else:
         assert toy_run("--method", "quick", "--noise", 0.2).exit_code == 0
-        from ncbench.cli import main  # the runner of toy_run is for `run` only
-
-        from click.testing import CliRunner  # isort: skip
-
-        result = CliRunner().invoke(main, ["report", "--runs", str(tmp_path / "runs"), "--out", str(out)])
+        result = cli("report", "--runs", tmp_path / "runs", "--out", out)
     judge(result, str(tmp_path / "file"), "Not a directory")
 
 
@@ -260,7 +257,7 @@ DAMAGE = [
     (b'{"schema": 1, "met', "result.json: cannot be read as a run record (", "restore it or delete its folder."),
     (b"", "result.json: cannot be read as a run record (", "restore it or delete its folder."),
     (b'{"schema": 7}', "result.json: is of schema 7, this version of ncbench reads 1."),
-    (b'{"schema": 1}', "result.json", "metrics"),
+    (b'{"schema": 1}', "result.json"),
     (b'{"schema": 1, "spec": {}, "metrics": {"test": {}}, "id": "x"}', "result.json"),
 ]
 
@@ -288,7 +285,6 @@ def test_a_damaged_record_is_told_before_any_run_starts(toy_run: Callable[..., R
     assert [folder.name for folder in (tmp_path / "runs" / "tiny" / "quick").iterdir()] == [path.parent.name]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX path")
 def test_record_that_is_a_folder_is_no_finished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "tiny" / "quick" / "0123456789ab" / "result.json").mkdir(parents=True)
-    judge(cli("runs", "--runs", tmp_path), "result.json: cannot be read as a run record (")
+    judge(cli("runs", "--runs", tmp_path), "result.json: cannot be read as a run record (", "Is a directory")

@@ -37,7 +37,7 @@ def test_runs(recorded: Path, cli: Callable[..., Result]) -> None:
         assert row[:4] == [record["id"], "tiny", "quick", "vse"]
         assert row[4:8] == [spec["protocol"], f"{spec['noise']:g}", "0.3", str(spec["seed"])]
         assert float(row[8]) == pytest.approx(record["metrics"]["test"]["rsum"], abs=0.1)
-        assert float(row[9]) == pytest.approx(measurements["seconds"]["training"], rel=0.01)
+        assert float(row[9]) == pytest.approx(measurements["seconds"]["training"], abs=0.06)
 
 
 def test_runs_as_json(recorded: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:

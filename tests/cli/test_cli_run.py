@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from ncbench import UserError, noise
+from ncbench.methods import load_method
 from ncbench.noise import NoiseRequest
 from ncbench.store import Store
 
@@ -37,8 +39,6 @@ def test_one_list(
     toy_run: Callable[..., Result],
     register: Callable[[str, str, object], None],
 ) -> None:
-    from ncbench.methods import load_method
-
     quick = load_method("quick")
     register("ncbench.methods", "other", type("Other", (quick,), {"name": "other"}))
     result = toy_run("--method", "quick", "--noise", "0.2", option, ",".join(map(str, values)), "--json")
@@ -74,7 +74,7 @@ def test_a_value_given_twice_is_one_run(toy_run: Callable[..., Result]) -> None:
         ),
         ((), "settings", {"batch_size": 8, "lr": 0.0123456, "fails": False}),
         (("--set", "backbone.embed=4"), "sizes", {"embed": 4, "similarity": 8, "word": 8, "dropout": 0.0}),
-        (("--evaluations", "3"), "evaluations", 3),
+        (("--evaluations", "3", "--budget", "2"), "evaluations", 3),
         (("--budget", "1.6"), "evaluations", 2),
         ((), "evaluations", 1),
         (("--seed", "12"), "seed", 12),
@@ -90,15 +90,11 @@ def test_options_reach_the_record(
         assert len((folder / "history.jsonl").read_text().splitlines()) == value
 
 
-def test_defaults(toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncbench.sweep.run_sweep", lambda *_: iter(()))
     seen = []
     monkeypatch.setattr("ncbench.sweep.plan_sweep", lambda grid: seen.append(grid) or [])
-    from click.testing import CliRunner
-
-    from ncbench.cli import main
-
-    assert CliRunner().invoke(main, ["run", "--method", "quick"]).exit_code == 0
+    assert cli("run", "--method", "quick").exit_code == 0
     (grid,) = seen
     assert (grid.datasets, grid.protocols, grid.ratios) == (("scenes",), ("shuffle-images",), (0.2, 0.4, 0.6))
     assert (grid.methods, grid.backbones, grid.budgets, grid.seeds) == (("quick",), ("sgr",), (), (0,))
@@ -163,12 +159,9 @@ def test_a_failing_run_in_json(toy_run: Callable[..., Result], strict_json: Call
 def test_noise_is_drawn_before_anything_is_written(
     toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncbench import UserError, noise
-
     def refuse(request: NoiseRequest) -> None:
         raise UserError("no noise today")
 
-    monkeypatch.setattr(noise.np.random, "nothing", None, raising=False)
     broken = noise.NoiseProtocol("broken", "1", "images", "", refuse)  # type: ignore[arg-type]
     monkeypatch.setattr(noise, "PROTOCOLS", {**noise.PROTOCOLS, "broken": broken})
     result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")

@@ -86,7 +86,6 @@ def test_dashes_are_not_bold(record: Record, tmp_path: Path) -> None:
         ("back\\|slash", "back\\\\\\|slash"),
         ("[link](x)", "\\[link\\](x)"),
         ("&lt;", "&amp;lt;"),
-        ("_a_", "\\_a\\_"),
     ],
 )
 def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
         assert text.startswith(f"# {name}\n")
         assert f"(<{name}-rsum.svg>)" in text
         assert len(cells(text)) == 6
-        assert {"other", "toy"} - {name} not in [set(text.split())]
+        assert ("other: " in text) == (name == "other")
 
 
 def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,15 +155,18 @@ def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monk
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
-def test_a_report_replaces_the_last(varied: Path, record: Record, tmp_path: Path) -> None:
+def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
     out = tmp_path / "pages"
-    write_report(load_runs(varied), out)
-    before = (out / "toy.md").read_text()
+    record()
+    write_report(load_runs(tmp_path), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
     record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
-    write_report(load_runs(varied), out)
-    assert "better" in (out / "toy.md").read_text()
-    assert "better" not in before
-    assert len(list(out.iterdir())) == 6
+    write_report(load_runs(tmp_path), out)
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(before) == 3
+    assert set(after) == set(before)
+    assert all(after[name] != before[name] for name in before)
+    assert b"better" in after["toy.md"]
 
 
 def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:

@@ -172,7 +172,15 @@ def test_best_is_the_largest(record: Record, tmp_path: Path) -> None:
 
 
 def test_title_has_short_numbers() -> None:
-    key = {"dataset": "d", "backbone": "vse", "budget": 12.5, "protocol": "p", "unit": "images", "noise": 0.2}
+    key: dict[str, Any] = {
+        **dict.fromkeys(AXES, ""),
+        "dataset": "d",
+        "backbone": "vse",
+        "budget": 12.5,
+        "protocol": "p",
+        "unit": "images",
+        "noise": 0.2,
+    }
     table = Comparison(key, rows=None)  # type: ignore[arg-type]
     assert table.title == "d: p 0.2 (unit: images), vse, budget 12.5"
     assert replace(table, key={**key, "noise": 0.0}).title == "d: clean pairs, vse, budget 12.5"
