@@ -78,6 +78,9 @@ class L2RM(Method):
         )
 
         def __post_init__(self) -> None:
+            for key in ("lr", "lr_cost", "decay_every", "tau", "reg", "clip"):
+                if not getattr(self, key) > 0:
+                    raise ValueError(f"{key} must be above 0, found {getattr(self, key)}")
             if not 2 <= self.batch_size <= self.queue:
                 raise ValueError(f"need 2 <= batch_size <= queue, found {self.batch_size} and {self.queue}")
 

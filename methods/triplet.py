@@ -32,6 +32,9 @@ class Triplet(Method):
         clip: float = setting(2.0, "largest norm of a gradient", "VSE++")
 
         def __post_init__(self) -> None:
+            for key in ("lr", "decay_every", "clip"):
+                if not getattr(self, key) > 0:
+                    raise ValueError(f"{key} must be above 0, found {getattr(self, key)}")
             if self.batch_size < 2:
                 raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
 

@@ -111,6 +111,16 @@ def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take denormal numbers for zero: the Adam moments of rare words decay into them, and they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def is_small(step_work: int, device: torch.device) -> bool:
     """Return whether steps of `step_work` FLOPs do not fill more than one core of a CPU."""
     return device.type == "cpu" and step_work < SMALL_STEP
@@ -145,13 +155,12 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget."""
-        with threads_for(self.work.step, self.device):
+        with threads_for(self.work.step, self.device), denormals_flushed():
             return self._execute()
 
     def _execute(self) -> dict[str, Any]:
         memory.keep_freed_memory()
         memory.reset_peak()
-        torch.set_flush_denormal(True)  # rare words' Adam moments decay into denormal numbers, which are slow
         torch.manual_seed(derive_seed(self.spec.seed, "torch"))
         started = time.time()
         self._train()
@@ -187,7 +196,9 @@ class Run:
                     due = next(shares, math.inf)
             self._report("training")
         if self.updates == 0:
-            raise UserError(f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}.")
+            raise UserError(
+                f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
+            )
         self._select()
 
     def _timed_updates(self) -> Iterator[Mapping[str, float]]:

@@ -44,9 +44,11 @@ def apply_overrides(
 def apply_sizes(scale: Mapping[str, float], overrides: Iterable[Override]) -> dict[str, float]:
     """Return the sizes of a backbone with the overrides of `backbone` applied; errors as for `apply_overrides`."""
     sizes = {**scale, **_parsed(BACKBONE, SIZES, overrides)}
-    wrong = {key: value for key, value in sizes.items() if value <= 0 and key != "dropout"}
-    if wrong or not 0 <= sizes.get("dropout", 0) < 1:
-        raise UserError(f"--set backbone: sizes must be above 0 and dropout in [0, 1), found {sizes}.")
+    for key, value in sizes.items():
+        if key == "dropout" and not 0 <= value < 1:
+            raise UserError(f"--set backbone.dropout={value}: must be at least 0 and below 1.")
+        if key != "dropout" and value <= 0:
+            raise UserError(f"--set backbone.{key}={value}: must be above 0.")
     return sizes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from ncbench.backbones import check_backbone
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
+from ncbench.files import write_text
 from ncbench.methods import Method, load_method, make_config, settings_of
 from ncbench.noise import Noise, draw_noise, save_noise
 from ncbench.runner import Progress, Run
@@ -24,6 +26,7 @@ from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.store import RunSpec, Store
 
 CLEAN = "clean"
+ERROR_FILE = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 dataset=dataset.name,
                 dataset_version=dataset.version,
                 dataset_digest=dataset.digest,
-                protocol=noise.protocol if ratio else CLEAN,
+                protocol=_protocol_label(noise) if ratio else CLEAN,
                 protocol_version=noise.version if ratio else CLEAN,
                 unit=noise.unit if ratio else CLEAN,
                 noise=ratio,
@@ -127,6 +130,12 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     return list(runs.values())
 
 
+def _protocol_label(noise: Noise) -> str:
+    """Return the protocol; an index file by its name and content, wherever it lies."""
+    name, colon, path = noise.protocol.partition(":")
+    return f"{name}:{Path(path).name}@{noise.digest[:8]}" if colon else noise.protocol
+
+
 def _noises(grid: Grid) -> list[tuple[str, float]]:
     """Return the (protocol, ratio) cells by ratio."""
     return [(protocol, ratio) for ratio in grid.ratios for protocol in grid.protocols]
@@ -140,9 +149,10 @@ def _draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
 
 
 def execute(run: PlannedRun, store: Store, device: torch.device, on_progress: Callable[[Progress], None]) -> Outcome:
-    """Run one run of a sweep unless it has a result already. An error of the run is an outcome, not raised.
+    """Run one run of a sweep unless it has a result already.
 
-    Raises UserError for a record or a budget that the user has to mend.
+    An error of the run is an outcome, not raised; its traceback is kept in `error.txt`. Raises UserError for a record
+    that cannot be read or written.
     """
     folder = store.folder(run.spec)
     found = store.find(run.spec)
@@ -152,10 +162,10 @@ def execute(run: PlannedRun, store: Store, device: torch.device, on_progress: Ca
     save_noise(run.noise, store.root / run.spec.dataset / "noise" / f"{run.noise.digest[:12]}.npy")
     try:
         result = Run(run.spec, run.dataset, run.noise, run.method, folder, device, on_progress).execute()
-    except UserError:
-        raise
     except Exception as error:
+        write_text(folder / ERROR_FILE, traceback.format_exc())
         return Outcome(run.spec, "failed", folder, error=error)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
     return Outcome(run.spec, "done", folder, result)
 
 

@@ -15,11 +15,18 @@ from ncbench.cli.run import run
 from ncbench.cli.runs import runs
 from ncbench.errors import UserError
 
+# A group without a command ends in its help; click before 8.2 knows no such error.
+_NEEDS_CONTEXT: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class BadInput(click.ClickException):
-    """A UserError on its way to the terminal."""
+    """A UserError on its way to the terminal: one line."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        super().__init__(line if line.endswith((".", "?", "!")) else f"{line}.")
 
 
 class Commands(click.Group):
@@ -29,6 +36,8 @@ class Commands(click.Group):
         """Parse the options of the group itself."""
         try:
             return super().make_context(*args, **kwargs)
+        except _NEEDS_CONTEXT:
+            raise
         except click.UsageError as error:
             error.ctx = None
             raise
@@ -43,6 +52,8 @@ class Commands(click.Group):
             if error.filename is None:
                 raise
             raise BadInput(f"{error.filename}: {error.strerror}.") from error
+        except _NEEDS_CONTEXT:
+            raise
         except click.UsageError as error:
             error.ctx = None  # with it, click would add the usage in lines of its own
             raise

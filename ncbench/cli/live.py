@@ -12,13 +12,19 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from ncbench.cli.output import console
+from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
 from ncbench.sweep import Outcome
 
 REFRESH_SECONDS = 0.25
 RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
+
+
+def describe(spec: RunSpec) -> str:
+    """Return a run in words."""
+    noise = "clean pairs" if spec.noise == 0 else f"{spec.protocol} {spec.noise:g}"
+    return f"{spec.method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
 
 
 @dataclass
@@ -58,32 +64,40 @@ class LiveTable:
         row.outcome = outcome
         if self.console.is_terminal:
             self.live.refresh()
-        else:
-            spec, seconds = row.spec, time.monotonic() - (row.started or time.monotonic())
-            rsum = (
+        elif outcome.status != "kept":
+            seconds = time.monotonic() - (row.started or time.monotonic())
+            score = (
                 f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}" if outcome.result else repr(outcome.error)
             )
-            where = f"{spec.method} on {spec.dataset}, {spec.protocol} {spec.noise:g}, seed {spec.seed}"
-            self.console.print(
-                f"[{index + 1}/{len(self.rows)}] {where}: {outcome.status}, {rsum}, {seconds:.0f} s", markup=False
-            )
+            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec)}: {outcome.status}, {score}, {seconds:.0f} s"
+            self.console.print(line, markup=False, highlight=False)
 
     def table(self) -> Table:
         """Return the table as it stands."""
-        table = Table(header_style="bold")
-        for column in ("dataset", "method", "backbone", "protocol"):
-            table.add_column(column)
-        for column in ("noise", "seed"):
-            table.add_column(column, justify="right")
-        table.add_column("progress", width=18)
-        for column in ("left", "loss", "dev rSum"):
-            table.add_column(column, justify="right")
-        for side, key in RECALLS:
-            table.add_column(f"{side}\nR@{key[1:]}", justify="right")
-        table.add_column("rSum", justify="right", style="bold")
-        for row in self.rows:
-            table.add_row(*self._cells(row))
+        columns = ["dataset", "method", "backbone", "protocol", "noise", "seed", "progress", "left", "loss", "dev rSum"]
+        columns += [f"{side}\nR@{key[1:]}" for side, key in RECALLS] + ["rSum"]
+        rows = [self._cells(row) for row in self.rows]
+        shown, common = self._fitting(columns, rows)
+        table = Table(title=common or None, title_justify="left", header_style="bold")
+        for column in (columns[place] for place in shown):
+            if column == "progress":
+                table.add_column(column, width=18)
+            else:
+                left = column in ("dataset", "method", "backbone", "protocol")
+                style = "bold" if column == "rSum" else None
+                table.add_column(column, justify="left" if left else "right", style=style)
+        for cells in rows:
+            table.add_row(*(cells[place] for place in shown if place < len(cells)))
         return table
+
+    def _fitting(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[int], str]:
+        """Return the places of the columns to show, and in words what a narrow console has no room to repeat."""
+        if self.console.width >= PIPE_WIDTH:
+            return list(range(len(columns))), ""
+        same = [p for p, column in enumerate(columns[:6]) if column != "method" and len({r[p] for r in rows}) == 1]
+        words = ", ".join(str(rows[0][p]) if p not in (4, 5) else f"{columns[p]} {rows[0][p]}" for p in same)
+        shown = [p for p, column in enumerate(columns) if p not in same and "R@" not in column]
+        return shown, words
 
     def _cells(self, row: Row) -> list[str | ProgressBar]:
         spec, progress = row.spec, row.progress

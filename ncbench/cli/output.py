@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,18 +16,28 @@ PIPE_WIDTH = 160
 
 
 def print_json(content: object) -> None:
-    """Print `content` as JSON to standard output."""
-    click.echo(json.dumps(content, indent=2, default=str))
+    """Print `content` as JSON to standard output; NaN, which JSON has not, as null."""
+    click.echo(json.dumps(_no_nan(content), indent=2, allow_nan=False, default=str))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to standard output; the first column to the left, all others as they are."""
+def _no_nan(content: object) -> object:
+    if isinstance(content, float) and math.isnan(content):
+        return None
+    if isinstance(content, Mapping):
+        return {key: _no_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_no_nan(value) for value in content]
+    return content
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+    """Print a table to standard output; the columns called `numbers` are aligned to the right."""
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, justify="right" if column in numbers else "left")
     for row in rows:
         table.add_row(*map(escape, row))
     console().print(table)

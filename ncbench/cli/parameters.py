@@ -64,7 +64,13 @@ class Ratio(click.ParamType[float]):
         return ratio
 
 
+class Seed(click.IntRange):
+    """An integer from 0."""
+
+    name = "integer"
+
+
 NAMES = CommaList(click.STRING, "name,...")
 RATIOS = CommaList(Ratio(), "ratio,...")
 BUDGETS = CommaList(Positive(), "number,...")
-SEEDS = CommaList(click.IntRange(min=0), "integer,...")
+SEEDS = CommaList(Seed(min=0), "integer,...")

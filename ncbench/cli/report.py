@@ -30,6 +30,7 @@ def report(folder: Path, out: Path, as_json: bool) -> None:
         print_json({"written": [str(path) for path in written], "comparisons": content})
         return
     for table in tables:
-        print_table(table.title, tuple(COLUMNS.values()), table.cells())
+        columns = tuple(COLUMNS.values())
+        print_table(table.title, columns, table.cells(), numbers=columns[1:])
     for path in written:
         click.echo(f"wrote {path}")

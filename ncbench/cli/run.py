@@ -12,7 +12,7 @@ from ncbench.cli.output import print_json
 
 
 @click.command()
-@click.option("--method", "methods", type=parameters.NAMES, required=True, help="Methods; `ncbench methods list`.")
+@click.option("--method", "methods", type=parameters.NAMES, required=True, help="Methods; see `ncbench methods list`.")
 @click.option(
     "--noise", "ratios", type=parameters.RATIOS, default="0.2,0.4,0.6", show_default=True, help="Noise ratios."
 )
@@ -25,7 +25,12 @@ from ncbench.cli.output import print_json
     help="Noise protocols: shuffle-images, shuffle-captions, or file:PATH for a published index file.",
 )
 @click.option(
-    "--dataset", "datasets", type=parameters.NAMES, default="scenes", show_default=True, help="`ncbench data list`."
+    "--dataset",
+    "datasets",
+    type=parameters.NAMES,
+    default="scenes",
+    show_default=True,
+    help="Datasets; see `ncbench data list`.",
 )
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @click.option(
@@ -38,17 +43,34 @@ from ncbench.cli.output import print_json
     default=(),
     help="Work that a run may spend on training, in epochs of plain triplet training.  [default: the dataset's]",
 )
-@click.option("--seed", "seeds", type=parameters.SEEDS, default="0", show_default=True, help="Seeds.")
+@click.option(
+    "--seed",
+    "seeds",
+    type=parameters.SEEDS,
+    default="0",
+    show_default=True,
+    help="Seeds; each draws its own noise, first weights and order of pairs: 0,1,2.",
+)
 @click.option(
     "--evaluations",
     type=click.IntRange(1, 1000),
     help="How often dev is evaluated, at equal shares of the budget.  [default: once per baseline epoch]",
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting of a method, or backbone.KEY."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Change a setting of a method, or backbone.embed, .similarity, .word or .dropout.",
 )
 @click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto is CUDA where there is any, else the CPU.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -64,7 +86,7 @@ def run(
     as_json: bool,
     **axes: Any,
 ) -> None:
-    """Train methods under noise, test them, and keep a record of every run.
+    """Train and test methods under noise; keep records.
 
     Options that take a list make a grid. Runs that have a record already are not run again.
     """
@@ -86,11 +108,11 @@ def run(
         check_protocol(text)
     parsed = [parse_override(text) for text in overrides]
 
-    from ncbench.cli.live import watch
+    from ncbench.cli.live import describe, watch
     from ncbench.environment import choose_device
     from ncbench.launch import default_jobs, launch
     from ncbench.store import Store
-    from ncbench.sweep import Grid, plan_sweep
+    from ncbench.sweep import ERROR_FILE, Grid, plan_sweep
 
     chosen = choose_device(device)
     grid = Grid(**axes, overrides=parsed, data_root=data_root)
@@ -104,7 +126,7 @@ def run(
                 {
                     "status": o.status,
                     "folder": str(o.folder),
-                    "error": str(o.error) if o.error else None,
+                    "error": repr(o.error) if o.error else None,
                     "result": o.result,
                 }
                 for o in outcomes
@@ -112,10 +134,7 @@ def run(
         )
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
-        spec = outcome.spec
-        click.echo(
-            f"failed: {spec.method} on {spec.dataset} at {spec.noise:g} ({outcome.folder}): {outcome.error!r}", err=True
-        )
+        click.echo(f"failed: {describe(outcome.spec)}: {outcome.error!r}; see {outcome.folder / ERROR_FILE}", err=True)
     if failed:
         raise SystemExit(1)
     if not as_json:

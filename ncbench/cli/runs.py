@@ -21,9 +21,17 @@ def runs(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(frame.to_dict(orient="records"))
         return
-    columns = ("id", "dataset", "method", "backbone", "protocol", "noise", "budget", "seed", "rsum", "seconds")
+    columns = ("id", "dataset", "variant", "backbone", "protocol", "noise", "budget", "seed", "rsum", "seconds")
     rows = [
-        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
+        [_text(column, value) for column, value in zip(columns, row, strict=True)]
         for row in frame[list(columns)].values
     ]
-    print_table(f"Runs in {folder}", columns, rows)
+    print_table(f"Runs in {folder}", columns, rows, numbers=("noise", "budget", "seed", "rsum", "seconds"))
+
+
+def _text(column: str, value: object) -> str:
+    if value is None or value != value:
+        return "-"
+    if column in ("rsum", "seconds"):
+        return f"{value:.1f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

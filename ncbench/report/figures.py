@@ -12,7 +12,7 @@ from ncbench.files import write_atomic
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the last is a grey that prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*"  # seven, so that colour and marker together tell 56 lines apart
 
 
 def draw_ratios(frame: pd.DataFrame, stem: Path) -> list[Path]:
@@ -27,7 +27,7 @@ def draw_ratios(frame: pd.DataFrame, stem: Path) -> list[Path]:
     lines = frame.assign(line=_line_names(frame))
     protocols = sorted(set(lines["protocol"]) - {"clean"}) or ["clean"]
     names = sorted(set(lines["line"]))
-    with rc_context({"svg.hashsalt": "ncbench", "svg.fonttype": "none", "font.size": 10}):
+    with rc_context({"svg.hashsalt": "ncbench", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False}):
         figure = Figure(figsize=(1.5 + 4.2 * len(protocols), 4), layout="constrained")
         panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
         for panel, protocol in zip(panels, protocols, strict=True):
@@ -57,6 +57,7 @@ def _line_names(frame: pd.DataFrame) -> pd.Series[str]:
     names = frame["variant"]
     if frame["backbone"].nunique() > 1:
         names = names + ", " + frame["backbone"]
+    names = names + frame["conditions"].map(lambda text: f", {text}" if text else "")
     if frame["budget"].nunique() > 1:
         names = names + ", budget " + frame["budget"].map("{:g}".format)
     return names

@@ -18,12 +18,20 @@ def load_runs(folder: Path) -> pd.DataFrame:
     `variant` is the method's name, with those settings that differ between records of this method and dataset.
     Raises UserError where there is no folder or no record in it.
     """
-    rows = [_row(result, measurements) for _, result, measurements in Store(folder).results()]
+    rows = []
+    for path, result, measurements in Store(folder).results():
+        try:
+            rows.append(_row(result, measurements))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path / 'result.json'}: is no run record ({error!r}); restore it or delete its folder."
+            ) from error
     if not rows:
         raise UserError(f"{folder} holds no finished run; make some with: ncbench run --method triplet --out {folder}")
     frame = pd.DataFrame(rows)
     frame["variant"] = _variants(frame)
-    return frame.drop(columns="settings")
+    frame["conditions"] = _conditions(frame)
+    return frame.drop(columns=["settings", "held"])
 
 
 def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,8 +40,11 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
     peaks = [peak for peak in measurements.get("peak_bytes", {}).values() if peak is not None]
     detection = result["beliefs"].get("detection") or {}
     rematches = result["beliefs"].get("rematches") or {}
+    held = {f"backbone.{key}": value for key, value in spec["sizes"].items()}
+    held |= {key: spec[key] for key in ("evaluations", "dataset_version", "dataset_digest", "protocol_version")}
     return {
         "id": result["id"],
+        "held": held,
         **{axis: spec[axis] for axis in axes},
         **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
         "rsum": test["rsum"],
@@ -57,3 +68,14 @@ def _variants(frame: pd.DataFrame) -> list[str]:
         told = [f"{key}={value}" for key, value in settings.items() if any(o.get(key) != value for o in alike)]
         names.append(f"{row.method} ({', '.join(told)})" if told else str(row.method))
     return names
+
+
+def _conditions(frame: pd.DataFrame) -> list[str]:
+    """Return per run what else it was run under, where that differs between runs of the same axes."""
+    axes = ["dataset", "backbone", "budget", "protocol", "unit", "noise"]
+    texts = {}
+    for _, rows in frame.groupby(axes):
+        for number, held in rows["held"].items():
+            told = [(k, v) for k, v in held.items() if any(other.get(k) != v for other in rows["held"])]
+            texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in told)
+    return [texts[number] for number in frame.index]

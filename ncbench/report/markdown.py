@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ncbench.report.tables import COLUMNS, Comparison, scores
@@ -28,15 +29,18 @@ def _table(table: Comparison) -> str:
     rows = table.rows.to_dict(orient="records")
     for row, cells in zip(rows, table.cells(), strict=True):
         marked = [
-            f"**{cell}**" if column in scores() and row[column] == table.best(column) else _escape(cell)
+            f"**{cell}**" if column in scores() and _shown(row[column]) == _shown(table.best(column)) else _escape(cell)
             for column, cell in zip(COLUMNS, cells, strict=True)
         ]
         lines.append("| " + " | ".join(marked) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _shown(score: float) -> str:
+    """Return a score as readers see it: what looks equal is equally good."""
+    return f"{score:.1f}"
+
+
 def _escape(text: str) -> str:
     """Return `text` with what markdown or HTML would take for markup made harmless."""
-    for sign, harmless in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("`", "\\`")):
-        text = text.replace(sign, harmless)
-    return text
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

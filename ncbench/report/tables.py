@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-AXES = ("dataset", "backbone", "budget", "protocol", "unit", "noise")
+AXES = ("dataset", "backbone", "budget", "protocol", "unit", "noise", "conditions")
 RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 COLUMNS = {
     "variant": "method",
     "i2t_r1": "i2t R@1",
-    "i2t_r5": "R@5",
-    "i2t_r10": "R@10",
+    "i2t_r5": "i2t R@5",
+    "i2t_r10": "i2t R@10",
     "t2i_r1": "t2i R@1",
-    "t2i_r5": "R@5",
-    "t2i_r10": "R@10",
+    "t2i_r5": "t2i R@5",
+    "t2i_r10": "t2i R@10",
     "rsum": "rSum",
     "used": "budget used",
     "peak_bytes": "peak memory",
@@ -38,7 +38,9 @@ class Comparison:
         """What is compared, in words."""
         key = self.key
         noise = "clean pairs" if key["noise"] == 0 else f"{key['protocol']} {key['noise']:g} (unit: {key['unit']})"
-        return f"{key['dataset']}: {noise}, {key['backbone']}, budget {key['budget']:g}"
+        return f"{key['dataset']}: {noise}, {key['backbone']}, budget {key['budget']:g}" + (
+            f", {key['conditions']}" if key["conditions"] else ""
+        )
 
     def best(self, column: str) -> float:
         """Return the best value of a score."""
