@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +66,9 @@ def some_captions(captions: Captions, kept: IntVector) -> Captions:
     return Captions([captions.texts[c] for c in kept], lists)
 
 
-def measure(run: PlannedRun) -> dict[str, Any]:
-    """Return test rSum and dev curve of a run."""
+def measure(name: str, budget: float, seed: int, evaluations: int) -> dict[str, Any]:
+    """Return test scores and dev curve of the run called `name`."""
+    run = main_runs(budget, seed, evaluations)[name]
     with tempfile.TemporaryDirectory() as folder:
         device = choose_device("cpu")
         result = Run(
@@ -78,13 +82,16 @@ def measure(run: PlannedRun) -> dict[str, Any]:
 @click.option("--budget", default=16.0, help="Baseline epochs per run.")
 @click.option("--evaluations", default=16)
 @click.option("--seed", default=0)
+@click.option("--jobs", default=2, help="Runs at a time.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the numbers here, as JSON.")
-def main(budget: float, evaluations: int, seed: int, out: Path | None) -> None:
+def main(budget: float, evaluations: int, seed: int, jobs: int, out: Path | None) -> None:
     """Measure and print."""
-    found = {}
-    for name, run in main_runs(budget, seed, evaluations).items():
-        found[name] = measure(run)
-        click.echo(f"{name}: test rSum {found[name]['test']['rsum']:.1f}, dev {found[name]['dev_curve']}")
+    names = list(main_runs(budget, seed, evaluations))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        measured = pool.map(partial(measure, budget=budget, seed=seed, evaluations=evaluations), names)
+        found = dict(zip(names, measured, strict=True))
+    for name, numbers in found.items():
+        click.echo(f"{name}: test rSum {numbers['test']['rsum']:.1f}, dev {numbers['dev_curve']}")
     if out is not None:
         out.write_text(json.dumps({"runs": found, "environment": describe(choose_device("cpu"))}, indent=1) + "\n")
 

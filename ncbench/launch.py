@@ -41,9 +41,15 @@ def launch(
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
-    """Return how many of `runs` to execute at a time: one per core where all of them train on one thread, else 1."""
+    """Return how many of `runs` to execute at a time: 1, or enough for all cores where each trains on one thread.
+
+    Then it is the least number, from the number of cores on, that leaves no core idle while the last runs finish.
+    """
     small = all(is_small(Work.of(run.spec, run.dataset).step, device) for run in runs)
-    return os.cpu_count() or 1 if small and "OMP_NUM_THREADS" not in os.environ else 1
+    if not small or "OMP_NUM_THREADS" in os.environ:
+        return 1
+    rounds = max(1, len(runs) // (os.cpu_count() or 1))
+    return -(-len(runs) // rounds)
 
 
 def _in_processes(

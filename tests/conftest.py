@@ -83,8 +83,11 @@ class FakeEntry:
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, object], None]:
-    """Return a function that registers a plugin (group, name, thing) beside the installed ones, for one test."""
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that registers a plugin (group, name, thing) beside the installed ones, for one test.
+
+    A fourth argument tells where it comes from.
+    """
     fakes: list[FakeEntry] = []
 
     def find(group: str, name: str | None = None) -> list[object]:
@@ -93,7 +96,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, object], No
         return [*mine, *entry_points(**wanted)]
 
     monkeypatch.setattr(plugins, "entry_points", find)
-    return lambda group, name, thing: fakes.append(FakeEntry(group, name, thing))
+    return lambda *facts: fakes.append(FakeEntry(*facts))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -10,10 +11,10 @@ from ncbench import Method, UserError
 from ncbench.catalog import dataset_names, dataset_source, load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import unknown_name
-from ncbench.methods import load_method
+from ncbench.methods import load_method, make_config
 from ncbench.plugins import check_plugin, load_plugin, plugin_names
 
-Register = Callable[[str, str, object], None]
+Register = Callable[..., None]
 
 
 class Nothing(Method):
@@ -81,6 +82,24 @@ def test_broken_plugin(error: Exception, register: Register) -> None:
     assert caught.value.__cause__ is error
 
 
+def test_a_name_that_is_registered_twice(register: Register) -> None:
+    register("test.group", "a", object(), "two:Thing")
+    register("test.group", "a", ImportError("not loaded"), "one:Thing")
+    check_plugin("test.group", "gadget", "a")
+    with pytest.raises(UserError) as caught:
+        load_plugin("test.group", "gadget", "a")
+    expected = "gadget 'a' is registered twice, as one:Thing and two:Thing; uninstall or rename one."
+    assert str(caught.value) == expected
+
+
+def test_one_thing_found_twice_is_one_plugin(register: Register) -> None:
+    # As where a package is installed and its folder, with the same metadata, is on the path too.
+    thing = object()
+    for _ in range(2):
+        register("test.group", "a", thing, "one:Thing")
+    assert load_plugin("test.group", "gadget", "a") is thing
+
+
 @pytest.mark.parametrize(
     ("name", "known", "expected"),
     [
@@ -101,6 +120,54 @@ def test_methods_are_subclasses_of_method(register: Register) -> None:
         with pytest.raises(UserError) as caught:
             load_method(name)
         assert str(caught.value) == f"method {name!r} is {thing!r}, not a subclass of ncbench.Method."
+
+
+def test_methods_are_called_as_they_are_registered(register: Register) -> None:
+    register("ncbench.methods", "something", Nothing)
+    with pytest.raises(UserError) as caught:
+        load_method("something")
+    expected = "method 'something' calls itself 'nothing'; its name and its entry point must agree."
+    assert str(caught.value) == expected
+
+
+class Picky(Nothing):
+    name = "picky"
+
+    @dataclass(frozen=True)
+    class Config:
+        size: int = 1
+
+        def __post_init__(self) -> None:
+            if self.size < 1:
+                raise ValueError(f"size must be at least 1, found {self.size}")
+
+
+def test_config() -> None:
+    assert make_config(Picky, {"size": 3}) == Picky.Config(3)
+    assert make_config(Picky, {}) == Picky.Config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, r"^settings of picky: size must be at least 1, found 0\.$"),
+        ({"seize": 1}, r"^settings of picky: .*unexpected keyword argument 'seize'.*\.$"),
+        ({"size": "many"}, r"^settings of picky: '<' not supported between .*\.$"),
+    ],
+)
+def test_settings_that_the_config_refuses(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make_config(Picky, settings)
+    assert isinstance(caught.value.__cause__, ValueError | TypeError)
+
+
+def test_other_errors_of_a_config_are_not_the_users() -> None:
+    class Broken(Nothing):
+        def Config(**_: object) -> None:  # noqa: N802
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_config(Broken, {})
 
 
 def test_methods_believe_nothing_by_default() -> None:

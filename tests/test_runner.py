@@ -22,7 +22,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rematch_quality
 from ncbench.methods import load_method, settings_of
 from ncbench.noise import draw_noise
-from ncbench.runner import Diverged, Progress, Run
+from ncbench.runner import SMALL_STEP, Diverged, Progress, Run, Work, denormals_flushed, is_small, threads_for
 from ncbench.similarity import similarity_matrix
 from ncbench.store import RunSpec, read_history
 
@@ -388,9 +388,91 @@ def test_a_loss_that_is_no_number_ends_the_run_without_a_result(tiny: Dataset, t
 
 
 def test_a_budget_too_small_for_one_update(tiny: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet\.$"):
+    with pytest.raises(
+        UserError, match=r"^a budget of 0\.01 is too small for one update of triplet; raise --budget\.$"
+    ):
         execute(tiny, tmp_path, "triplet", budget=0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+def denormals_are_flushed() -> bool:
+    """Return whether this thread takes denormal numbers for zero."""
+    return bool(torch.tensor([1e-40]) * 1.0 == 0)
+
+
+def test_denormals_are_zero_in_a_run_and_not_after_it(tiny: Dataset, tmp_path: Path) -> None:
+    seen: list[bool] = []
+    assert not denormals_are_flushed()
+    execute(tiny, tmp_path, "toy", budget=0.5, on_progress=lambda _: seen.append(denormals_are_flushed()))
+    assert seen
+    assert all(seen)
+    assert not denormals_are_flushed()
+    assert np.float64(5e-324) * 1.0 > 0
+
+
+def test_denormals_are_back_after_a_failure(tiny: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(Diverged):
+        execute(tiny, tmp_path, "diverging")
+    assert not denormals_are_flushed()
+
+
+def test_denormals_are_back_after_an_error() -> None:
+    with denormals_flushed():
+        assert denormals_are_flushed()
+    assert not denormals_are_flushed()
+    with pytest.raises(ZeroDivisionError), denormals_flushed():
+        raise ZeroDivisionError
+    assert not denormals_are_flushed()
+
+
+@pytest.fixture
+def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let torch use four threads, as where the user has not set OMP_NUM_THREADS."""
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("work", "small"), [(1, True), (SMALL_STEP - 1, True), (SMALL_STEP, False), (10**15, False)])
+def test_small_steps_get_one_thread(work: int, small: bool, four_threads: None) -> None:
+    assert is_small(work, CPU) is small
+    with threads_for(work, CPU):
+        assert torch.get_num_threads() == (1 if small else 4)
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_are_left_alone_beside_an_accelerator(four_threads: None) -> None:
+    assert not is_small(1, torch.device("cuda"))
+    with threads_for(1, torch.device("cuda")):
+        assert torch.get_num_threads() == 4
+
+
+def test_threads_that_the_user_set_are_left_alone(four_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    with threads_for(1, CPU):
+        assert torch.get_num_threads() == 4
+
+
+def test_threads_are_back_after_a_failure(four_threads: None) -> None:
+    with pytest.raises(ZeroDivisionError), threads_for(1, CPU):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 4
+
+
+def test_a_tiny_run_trains_on_one_thread(tiny: Dataset, tmp_path: Path, four_threads: None) -> None:
+    seen: set[int] = set()
+    execute(tiny, tmp_path, "toy", budget=0.5, on_progress=lambda _: seen.add(torch.get_num_threads()))
+    assert seen == {1}
+    assert torch.get_num_threads() == 4
+
+
+def test_work_of_a_spec(tiny: Dataset, tmp_path: Path) -> None:
+    spec = prepare(tiny, tmp_path, "triplet", budget=2.5).spec
+    net = build_backbone("vse", Sizes(6, 3, 10, embed=16, similarity=8, word=8))
+    epoch = baseline_epoch_work(net, tiny.splits["train"].captions, 8)
+    assert Work.of(spec, tiny) == Work(round(2.5 * epoch), epoch * 8 // 48)
 
 
 def test_a_method_that_does_no_work_is_stopped(tiny: Dataset, tmp_path: Path) -> None:

@@ -128,10 +128,11 @@ def test_sizes_of_a_backbone() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("embed", "0", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
-        ("word", "-3", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
-        ("dropout", "1", "--set backbone: sizes must be above 0 and dropout in [0, 1), found {"),
-        ("dropout", "nan", "--set backbone"),
+        ("embed", "0", "--set backbone.embed=0: must be above 0."),
+        ("word", "-3", "--set backbone.word=-3: must be above 0."),
+        ("dropout", "1", "--set backbone.dropout=1.0: must be at least 0 and below 1."),
+        ("dropout", "-0.5", "--set backbone.dropout=-0.5: must be at least 0 and below 1."),
+        ("dropout", "nan", "--set backbone.dropout=nan: must be finite."),
         ("similarity", "2.5", "--set backbone.similarity=2.5: must be of type int."),
         ("imbed", "2", "unknown setting of backbone 'imbed'. Did you mean 'embed'"),
     ],

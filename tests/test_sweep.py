@@ -18,7 +18,7 @@ from ncbench.noise import load_noise
 from ncbench.runner import Diverged, Progress
 from ncbench.settings import Override
 from ncbench.store import Store
-from ncbench.sweep import Grid, Outcome, plan_sweep, run_sweep
+from ncbench.sweep import ERROR_FILE, Grid, Outcome, plan_sweep, run_sweep
 
 CPU = torch.device("cpu")
 
@@ -272,9 +272,85 @@ def test_a_run_after_others_equals_the_run_alone(tmp_path: Path) -> None:
         assert both.read_bytes() == alone.read_bytes(), name
 
 
-def test_a_budget_too_small_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^a budget of 0\.001 is too small for one update of quick\.$"):
-        execute(replace(GRID, budgets=[0.001]), tmp_path)
+def test_a_budget_too_small_fails_that_run_only(tmp_path: Path) -> None:
+    failed, done = execute(replace(GRID, budgets=[0.001, 0.5]), tmp_path)
+    assert (failed.status, failed.spec.budget, failed.result) == ("failed", 0.001, None)
+    assert isinstance(failed.error, UserError)
+    assert str(failed.error) == "a budget of 0.001 is too small for one update of quick; raise --budget."
+    assert (done.status, done.spec.budget) == ("done", 0.5)
+
+
+def test_a_failed_run_keeps_its_traceback(tmp_path: Path) -> None:
+    failed, done = execute(replace(GRID, methods=["failing", "quick"]), tmp_path)
+    first, *frames, last = (failed.folder / ERROR_FILE).read_text().splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert any("in _train" in line for line in frames)  # where it happened
+    assert last == "ncbench.runner.Diverged: the loss is nan at update 1"
+    assert {path.name for path in failed.folder.iterdir()} == {"spec.json", "error.txt"}
+    assert not (done.folder / ERROR_FILE).exists()
+
+
+def test_a_later_success_removes_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crashing:
+        def __init__(self, *_: object) -> None:
+            raise MemoryError("not today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "Run", Crashing)
+        (failed,) = execute(GRID, tmp_path)
+    assert (failed.status, repr(failed.error)) == ("failed", "MemoryError('not today')")
+    assert (failed.folder / ERROR_FILE).read_text().endswith("\nMemoryError: not today\n")
+    (done,) = execute(GRID, tmp_path)
+    assert (done.status, done.folder) == ("done", failed.folder)
+    assert not (done.folder / ERROR_FILE).exists()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_outcome(kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def __init__(self, *_: object) -> None:
+            raise kind
+
+    monkeypatch.setattr(sweep, "Run", Interrupted)
+    with pytest.raises(kind):
+        execute(GRID, tmp_path)
+    assert not list(tmp_path.rglob(ERROR_FILE))
+
+
+def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: Path) -> None:
+    order = np.arange(24)
+    order[:6] = np.roll(order[:6], 1)
+    specs = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "published.npy", order)
+        (run,) = plan_sweep(replace(GRID, ratios=[0.25], protocols=[f"file:{tmp_path / folder / 'published.npy'}"]))
+        specs.append(run.spec)
+    assert specs[0].protocol == f"file:published.npy@{specs[0].noise_digest[:8]}"
+    assert specs[0] == specs[1]  # wherever the file lies
+    order[:6] = np.roll(order[:6], 1)
+    np.save(tmp_path / "here" / "published.npy", order)
+    (run,) = plan_sweep(replace(GRID, ratios=[0.25], protocols=[f"file:{tmp_path / 'here' / 'published.npy'}"]))
+    assert run.spec.protocol == f"file:published.npy@{run.noise.digest[:8]}" != specs[0].protocol
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": [0.0]}, "a budget must be above 0, found 0.0."),
+        ({"budgets": [1.0, math.nan]}, "a budget must be above 0, found nan."),
+        ({"budgets": [math.inf]}, "a budget must be above 0, found inf."),
+        ({"evaluations": 0}, "dev must be evaluated at least once, found 0 evaluations."),
+        (
+            {"methods": ["triplet"], "overrides": [Override("triplet", "batch_size", "1")]},
+            "settings of triplet: batch_size must be at least 2, found 1.",
+        ),
+    ],
+)
+def test_grids_that_cannot_run(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_sweep(replace(GRID, **changes))
+    assert str(caught.value) == message
 
 
 def test_a_damaged_record_is_the_users_error(tmp_path: Path) -> None:

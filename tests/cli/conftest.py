@@ -82,8 +82,9 @@ def toy_run(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[
     """Return a function that calls `ncbench run` on `tiny` with records in tmp_path/runs; words given come last."""
 
     def call(*words: object) -> Result:
-        out, common = tmp_path / "runs", ("--dataset", "tiny", "--backbone", "vse", "--budget", 0.3, "--device", "cpu")
-        return cli("run", *common, "--out", out, *words)
+        # One job: other processes would not know what exists for one test only.
+        common = ("--dataset", "tiny", "--backbone", "vse", "--budget", 0.3, "--device", "cpu", "--jobs", 1)
+        return cli("run", *common, "--out", tmp_path / "runs", *words)
 
     return call
 

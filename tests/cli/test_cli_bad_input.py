@@ -20,7 +20,8 @@ def judge(result: Result, *parts: str) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
-    assert result.stderr.endswith("\n")
+    # What is not click's own ends in a full stop, or asks.
+    assert result.stderr.endswith((".\n", "?\n", "?)\n", "unexpected extra argument (extra)\n"))
     assert result.stderr.count("\n") == 1, result.stderr
     assert "Traceback" not in result.stderr
     for part in parts:
@@ -68,6 +69,8 @@ NUMBERS = [
     ("--method triplet --seed x", ("--seed", "'x' is not a")),
     ("--method triplet --evaluations 0", ("--evaluations", "0 is not in the range 1<=x<=1000.")),
     ("--method triplet --evaluations x", ("--evaluations", "'x' is not a")),
+    ("--method triplet --jobs 0", ("--jobs", "0 is not in the range x>=1.")),
+    ("--method triplet --jobs x", ("--jobs", "'x' is not a")),
 ]
 
 FORM = "is not of the form method.key=value, for example l2rm.reg=0.05."
@@ -92,8 +95,8 @@ SETTINGS = [
         ("--set l2rm.solver=x: must be one of sinkhorn, exact, published.",),
     ),
     ("--method triplet --set backbone.imbed=1", ("unknown setting of backbone 'imbed'. Did you mean 'embed'?",)),
-    ("--method triplet --set backbone.embed=0", ("--set backbone: sizes must be above 0", "'embed': 0")),
-    ("--method triplet --set backbone.dropout=1", ("dropout in [0, 1)", "'dropout': 1.0")),
+    ("--method triplet --set backbone.embed=0", ("--set backbone.embed=0: must be above 0.",)),
+    ("--method triplet --set backbone.dropout=1", ("--set backbone.dropout=1.0: must be at least 0 and below 1.",)),
     ("--method triplet --set 'triplet.lr=a\nb'", ("--set triplet.lr=", "must be of type float.")),
 ]
 
@@ -194,11 +197,6 @@ def test_a_device_that_is_not_here(
     result = toy_run("--method", "quick", "--device", "cuda")
     judge(result, "--device cuda: there is none here; present: cpu")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_budget_too_small_for_an_update(toy_run: Callable[..., Result]) -> None:
-    result = toy_run("--method", "quick", "--noise", 0.2, "--budget", 0.001)
-    judge(result, "a budget of 0.001 is too small for one update of quick")
 
 
 @pytest.mark.parametrize("command", ["run", "report"])

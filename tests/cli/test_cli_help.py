@@ -59,7 +59,7 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
     result = cli("--help")
     assert result.exit_code == 0
     for line in (
-        "  run      Train methods under noise, test them, ",
+        "  run      Train and test methods under noise; keep records.",
         "  report   Write leaderboards: ",
         "  runs     List the recorded runs.",
         "  methods  Training methods.",
@@ -105,6 +105,7 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--evaluations", "once per baseline epoch"),
         ("--out", "runs"),
         ("--device", "auto"),
+        ("--jobs", "small networks one per core, others 1"),
     ],
 )
 def test_help_of_run_states_defaults(option: str, default: str, cli: Callable[..., Result]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ncbench.cli import live
-from ncbench.cli.live import LiveTable, watch
+from ncbench.cli.live import LiveTable, describe, watch
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
@@ -163,9 +164,26 @@ def test_watch_without_a_terminal_prints_a_line_per_run(
         table.ended(0, Outcome(spec(), status, Path(), result, error))  # type: ignore[arg-type]
         before = shown.file.getvalue()
     what = "test rSum 280.5" if status == "done" else "ValueError('[bold]x[/bold]')"
-    assert before == f"[1/2] triplet on f30k, shuffle-images 0.4, seed 0: {status}, {what}, 7 s\n"
+    assert before == f"[1/2] triplet with vse on f30k, shuffle-images 0.4, seed 0: {status}, {what}, 7 s\n"
     assert "waiting" in shown.file.getvalue()  # the table comes at the end
     assert "\x1b" not in shown.file.getvalue()
+
+
+def test_watch_without_a_terminal_is_silent_about_kept_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = screen(terminal=False)
+    monkeypatch.setattr(live, "console", lambda to_stderr: shown)
+    with watch([spec()], quiet=False) as table:
+        table.started(0)
+        table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
+        assert shown.file.getvalue() == ""
+    assert "kept from before" in shown.file.getvalue()
+
+
+def test_clean_runs_in_words() -> None:
+    assert describe(spec()) == "triplet with vse on f30k, shuffle-images 0.4, seed 0"
+    assert (
+        describe(replace(spec(seed=3), protocol="clean", noise=0.0)) == "triplet with vse on f30k, clean pairs, seed 3"
+    )
 
 
 @pytest.mark.parametrize("quiet", [True, False])

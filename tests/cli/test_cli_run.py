@@ -91,7 +91,6 @@ def test_options_reach_the_record(
 
 
 def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncbench.sweep.run_sweep", lambda *_: iter(()))
     seen = []
     monkeypatch.setattr("ncbench.sweep.plan_sweep", lambda grid: seen.append(grid) or [])
     assert cli("run", "--method", "quick").exit_code == 0
@@ -108,7 +107,7 @@ def test_what_is_printed(toy_run: Callable[..., Result], tmp_path: Path) -> None
     first, second, *table = result.stdout.splitlines()
     rsums = {f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(tmp_path / "runs").results()}
     for number, line in enumerate((first, second)):
-        start = f"[{number + 1}/2] quick on tiny, shuffle-images 0.2, seed {number}: done, test rSum "
+        start = f"[{number + 1}/2] quick with vse on tiny, shuffle-images 0.2, seed {number}: done, test rSum "
         assert line.startswith(start)
         assert line.removeprefix(start).partition(",")[0] in rsums
     assert [line.split("│")[7].strip() for line in table if line.startswith("│")] == ["done", "done"]
@@ -121,7 +120,7 @@ def test_json_is_all_of_standard_output(toy_run: Callable[..., Result], strict_j
     ((outcome),) = strict_json(result.stdout)
     assert set(outcome) == {"status", "folder", "error", "result"}
     assert json.loads((Path(outcome["folder"]) / "result.json").read_text()) == outcome["result"]
-    assert "[1/1] quick on tiny" in result.stderr  # progress is told all the same
+    assert "[1/1] quick with vse on tiny" in result.stderr  # progress is told all the same
 
 
 def test_result_does_not_depend_on_where_records_are_kept(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -136,11 +135,17 @@ def test_a_failing_run_leaves_the_others_alone(toy_run: Callable[..., Result], t
     result = toy_run("--method", "failing,quick", "--noise", "0.2", "--seed", "0,1")
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code == 1
-    lines = result.stderr.splitlines()
-    assert len(lines) == 2
-    for line in lines:
-        assert line.startswith(f"failed: failing on tiny at 0.2 ({tmp_path / 'runs' / 'tiny' / 'failing'}/")
-        assert "the loss is nan at update 1" in line
+    what = "failing with vse on tiny, shuffle-images 0.2, seed"
+    folders = [path.parent for path in (tmp_path / "runs" / "tiny" / "failing").glob("*/error.txt")]
+    seeds = {json.loads((folder / "spec.json").read_text())["seed"]: folder for folder in folders}
+    assert result.stderr.splitlines() == [
+        f"failed: {what} {seed}: Diverged('the loss is nan at update 1'); see {seeds[seed] / 'error.txt'}"
+        for seed in (0, 1)
+    ]
+    for folder in folders:
+        first, *_, last = (folder / "error.txt").read_text().splitlines()
+        assert first == "Traceback (most recent call last):"
+        assert last == "ncbench.runner.Diverged: the loss is nan at update 1"
     assert [": failed, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
     assert [record["spec"]["method"] for _, record, _ in Store(tmp_path / "runs").results()] == ["quick", "quick"]
     assert "Records are in" not in result.stdout
@@ -151,9 +156,48 @@ def test_a_failing_run_in_json(toy_run: Callable[..., Result], strict_json: Call
     assert result.exit_code == 1
     failed, done = strict_json(result.stdout)
     assert (failed["status"], failed["result"]) == ("failed", None)
-    assert "the loss is nan at update 1" in failed["error"]
+    assert failed["error"] == "Diverged('the loss is nan at update 1')"
     assert (done["status"], done["error"]) == ("done", None)
-    assert "failed: failing on tiny at 0.2" in result.stderr
+    assert f"; see {failed['folder']}/error.txt\n" in result.stderr
+
+
+def test_a_budget_too_small_for_an_update_fails_that_run_only(
+    toy_run: Callable[..., Result], strict_json: Callable[[str], list]
+) -> None:
+    result = toy_run("--method", "quick", "--noise", 0.2, "--budget", "0.001,0.3", "--json")
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    failed, done = strict_json(result.stdout)
+    message = "a budget of 0.001 is too small for one update of quick; raise --budget."
+    assert (failed["status"], failed["error"]) == ("failed", f"UserError('{message}')")
+    assert (done["status"], done["result"]["spec"]["budget"]) == ("done", 0.3)
+    (told,) = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
+    assert f": UserError('{message}'); see " in told
+
+
+def test_kept_runs_have_no_line_of_their_own(toy_run: Callable[..., Result]) -> None:
+    assert toy_run("--method", "quick", "--noise", 0.2).exit_code == 0
+    result = toy_run("--method", "quick", "--noise", "0.2,0.4")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == 1
+    assert lines[0].startswith("[2/2] quick with vse on tiny, shuffle-images 0.4, seed 0: done, test rSum ")
+    assert result.stdout.count("kept from before") == 1
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), 7), (("--jobs", 3), 3)])
+def test_jobs(
+    words: tuple[object, ...],
+    expected: int,
+    toys: None,
+    cli: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    seen = []
+    monkeypatch.setattr("ncbench.launch.default_jobs", lambda runs, device: 7)
+    monkeypatch.setattr("ncbench.launch.launch", lambda *arguments: seen.append(arguments[-1]) or iter(()))
+    assert cli("run", "--method", "quick", "--dataset", "tiny", "--out", tmp_path, *words).exit_code == 0
+    assert seen == [expected]
 
 
 def test_noise_is_drawn_before_anything_is_written(
@@ -165,5 +209,5 @@ def test_noise_is_drawn_before_anything_is_written(
     broken = noise.NoiseProtocol("broken", "1", "images", "", refuse)  # type: ignore[arg-type]
     monkeypatch.setattr(noise, "PROTOCOLS", {**noise.PROTOCOLS, "broken": broken})
     result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")
-    assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today\n", "")
+    assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today.\n", "")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ _VERSION = "1"
 _SEED = 0
 _SCALE = {"embed": 64, "similarity": 16, "word": 48, "dropout": 0.1}
 _BATCH_SIZE = 32
-_BUDGET = 6.0
+_BUDGET = 5.0
 _WORD_THRESHOLD = 2
 
 
