@@ -5,137 +5,165 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ncbench.errors import UserError
+from ncbench.files import write_text
 from ncbench.runner import Progress, Work, is_small
 from ncbench.store import Store
-from ncbench.sweep import Grid, Observer, Outcome, PlannedRun, execute, plan_sweep, run_sweep
+from ncbench.sweep import ERROR_FILE, Grid, Observer, Outcome, PlannedRun, execute, plan_sweep, run_sweep
 
-POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 0.2
+LOST = "its process died; the system may have run out of memory"
 
 
 def launch(
-    grid: Grid, runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, jobs: int
+    grid: Grid, runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, jobs: int | None
 ) -> Iterator[Outcome]:
-    """Execute the planned `runs` of `grid`, up to `jobs` at a time; yield each outcome as it comes.
+    """Execute the planned `runs` of `grid`, up to `jobs` at a time (None: `default_jobs`); yield outcomes as they come.
 
-    The records are the same for any number of jobs. Raises UserError as `run_sweep` does.
+    The records are the same for any number of jobs. Raises UserError for a record that cannot be read or written.
     """
-    open_runs = [run for run in runs if store.find(run.spec) is None]
-    jobs = min(jobs, len(open_runs))
+    waiting = [index for index, run in enumerate(runs) if store.find(run.spec) is None]
+    jobs = min(jobs or default_jobs([runs[index] for index in waiting], device), len(waiting))
     if jobs <= 1:
         return run_sweep(runs, store, device, observer)
-    return _in_processes(grid, runs, store, device, observer, jobs)
+    return _in_processes(grid, runs, store, device, observer, waiting, jobs)
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
-    """Return how many of `runs` to execute at a time: 1, or enough for all cores where each trains on one thread.
+    """Return how many of `runs` to execute at a time: 1, or about the number of cores where each trains on one thread.
 
-    Then it is the least number, from the number of cores on, that leaves no core idle while the last runs finish.
+    Up to half as many again are taken if that saves a last round in which cores would idle.
     """
     small = all(is_small(Work.of(run.spec, run.dataset).step, device) for run in runs)
-    if not small or "OMP_NUM_THREADS" in os.environ:
+    if not runs or not small or "OMP_NUM_THREADS" in os.environ:
         return 1
-    rounds = max(1, len(runs) // (os.cpu_count() or 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    rounds = -(-len(runs) // (cores * 3 // 2))
     return -(-len(runs) // rounds)
 
 
 def _in_processes(
-    grid: Grid, runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, jobs: int
+    grid: Grid,
+    runs: Sequence[PlannedRun],
+    store: Store,
+    device: torch.device,
+    observer: Observer,
+    waiting: list[int],
+    jobs: int,
 ) -> Iterator[Outcome]:
+    for index in sorted(set(range(len(runs))) - set(waiting)):
+        spec = runs[index].spec
+        observer.started(index)
+        yield _ended(observer, index, Outcome(spec, "kept", store.folder(spec), store.find(spec)))
     # Started afresh, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    tasks, events = context.Queue(), context.Queue()
-    for index in [*range(len(runs)), *[None] * jobs]:
-        tasks.put(index)
-    work = partial(_work, grid, store.root, str(device), tasks, events)
-    workers: list[BaseProcess] = [context.Process(target=work, daemon=True) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
+    workers, at_work = [], {}
     try:
-        yield from _collect(runs, store, observer, workers, events)
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_work, args=(grid, store.root, str(device), theirs), daemon=True)
+            worker.start()
+            theirs.close()  # so that the end of the process is the end of the pipe
+            workers.append(worker)
+            at_work[ours] = _hand_out(ours, waiting, observer)
+        yield from _collect(runs, store, observer, waiting, at_work)
     finally:
         for worker in workers:
             worker.terminate()
 
 
+def _hand_out(worker: Connection, waiting: list[int], observer: Observer) -> int:
+    index = waiting.pop(0)
+    observer.started(index)
+    with suppress(OSError):  # of a process that has died; `_collect` finds its pipe closed
+        worker.send(index)
+    return index
+
+
 def _collect(
-    runs: Sequence[PlannedRun], store: Store, observer: Observer, workers: Sequence[BaseProcess], events: Any
+    runs: Sequence[PlannedRun],
+    store: Store,
+    observer: Observer,
+    waiting: list[int],
+    at_work: dict[Connection, int],
 ) -> Iterator[Outcome]:
-    left = set(range(len(runs)))
-    at_work: dict[int, int] = {}  # process id -> run
-    while left:
-        try:
-            worker, kind, index, content = events.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            alive = {process.pid for process in workers if process.is_alive()}
-            lost = left if not alive else {run for worker, run in at_work.items() if worker not in alive} & left
-            for index in sorted(lost):
-                left.discard(index)
-                error = RuntimeError("its process died; the system may have run out of memory")
-                spec = runs[index].spec
-                outcome = Outcome(spec, "failed", store.folder(spec), error=error)
-                observer.ended(index, outcome)
-                yield outcome
-            continue
-        if kind == "started":
-            at_work[worker] = index
-            observer.started(index)
-        elif kind == "progressed":
-            observer.progressed(index, content)
-        elif kind == "refused":
-            raise UserError(content)
-        else:
-            left.discard(index)
-            observer.ended(index, content)
-            yield content
+    """Yield outcomes until no worker is at work; each that has ended a run gets the next one that is waiting."""
+    while at_work:
+        for worker in wait(list(at_work)):
+            assert isinstance(worker, Connection)
+            try:
+                kind, content = worker.recv()
+            except (EOFError, OSError):
+                index = at_work.pop(worker)
+                yield _ended(observer, index, _lost(runs[index], store))
+                continue
+            if kind == "refused":
+                raise UserError(content)
+            if kind == "progressed":
+                observer.progressed(at_work[worker], content)
+            else:
+                yield _ended(observer, at_work.pop(worker), content)
+                if waiting:
+                    at_work[worker] = _hand_out(worker, waiting, observer)
+    for index in waiting:  # all workers died
+        yield _ended(observer, index, _lost(runs[index], store))
 
 
-def _work(grid: Grid, root: Path, device: str, tasks: Any, events: Any) -> None:
-    """Execute runs by their place in the plan of `grid`, until a None comes."""
+def _ended(observer: Observer, index: int, outcome: Outcome) -> Outcome:
+    observer.ended(index, outcome)
+    return outcome
+
+
+def _lost(run: PlannedRun, store: Store) -> Outcome:
+    folder = store.folder(run.spec)
+    write_text(folder / ERROR_FILE, LOST + "\n")
+    return Outcome(run.spec, "failed", folder, error=RuntimeError(LOST))
+
+
+def _work(grid: Grid, root: Path, device: str, parent: Connection) -> None:
+    """Execute runs, received as places in the plan of `grid`, until this process is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     runs, store = plan_sweep(grid), Store(root)
-    me = os.getpid()
-    while (index := tasks.get()) is not None:
-        events.put((me, "started", index, None))
+    while True:
+        index = parent.recv()
         try:
-            outcome = execute(runs[index], store, torch.device(device), _Reporter(me, index, events))
+            outcome = execute(runs[index], store, torch.device(device), _Reporter(parent))
         except UserError as error:
-            events.put((me, "refused", index, str(error)))
-            return
-        events.put((me, "ended", index, _sendable(outcome)))
+            parent.send(("refused", str(error)))
+        except OSError as error:
+            parent.send(("refused", f"{error.filename}: {error.strerror}"))
+        else:
+            parent.send(("ended", _sendable(outcome)))
 
 
 class _Reporter:
     """Sends progress to the parent, a few times a second at most."""
 
-    def __init__(self, worker: int, index: int, events: Any) -> None:
-        self._worker, self._index, self._events = worker, index, events
+    def __init__(self, parent: Connection) -> None:
+        self._parent = parent
         self._sent = 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._sent > PROGRESS_SECONDS:
             self._sent = now
-            self._events.put((self._worker, "progressed", self._index, progress))
+            self._parent.send(("progressed", progress))
 
 
 def _sendable(outcome: Outcome) -> Outcome:
     """Return the outcome with an error that can travel between processes."""
     try:
-        pickle.dumps(outcome.error)
+        pickle.loads(pickle.dumps(outcome.error))  # noqa: S301 - written in the same expression
     except Exception:
         return replace(outcome, error=RuntimeError(repr(outcome.error)))
     return outcome

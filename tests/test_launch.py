@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,38 +98,35 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path) -> None:
     assert no_one_is_left()
 
 
-class Killer:
-    """Events of a sweep on their way to the parent; kills the process at work on `victim`."""
+class Killer(Watcher):
+    """Kills the process at work on the first run, which is the first that was started."""
 
-    def __init__(self, events: Any, victim: int) -> None:
-        self.events, self.victim = events, victim
-
-    def get(self, timeout: float) -> Any:
-        event = self.events.get(timeout=timeout)
-        worker, kind, index, _ = event
-        if (kind, index) == ("progressed", self.victim):
-            time.sleep(0.05)  # until it is out of the queue, where it would take a lock with it
-            os.kill(worker, signal.SIGKILL)
-        return event
+    def progressed(self, index: int, progress: Progress) -> None:
+        super().progressed(index, progress)
+        if index == 0:
+            victim = min(multiprocessing.active_children(), key=lambda child: child.pid or 0)
+            os.kill(victim.pid or 0, signal.SIGKILL)
 
 
-def test_a_killed_process_fails_its_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect = launch._collect
-
-    def spy(runs: Any, store: Any, observer: Any, workers: Any, events: Any) -> Iterator[Outcome]:
-        return collect(runs, store, observer, workers, Killer(events, 0))
-
-    monkeypatch.setattr(launch, "_collect", spy)
-    grid, watcher = replace(TRIPLET, budgets=[1e6, 0.3, 0.4]), Watcher()  # the first would take days
+def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
+    grid, watcher = replace(TRIPLET, budgets=[1e6, 0.3, 0.4]), Killer()  # the first would take days
     outcomes = start(grid, tmp_path, 2, watcher)
     by_budget = {outcome.spec.budget: outcome for outcome in outcomes}
     assert len(outcomes) == len(by_budget) == 3
     failed = by_budget[1e6]
     assert (failed.status, failed.result) == ("failed", None)
-    assert repr(failed.error) == "RuntimeError('its process died; the system may have run out of memory')"
+    assert repr(failed.error) == f"RuntimeError({launch.LOST!r})"
     assert failed.folder == Store(tmp_path).folder(failed.spec)
+    assert (failed.folder / "error.txt").read_text() == launch.LOST + "\n"
     assert [by_budget[budget].status for budget in (0.3, 0.4)] == ["done", "done"]
     assert watcher.events.count(("ended", 0, "failed")) == 1
+    assert no_one_is_left()
+
+
+def test_an_output_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "f30k").write_text("a file where a folder belongs")
+    with pytest.raises(UserError, match="f30k"):
+        start(replace(TRIPLET, seeds=[0, 1]), tmp_path, 2)
     assert no_one_is_left()
 
 
@@ -162,99 +156,51 @@ def test_a_damaged_record_is_told_before_anything_starts(jobs: int, tmp_path: Pa
 # What the parent makes of events, without processes.
 
 
-@dataclass
-class FakeProcess:
-    pid: int
-    alive: bool = True
-
-    def is_alive(self) -> bool:
-        return self.alive
-
-
 @pytest.fixture(scope="module")
 def planned() -> list[PlannedRun]:
     return plan_sweep(replace(TRIPLET, seeds=[0, 1, 2]))
 
 
-def collect(
-    planned: list[PlannedRun], root: Path, workers: list[FakeProcess], events: list[tuple[object, ...]]
-) -> tuple[list[Outcome], Watcher]:
-    given: queue.Queue[tuple[object, ...]] = queue.Queue()
-    for event in events:
-        given.put(event)
-    watcher = Watcher()
-    return list(launch._collect(planned, Store(root), watcher, workers, given)), watcher  # type: ignore[arg-type]
+def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, object]]) -> tuple[list[Outcome], Watcher]:
+    """Let workers say what they are given to say, and die."""
+    watcher, waiting = Watcher(), list(range(len(planned)))
+    at_work, theirs = {}, []
+    for said in workers:
+        ours, other = multiprocessing.Pipe()
+        for event in said:
+            other.send(event)
+        at_work[ours] = launch._hand_out(ours, waiting, watcher)
+        theirs.append(other)
+    for other in theirs:
+        other.close()
+    return list(launch._collect(planned, Store(root), watcher, waiting, at_work)), watcher
 
 
-def done(run: PlannedRun) -> Outcome:
-    return Outcome(run.spec, "done", Path(), {})
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.01)
+def done(run: PlannedRun) -> tuple[str, Outcome]:
+    return "ended", Outcome(run.spec, "done", Path(), {})
 
 
 def test_outcomes_come_as_they_come(planned: list[PlannedRun], tmp_path: Path) -> None:
     progress = Progress(0.5, None, None, "training")
-    events = [
-        (7, "started", 0, None),
-        (8, "started", 1, None),
-        (8, "progressed", 1, progress),
-        (8, "ended", 1, done(planned[1])),
-        (8, "started", 2, None),
-        (7, "ended", 0, done(planned[0])),
-        (8, "ended", 2, done(planned[2])),
-    ]
-    outcomes, watcher = collect(planned, tmp_path, [FakeProcess(7), FakeProcess(8)], events)
-    assert [outcome.spec.seed for outcome in outcomes] == [1, 0, 2]
-    expected = [(kind, index, "done") if kind == "ended" else (kind, index) for _, kind, index, _ in events]
-    assert watcher.events == expected
+    outcomes, watcher = collect(
+        planned, tmp_path, [done(planned[0])], [("progressed", progress), done(planned[1])], [done(planned[2])]
+    )
+    assert {(outcome.spec.seed, outcome.status) for outcome in outcomes} == {(0, "done"), (1, "done"), (2, "done")}
+    assert watcher.events[:3] == [("started", 0), ("started", 1), ("started", 2)]
+    assert ("progressed", 1) in watcher.events
+    assert {event for event in watcher.events if event[0] == "ended"} == {("ended", n, "done") for n in range(3)}
 
 
-def test_runs_that_no_process_is_left_for(planned: list[PlannedRun], tmp_path: Path, impatient: None) -> None:
-    workers = [FakeProcess(7, alive=False), FakeProcess(8, alive=False)]
-    events = [(7, "started", 0, None), (7, "ended", 0, done(planned[0])), (7, "started", 1, None)]
-    outcomes, watcher = collect(planned, tmp_path, workers, events)
-    assert [(o.spec.seed, o.status) for o in outcomes] == [(0, "done"), (1, "failed"), (2, "failed")]
-    assert {repr(o.error) for o in outcomes[1:]} == {
-        "RuntimeError('its process died; the system may have run out of memory')"
-    }
-    assert watcher.events[-2:] == [("ended", 1, "failed"), ("ended", 2, "failed")]
-
-
-def test_a_process_that_ended_by_itself_lost_nothing(planned: list[PlannedRun], tmp_path: Path) -> None:
-    events: queue.Queue[tuple[object, ...]] = queue.Queue()
-
-    class Events:
-        def __init__(self) -> None:
-            self.waited = 0
-
-        def get(self, timeout: float) -> tuple[object, ...]:
-            if events.empty():
-                self.waited += 1
-                events.put((8, "ended", 2, done(planned[2])))
-                raise queue.Empty
-            return events.get()
-
-    for event in [
-        (7, "started", 0, None),
-        (8, "started", 2, None),
-        (7, "ended", 0, done(planned[0])),
-        (7, "started", 1, None),
-        (7, "ended", 1, done(planned[1])),
-    ]:
-        events.put(event)
-    given, workers = Events(), [FakeProcess(7, alive=False), FakeProcess(8)]
-    outcomes = list(launch._collect(planned, Store(tmp_path), Watcher(), workers, given))  # type: ignore[arg-type]
-    assert given.waited == 1
-    assert [(outcome.spec.seed, outcome.status) for outcome in outcomes] == [(0, "done"), (1, "done"), (2, "done")]
+def test_runs_that_no_process_is_left_for(planned: list[PlannedRun], tmp_path: Path) -> None:
+    outcomes, watcher = collect(planned, tmp_path, [], [])
+    assert [(o.spec.seed, o.status) for o in outcomes] == [(0, "failed"), (1, "failed"), (2, "failed")]
+    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.LOST!r})"}
+    assert watcher.events[-1:] == [("ended", 2, "failed")]
 
 
 def test_what_a_process_refuses_is_the_users_error(planned: list[PlannedRun], tmp_path: Path) -> None:
-    events = [(7, "started", 0, None), (7, "refused", 0, "result.json: cannot be read.")]
     with pytest.raises(UserError, match=r"^result\.json: cannot be read\.$"):
-        collect(planned, tmp_path, [FakeProcess(7)], events)
+        collect(planned, tmp_path, [("refused", "result.json: cannot be read.")])
 
 
 def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
@@ -268,33 +214,46 @@ def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path:
     assert (told.spec, told.status, told.folder) == (planned[0].spec, "failed", tmp_path)
 
 
+def test_an_error_that_does_not_load_is_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
+    told = launch._sendable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
+    assert repr(told.error) == "RuntimeError(\"Picky('a and b')\")"
+
+
+class Picky(Exception):  # noqa: N818
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
 def test_progress_is_sent_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
-    events: queue.Queue[tuple[object, ...]] = queue.Queue()
-    report, progress = launch._Reporter(7, 3, events), Progress(0.5, None, None, "training")
+    # Not the clock of everyone: pipes look at it too.
+    monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ours, theirs = multiprocessing.Pipe()
+    report, progress = launch._Reporter(theirs), Progress(0.5, None, None, "training")
     for _ in range(101):
         report(progress)
         now[0] += 0.01
-    sent = [events.get_nowait() for _ in range(events.qsize())]
-    assert set(sent) == {(7, "progressed", 3, progress)}
+    sent = []
+    while ours.poll():
+        sent.append(ours.recv())
+    assert sent == [("progressed", progress)] * len(sent)
     assert 4 <= len(sent) <= 1 / launch.PROGRESS_SECONDS + 1
 
 
 @pytest.mark.parametrize(
     ("cores", "runs", "expected"),
-    [(6, 3, 3), (3, 3, 3), (2, 2, 2), (2, 3, 3), (2, 5, 3), (4, 12, 4), (4, 13, 5), (1, 3, 1), (None, 3, 1)],
+    [(6, 3, 3), (3, 3, 3), (2, 2, 2), (2, 3, 3), (2, 5, 3), (4, 12, 6), (4, 13, 5), (1, 3, 1), (16, 31, 16), (2, 0, 1)],
 )
 def test_small_networks_use_every_core(
-    cores: int | None, runs: int, expected: int, planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch
+    cores: int, runs: int, expected: int, planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert default_jobs(planned[:1] * runs, CPU) == expected
 
 
 def test_other_runs_come_one_after_another(planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert default_jobs(planned, torch.device("cuda")) == 1
     large = plan_sweep(replace(TRIPLET, overrides=[], backbones=["sgr"]))  # as published
@@ -308,6 +267,6 @@ def test_other_runs_come_one_after_another(planned: list[PlannedRun], monkeypatc
 def test_threads_that_the_user_set_mean_one_job(
     threads: str, planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert default_jobs(planned, CPU) == 1

@@ -110,16 +110,16 @@ def run(
 
     from ncbench.cli.live import describe, watch
     from ncbench.environment import choose_device
-    from ncbench.launch import default_jobs, launch
+    from ncbench.launch import launch
     from ncbench.store import Store
     from ncbench.sweep import ERROR_FILE, Grid, plan_sweep
 
     chosen = choose_device(device)
     grid = Grid(**axes, overrides=parsed, data_root=data_root)
     planned = plan_sweep(grid)
-    jobs = jobs or default_jobs(planned, chosen)
     with watch([run.spec for run in planned], quiet=as_json) as observer:
-        outcomes = list(launch(grid, planned, Store(out), chosen, observer, jobs))
+        ended = {outcome.spec.id: outcome for outcome in launch(grid, planned, Store(out), chosen, observer, jobs)}
+    outcomes = [ended[run.spec.id] for run in planned]
     if as_json:
         print_json(
             [

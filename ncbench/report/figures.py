@@ -48,6 +48,7 @@ def _draw_panel(panel: Any, lines: pd.DataFrame, names: list[str]) -> None:
             rsum.index, rsum["mean"] - rsum["std"], rsum["mean"] + rsum["std"], color=colour, alpha=0.15, linewidth=0
         )
     panel.set_xlabel("share of mismatched pairs")
+    panel.set_xticks(sorted(set(lines["noise"])))
     panel.set_ylim(bottom=0)
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
