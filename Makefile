@@ -23,7 +23,7 @@ $(VENV)/tox: constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt tox
 	touch $@
 
-# Lint, types and tests, in an environment of their own.
+# Style, types and tests, in environments of their own.
 test: $(VENV)/tox
 	$(VENV)/bin/tox run
 

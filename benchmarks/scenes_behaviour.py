@@ -24,10 +24,12 @@ from ncbench.data.dataset import Captions, Dataset, IntVector, Split
 from ncbench.environment import choose_device, describe
 from ncbench.noise import draw_noise
 from ncbench.runner import Run
+from ncbench.settings import Override
 from ncbench.store import read_history
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
 RATIO = 0.4
+WARMUP = "0.25"  # enough to leave the plateau that hardest negatives hold a fresh network on
 
 
 def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRun]:
@@ -41,6 +43,7 @@ def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRu
         budgets=[budget],
         seeds=[seed],
         evaluations=evaluations,
+        overrides=[Override("triplet", "warmup", WARMUP)],
     )
     clean, images, captions = plan_sweep(grid)
     named = {"clean": clean, "shuffle-images 0.4": images, "shuffle-captions 0.4": captions}

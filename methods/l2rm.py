@@ -84,10 +84,11 @@ class L2RM(Method):
             if not 2 <= self.batch_size <= self.queue:
                 raise ValueError(f"need 2 <= batch_size <= queue, found {self.batch_size} and {self.queue}")
 
+    # scenes: warmup has the best dev rSum of 0.4, 0.6 and 0.8 at 40 % image noise, three trials for every method.
     presets = {
         "coco": {"reg": 0.07, "warmup": 1 / 3, "decay_every": 1 / 3},
         "cc152k": {"reg": 0.07, "warmup": 0.2, "decay_every": 0.4},
-        "scenes": {"batch_size": 32, "queue": 32, "lr": 2e-3, "warmup": 0.4, "reg": 0.07},
+        "scenes": {"batch_size": 32, "queue": 32, "lr": 2e-3, "warmup": 0.8, "reg": 0.07},
         "scenes-large": {"batch_size": 32, "queue": 32, "lr": 2e-3, "reg": 0.07},
     }
 

@@ -38,8 +38,9 @@ class Triplet(Method):
             if self.batch_size < 2:
                 raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
 
+    # scenes: warmup has the best dev rSum of 0.4, 0.6 and 0.8 at 40 % image noise, three trials for every method.
     presets = {
-        "scenes": {"batch_size": 32, "lr": 2e-3, "warmup": 0.4},
+        "scenes": {"batch_size": 32, "lr": 2e-3, "warmup": 0.8},
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 
