@@ -5,7 +5,7 @@ VENV := .venv
 DEMO ?= demo
 DEMO_OPTIONS ?=
 
-.PHONY: demo test slow benchmarks clean
+.PHONY: demo test slow clean
 
 # Installed anew whenever what is to be installed changes.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -27,8 +27,9 @@ $(VENV)/tox: constraints.txt
 test: $(VENV)/tox
 	$(VENV)/bin/tox run
 
+# Tests that take longer than those of `make test`.
 slow: $(VENV)/tox
-	$(VENV)/bin/tox run -e slow
+	$(VENV)/bin/tox run -e tests -- -m slow
 
 clean:
 	rm -rf $(VENV) .tox build *.egg-info
