@@ -13,6 +13,7 @@ from ncbench import UserError, noise
 from ncbench.methods import load_method
 from ncbench.noise import NoiseRequest
 from ncbench.store import Store
+from ncbench.sweep import Outcome, PlannedRun
 
 
 def test_comma_lists_make_a_grid(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -184,20 +185,26 @@ def test_kept_runs_have_no_line_of_their_own(toy_run: Callable[..., Result]) -> 
     assert result.stdout.count("kept from before") == 1
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), 7), (("--jobs", 3), 3)])
+@pytest.mark.parametrize(("words", "expected"), [((), None), (("--jobs", 3), 3)])
 def test_jobs(
     words: tuple[object, ...],
-    expected: int,
+    expected: int | None,
     toys: None,
     cli: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    seen = []
-    monkeypatch.setattr("ncbench.launch.default_jobs", lambda runs, device: 7)
-    monkeypatch.setattr("ncbench.launch.launch", lambda *arguments: seen.append(arguments[-1]) or iter(()))
-    assert cli("run", "--method", "quick", "--dataset", "tiny", "--out", tmp_path, *words).exit_code == 0
+    def launch(grid: object, runs: list[PlannedRun], store: Store, *others: object) -> list[Outcome]:
+        seen.append(others[-1])
+        return [Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError("no")) for run in reversed(runs)]
+
+    seen: list[object] = []
+    monkeypatch.setattr("ncbench.launch.launch", launch)
+    result = cli("run", "--method", "quick", "--dataset", "tiny", "--noise", "0.2,0.4", "--out", tmp_path, *words)
+    assert result.exit_code == 1
     assert seen == [expected]
+    # Whatever the order in which runs end, they are told in that of the grid.
+    assert [line.split(", seed")[0][-3:] for line in result.stderr.splitlines()] == ["0.2", "0.4"]
 
 
 def test_noise_is_drawn_before_anything_is_written(
