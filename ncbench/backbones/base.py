@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+FLOAT_BYTES = 4
+
 
 @dataclass(frozen=True)
 class Sizes:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ncbench.backbones.attention import attend_regions
-from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work, xavier_linear
 from ncbench.backbones.normalise import l1_normalise, l2_normalise
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
 
-FLOAT_BYTES = 4
 GROUP_STEP = 4  # captions are grouped by their number of nodes, rounded up to multiples of this
 
 

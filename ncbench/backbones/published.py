@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-# Longest prefix first wins nothing here: no entry is a prefix of another.
+# No entry is a prefix of another, so their order does not matter.
 PREFIXES = {
     "img_enc.fc.": "image_encoder.project.",
     "txt_enc.embed.": "caption_encoder.embedding.",

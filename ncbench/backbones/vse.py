@@ -5,11 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
 from ncbench.backbones.normalise import l2_normalise
-
-FLOAT_BYTES = 4
 
 
 class VSE(Backbone):
