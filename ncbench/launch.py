@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from ncbench.store import Store
 from ncbench.sweep import ERROR_FILE, Grid, Observer, Outcome, PlannedRun, execute, plan_sweep, run_sweep
 
 PROGRESS_SECONDS = 0.2
+PATIENCE_SECONDS = 10.0
 LOST = "its process died; the system may have run out of memory"
 
 
@@ -67,7 +69,9 @@ def _in_processes(
         yield _ended(observer, index, Outcome(spec, "kept", store.folder(spec), store.find(spec)))
     # Started afresh, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    workers, at_work = [], {}
+    workers: list[BaseProcess] = []
+    pipes: list[Connection] = []
+    at_work: dict[Connection, int] = {}
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
@@ -75,11 +79,15 @@ def _in_processes(
             worker.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             workers.append(worker)
+            pipes.append(ours)
             at_work[ours] = _hand_out(ours, waiting, observer)
         yield from _collect(runs, store, observer, waiting, at_work)
     finally:
-        for worker in workers:
-            worker.terminate()
+        for pipe in pipes:
+            pipe.close()  # upon which idle workers end by themselves
+        for idle in workers:
+            idle.join(0 if at_work else PATIENCE_SECONDS)
+            idle.terminate()
 
 
 def _hand_out(worker: Connection, waiting: list[int], observer: Observer) -> int:
@@ -135,7 +143,10 @@ def _work(grid: Grid, root: Path, device: str, parent: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     runs, store = plan_sweep(grid), Store(root)
     while True:
-        index = parent.recv()
+        try:
+            index = parent.recv()
+        except EOFError:  # nothing is left to do
+            return
         try:
             outcome = execute(runs[index], store, torch.device(device), _Reporter(parent))
         except UserError as error:

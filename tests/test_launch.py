@@ -69,7 +69,7 @@ def no_one_is_left() -> bool:
     return not multiprocessing.active_children()
 
 
-def test_two_processes_leave_the_records_of_one(tmp_path: Path) -> None:
+def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     grid = replace(GRID, seeds=[0, 1])
     runs = plan_sweep(grid)
     alone = list(run_sweep(runs, Store(tmp_path / "one"), CPU, Watcher()))
@@ -96,6 +96,7 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path) -> None:
         assert (tmp_path / "two" / "f30k" / "noise" / path.name).read_bytes() == path.read_bytes()
     assert not [path for path in (tmp_path / "two").rglob("*") if "tmp" in path.name]
     assert no_one_is_left()
+    assert capfd.readouterr().err == ""  # of the processes too
 
 
 class Killer(Watcher):
