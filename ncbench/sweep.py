@@ -103,11 +103,15 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
     cells = product(grid.seeds, grid.datasets, _noises(grid), grid.backbones, grid.methods)
     runs: dict[str, PlannedRun] = {}
+    drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
     for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
         make_config(method, settings)
-        noise = _draw(dataset, protocol, ratio, seed)
+        cell = (seed, dataset_name, protocol, ratio)
+        if cell not in drawn:
+            drawn[cell] = _draw(dataset, protocol, ratio, seed)
+        noise = drawn[cell]
         for budget in grid.budgets or [dataset.budget]:
             spec = RunSpec(
                 dataset=dataset.name,
