@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ncbench.methods import Method
 
 BACKBONE = "backbone"
-SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float}
+SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float, "lse": float}
 
 
 @dataclass(frozen=True)

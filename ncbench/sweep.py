@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from ncbench.backbones import check_backbone
+from ncbench.backbones import backbone_class, resolve
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
@@ -89,8 +89,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     A ratio of 0 is the same under all protocols that draw noise, and is run once, as protocol `clean`.
     Raises UserError for anything about the grid that cannot run.
     """
-    for name in grid.backbones:
-        check_backbone(name)
+    backbones = {name: backbone_class(name) for name in map(resolve, grid.backbones)}
     for budget in grid.budgets:
         if not (math.isfinite(budget) and budget > 0):
             raise UserError(f"a budget must be above 0, found {budget}.")
@@ -101,13 +100,15 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if override.target not in (*methods, BACKBONE):
             raise unknown_name("target of --set in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
-    cells = product(grid.seeds, grid.datasets, _noises(grid), grid.backbones, grid.methods)
+    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, grid.methods)
     runs: dict[str, PlannedRun] = {}
     drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
     for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
         make_config(method, settings)
+        preset = backbones[backbone].PRESETS.get(dataset_name, {})
+        sizes = apply_sizes({**dataset.scale, **preset}, grid.overrides)
         cell = (seed, dataset_name, protocol, ratio)
         if cell not in drawn:
             drawn[cell] = _draw(dataset, protocol, ratio, seed)
@@ -125,7 +126,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 method=method_name,
                 settings=settings,
                 backbone=backbone,
-                sizes=apply_sizes(dataset.scale, grid.overrides),
+                sizes=sizes,
                 budget=budget,
                 evaluations=grid.evaluations or max(1, round(budget)),
                 seed=seed,

@@ -122,6 +122,7 @@ def test_sizes_of_a_backbone() -> None:
     ]
     assert apply_sizes(SCALE, overrides) == {**SCALE, "embed": 4, "dropout": 0.5}
     assert apply_sizes(SCALE, []) == SCALE
+    assert apply_sizes(SCALE, [Override("backbone", "lse", "20")]) == {**SCALE, "lse": 20.0}
     assert SCALE["embed"] == 16
 
 
@@ -130,6 +131,7 @@ def test_sizes_of_a_backbone() -> None:
     [
         ("embed", "0", "--set backbone.embed=0: must be above 0."),
         ("word", "-3", "--set backbone.word=-3: must be above 0."),
+        ("lse", "0", "--set backbone.lse=0.0: must be above 0."),
         ("dropout", "1", "--set backbone.dropout=1.0: must be at least 0 and below 1."),
         ("dropout", "-0.5", "--set backbone.dropout=-0.5: must be at least 0 and below 1."),
         ("dropout", "nan", "--set backbone.dropout=nan: must be finite."),

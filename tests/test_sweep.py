@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ncbench import Method, Optimiser, Task, UserError, losses, setting, sweep
+from ncbench.backbones import BACKBONES
 from ncbench.data.dataset import Dataset
 from ncbench.noise import load_noise
 from ncbench.runner import Diverged, Progress
@@ -167,6 +168,35 @@ def test_sizes_of_the_backbone_can_be_overridden(tiny: Dataset) -> None:
     assert run.spec.sizes == {**tiny.scale, "embed": 4}
     assert run.spec.settings == plan_sweep(GRID)[0].spec.settings
     assert tiny.scale["embed"] == 16
+
+
+def test_a_short_name_is_the_same_run() -> None:
+    full, short, both = (
+        plan_sweep(replace(GRID, backbones=names)) for names in (["scan-t2i-lse"], ["scan"], ["scan", "scan-t2i-lse"])
+    )
+    assert [run.spec for run in short] == [run.spec for run in both] == [run.spec for run in full]
+    assert full[0].spec.backbone == "scan-t2i-lse"
+
+
+def test_backbones_take_their_presets_where_they_have_one(
+    monkeypatch: pytest.MonkeyPatch, tiny: Dataset, make_dataset: Callable[..., Dataset]
+) -> None:
+    monkeypatch.setattr(sweep, "load_dataset", lambda name, root: make_dataset(name=name))
+    grid = replace(GRID, datasets=["coco", "tiny"], backbones=sorted(BACKBONES))
+    for run in plan_sweep(grid):
+        sharp = (run.spec.dataset, run.spec.backbone) == ("coco", "scan-i2t-lse")
+        assert run.spec.sizes == ({**tiny.scale, "lse": 20.0} if sharp else tiny.scale)
+    (own,) = plan_sweep(
+        replace(GRID, datasets=["coco"], backbones=["scan-i2t-lse"], overrides=[Override("backbone", "lse", "7")])
+    )
+    assert own.spec.sizes == {**tiny.scale, "lse": 7.0}
+
+
+@pytest.mark.parametrize("backbone", ["scan", "vse-infinity"])
+def test_new_networks_run_in_a_sweep(backbone: str, tmp_path: Path) -> None:
+    overrides = [Override("backbone", "lse", "9")]
+    (outcome,) = execute(replace(GRID, backbones=[backbone], overrides=overrides), tmp_path)
+    assert (outcome.status, outcome.spec.sizes["lse"]) == ("done", 9.0)
 
 
 def test_equal_settings_are_one_run() -> None:

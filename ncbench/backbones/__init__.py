@@ -12,20 +12,46 @@ if TYPE_CHECKING:
 
 BACKBONES = {
     "saf": "ncbench.backbones.graph:SAF",
+    "scan-i2t-lse": "ncbench.backbones.scan:ImageToTextLSE",
+    "scan-i2t-mean": "ncbench.backbones.scan:ImageToTextMean",
+    "scan-t2i-lse": "ncbench.backbones.scan:TextToImageLSE",
+    "scan-t2i-mean": "ncbench.backbones.scan:TextToImageMean",
     "sgr": "ncbench.backbones.graph:SGR",
+    "sgraf": "ncbench.backbones.ensemble:SGRAF",
     "vse": "ncbench.backbones.vse:VSE",
+    "vse-infinity": "ncbench.backbones.vse_infinity:VSEInfinity",
 }
+
+SHORT_NAMES = {"scan": "scan-t2i-lse"}
+
+ENSEMBLES = {"sgraf": ("sgr", "saf")}
+
+
+def resolve(name: str) -> str:
+    """Return the name in BACKBONES of a backbone that may be given by its short name. Raises UserError."""
+    full = SHORT_NAMES.get(name, name)
+    if full not in BACKBONES:
+        raise unknown_name("backbone", name, [*BACKBONES, *SHORT_NAMES])
+    return full
 
 
 def check_backbone(name: str) -> None:
-    """Raise UserError unless `name` is a backbone."""
-    if name not in BACKBONES:
-        raise unknown_name("backbone", name, BACKBONES)
+    """Raise UserError unless `name` is a backbone, or the short name of one."""
+    resolve(name)
+
+
+def members_of(name: str) -> tuple[str, ...]:
+    """Return the backbones that a backbone is trained as, each on its own: itself, unless it is an ensemble."""
+    return ENSEMBLES.get(name, (name,))
+
+
+def backbone_class(name: str) -> type[Backbone]:
+    """Return the class of a backbone. Raises UserError."""
+    module, _, attribute = BACKBONES[resolve(name)].partition(":")
+    found: type[Backbone] = getattr(import_module(module), attribute)
+    return found
 
 
 def build_backbone(name: str, sizes: Sizes) -> Backbone:
     """Return a freshly initialised backbone; torch's global generator gives the weights. Raises UserError."""
-    check_backbone(name)
-    module, _, attribute = BACKBONES[name].partition(":")
-    backbone: Backbone = getattr(import_module(module), attribute)(sizes)
-    return backbone
+    return backbone_class(name)(sizes)

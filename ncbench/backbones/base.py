@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,10 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF)."""
+    """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF).
+
+    `lse` is the sharpness of SCAN's log-sum-exp; 0: as published for Flickr30K.
+    """
 
     image_dim: int
     n_regions: int
@@ -24,6 +28,7 @@ class Sizes:
     similarity: int = 256
     word: int = 300
     dropout: float = 0.4
+    lse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,9 @@ class Backbone(nn.Module, ABC):
     the backward pass where gradients are recorded. Whoever owns the budget sets `on_work`, which may raise.
     Subclasses implement the underscored methods and the three cost formulas.
     """
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    """Sizes that this backbone takes on a dataset, by the dataset's name, instead of the dataset's own."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -45,10 +45,10 @@ class RegionEncoder(nn.Module):
         return l2_normalise(self.project(images))
 
 
-class WordEncoder(nn.Module):
-    """Bidirectional GRU over embedded words, directions averaged, unit length: (C, L) -> (C, L, E).
+class WordStates(nn.Module):
+    """Bidirectional GRU over embedded words, directions averaged: (C, L) -> (C, L, E). SCAN (ECCV 2018), eq. 4-6.
 
-    Padded positions come out as exact zeros, on which the attention of the heads relies. SCAN (ECCV 2018), eq. 4-6.
+    Padded positions come out as exact zeros.
     """
 
     def __init__(self, vocabulary: int, word: int, embed: int, dropout: float) -> None:
@@ -59,12 +59,24 @@ class WordEncoder(nn.Module):
         self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return unit vectors (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU."""
+        """Return states (C, L, E) of word ids (C, L), L the longest of `lengths` (C,), which are on the CPU."""
         words = self.dropout(self.embedding(tokens))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        forward, backward = states.chunk(2, dim=-1)
-        return l2_normalise((forward + backward) / 2)
+        return mean_of_directions(pad_packed_sequence(self.gru(packed)[0], batch_first=True)[0])
+
+
+class WordEncoder(WordStates):
+    """Word states of unit length; zeros in the padding, on which the attention of the heads relies."""
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return unit vectors (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU."""
+        return l2_normalise(super().forward(tokens, lengths))
+
+
+def mean_of_directions(states: Tensor) -> Tensor:
+    """Return the mean (..., E) of the two directions of a recurrent network's states (..., 2 E)."""
+    forward, backward = states.chunk(2, dim=-1)
+    return (forward + backward) / 2
 
 
 def inside(lengths: Tensor, like: Tensor, longest: int | None = None) -> Tensor:

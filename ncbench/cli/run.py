@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ncbench.backbones import BACKBONES, SHORT_NAMES
 from ncbench.cli import parameters
 from ncbench.cli.output import print_json
 
@@ -34,7 +35,12 @@ from ncbench.cli.output import print_json
 )
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @click.option(
-    "--backbone", "backbones", type=parameters.NAMES, default="sgr", show_default=True, help="sgr, saf or vse."
+    "--backbone",
+    "backbones",
+    type=parameters.NAMES,
+    default="sgr",
+    show_default=True,
+    help=f"Backbones: {', '.join(BACKBONES)}; scan is short for {SHORT_NAMES['scan']}.",
 )
 @click.option(
     "--budget",
@@ -61,7 +67,7 @@ from ncbench.cli.output import print_json
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
-    help="Change a setting of a method, or backbone.embed, .similarity, .word or .dropout.",
+    help="Change a setting of a method, or backbone.embed, .similarity, .word, .dropout or .lse.",
 )
 @click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
 @click.option(

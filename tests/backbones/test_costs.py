@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncbench.backbones import BACKBONES, build_backbone, check_backbone
+from ncbench.backbones import BACKBONES, backbone_class, build_backbone, check_backbone, resolve
 from ncbench.backbones.base import Backbone, Encoded, Sizes
 from ncbench.budget import BudgetSpent
 from ncbench.errors import UserError
@@ -32,9 +32,21 @@ def expected(net: Backbone, n_regions: int, length: int) -> tuple[int, int, int]
     return images, captions, N_IMAGES * N_CAPTIONS * net.pair_work(n_regions, length)
 
 
-def per_call(name: str) -> int:
-    """FLOPs of a call that do not grow with the batch, and are not in the formulas: W_q^T W_k and b_q W_k of SGR."""
-    return 3 * 2 * (SIMILARITY**3 + SIMILARITY**2) if name == "sgr" else 0
+# One product of all gates of a GRU of 32 in two directions, with a position or a state: what weighs ranks in GPO.
+GATES_OF_RANKS = 2 * 3 * 2 * 32**2
+
+
+def per_call(name: str, n_regions: int, length: int) -> tuple[int, int, int]:
+    """FLOPs of the three calls that do not grow with the batch, and are not in the formulas.
+
+    W_q^T W_k and b_q W_k of SGR; in VSE-infinity the weights of ranks: a GRU over positions, a score of each.
+    """
+    if name in ("sgr", "sgraf"):
+        return 0, 0, 3 * 2 * (SIMILARITY**3 + SIMILARITY**2)
+    if name == "vse-infinity":
+        per_rank = 2 * GATES_OF_RANKS + 2 * 32
+        return n_regions * per_rank, length * per_rank, 0
+    return 0, 0, 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,9 +62,9 @@ def test_formulas_count_every_matrix_product_of_a_forward_pass(name: str, n_regi
         seen.append(counter.get_total_flops())
         net.score(encoded_images, encoded_captions)
         seen.append(counter.get_total_flops())
-    of_images, of_captions, of_pairs = expected(net, n_regions, length)
     found = (seen[0], seen[1] - seen[0], seen[2] - seen[1])
-    assert found == (of_images, of_captions, of_pairs + per_call(name))
+    once = per_call(name, n_regions, length)
+    assert found == tuple(map(sum, zip(expected(net, n_regions, length), once, strict=True)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,20 +72,28 @@ def test_formulas_count_every_matrix_product_of_a_forward_pass(name: str, n_regi
 def test_backward_costs_twice_the_forward_pass(name: str, n_regions: int, length: int) -> None:
     """Three times the formulas is forward and backward, but for gradients that nobody asks for.
 
-    These are the gradient of the image features (the first map of the images runs backward once, not twice) and, where
-    torch's own GRU is used, that of its initial state (one product with the recurrent weights per caption and
-    direction). Not in the formulas, and not in torch's counter either, are elementwise operations, norms, softmaxes and
-    the look-up of words.
+    These are the gradient of the image features (the first maps of the images run backward once, not twice), that of
+    the positions in GPO, and, where torch's own GRU is used, that of its initial state (one product with the recurrent
+    weights per caption and direction). Not in the formulas, and not in torch's counter either, are elementwise
+    operations, norms, softmaxes, sorting and the look-up of words.
     """
     net = make(name, n_regions)
     with FlopCounterMode(display=False) as counter:
         net(*data(n_regions, length)).sum().backward()
     directions, mapped = (1, 1) if name == "vse" else (2, n_regions)
-    of_features, of_state = N_IMAGES * mapped * 2 * IMAGE_DIM * EMBED, N_CAPTIONS * directions * 3 * 2 * EMBED**2
-    total = 3 * (sum(expected(net, n_regions, length)) + per_call(name)) - of_features
+    widths = {"vse-infinity": EMBED + EMBED // 2, "sgraf": 2 * EMBED}  # of the first maps of the images
+    of_features = N_IMAGES * mapped * 2 * IMAGE_DIM * widths.get(name, EMBED)
+    of_state = N_CAPTIONS * directions * 3 * 2 * EMBED**2 * (2 if name == "sgraf" else 1)
+    of_positions = 0
+    if name == "vse-infinity":
+        of_positions = (n_regions + length) * GATES_OF_RANKS
+        of_state += 2 * GATES_OF_RANKS
+    formulas, once = sum(expected(net, n_regions, length)), sum(per_call(name, n_regions, length))
+    total = 3 * (formulas + once) - of_features - of_positions
     assert counter.get_total_flops() in (total, total - of_state)
-    # At the sizes of this test, which are all but zero, the formulas stay within a tenth.
-    assert counter.get_total_flops() == pytest.approx(3 * sum(expected(net, n_regions, length)), rel=0.1)
+    if name != "vse-infinity":  # its ranks, of published size, outweigh all else at the sizes of this test
+        # At these sizes, which are all but zero, the formulas stay within a tenth.
+        assert counter.get_total_flops() == pytest.approx(3 * formulas, rel=0.1)
 
 
 def reports(net: Backbone) -> list[int]:
@@ -155,6 +175,24 @@ def test_parameter_counts_of_the_released_networks(name: str, vocabulary: int, c
     assert sum(weight.numel() for weight in net.parameters()) == count
 
 
+# CRCL adds a mask word to the vocabulary. The counts of its networks, 14,392,600 on Flickr30K, include the 2,048
+# weights of a batch norm that nothing runs through, which does not exist here.
+@pytest.mark.parametrize(("vocabulary", "count"), [(8_482, 14_392_600), (11_354, 15_254_200), (12_073, 15_469_900)])
+def test_parameter_counts_of_vse_infinity(vocabulary: int, count: int) -> None:
+    with torch.device("meta"):
+        net = build_backbone("vse-infinity", Sizes(image_dim=2048, n_regions=36, vocabulary=vocabulary))
+    assert sum(weight.numel() for weight in net.parameters()) == count - 2_048
+    for pool in (net.image_pool, net.caption_pool):
+        assert sum(weight.numel() for weight in pool.parameters()) == 12_704
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("scan-")])
+def test_scan_has_weights_in_its_encoders_only(name: str) -> None:
+    with torch.device("meta"):
+        net = build_backbone(name, Sizes(image_dim=2048, n_regions=36, vocabulary=8_481))
+    assert sum(weight.numel() for weight in net.parameters()) == 2_098_176 + 8_146_944 + 300 * 8_481
+
+
 def test_parameter_counts_of_parts() -> None:
     with torch.device("meta"):
         saf = build_backbone("saf", Sizes(image_dim=2048, n_regions=36, vocabulary=100))
@@ -174,7 +212,7 @@ def test_parameter_counts_of_parts() -> None:
     assert count(sgr.steps) == 592_128
 
 
-@pytest.mark.parametrize("name", ["sgr", "saf"])
+@pytest.mark.parametrize("name", ["sgr", "saf", "scan-t2i-lse", "scan-i2t-mean"])
 def test_fresh_weights_are_distributed_as_published(name: str) -> None:
     torch.manual_seed(0)
     net = build_backbone(name, Sizes(image_dim=200, n_regions=4, vocabulary=500, embed=100, similarity=50, word=30))
@@ -191,12 +229,42 @@ def test_fresh_weights_are_distributed_as_published(name: str) -> None:
     assert words[0].any()  # an ordinary row, no padding index
 
 
+def test_fresh_weights_of_vse_infinity() -> None:
+    torch.manual_seed(0)
+    net = build_backbone("vse-infinity", Sizes(image_dim=200, n_regions=4, vocabulary=500, embed=100, word=30))
+    images = net.image_encoder
+    for layer, bound in [
+        (images.project, (6 / 300) ** 0.5),  # Xavier's
+        (images.expand, 200**-0.5),  # the library's
+        (images.contract, 50**-0.5),
+        (net.image_pool.score, 32**-0.5),
+        (net.caption_pool.score, 32**-0.5),
+    ]:
+        assert 0.85 * bound < layer.weight.abs().max() <= bound
+    assert not images.project.bias.any()
+    assert images.expand.bias.any()
+    assert images.contract.bias.any()
+    words = net.caption_encoder.embedding.weight
+    assert 0.099 < words.max() <= 0.1
+    assert -0.1 <= words.min() < -0.099
+
+
 def test_unknown_backbone() -> None:
-    message = r"^unknown backbone 'srg'\. Did you mean 'sgr'.*\? Known: saf, sgr, vse\.$"
+    known = "saf, scan, scan-i2t-lse, scan-i2t-mean, scan-t2i-lse, scan-t2i-mean, sgr, sgraf, vse, vse-infinity"
+    message = rf"^unknown backbone 'srg'\. Did you mean 'sgr'.*\? Known: {known}\.$"
     with pytest.raises(UserError, match=message):
         check_backbone("srg")
     with pytest.raises(UserError, match="unknown backbone 'srg'"):
         build_backbone("srg", Sizes(1, 1, 4))
+
+
+def test_scan_is_a_short_name() -> None:
+    check_backbone("scan")
+    assert resolve("scan") == "scan-t2i-lse"
+    assert [resolve(name) for name in NAMES] == NAMES
+    assert type(build_backbone("scan", Sizes(1, 1, 4))) is backbone_class("scan-t2i-lse")
+    with pytest.raises(UserError, match=r"unknown backbone 'scam'\. Did you mean 'scan'"):
+        resolve("scam")
 
 
 def test_join_pads_shorter_captions_with_zeros() -> None:

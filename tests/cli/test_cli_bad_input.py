@@ -34,7 +34,7 @@ NAMES = [
     ("--method triplet,,l2rm", ("--method", "'triplet,,l2rm' has an empty item; write it as A,B,C.")),
     ("", ("Missing option '--method'",)),
     ("--method triplet --dataset f30", ("unknown dataset 'f30'. Did you mean 'f30k'?", "scenes-large")),
-    ("--method triplet --backbone sgx", ("unknown backbone 'sgx'. Did you mean 'sgr'?", "Known: saf, sgr, vse.")),
+    ("--method triplet --backbone sgx", ("unknown backbone 'sgx'. Did you mean 'sgr' or", "Known: saf, scan, ")),
     (
         "--method triplet --protocol shuffle-image",
         ("unknown noise protocol 'shuffle-image'. Did you mean 'shuffle-images'", "file:PATH", "shuffle-captions"),

@@ -1,0 +1,66 @@
+"""SGRAF: the mean of an SGR and a SAF network (Diao et al., AAAI 2021)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ncbench.backbones import build_backbone, members_of
+from ncbench.backbones.base import Backbone, Encoded, Sizes
+
+
+class SGRAF(Backbone):
+    """SGR and SAF side by side, encoders included: the mean of their similarities, in (0, 1).
+
+    As published, the members are trained separately and meet only in evaluation; that is for whoever trains them to
+    do (`ncbench.backbones.members_of`). This class scores with trained members, and knows their costs. Encodings are
+    the parts of SGR followed by as many of SAF.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.members = nn.ModuleList(build_backbone(name, sizes) for name in members_of("sgraf"))
+
+    @property
+    def _networks(self) -> list[Backbone]:
+        return [cast(Backbone, member) for member in self.members]
+
+    # Members' underscored methods report no work: the public ones of this class have done so for both.
+
+    def _encode_images(self, images: Tensor) -> Encoded:
+        encoded = [network._encode_images(images) for network in self._networks]
+        return Encoded(tuple(part for member in encoded for part in member.parts))
+
+    def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        encoded = [network._encode_captions(tokens, lengths) for network in self._networks]
+        return Encoded(tuple(part for member in encoded for part in member.parts))
+
+    def _score(self, images: Encoded, captions: Encoded) -> Tensor:
+        matched = zip(self._networks, self._split(images), self._split(captions), strict=True)
+        return torch.stack([network._score(seen, said) for network, seen, said in matched]).mean(0)
+
+    def _lengths(self, captions: Encoded) -> list[int]:
+        return self._networks[0]._lengths(self._split(captions)[0])
+
+    def _split(self, encoded: Encoded) -> list[Encoded]:
+        """Return the encodings of the members, each of which has as many parts."""
+        each = len(encoded.parts) // len(self.members)
+        return [Encoded(encoded.parts[first : first + each]) for first in range(0, len(encoded.parts), each)]
+
+    def image_work(self, n_regions: int) -> int:
+        """Return the FLOPs of encoding one image: the sum over the members."""
+        return sum(network.image_work(n_regions) for network in self._networks)
+
+    def caption_work(self, length: int) -> int:
+        """Return the FLOPs of encoding one caption of `length` tokens: the sum over the members."""
+        return sum(network.caption_work(length) for network in self._networks)
+
+    def pair_work(self, n_regions: int, length: int) -> int:
+        """Return the FLOPs of scoring one encoded image against one encoded caption: the sum over the members."""
+        return sum(network.pair_work(n_regions, length) for network in self._networks)
+
+    def pair_bytes(self, n_regions: int, length: int) -> int:
+        """Return the bytes that scoring one pair without gradients holds at its peak: members score in turn."""
+        return max(network.pair_bytes(n_regions, length) for network in self._networks)

@@ -1,0 +1,86 @@
+"""VSE-infinity: one vector per image and per caption, pooled by learned operators (Chen et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
+from ncbench.backbones.encoders import WordStates, gru_work, linear_work, xavier_linear
+from ncbench.backbones.gpo import GPO, pooling_work
+from ncbench.backbones.normalise import l2_normalise
+
+
+class RegionMaps(nn.Module):
+    """A linear map of every region plus a two-layer one: (I, R, D) -> (I, R, E).
+
+    The batch norm takes all regions of all images for one batch. The published network also makes a second one, of
+    the width of the output, that nothing runs through; it is left out.
+    """
+
+    def __init__(self, image_dim: int, embed: int) -> None:
+        super().__init__()
+        hidden = hidden_width(embed)
+        self.project = xavier_linear(image_dim, embed)
+        self.expand = nn.Linear(image_dim, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.contract = nn.Linear(hidden, embed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return vectors (I, R, E) of region features (I, R, D)."""
+        rows = images.flatten(0, 1)
+        mapped: Tensor = self.project(rows) + self.contract(self.norm(self.expand(rows)).relu())
+        return mapped.view(*images.shape[:2], -1)
+
+
+class VSEInfinity(Backbone):
+    """Regions through a linear map and a perceptron, words through a bidirectional GRU; both pooled, to unit length.
+
+    This is the form with a GRU, as CRCL (NeurIPS 2023) trains it, not the one with BERT; there is no dropout.
+    Similarities are cosines, in [-1, 1]. The formulas of costs leave out what does not grow with the batch: each call
+    of an encoder weighs the ranks of every distinct number of regions or words once (see `gpo`).
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.image_encoder = RegionMaps(sizes.image_dim, sizes.embed)
+        self.image_pool = GPO()
+        self.caption_encoder = WordStates(sizes.vocabulary, sizes.word, sizes.embed, dropout=0.0)
+        self.caption_pool = GPO()
+
+    def _encode_images(self, images: Tensor) -> Encoded:
+        n_regions = torch.full((len(images),), images.shape[1])
+        return Encoded((l2_normalise(self.image_pool(self.image_encoder(images), n_regions)),))
+
+    def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        return Encoded((l2_normalise(self.caption_pool(self.caption_encoder(tokens, lengths), lengths)),))
+
+    def _score(self, images: Encoded, captions: Encoded) -> Tensor:
+        return images.parts[0] @ captions.parts[0].T
+
+    def _lengths(self, captions: Encoded) -> list[int]:
+        return [0] * len(captions)
+
+    def image_work(self, n_regions: int) -> int:
+        """Return the FLOPs of encoding one image: three maps of its regions, and the mean."""
+        image_dim, embed, hidden = self.sizes.image_dim, self.sizes.embed, hidden_width(self.sizes.embed)
+        maps = linear_work(image_dim, embed) + linear_work(image_dim, hidden) + linear_work(hidden, embed)
+        return n_regions * maps + pooling_work(embed, n_regions)
+
+    def caption_work(self, length: int) -> int:
+        """Return the FLOPs of encoding one caption of `length` tokens: a GRU in two directions, and the mean."""
+        embed = self.sizes.embed
+        return length * gru_work(self.sizes.word, embed, directions=2) + pooling_work(embed, length)
+
+    def pair_work(self, n_regions: int, length: int) -> int:
+        """Return the FLOPs of scoring one encoded image against one encoded caption."""
+        return 2 * self.sizes.embed
+
+    def pair_bytes(self, n_regions: int, length: int) -> int:
+        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+        return FLOAT_BYTES
+
+
+def hidden_width(embed: int) -> int:
+    """Return the width of the perceptron's hidden layer: half of the output's."""
+    return (embed + 1) // 2
