@@ -1,10 +1,26 @@
-"""Names of the published SGR and SAF networks' weights, and of ours."""
+"""The published SGR and SAF networks: names of their weights and ours, and what the shapes say about the sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import Tensor
+
+ENCODERS = ("img_enc.", "txt_enc.", "sim_enc.")
+"""How weights of the image encoder, the text encoder and the similarity encoder begin."""
+
+HEADS = {"sgr": "sim_enc.SGR_module.", "saf": "sim_enc.SAF_module."}
+"""How the weights begin that only one of our backbones has."""
+
+SIZES = {
+    "image_dim": ("img_enc.fc.weight", 1),
+    "n_regions": ("sim_enc.v_global_w.embedding_local.1.weight", 0),
+    "vocabulary": ("txt_enc.embed.weight", 0),
+    "embed": ("img_enc.fc.weight", 0),
+    "similarity": ("sim_enc.sim_tranloc_w.weight", 0),
+    "word": ("txt_enc.embed.weight", 1),
+}
+"""The weight and its axis that show a size."""
 
 # No entry is a prefix of another, so their order does not matter.
 PREFIXES = {
@@ -33,6 +49,14 @@ PREFIXES = {
 def rename_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return published weights under our names; a name that is not in the table raises KeyError with it."""
     return {_renamed(name): weight for name, weight in weights.items() if name != _BATCH_COUNT}
+
+
+def published_name(ours: str) -> str:
+    """Return what the weight called `ours` is called in published networks; KeyError for one that they lack."""
+    for published, prefix in PREFIXES.items():
+        if ours.startswith(prefix):
+            return published + ours.removeprefix(prefix)
+    raise KeyError(ours)
 
 
 _BATCH_COUNT = "sim_enc.SAF_module.bn.num_batches_tracked"  # counts nothing that our batch norm uses

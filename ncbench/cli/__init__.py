@@ -9,6 +9,7 @@ import click
 
 from ncbench import __version__
 from ncbench.cli.data import data
+from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
 from ncbench.cli.report import report
 from ncbench.cli.run import run
@@ -74,5 +75,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, report, runs, methods, data):
+for command in (run, evaluate, report, runs, methods, data):
     main.add_command(command)

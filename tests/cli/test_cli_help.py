@@ -35,6 +35,10 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules))
         ("run --method triplt", 2, ["numpy"]),
         ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked before
         ("rum", 2, []),
+        ("eval --help", 0, []),
+        ("eval --checkpoint nosuch --dataset f30k", 2, []),
+        ("eval --checkpoint . --dataset f3k", 2, []),
+        ("eval --checkpoint . --dataset f30k --similarities .", 2, []),
     ],
 )
 def test_help_and_mistakes_load_nothing_heavy(line: str, code: int, loaded: list[str]) -> None:
@@ -60,6 +64,7 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
     assert result.exit_code == 0
     for line in (
         "  run      Train and test methods under noise; keep records.",
+        "  eval     Evaluate released checkpoints of SGR and SAF networks, or runs.",
         "  report   Write leaderboards: ",
         "  runs     List the recorded runs.",
         "  methods  Training methods.",
@@ -74,6 +79,7 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
     [
         (),
         ("run",),
+        ("eval",),
         ("report",),
         ("runs",),
         ("methods",),

@@ -1,0 +1,162 @@
+"""`ncbench eval`: retrieval scores of trained networks, above all of the checkpoints that papers released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncbench.cli import parameters
+from ncbench.cli.output import console, print_json, print_table
+from ncbench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ncbench.backbones.base import Backbone
+    from ncbench.checkpoints import Checkpoint
+    from ncbench.data.dataset import FloatArray, Split
+    from ncbench.evaluation import Retrieval
+
+
+@click.command("eval")
+@click.option(
+    "--checkpoint",
+    "paths",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    required=True,
+    help="A released model_best.pth.tar, or the folder of a run; give more to average over all their networks.",
+)
+@click.option("--dataset", "name", required=True, help="What to evaluate on; see `ncbench data list`.")
+@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "dev", "test"]),
+    default="test",
+    show_default=True,
+    help="Part of the dataset.",
+)
+@click.option(
+    "--average",
+    type=click.Choice(["scores", "evidence"]),
+    default="scores",
+    show_default=True,
+    help="What is averaged over networks: their scores, or exp(tanh(logit) / 0.1) as DECL published.",
+)
+@click.option(
+    "--similarities",
+    "out",
+    type=click.Path(path_type=Path),
+    help="Where to write the similarities, images by captions, as a .npy file.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to evaluate; auto is CUDA where there is any, else the CPU.",
+)
+@parameters.as_json
+def evaluate(
+    paths: tuple[Path, ...],
+    name: str,
+    data_root: Path | None,
+    split: str,
+    average: str,
+    out: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Evaluate released checkpoints of SGR and SAF networks, or runs.
+
+    Reads files of SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Nothing that they hold is executed.
+    """
+    from ncbench.catalog import GROUP as DATASETS
+    from ncbench.plugins import check_plugin
+
+    check_plugin(DATASETS, "dataset", name)
+    if out is not None:
+        _check_new(out)
+
+    import numpy as np
+
+    from ncbench.averaging import AVERAGED
+    from ncbench.averaging import average as average_of
+    from ncbench.catalog import load_dataset
+    from ncbench.checkpoints import read_checkpoint
+    from ncbench.environment import choose_device
+    from ncbench.evaluation import evaluate as retrieval_of
+    from ncbench.files import write_atomic
+
+    chosen = choose_device(device)
+    checkpoints = [read_checkpoint(path) for path in paths]
+    if average == "evidence":
+        _check_sigmoid(checkpoints)
+    dataset = load_dataset(name, data_root)
+    networks = [(found.path, backbone) for found in checkpoints for backbone in found.build(dataset)]
+    part = dataset.splits[split]
+    similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), AVERAGED[average])
+    if out is not None:
+        write_atomic(out, lambda file: np.save(file, similarities))
+    folds = dataset.folds if split == "test" else 1
+    scores = retrieval_of(similarities, part.true, folds)
+    unfolded = retrieval_of(similarities, part.true) if folds > 1 else None
+    if as_json:
+        print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {})})
+        return
+    rows = [
+        (str(found.path), ", ".join(found.kinds), "-" if found.epoch is None else str(found.epoch))
+        for found in checkpoints
+    ]
+    print_table("Networks", ("checkpoint", "networks", "epoch"), rows, numbers=("epoch",))
+    size = f"{len(part.images)} images, {len(part.captions)} captions"
+    _print_scores(f"{dataset.name} {split}: {size}" + (f", mean of {folds} folds" if folds > 1 else ""), scores)
+    if unfolded:
+        _print_scores(f"{dataset.name} {split}: {size}, unfolded", unfolded)
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"--similarities {out}: exists; name another file or delete it")
+    if not out.parent.is_dir():
+        raise UserError(f"--similarities {out}: there is no folder {out.parent}; make it first")
+
+
+def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
+    for found in checkpoints:
+        for kind in found.kinds:
+            if kind not in ("saf", "sgr"):
+                raise UserError(f"--average evidence needs sigmoid scores, which {kind} of {found.path} has not")
+
+
+def _matrices(
+    networks: Sequence[tuple[Path, Backbone]], split: Split, device: torch.device, quiet: bool
+) -> Iterator[FloatArray]:
+    """Yield the similarities of each network alone. Raises UserError where they are not finite."""
+    import numpy as np
+    from rich.markup import escape
+
+    from ncbench.similarity import similarity_matrix
+
+    shown = console(to_stderr=True)
+    for number, (path, backbone) in enumerate(networks, 1):
+        words = f"network {number} of {len(networks)}: {path}"
+        with nullcontext() if quiet or not shown.is_terminal else shown.status(escape(words)):
+            matrix = similarity_matrix([backbone.to(device)], split, device)
+        if not np.isfinite(matrix).all():
+            raise UserError(f"{path}: gives similarities that are NaN or infinite; its weights are of no use")
+        yield matrix
+
+
+def _print_scores(title: str, scores: Retrieval) -> None:
+    columns = ("direction", "R@1", "R@5", "R@10", "median rank", "mean rank")
+    rows = [
+        (name, *(f"{value:.1f}" for value in (side.r1, side.r5, side.r10, side.medr, side.meanr)))
+        for name, side in (("i2t", scores.i2t), ("t2i", scores.t2i))
+    ]
+    print_table(title, columns, rows, numbers=columns[1:])
+    click.echo(f"rSum {scores.rsum:.1f}")
