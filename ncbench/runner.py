@@ -1,46 +1,38 @@
-"""One run: build, train within the budget, evaluate on dev at equal work, select, test, record.
-
-The dev split is evaluated each time another 1/n of the budget is spent, after the update that passes the mark. Every
-method has its chances to be selected at the same amounts of work, however long its own epochs are.
-"""
+"""One run: train within the budget, test what was selected on dev, judge what the method believes, record."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
 from ncbench import environment, memory
-from ncbench.backbones import build_backbone
-from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import BudgetSpent, WorkMeter, baseline_epoch_work
-from ncbench.data.dataset import Dataset
+from ncbench.backbones import build_backbone, members_of
+from ncbench.backbones.base import Sizes
+from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.training import TrainingView
-from ncbench.errors import UserError
-from ncbench.evaluation import detect, evaluate, ranks_i2t, ranks_t2i, rematch_quality
+from ncbench.evaluation import FloatVector, detect, evaluate, ranks_i2t, ranks_t2i, rematch_quality
 from ncbench.files import write_atomic, write_json
-from ncbench.methods import Method, Task
+from ncbench.methods import Method, Rematches
 from ncbench.noise import Noise
+from ncbench.precision import matmul_precision
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.store import SCHEMA, History, RunSpec
+from ncbench.trainer import Clock, Trainer
 
 SMALL_STEP = 10**10  # FLOPs of a training step
-
-
-class Diverged(Exception):  # noqa: N818 - an outcome of training
-    """The loss of an update is not a finite number."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +43,6 @@ class Progress:
     loss: float | None
     dev_rsum: float | None
     doing: str
-
-
-@dataclass
-class Clock:
-    """Seconds by what they were spent on."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
-
-    def spend(self, use: str, since: float) -> None:
-        """Add the time since `since` (of time.perf_counter) to a use."""
-        self.seconds[use] += time.perf_counter() - since
-
-
-@dataclass
-class Selected:
-    """The best state on dev so far: weights of every backbone, its rsum, the share of the budget it took."""
-
-    rsum: float = -math.inf
-    share: float = 0.0
-    weights: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,7 +99,11 @@ def is_small(step_work: int, device: torch.device) -> bool:
 
 
 class Run:
-    """A run in progress; `execute` carries it through and writes its record into `folder`."""
+    """A run in progress; `execute` carries it through and writes its record into `folder`.
+
+    The members of an ensemble are trained one after the other, each by a method of its own within the work that the
+    budget means for it, and selected each on its own; their similarities are averaged (SGRAF, AAAI 2021, section 4).
+    """
 
     def __init__(
         self,
@@ -141,31 +117,38 @@ class Run:
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress = on_progress
-        self.sizes = sizes_of(spec, dataset)
         self.work = Work.of(spec, dataset)
-        self.meter = WorkMeter(self.work.budget)
-        self.backbones: list[Backbone] = []
-        self.method = method(method.Config(**spec.settings))
-        train = dataset.splits["train"]
-        self.view = TrainingView(train.images, train.captions, noise.claimed, device)
-        self.history = History(folder / "history.jsonl")
-        self.clock, self.selected = Clock(), Selected()
-        self.updates = 0
-        self.loss: float | None = None
+        self.clock = Clock()
+        history, sizes = History(folder / "history.jsonl"), sizes_of(spec, dataset)
+        self.trainers = [
+            Trainer(
+                spec,
+                name,
+                sizes,
+                method(method.Config(**spec.settings)),
+                WorkMeter(Work.of(replace(spec, backbone=name), dataset).budget),
+                device,
+                self.clock,
+                history,
+            )
+            for name in members_of(spec.backbone)
+        ]
 
     def execute(self) -> dict[str, Any]:
         """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget."""
-        with threads_for(self.work.step, self.device), denormals_flushed():
+        with threads_for(self.work.step, self.device), denormals_flushed(), matmul_precision(self.spec.precision):
             return self._execute()
 
     def _execute(self) -> dict[str, Any]:
         memory.keep_freed_memory()
         memory.reset_peak()
-        torch.manual_seed(derive_seed(self.spec.seed, "torch"))
         started = time.time()
-        self._train()
-        self._load_selected()
-        self._report("testing")
+        torch.manual_seed(derive_seed(self.spec.seed, "torch"))
+        train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
+        view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
+        for trainer in self.trainers:
+            trainer.train(view, dev, partial(self._report, trainer))
+        self._report(self.trainers[-1], "testing")
         result = self._result()
         measurements = {
             "schema": SCHEMA,
@@ -174,94 +157,22 @@ class Run:
             "peak_bytes": environment.peak_bytes(self.device),
             "environment": environment.describe(self.device),
         }
-        model = {f"{n}.{name}": w for n, weights in enumerate(self.selected.weights) for name, w in weights.items()}
+        selected = chain.from_iterable(trainer.selected.weights for trainer in self.trainers)
+        model = {f"{n}.{name}": weight for n, weights in enumerate(selected) for name, weight in weights.items()}
         write_atomic(self.folder / "model.safetensors", lambda file: file.write(to_safetensors(model)))
         write_json(self.folder / "measurements.json", measurements)
         write_json(self.folder / "result.json", result)
         return result
 
-    def _train(self) -> None:
-        seed = derive_seed(self.spec.seed, "method", self.spec.method)
-        self.method.setup(Task(self.view, self.device, self.meter, self._new_backbone, seed))
-        shares = iter([n / self.spec.evaluations for n in range(1, self.spec.evaluations)])
-        due = next(shares, math.inf)
-        for scalars in self._timed_updates():
-            self.updates += 1
-            self.loss = scalars["loss"]
-            if not math.isfinite(self.loss):
-                raise Diverged(f"the loss is {self.loss} at update {self.updates}")
-            if self.meter.progress >= due:
-                self._select()
-                while self.meter.progress >= due:
-                    due = next(shares, math.inf)
-            self._report("training")
-        if self.updates == 0:
-            raise UserError(
-                f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
-            )
-        self._select()
-
-    def _timed_updates(self) -> Iterator[Mapping[str, float]]:
-        """Yield the scalars of every update until the budget is spent, on the training clock."""
-        updates = self._updates()
-        while True:
-            since = time.perf_counter()
-            try:
-                scalars = next(updates)
-            except BudgetSpent:
-                return
-            finally:
-                environment.synchronise(self.device)
-                self.clock.spend("training", since)
-            yield scalars
-
-    def _updates(self) -> Iterator[Mapping[str, float]]:
-        epoch = 0
-        while True:
-            start = before = self.meter.used
-            for scalars in self.method.train_epoch(epoch):
-                self._check_work(before, f"an update in epoch {epoch}")
-                before = self.meter.used
-                yield scalars
-            self._check_work(start, f"epoch {epoch}")
-            epoch += 1
-
-    def _check_work(self, before: int, what: str) -> None:
-        if self.meter.used == before:
-            raise RuntimeError(f"{what} of {self.spec.method} did no work: it would go on for ever")
-
-    def _new_backbone(self) -> Backbone:
-        backbone = build_backbone(self.spec.backbone, self.sizes).to(self.device)
-        backbone.on_work = self.meter.charge
-        self.backbones.append(backbone)
-        return backbone
-
-    def _select(self) -> None:
-        """Evaluate dev, note it, and keep the weights if they are the best so far."""
-        self._report("evaluating")
-        retrieval = evaluate(self._similarities("dev"), self.dataset.splits["dev"].true)
-        if retrieval.rsum > self.selected.rsum:
-            weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
-            self.selected = Selected(retrieval.rsum, self.meter.progress, weights)
-        self.history.add(
-            share=self.meter.progress,
-            work=self.meter.used,
-            updates=self.updates,
-            loss=self.loss,
-            dev=retrieval.to_dict(),
-            seconds=self.clock.seconds["training"],
-        )
-
-    def _similarities(self, split: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _similarities(self, split: str) -> FloatArray:
         since = time.perf_counter()
-        with self.meter.paused():
-            similarities = similarity_matrix(self.backbones, self.dataset.splits[split], self.device)
+        with ExitStack() as stack:
+            for trainer in self.trainers:
+                stack.enter_context(trainer.meter.paused())
+            backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
+            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
         self.clock.spend("evaluation", since)
         return similarities
-
-    def _load_selected(self) -> None:
-        for backbone, weights in zip(self.backbones, self.selected.weights, strict=True):
-            backbone.load_state_dict(weights)
 
     def _result(self) -> dict[str, Any]:
         similarities, true = self._similarities("test"), self.dataset.splits["test"].true
@@ -282,26 +193,53 @@ class Run:
             "spec": asdict(self.spec),
             "status": "done",
             "metrics": metrics,
-            "selected": {"dev_rsum": self.selected.rsum, "share": self.selected.share},
-            "work": {"budget": self.meter.total, "used": self.meter.used, "updates": self.updates},
+            "selected": self._selected(),
+            "work": {
+                "budget": sum(trainer.meter.total for trainer in self.trainers),
+                "used": sum(trainer.meter.used for trainer in self.trainers),
+                "updates": sum(trainer.updates for trainer in self.trainers),
+            },
             "mismatched": self.noise.mismatch(self.dataset.splits["train"].true) if self.dataset.truth_known else None,
             "beliefs": self._beliefs() if self.dataset.truth_known else {},
         }
 
+    def _selected(self) -> dict[str, object]:
+        """Return the dev rsum of what was selected, and when it was; for an ensemble, of the whole and each member."""
+        each = [{"dev_rsum": t.selected.rsum, "share": t.selected.share} for t in self.trainers]
+        if len(each) == 1:
+            return dict(each[0])
+        whole = evaluate(self._similarities("dev"), self.dataset.splits["dev"].true)
+        latest = max(trainer.selected.share for trainer in self.trainers)
+        members = {trainer.name: dict(found) for trainer, found in zip(self.trainers, each, strict=True)}
+        return {"dev_rsum": whole.rsum, "share": latest, "members": members}
+
     def _beliefs(self) -> dict[str, object]:
-        """Judge what the method believes of the training pairs against the truth that was hidden from it."""
+        """Judge what the method believes of the training pairs against the truth that was hidden from it.
+
+        The members of an ensemble are believed alike: P(clean) is their mean, rematches are those of all.
+        """
         true = self.dataset.splits["train"].true
         beliefs: dict[str, object] = {}
-        with self.meter.paused():
-            p_clean, rematches = self.method.pair_scores(), self.method.rematches()
-        if p_clean is not None:
-            beliefs["detection"] = asdict(detect(p_clean, self.noise.clean(true)))
-        if rematches is not None and self.dataset.semantics is not None:
+        p_clean: list[FloatVector] = []
+        rematches: list[Rematches] = []
+        for trainer in self.trainers:
+            with trainer.meter.paused():
+                scores, found = trainer.method.pair_scores(), trainer.method.rematches()
+            if scores is not None:
+                p_clean.append(scores)
+            if found is not None:
+                rematches.append(found)
+        if p_clean:
+            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0), self.noise.clean(true)))
+        if rematches and self.dataset.semantics is not None:
             closeness = partial(self.dataset.semantics.closeness, "train")
-            found = (rematches.captions, rematches.images, rematches.weights)
-            beliefs["rematches"] = asdict(rematch_quality(*found, self.noise.claimed, closeness))
+            joined = Rematches(*(np.concatenate([getattr(r, f.name) for r in rematches]) for f in fields(Rematches)))
+            found_pairs = (joined.captions, joined.images, joined.weights)
+            beliefs["rematches"] = asdict(rematch_quality(*found_pairs, self.noise.claimed, closeness))
         return beliefs
 
-    def _report(self, doing: str) -> None:
-        best = self.selected.rsum if self.selected.weights else None
-        self.on_progress(Progress(self.meter.progress, self.loss, best, doing))
+    def _report(self, trainer: Trainer, doing: str) -> None:
+        best = trainer.selected.rsum if trainer.selected.weights else None
+        total = sum(other.meter.total for other in self.trainers)
+        share = sum(other.meter.used for other in self.trainers) / total
+        self.on_progress(Progress(share, trainer.loss, best, doing))

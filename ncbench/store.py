@@ -23,8 +23,11 @@ from typing import Any
 
 from ncbench.errors import UserError
 from ncbench.files import write_json, write_text
+from ncbench.precision import Precision
 
 SCHEMA = 1
+LATER = {"precision": "float32"}
+"""Fields of a spec that came later: at these values, which earlier runs had, they are no part of its id."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class RunSpec:
     budget: float
     evaluations: int
     seed: int
+    precision: Precision = "float32"
     schema: int = SCHEMA
 
     @property
     def id(self) -> str:
         """Twelve hex digits that identify the run."""
-        text = json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        content = {key: value for key, value in asdict(self).items() if LATER.get(key) != value}
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

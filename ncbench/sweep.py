@@ -13,13 +13,14 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from ncbench.backbones import backbone_class, resolve
+from ncbench.backbones import backbone_class, check_precision, resolve
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
 from ncbench.files import write_text
 from ncbench.methods import Method, load_method, make_config, settings_of
 from ncbench.noise import Noise, draw_noise, save_noise
+from ncbench.precision import Precision
 from ncbench.runner import Progress, Run
 from ncbench.seeds import derive_seed
 from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
@@ -47,6 +48,7 @@ class Grid:
     evaluations: int | None = None
     overrides: Sequence[Override] = ()
     data_root: Path | None = None
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     Raises UserError for anything about the grid that cannot run.
     """
     backbones = {name: backbone_class(name) for name in map(resolve, grid.backbones)}
+    for name in backbones:
+        check_precision(name, grid.precision)
     for budget in grid.budgets:
         if not (math.isfinite(budget) and budget > 0):
             raise UserError(f"a budget must be above 0, found {budget}.")
@@ -130,6 +134,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 budget=budget,
                 evaluations=grid.evaluations or max(1, round(budget)),
                 seed=seed,
+                precision=grid.precision,
             )
             runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))
     return list(runs.values())

@@ -22,9 +22,10 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rematch_quality
 from ncbench.methods import load_method, settings_of
 from ncbench.noise import draw_noise
-from ncbench.runner import SMALL_STEP, Diverged, Progress, Run, Work, denormals_flushed, is_small, threads_for
+from ncbench.runner import SMALL_STEP, Progress, Run, Work, denormals_flushed, is_small, threads_for
 from ncbench.similarity import similarity_matrix
 from ncbench.store import RunSpec, read_history
+from ncbench.trainer import Diverged
 
 CPU = torch.device("cpu")
 FAST: dict[str, dict[str, object]] = {

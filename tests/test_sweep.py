@@ -16,10 +16,11 @@ from ncbench import Method, Optimiser, Task, UserError, losses, setting, sweep
 from ncbench.backbones import BACKBONES
 from ncbench.data.dataset import Dataset
 from ncbench.noise import load_noise
-from ncbench.runner import Diverged, Progress
+from ncbench.runner import Progress
 from ncbench.settings import Override
 from ncbench.store import Store
 from ncbench.sweep import ERROR_FILE, Grid, Outcome, plan_sweep, run_sweep
+from ncbench.trainer import Diverged
 
 CPU = torch.device("cpu")
 
@@ -315,7 +316,7 @@ def test_a_failed_run_keeps_its_traceback(tmp_path: Path) -> None:
     first, *frames, last = (failed.folder / ERROR_FILE).read_text().splitlines()
     assert first == "Traceback (most recent call last):"
     assert any("in _train" in line for line in frames)  # where it happened
-    assert last == "ncbench.runner.Diverged: the loss is nan at update 1"
+    assert last == "ncbench.trainer.Diverged: the loss is nan at update 1"
     assert {path.name for path in failed.folder.iterdir()} == {"spec.json", "error.txt"}
     assert not (done.folder / ERROR_FILE).exists()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ncbench.errors import unknown_name
+from ncbench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from ncbench.backbones.base import Backbone, Sizes
+    from ncbench.precision import Precision
 
 BACKBONES = {
     "saf": "ncbench.backbones.graph:SAF",
@@ -43,6 +44,13 @@ def check_backbone(name: str) -> None:
 def members_of(name: str) -> tuple[str, ...]:
     """Return the backbones that a backbone is trained as, each on its own: itself, unless it is an ensemble."""
     return ENSEMBLES.get(name, (name,))
+
+
+def check_precision(name: str, precision: Precision) -> None:
+    """Raise UserError unless the backbone called `name` can be computed in `precision`."""
+    if precision == "bf16" and not backbone_class(name).HAS_BF16:
+        able = ", ".join(other for other in BACKBONES if backbone_class(other).HAS_BF16)
+        raise UserError(f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for {able}.")
 
 
 def backbone_class(name: str) -> type[Backbone]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ncbench.precision import Precision
 
 FLOAT_BYTES = 4
 
@@ -73,10 +76,23 @@ class Backbone(nn.Module, ABC):
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Sizes that this backbone takes on a dataset, by the dataset's name, instead of the dataset's own."""
 
+    HAS_BF16: ClassVar[bool] = False
+    """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
         self.on_work: Callable[[int], None] = ignore_work
+        self.precision: Precision = "float32"
+
+    def use_precision(self, precision: Precision) -> None:
+        """Do matrix products in `precision` from now on, where this backbone can: see `check_precision`."""
+        self.precision = precision
+
+    def lowered(self, enabled: bool = True) -> torch.autocast:
+        """Return a context in which products are done in bf16 if that is this backbone's precision."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled and self.precision == "bf16")
 
     def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU)."""
@@ -89,14 +105,16 @@ class Backbone(nn.Module, ABC):
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         """Encode word ids (C, L) int64, padded on the right; `lengths` (C,) int64 on the CPU."""
-        self._report(sum(self.caption_work(length) for length in lengths.tolist()))
+        counts = Counter(lengths.tolist())
+        self._report(sum(count * self.caption_work(length) for length, count in counts.items()))
         return self._encode_captions(tokens, lengths)
 
     def score(self, images: Encoded, captions: Encoded) -> Tensor:
         """Return the similarities (I, C) float32 of encoded images and captions; larger is more similar."""
         n_regions = self.sizes.n_regions
-        lengths = self._lengths(captions)
-        self._report(len(images) * sum(self.pair_work(n_regions, length) for length in lengths))
+        counts = Counter(self._lengths(captions))
+        per_image = sum(count * self.pair_work(n_regions, length) for length, count in counts.items())
+        self._report(len(images) * per_image)
         return self._score(images, captions)
 
     def _report(self, flops: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ncbench.backbones.normalise import l2_normalise
+from ncbench.backbones.recurrent import run_gru
 
 
 def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -62,7 +63,7 @@ class WordStates(nn.Module):
         """Return states (C, L, E) of word ids (C, L), L the longest of `lengths` (C,), which are on the CPU."""
         words = self.dropout(self.embedding(tokens))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        return mean_of_directions(pad_packed_sequence(self.gru(packed)[0], batch_first=True)[0])
+        return mean_of_directions(pad_packed_sequence(run_gru(self.gru, packed), batch_first=True)[0])
 
 
 class WordEncoder(WordStates):

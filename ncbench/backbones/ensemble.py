@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.precision import Precision
 
 
 class SGRAF(Backbone):
@@ -19,9 +20,17 @@ class SGRAF(Backbone):
     the parts of SGR followed by as many of SAF.
     """
 
+    HAS_BF16 = True
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self.members = nn.ModuleList(build_backbone(name, sizes) for name in members_of("sgraf"))
+
+    def use_precision(self, precision: Precision) -> None:
+        """Do matrix products of both members in `precision` from now on."""
+        super().use_precision(precision)
+        for network in self._networks:
+            network.use_precision(precision)
 
     @property
     def _networks(self) -> list[Backbone]:

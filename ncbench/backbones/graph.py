@@ -8,22 +8,42 @@ reasoning step computes the one node that is read.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ncbench.backbones.attention import attend_regions
+from ncbench.backbones.alignment import align_words
+from ncbench.backbones.attention import region_attention
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work, xavier_linear
+from ncbench.backbones.groups import group_sizes
 from ncbench.backbones.normalise import l1_normalise, l2_normalise
+from ncbench.backbones.pieces import piece_bytes
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
 
-GROUP_STEP = 4  # captions are grouped by their number of nodes, rounded up to multiples of this
+
+@dataclass(frozen=True)
+class Nodes:
+    """Alignment vectors of all images and a group of captions: the global one, then those of the words.
+
+    `vectors` (I, C, N, S); `exist` (C, N) bool, None where all do. Vectors that do not exist are finite.
+    """
+
+    vectors: Tensor
+    exist: Tensor | None
+
+    def which(self) -> Tensor:
+        """Return which nodes exist: (C, N) bool."""
+        return self.vectors.new_ones(self.vectors.shape[1:3], dtype=torch.bool) if self.exist is None else self.exist
 
 
 class AlignmentBackbone(Backbone):
     """What SGR and SAF share: encoders, cross attention and alignment vectors; they differ in how nodes are read."""
+
+    HAS_BF16 = True
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -36,8 +56,9 @@ class AlignmentBackbone(Backbone):
         self.head = xavier_linear(sizes.similarity, 1)
 
     def _encode_images(self, images: Tensor) -> Encoded:
-        regions = self.image_encoder(images)
-        return Encoded((regions, self.image_summary(regions)))
+        with self.lowered():
+            regions = self.image_encoder(images)
+            return Encoded((regions, self.image_summary(regions)))
 
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         words = self.caption_encoder(tokens, lengths)
@@ -47,30 +68,34 @@ class AlignmentBackbone(Backbone):
         return [int(length) for length in captions.parts[2].tolist()]
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        order = self._reading_order(captions.parts[2])
+        lengths = captions.parts[2]
+        order = lengths.argsort(stable=True)
+        back = order.argsort()
         regions, image_summary = images.parts
-        words, caption_summary, lengths = captions.take(order).parts
+        word_bytes = FLOAT_BYTES * len(regions) * self.sizes.embed
+        sizes = group_sizes(lengths[order].tolist(), word_bytes, piece_bytes(regions.device))
+        with self.lowered():
+            taken = (captions.take(chosen) for chosen in torch.split(order, sizes))
+            node = self._read([self._nodes(regions, image_summary, group) for group in taken], back)
+        # Scores of few digits would tie.
+        similarities: Tensor = self.head(node.to(regions.dtype)).squeeze(-1).sigmoid()
+        return similarities[:, back]
+
+    def _nodes(self, regions: Tensor, image_summary: Tensor, captions: Encoded) -> Nodes:
+        """Return the alignment vectors of all images and of captions of about one length."""
+        words, caption_summary, lengths = captions.parts
         words = words[:, : int(lengths.max())]
-        valid = inside(lengths, words)
-        contexts = attend_regions(regions, words, valid)
-        local = l2_normalise(self.local_alignment((contexts - words[valid]).square()))
+        layer = self.local_alignment
+        attention = region_attention(regions, words)
+        local = align_words(regions, attention, words.flatten(0, 1), layer.weight, layer.bias)
         overall = l2_normalise(self.global_alignment((image_summary[:, None] - caption_summary).square()))
-        groups = _node_groups(overall, local, lengths, self._group_sizes(lengths))
-        node = torch.cat([self._read(nodes, exist) for nodes, exist in groups], 1)
-        similarities: Tensor = self.head(node).squeeze(-1).sigmoid()
-        return similarities[:, order.argsort()]
-
-    def _reading_order(self, lengths: Tensor) -> Tensor:
-        """Return the order in which captions of `lengths` (C,) are read: as given, unless a head does better."""
-        return torch.arange(len(lengths))
-
-    def _group_sizes(self, lengths: Tensor) -> list[int]:
-        """Return how many captions, in reading order, are read at a time, padded to the longest of them."""
-        return [len(lengths)]
+        vectors = torch.cat([overall[:, :, None], local.view(len(regions), *words.shape[:2], -1)], 2)
+        alike = int(lengths.min()) == words.shape[1]
+        return Nodes(vectors, None if alike else inside(lengths + 1, vectors, vectors.shape[2]))
 
     @abstractmethod
-    def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
-        """Return one vector (I, C, S) per pair from its nodes (I, C, N, S), `valid` (C, N) of which exist."""
+    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
+        """Return one vector per pair, (I, C, S), of all groups; `back` (C,) would sort captions as they were given."""
 
     def image_work(self, n_regions: int) -> int:
         """Return the FLOPs of encoding one image."""
@@ -98,26 +123,6 @@ class AlignmentBackbone(Backbone):
     def _read_work(self, n_nodes: int) -> int: ...
 
 
-def _node_groups(
-    overall: Tensor, local: Tensor, lengths: Tensor, sizes: Sequence[int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield nodes (I, C', N, S) and which of them exist (C', N), for groups of `sizes` captions one after another.
-
-    `overall` (I, C, S) are the global vectors, `local` (I, T, S) those of the words of all captions, one caption after
-    another, and `lengths` (C,) the words of each. The global node comes first; nodes that do not exist are zero.
-    """
-    caption = word = 0
-    for size in sizes:
-        group = lengths[caption : caption + size]
-        n_words = int(group.sum())
-        firsts, words = overall[:, caption : caption + size, None], local[:, word : word + n_words]
-        caption, word = caption + size, word + n_words
-        rest = local.new_zeros(len(local), len(group), int(group.max()), local.shape[-1])
-        exist = inside(group + 1, rest, rest.shape[2] + 1)
-        rest[:, exist[:, 1:]] = words
-        yield torch.cat([firsts, rest], 2), exist
-
-
 class ReasoningStep(nn.Module):
     """One step of similarity graph reasoning: nodes exchange messages along learned edges (SGRAF, eq. 8-9)."""
 
@@ -127,16 +132,19 @@ class ReasoningStep(nn.Module):
         self.key = xavier_linear(similarity, similarity)
         self.update = xavier_linear(similarity, similarity)
 
-    def forward(self, readers: Tensor, nodes: Tensor, valid: Tensor) -> Tensor:
-        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S) where `valid` (P, 1, N).
+    def forward(self, readers: Tensor, nodes: Tensor, exist: Tensor | None) -> Tensor:
+        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S) where `exist` (P, 1, N).
 
         With q = W_q x + b_q and k = W_k y + b_k, the terms of q . k that do not depend on y are constant along the
-        softmax and drop out: what remains is (W_k^T W_q x + W_k^T b_q) . y.
+        softmax and drop out: what remains is (W_k^T W_q x + W_k^T b_q) . y. `exist` is None where all nodes do.
         """
-        queries = readers @ (self.query.weight.T @ self.key.weight) + self.query.bias @ self.key.weight
-        edges = (queries @ nodes.transpose(1, 2)).masked_fill(~valid, float("-inf")).softmax(-1)
-        state: Tensor = self.update(edges @ nodes).relu()
-        return state
+        queries = readers @ (self.query.weight.T @ self.key.weight)
+        levels = (nodes @ (self.query.bias @ self.key.weight))[:, None]
+        if exist is not None:
+            levels = levels.masked_fill(~exist, float("-inf"))
+        edges = torch.baddbmm(levels, queries, nodes.transpose(1, 2)).softmax(-1)
+        state: Tensor = self.update(edges @ nodes)
+        return functional.relu(state, inplace=True)
 
 
 class SGR(AlignmentBackbone):
@@ -148,23 +156,21 @@ class SGR(AlignmentBackbone):
         super().__init__(sizes)
         self.steps = nn.ModuleList(ReasoningStep(sizes.similarity) for _ in range(self.N_STEPS))
 
-    def _reading_order(self, lengths: Tensor) -> Tensor:
-        return lengths.argsort(stable=True)
+    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
+        return torch.cat([self._reason(group) for group in groups], 1)
 
-    def _group_sizes(self, lengths: Tensor) -> list[int]:
-        # Edges are quadratic in the nodes: padding every caption to the longest would cost more than further groups.
-        rounded = (lengths + GROUP_STEP) // GROUP_STEP
-        return [int(n) for n in torch.unique_consecutive(rounded, return_counts=True)[1].tolist()]
-
-    def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
-        n_images, n_captions = nodes.shape[:2]
-        flat = nodes.flatten(0, 1)
-        seen = valid.repeat(n_images, 1)[:, None]
-        *inner, last = self.steps
-        for step in inner:
-            flat = step(flat, flat, seen)
-        node: Tensor = last(flat[:, :1], flat, seen)
-        return node.view(n_images, n_captions, -1)
+    def _reason(self, group: Nodes) -> Tensor:
+        """Return the global node (I, C, S) of a group after all steps."""
+        per_image = FLOAT_BYTES * group.vectors[0].numel()
+        states = []
+        for images in torch.split(group.vectors, max(1, piece_bytes(group.vectors.device) // per_image)):
+            nodes = images.flatten(0, 1)
+            exist = None if group.exist is None else group.exist.repeat(len(images), 1)[:, None]
+            *inner, last = self.steps
+            for step in inner:
+                nodes = step(nodes, nodes, exist)
+            states.append(last(nodes[:, :1], nodes, exist).view(*images.shape[:2], -1))
+        return torch.cat(states)
 
     def _read_work(self, n_nodes: int) -> int:
         size = self.sizes.similarity
@@ -181,13 +187,27 @@ class SAF(AlignmentBackbone):
         self.gate = xavier_linear(sizes.similarity, 1)
         self.gate_norm = PerCaptionBatchNorm()
 
-    def _read(self, nodes: Tensor, valid: Tensor) -> Tensor:
-        logits = self.gate_norm(self.gate(nodes).squeeze(-1), valid)
-        weights = l1_normalise(logits.sigmoid() * valid)
-        return l2_normalise((weights[:, :, None] @ nodes).squeeze(2))
+    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
+        exist = _side_by_side([group.which() for group in groups])
+        logits = _side_by_side([self.gate(group.vectors).squeeze(-1).to(group.vectors.dtype) for group in groups])
+        normalised = self.gate_norm(logits[:, back], exist[back])[:, back.argsort()]
+        weights = l1_normalise(normalised.sigmoid() * exist)[:, :, None]
+        means = [
+            share[..., : group.vectors.shape[2]] @ group.vectors
+            for share, group in zip(
+                torch.split(weights, [group.vectors.shape[1] for group in groups], 1), groups, strict=True
+            )
+        ]
+        return l2_normalise(torch.cat(means, 1).squeeze(2))
 
     def _read_work(self, n_nodes: int) -> int:
         return 2 * n_nodes * linear_work(self.sizes.similarity, 1)
+
+
+def _side_by_side(groups: Sequence[Tensor]) -> Tensor:
+    """Return (..., C, N) of groups (..., C', N'), padded to the longest with zeros (False)."""
+    longest = max(group.shape[-1] for group in groups)
+    return torch.cat([functional.pad(group, (0, longest - group.shape[-1])) for group in groups], -2)
 
 
 class PerCaptionBatchNorm(nn.Module):

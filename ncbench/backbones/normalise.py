@@ -6,33 +6,46 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-8
 
 
 class _L2Normalise(torch.autograd.Function):
-    """y = x / (n + eps), n = |x|; dx = (dy - y (y . dy) (n + eps) / n) / (n + eps): half the passes of autograd's own.
-
-    A zero vector has no derivative in the published form (its gradient is NaN); here it passes its gradient on.
-    """
+    """y = x / (n + eps), n = |x|, with half the passes of autograd's own backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-        scale = torch.where(norm > 0, norm + EPSILON, 1.0).reciprocal()
-        y = x * scale
+        norm, scale = norm_and_scale(x, dim)
         ctx.dim = dim
-        ctx.save_for_backward(y, norm, scale)
-        return y
+        ctx.save_for_backward(x, norm, scale)
+        return x * scale
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        y, norm, scale = ctx.saved_tensors
-        along = (y * grad).sum(ctx.dim, keepdim=True)
-        radial = torch.where(norm > 0, along * (1 + EPSILON / norm), 0.0)
-        return torch.addcmul(grad, y, radial, value=-1.0).mul(scale), None
+        x, norm, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may follow, in which norm and scale are no constants
+            norm, scale = norm_and_scale(x, ctx.dim)
+        return through_norm(grad, x * scale, norm, scale, ctx.dim), None
+
+
+def norm_and_scale(x: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Return |x|_2 along `dim`, kept, and what to multiply x with: 1 / (|x|_2 + 1e-8), or 1 for zero vectors."""
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return norm, torch.where(norm > 0, norm + EPSILON, 1.0).reciprocal()
+
+
+def radial_part(along: Tensor, norm: Tensor) -> Tensor:
+    """Return how much of y = x / (|x| + 1e-8) a gradient loses on its way to x, `along` being its product with y."""
+    return torch.where(norm > 0, along * (1 + EPSILON / norm), 0.0)
+
+
+def through_norm(grad: Tensor, y: Tensor, norm: Tensor, scale: Tensor, dim: int = -1) -> Tensor:
+    """Return the gradient of x from that of y = x / (n + eps): dx = (dy - y (y . dy) (n + eps) / n) / (n + eps).
+
+    A zero vector has no derivative in the published form (its gradient is NaN); here it passes its gradient on.
+    """
+    radial = radial_part((y * grad).sum(dim, keepdim=True), norm)
+    return torch.addcmul(grad, y, radial, value=-1.0) * scale
 
 
 def l2_normalise(x: Tensor, dim: int = -1) -> Tensor:

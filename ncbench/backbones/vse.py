@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
 from ncbench.backbones.normalise import l2_normalise
+from ncbench.backbones.recurrent import run_gru
 
 
 class VSE(Backbone):
@@ -29,7 +31,8 @@ class VSE(Backbone):
 
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         packed = pack_padded_sequence(self.embedding(tokens), lengths, batch_first=True, enforce_sorted=False)
-        last: Tensor = self.gru(packed)[1][0]
+        states, _ = pad_packed_sequence(run_gru(self.gru, packed), batch_first=True)
+        last = states[torch.arange(len(states)), lengths - 1]
         return Encoded((l2_normalise(last),))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:

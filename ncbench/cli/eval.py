@@ -12,6 +12,7 @@ import click
 from ncbench.cli import parameters
 from ncbench.cli.output import console, print_json, print_table
 from ncbench.errors import UserError
+from ncbench.precision import Precision, matmul_precision
 
 if TYPE_CHECKING:
     import torch
@@ -53,13 +54,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where to write the similarities, images by captions, as a .npy file.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to evaluate; auto is CUDA where there is any, else the CPU.",
-)
+@parameters.device
+@parameters.precision
 @parameters.as_json
 def evaluate(
     paths: tuple[Path, ...],
@@ -69,6 +65,7 @@ def evaluate(
     average: str,
     out: Path | None,
     device: str,
+    precision: Precision,
     as_json: bool,
 ) -> None:
     """Evaluate released checkpoints of SGR and SAF networks, or runs.
@@ -86,6 +83,7 @@ def evaluate(
 
     from ncbench.averaging import AVERAGED
     from ncbench.averaging import average as average_of
+    from ncbench.backbones import check_precision
     from ncbench.catalog import load_dataset
     from ncbench.checkpoints import read_checkpoint
     from ncbench.environment import choose_device
@@ -94,12 +92,18 @@ def evaluate(
 
     chosen = choose_device(device)
     checkpoints = [read_checkpoint(path) for path in paths]
+    for found in checkpoints:
+        for kind in found.kinds:
+            check_precision(kind, precision)
     if average == "evidence":
         _check_sigmoid(checkpoints)
     dataset = load_dataset(name, data_root)
     networks = [(found.path, backbone) for found in checkpoints for backbone in found.build(dataset)]
     part = dataset.splits[split]
-    similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), AVERAGED[average])
+    for _, network in networks:
+        network.use_precision(precision)
+    with matmul_precision(precision):
+        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), AVERAGED[average])
     if out is not None:
         write_atomic(out, lambda file: np.save(file, similarities))
     folds = dataset.folds if split == "test" else 1

@@ -8,8 +8,24 @@ from typing import Any
 
 import click
 
+from ncbench.precision import PRECISIONS
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where networks are computed; auto is CUDA where there is any, else the CPU.",
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

@@ -10,6 +10,7 @@ import click
 from ncbench.backbones import BACKBONES, SHORT_NAMES
 from ncbench.cli import parameters
 from ncbench.cli.output import print_json
+from ncbench.precision import Precision
 
 
 @click.command()
@@ -70,13 +71,8 @@ from ncbench.cli.output import print_json
     help="Change a setting of a method, or backbone.embed, .similarity, .word, .dropout or .lse.",
 )
 @click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where to train; auto is CUDA where there is any, else the CPU.",
-)
+@parameters.device
+@parameters.precision
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -86,6 +82,7 @@ from ncbench.cli.output import print_json
 def run(
     out: Path,
     device: str,
+    precision: Precision,
     jobs: int | None,
     overrides: tuple[str, ...],
     data_root: Path | None,
@@ -121,7 +118,7 @@ def run(
     from ncbench.sweep import ERROR_FILE, Grid, plan_sweep
 
     chosen = choose_device(device)
-    grid = Grid(**axes, overrides=parsed, data_root=data_root)
+    grid = Grid(**axes, overrides=parsed, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
     with watch([run.spec for run in planned], quiet=as_json) as observer:
         ended = {outcome.spec.id: outcome for outcome in launch(grid, planned, Store(out), chosen, observer, jobs)}

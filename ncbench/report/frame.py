@@ -42,6 +42,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
     rematches = result["beliefs"].get("rematches") or {}
     held = {f"backbone.{key}": value for key, value in spec["sizes"].items()}
     held |= {key: spec[key] for key in ("evaluations", "dataset_version", "dataset_digest", "protocol_version")}
+    held["precision"] = spec.get("precision", "float32")  # records of old have none
     return {
         "id": result["id"],
         "held": held,

@@ -146,7 +146,7 @@ def test_a_failing_run_leaves_the_others_alone(toy_run: Callable[..., Result], t
     for folder in folders:
         first, *_, last = (folder / "error.txt").read_text().splitlines()
         assert first == "Traceback (most recent call last):"
-        assert last == "ncbench.runner.Diverged: the loss is nan at update 1"
+        assert last == "ncbench.trainer.Diverged: the loss is nan at update 1"
     assert [": failed, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
     assert [record["spec"]["method"] for _, record, _ in Store(tmp_path / "runs").results()] == ["quick", "quick"]
     assert "Records are in" not in result.stdout

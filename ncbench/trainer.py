@@ -1,0 +1,157 @@
+"""Training: a method with the backbones that it builds, within a budget, evaluated on dev at equal shares of it.
+
+The dev split is evaluated each time another 1/n of the budget is spent, after the update that passes the mark. Every
+method has its chances to be selected at the same amounts of work, however long its own epochs are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ncbench import environment
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.budget import BudgetSpent, WorkMeter
+from ncbench.data.dataset import Split
+from ncbench.data.training import TrainingView
+from ncbench.errors import UserError
+from ncbench.evaluation import evaluate
+from ncbench.methods import Method, Task
+from ncbench.seeds import derive_seed
+from ncbench.similarity import similarity_matrix
+from ncbench.store import History, RunSpec
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome of training
+    """The loss of an update is not a finite number."""
+
+
+@dataclass
+class Clock:
+    """Seconds by what they were spent on."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+
+    def spend(self, use: str, since: float) -> None:
+        """Add the time since `since` (of time.perf_counter) to a use."""
+        self.seconds[use] += time.perf_counter() - since
+
+
+@dataclass
+class Selected:
+    """The best state on dev so far: weights of every backbone, its rsum, the share of the budget it took."""
+
+    rsum: float = -math.inf
+    share: float = 0.0
+    weights: list[dict[str, Tensor]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains `method` with backbones called `name`, `sizes` large, until the meter refuses; keeps the best on dev."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        name: str,
+        sizes: Sizes,
+        method: Method,
+        meter: WorkMeter,
+        device: torch.device,
+        clock: Clock,
+        history: History,
+    ) -> None:
+        self.spec, self.name, self.sizes, self.method, self.meter = spec, name, sizes, method, meter
+        self.device, self.clock, self.history = device, clock, history
+        self.backbones: list[Backbone] = []
+        self.selected = Selected()
+        self.updates = 0
+        self.loss: float | None = None
+
+    def train(self, view: TrainingView, dev: Split, report: Callable[[str], None]) -> None:
+        """Train on `view`, select on `dev`, load what was selected; `report` is told what is being done, often.
+
+        Raises Diverged, and UserError if the budget does not allow for one update.
+        """
+        seed = derive_seed(self.spec.seed, "method", self.spec.method)
+        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed))
+        shares = iter([n / self.spec.evaluations for n in range(1, self.spec.evaluations)])
+        due = next(shares, math.inf)
+        for scalars in self._timed_updates():
+            self.updates += 1
+            self.loss = scalars["loss"]
+            if not math.isfinite(self.loss):
+                raise Diverged(f"the loss is {self.loss} at update {self.updates}")
+            if self.meter.progress >= due:
+                self._select(dev, report)
+                while self.meter.progress >= due:
+                    due = next(shares, math.inf)
+            report("training")
+        if self.updates == 0:
+            raise UserError(
+                f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
+            )
+        self._select(dev, report)
+        for backbone, weights in zip(self.backbones, self.selected.weights, strict=True):
+            backbone.load_state_dict(weights)
+
+    def _timed_updates(self) -> Iterator[Mapping[str, float]]:
+        """Yield the scalars of every update until the budget is spent, on the training clock."""
+        updates = self._updates()
+        while True:
+            since = time.perf_counter()
+            try:
+                scalars = next(updates)
+            except BudgetSpent:
+                return
+            finally:
+                environment.synchronise(self.device)
+                self.clock.spend("training", since)
+            yield scalars
+
+    def _updates(self) -> Iterator[Mapping[str, float]]:
+        epoch = 0
+        while True:
+            start = before = self.meter.used
+            for scalars in self.method.train_epoch(epoch):
+                self._check_work(before, f"an update in epoch {epoch}")
+                before = self.meter.used
+                yield scalars
+            self._check_work(start, f"epoch {epoch}")
+            epoch += 1
+
+    def _check_work(self, before: int, what: str) -> None:
+        if self.meter.used == before:
+            raise RuntimeError(f"{what} of {self.spec.method} did no work: it would go on for ever")
+
+    def _new_backbone(self) -> Backbone:
+        backbone = build_backbone(self.name, self.sizes).to(self.device)
+        backbone.on_work = self.meter.charge
+        backbone.use_precision(self.spec.precision)
+        self.backbones.append(backbone)
+        return backbone
+
+    def _select(self, dev: Split, report: Callable[[str], None]) -> None:
+        """Evaluate dev, note it, and keep the weights if they are the best so far."""
+        report("evaluating")
+        since = time.perf_counter()
+        with self.meter.paused():
+            retrieval = evaluate(similarity_matrix(self.backbones, dev, self.device), dev.true)
+        self.clock.spend("evaluation", since)
+        if retrieval.rsum > self.selected.rsum:
+            weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
+            self.selected = Selected(retrieval.rsum, self.meter.progress, weights)
+        self.history.add(
+            backbone=self.name,
+            share=self.meter.progress,
+            work=self.meter.used,
+            updates=self.updates,
+            loss=self.loss,
+            dev=retrieval.to_dict(),
+            seconds=self.clock.seconds["training"],
+        )
