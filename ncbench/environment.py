@@ -44,6 +44,14 @@ def peak_bytes(device: torch.device) -> dict[str, int | None]:
     return {"host": memory.peak_bytes(), "device": on_device}
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that may still be taken on a device; those that torch keeps for itself count as free."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    return memory.available_bytes()  # MPS shares the memory of the host
+
+
 def describe(device: torch.device) -> dict[str, object]:
     """Return what a reader needs to judge times: software, machine, threads, command line, commit."""
     return {

@@ -1,4 +1,4 @@
-"""Memory of this process: its peak, and keeping what was freed."""
+"""Memory of this process: its peak, what it may still take, and keeping what was freed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**30
+PLENTY = 2**40
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def keep_freed_memory() -> None:
@@ -42,3 +44,20 @@ def peak_bytes() -> int | None:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def available_bytes() -> int:
+    """Return the bytes that this process may still take, without swapping; PLENTY where the system does not tell."""
+    free = [PLENTY]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        # In a container, its limit; files that it has cached count as used, but can be given up.
+        used, limit = (int((CGROUP / name).read_text()) for name in ("memory.current", "memory.max"))
+        cached = [
+            int(line.split()[1]) for line in (CGROUP / "memory.stat").read_text().splitlines() if line[:5] == "file "
+        ]
+        free.append(limit - used + sum(cached))
+    except (OSError, ValueError):  # no such files, or no limit ("max")
+        pass
+    return max(0, min(free))

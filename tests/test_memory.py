@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,24 @@ def test_allocator_is_set_and_other_c_libraries_are_borne(monkeypatch: pytest.Mo
     assert dict(calls) == {-3: 2**30, -1: 2**31 - 1}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h; both fit an int
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda *_: object())
     memory.keep_freed_memory()
+
+
+@linux
+def test_what_is_available_is_less_than_all_of_the_memory() -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.available_bytes() < total
+
+
+def test_a_container_may_take_no_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in {
+        "memory.current": "900\n",
+        "memory.max": "1000\n",
+        "memory.stat": "anon 500\nfile 400\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.available_bytes() == 500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() > 1000
+    (tmp_path / "memory.max").write_text("300\n")
+    assert memory.available_bytes() == 0

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ncbench import similarity
+from ncbench import memory, similarity
 from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.data.dataset import Dataset, Split
+from ncbench.data.dataset import Captions, Dataset, Split
+from ncbench.errors import UserError
 from ncbench.similarity import similarity_matrix
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def test_blocks_do_not_matter(
     net, split = make(name, tiny), tiny.splits["test"]
     expected = direct(net, split)
     monkeypatch.setattr(similarity, "ENCODED_AT_ONCE", at_once)
-    monkeypatch.setattr(similarity, "SCORED_BYTES", scored_bytes)
+    monkeypatch.setitem(similarity.SCORED_BYTES, "cpu", scored_bytes)
     np.testing.assert_allclose(similarity_matrix([net], split, CPU), expected, rtol=0, atol=1e-6)
 
 
@@ -61,10 +62,49 @@ def test_blocks_bound_what_is_scored_at_once(tiny: Dataset, monkeypatch: pytest.
 
     monkeypatch.setattr(net, "score", watch)
     monkeypatch.setattr(similarity, "ENCODED_AT_ONCE", 5)
-    monkeypatch.setattr(similarity, "SCORED_BYTES", 15 * net.pair_bytes(3, int(split.captions.lengths.max())))
+    longest = int(split.captions.lengths.max())
+    monkeypatch.setattr(net, "caption_bytes", lambda length: 1)  # or captions would be taken one by one
+    monkeypatch.setitem(similarity.SCORED_BYTES, "cpu", 15 * net.pair_bytes(3, longest))
     similarity_matrix([net], split, CPU)
     assert max(images * captions for images, captions in blocks) <= 16
     assert sum(images * captions for images, captions in blocks) == 8 * 16
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_scarce_memory_makes_smaller_blocks_of_the_same_similarities(
+    name: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, split = make(name, tiny), tiny.splits["test"]
+    expected = direct(net, split)
+    longest = int(split.captions.lengths.max())
+    needed = max(net.pair_bytes(3, longest), net.caption_bytes(longest))
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    encoded: list[int] = []
+    encode = net.encode_images
+    monkeypatch.setattr(net, "encode_images", lambda images: encoded.append(len(images)) or encode(images))
+    np.testing.assert_allclose(similarity_matrix([net], split, CPU), expected, rtol=0, atol=1e-6)
+    assert max(encoded) <= max(1, needed // similarity.SHARE // net.image_bytes(3))
+    assert sum(encoded) == len(split.images)
+
+
+def test_a_caption_that_does_not_fit_is_named(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = Captions(["short", "long"], [[1, 2], [1] * 1000 + [2]])
+    split = Split(tiny.splits["test"].images, captions, np.array([0, 1]))
+    net = make("sgr", tiny)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 200_000)
+    message = (
+        r"^caption 1 of the split has 1001 tokens, for which 0\.0 GiB are needed and 0\.0 GiB are free; shorten it"
+    )
+    with pytest.raises(UserError, match=message):
+        similarity_matrix([net], split, CPU)
+    monkeypatch.undo()
+    assert np.isfinite(similarity_matrix([net], split, CPU)).all()  # longer than any caption seen, and no trouble
+
+
+def test_a_matrix_that_does_not_fit_is_refused(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100)
+    with pytest.raises(UserError, match=r"^the similarities of 8 images and 16 captions take 0\.0 GiB, of which"):
+        similarity_matrix([make("vse", tiny)], tiny.splits["test"], CPU)
 
 
 def test_backbones_are_averaged(tiny: Dataset) -> None:

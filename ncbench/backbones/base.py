@@ -137,6 +137,14 @@ class Backbone(nn.Module, ABC):
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
 
+    def image_bytes(self, n_regions: int) -> int:
+        """Return the bytes that an encoded image takes at most (an estimate): vectors and products of its regions."""
+        return FLOAT_BYTES * n_regions * (2 * self.sizes.embed + n_regions)
+
+    def caption_bytes(self, length: int) -> int:
+        """Return the bytes that encoding one caption holds at its peak (an estimate): a recurrent layer's states."""
+        return FLOAT_BYTES * length * (16 * self.sizes.embed + length)
+
     @abstractmethod
     def _encode_images(self, images: Tensor) -> Encoded: ...
 

@@ -115,9 +115,11 @@ class AlignmentBackbone(Backbone):
         return attention + alignment + self._read_work(length + 1) + linear_work(similarity, 1)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
-        wide = 3 * length * self.sizes.embed + 3 * n_regions * length
-        return FLOAT_BYTES * (wide + 5 * (length + 1) * self.sizes.similarity)
+        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate).
+
+        Three attentions, or the vectors twice; what words see is made in pieces, however many the pairs.
+        """
+        return FLOAT_BYTES * (3 * n_regions * length + 3 * (length + 1) * self.sizes.similarity)
 
     @abstractmethod
     def _read_work(self, n_nodes: int) -> int: ...
