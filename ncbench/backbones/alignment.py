@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ncbench.backbones.derivatives import differentiable_gradients
 from ncbench.backbones.normalise import l2_normalise, norm_and_scale, radial_part, through_norm
 from ncbench.backbones.pieces import piece_bytes, spans
 
@@ -61,12 +62,12 @@ class _AlignWords(torch.autograd.Function):
         return vectors
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         regions, attention, words, weight, bias, vectors, *norms = ctx.saved_tensors
         with torch.autocast(regions.device.type, **ctx.autocast):
             if torch.is_grad_enabled():  # a second derivative may follow
                 inputs = (regions, attention, words, weight, bias)
-                return torch.autograd.grad(_align_plainly(*inputs), inputs, grad, create_graph=True)
+                return differentiable_gradients(_align_plainly, inputs, grad)
             return _gradients(grad, regions, attention, words, weight, vectors, *norms)
 
 

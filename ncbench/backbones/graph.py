@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -134,17 +135,24 @@ class ReasoningStep(nn.Module):
         self.key = xavier_linear(similarity, similarity)
         self.update = xavier_linear(similarity, similarity)
 
-    def forward(self, readers: Tensor, nodes: Tensor, exist: Tensor | None) -> Tensor:
-        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S) where `exist` (P, 1, N).
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Return what edges are made of: a matrix (S, S) between reader and node, and a level (S,) of nodes.
 
         With q = W_q x + b_q and k = W_k y + b_k, the terms of q . k that do not depend on y are constant along the
-        softmax and drop out: what remains is (W_k^T W_q x + W_k^T b_q) . y. `exist` is None where all nodes do.
+        softmax and drop out: what remains is (W_q^T W_k) between x and y, and b_q W_k times y.
         """
-        queries = readers @ (self.query.weight.T @ self.key.weight)
-        levels = (nodes @ (self.query.bias @ self.key.weight))[:, None]
+        return self.query.weight.T @ self.key.weight, self.query.bias @ self.key.weight
+
+    def forward(self, readers: Tensor, nodes: Tensor, exist: Tensor | None, folded: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S) where `exist` (P, 1, N).
+
+        `exist` is None where all nodes do; `folded` comes from `fold`.
+        """
+        matrix, level = folded
+        levels = (nodes @ level)[:, None]
         if exist is not None:
             levels = levels.masked_fill(~exist, float("-inf"))
-        edges = torch.baddbmm(levels, queries, nodes.transpose(1, 2)).softmax(-1)
+        edges = torch.baddbmm(levels, readers @ matrix, nodes.transpose(1, 2)).softmax(-1)
         state: Tensor = self.update(edges @ nodes)
         return functional.relu(state, inplace=True)
 
@@ -159,19 +167,25 @@ class SGR(AlignmentBackbone):
         self.steps = nn.ModuleList(ReasoningStep(sizes.similarity) for _ in range(self.N_STEPS))
 
     def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
-        return torch.cat([self._reason(group) for group in groups], 1)
+        folded = [step.fold() for step in self._steps]
+        return torch.cat([self._reason(group, folded) for group in groups], 1)
 
-    def _reason(self, group: Nodes) -> Tensor:
+    @property
+    def _steps(self) -> list[ReasoningStep]:
+        return [cast(ReasoningStep, step) for step in self.steps]
+
+    def _reason(self, group: Nodes, folded: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the global node (I, C, S) of a group after all steps."""
         per_image = FLOAT_BYTES * group.vectors[0].numel()
+        *inner, last = zip(self._steps, folded, strict=True)
         states = []
         for images in torch.split(group.vectors, max(1, piece_bytes(group.vectors.device) // per_image)):
             nodes = images.flatten(0, 1)
             exist = None if group.exist is None else group.exist.repeat(len(images), 1)[:, None]
-            *inner, last = self.steps
-            for step in inner:
-                nodes = step(nodes, nodes, exist)
-            states.append(last(nodes[:, :1], nodes, exist).view(*images.shape[:2], -1))
+            for step, edges in inner:
+                nodes = step(nodes, nodes, exist, edges)
+            state = last[0](nodes[:, :1], nodes, exist, last[1])
+            states.append(state.view(*images.shape[:2], -1))
         return torch.cat(states)
 
     def _read_work(self, n_nodes: int) -> int:

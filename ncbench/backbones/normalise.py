@@ -36,7 +36,8 @@ def norm_and_scale(x: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
 
 def radial_part(along: Tensor, norm: Tensor) -> Tensor:
     """Return how much of y = x / (|x| + 1e-8) a gradient loses on its way to x, `along` being its product with y."""
-    return torch.where(norm > 0, along * (1 + EPSILON / norm), 0.0)
+    # No zero is ever divided by: the derivative of this would be NaN, whatever is taken in the end.
+    return along * torch.where(norm > 0, 1 + EPSILON / torch.where(norm > 0, norm, 1.0), 0.0)
 
 
 def through_norm(grad: Tensor, y: Tensor, norm: Tensor, scale: Tensor, dim: int = -1) -> Tensor:

@@ -6,12 +6,15 @@ published size that is a third of a training step. Elsewhere (cuDNN) torch's own
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
+
+from ncbench.backbones.derivatives import differentiable_gradients
 
 
 def run_gru(gru: nn.GRU, packed: PackedSequence) -> PackedSequence:
@@ -66,6 +69,10 @@ def _recur(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], backwa
     return [torch.cat(parts[::-1] if backwards else parts) for parts in zip(*kept, strict=True)]
 
 
+def _states(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], backwards: bool) -> Tensor:
+    return _recur(gates, weight, bias, sizes, backwards)[0]
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], backwards: bool) -> Tensor:
@@ -78,9 +85,8 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gates, weight, bias, before, reset, update, new, recurrent = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow
-            inputs = (gates, weight, bias)
-            states = _recur(*inputs, ctx.sizes, ctx.backwards)[0]
-            return *torch.autograd.grad(states, inputs, grad, create_graph=True), None, None
+            plain = partial(_states, sizes=ctx.sizes, backwards=ctx.backwards)
+            return *differentiable_gradients(plain, (gates, weight, bias), grad), None, None
         # What the gradient of a state is multiplied with on its way to the three gates, for all steps at once.
         to_new = (1 - update) * (1 - new.square())
         to_reset = to_new * recurrent * reset * (1 - reset)

@@ -1,4 +1,4 @@
-"""SGR and SAF against the published loop over captions, written here from the formulas, and a worked example."""
+"""SGR and SAF against the published loop over captions, and a worked example."""
 
 from __future__ import annotations
 
@@ -7,79 +7,28 @@ import math
 
 import pytest
 import torch
+from published_loop import PublishedLoop, l2
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ncbench.backbones import build_backbone
-from ncbench.backbones.attention import attend_regions
+from ncbench.backbones import build_backbone, pieces
+from ncbench.backbones.attention import region_attention
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.graph import PerCaptionBatchNorm
+from ncbench.backbones.graph import AlignmentBackbone, PerCaptionBatchNorm
+from ncbench.backbones.groups import PADDING_SHARE
 
 VOCABULARY = 13
 
 
-def l2(x: Tensor) -> Tensor:
-    return x / (x.square().sum(-1, keepdim=True).sqrt() + 1e-8)
+class NaiveLoop(PublishedLoop):
+    """The published loop, with the recurrent network run over one unpadded caption at a time."""
 
-
-class PublishedLoop:
-    """The network as published: one caption at a time, sliced to its length. Takes the weights of `net`."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
-        self.gate_norm = None
-        if hasattr(net, "gate_norm"):
-            self.gate_norm = nn.BatchNorm1d(1).double()
-            self.gate_norm.weight, self.gate_norm.bias = net.gate_norm.weight, net.gate_norm.bias
-            self.gate_norm.running_mean.copy_(net.gate_norm.running_mean)
-            self.gate_norm.running_var.copy_(net.gate_norm.running_var)
-            self.gate_norm.train(net.training)
-
-    def __call__(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        regions = l2(self.net.image_encoder.project(images))
-        image_summary = self.image_summary(regions)
-        columns = []
+    def words(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        encoder, rows = self.net.caption_encoder, []
         for caption, length in zip(tokens, lengths.tolist(), strict=True):
-            words = self.words(caption[:length])
-            columns.append(self.column(regions, image_summary, words))
-        return torch.stack(columns, 1)
-
-    def words(self, caption: Tensor) -> Tensor:
-        states = self.net.caption_encoder.gru(self.net.caption_encoder.embedding(caption)[None])[0][0]
-        forward, backward = states[:, : states.shape[1] // 2], states[:, states.shape[1] // 2 :]
-        return l2((forward + backward) / 2)
-
-    def image_summary(self, regions: Tensor) -> Tensor:
-        part = self.net.image_summary
-        local = part.local_norm(part.local_map(regions)).tanh()
-        overall = part.global_norm(part.global_map(regions.mean(1))).tanh()
-        weights = part.weigh(local * overall[:, None, :]).softmax(1)
-        return l2((weights * regions).sum(1))
-
-    def caption_summary(self, words: Tensor) -> Tensor:
-        part = self.net.caption_summary
-        local, overall = part.local_map(words).tanh(), part.global_map(words.mean(0)).tanh()
-        return l2((part.weigh(local * overall).softmax(0) * words).sum(0))
-
-    def column(self, regions: Tensor, image_summary: Tensor, words: Tensor) -> Tensor:
-        affinity = l2(functional.leaky_relu(regions @ words.T, 0.1))  # (I, R, L), over words
-        context = l2((9 * affinity.transpose(1, 2)).softmax(2) @ regions)  # (I, L, E)
-        local = l2(self.net.local_alignment((context - words).square()))
-        overall = l2(self.net.global_alignment((image_summary - self.caption_summary(words)).square()))
-        nodes = torch.cat([overall[:, None], local], 1)
-        vector = self.reason(nodes) if self.gate_norm is None else self.filter(nodes)
-        return torch.sigmoid(self.net.head(vector))[:, 0]
-
-    def reason(self, nodes: Tensor) -> Tensor:
-        for step in self.net.steps:
-            edges = (step.query(nodes) @ step.key(nodes).transpose(1, 2)).softmax(-1)
-            nodes = step.update(edges @ nodes).relu()
-        return nodes[:, 0]
-
-    def filter(self, nodes: Tensor) -> Tensor:
-        gate = self.gate_norm(self.net.gate(nodes).transpose(1, 2)).sigmoid()
-        gate = gate / (gate.abs().sum(-1, keepdim=True) + 1e-8)
-        return l2((gate @ nodes)[:, 0])
+            states = encoder.gru(encoder.embedding(caption[:length])[None])[0][0]
+            forward, backward = states.chunk(2, 1)
+            rows.append(l2((forward + backward) / 2))
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def make(name: str, n_regions: int = 4, seed: int = 0) -> Backbone:
@@ -122,7 +71,7 @@ SHAPES = [  # images, lengths, regions
 def test_published_loop(name: str, training: bool, n_images: int, lengths: list[int], n_regions: int) -> None:
     net = make(name, n_regions).train(training)
     twin = copy.deepcopy(net)
-    loop = PublishedLoop(twin)
+    loop = NaiveLoop(twin)
     batch = data(n_images, lengths, n_regions)
     found, expected = net(*batch), loop(*batch)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
@@ -144,11 +93,64 @@ def test_published_loop(name: str, training: bool, n_images: int, lengths: list[
 
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_pieces_change_nothing(name: str, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither pieces of images nor groups of captions do: one of each, some, or one image and one length at a time."""
+    lengths = [4, 1, 6, 3, 7, 2, 5, 3]
+    results, counts, groups = [], [], []
+    nodes = AlignmentBackbone._nodes
+    monkeypatch.setattr(AlignmentBackbone, "_nodes", lambda *args: groups.append(args) or nodes(*args))
+    for size in (2**40, PADDING_SHARE * 4 * 5 * 6 * 4, 1):  # the second: four padded words of 5 images and 6 float32
+        monkeypatch.setattr(pieces, "CPU_BYTES", size)
+        net = make(name).train(training)
+        scores = net(*data(5, lengths))
+        direction = torch.randn(scores.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+        (scores * direction).sum().backward()
+        gradients = {key: weight.grad for key, weight in net.named_parameters() if weight.grad is not None}
+        results.append({"scores": scores, **dict(net.named_buffers()), **gradients})
+        counts.append(len(groups))
+        groups.clear()
+    assert counts == [1, 3, 7]
+    for result in results[1:]:
+        assert result.keys() == results[0].keys()
+        for key, found in result.items():
+            expected = results[0][key]
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@pytest.mark.parametrize("name", ["sgr", "saf"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("lengths", [[3, 3], [4, 1, 3]], ids=["alike", "ragged"])
+def test_second_derivatives_are_slopes_of_the_gradient(name: str, training: bool, lengths: list[int]) -> None:
+    net, batch = make(name).train(training), data(3, lengths)
+    weights = dict(net.named_parameters())
+    generator = torch.Generator().manual_seed(3)
+    direction = {
+        k: torch.randn(weight.shape, generator=generator, dtype=torch.float64) for k, weight in weights.items()
+    }
+
+    def gradients(distance: float, twice: bool = False) -> list[Tensor]:
+        """Return the gradients of the weights, moved so far along the direction."""
+        moved = {key: weight + distance * direction[key] for key, weight in weights.items()}
+        total = torch.func.functional_call(net, moved, batch).square().sum()
+        return list(torch.autograd.grad(total, weights.values(), create_graph=twice, materialize_grads=True))
+
+    step = 1e-6
+    expected = [(after - before) / (2 * step) for after, before in zip(gradients(step), gradients(-step), strict=True)]
+    slopes = zip(gradients(0, twice=True), direction.values(), strict=True)
+    slope = sum((gradient * towards).sum() for gradient, towards in slopes)
+    found = torch.autograd.grad(slope, weights.values(), materialize_grads=True)
+    largest = max(gradient.abs().max().item() for gradient in expected)
+    for key, ours, theirs in zip(weights, found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * largest, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@pytest.mark.parametrize("name", ["sgr", "saf"])
 @pytest.mark.parametrize("lengths", [[4, 2, 1], [3]])
 def test_one_image_in_evaluation_mode(name: str, lengths: list[int]) -> None:
     net = make(name).eval()
     batch = data(1, lengths)
-    torch.testing.assert_close(net(*batch), PublishedLoop(copy.deepcopy(net))(*batch), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(net(*batch), NaiveLoop(copy.deepcopy(net))(*batch), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
@@ -160,7 +162,10 @@ def test_one_image_cannot_train_as_published(name: str) -> None:
 def test_worked_example_of_the_attention() -> None:
     regions = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [-0.6, 0.8]]])
     words = torch.tensor([[[0.8, 0.6], [-math.sqrt(0.5), math.sqrt(0.5)]]])
-    contexts = attend_regions(regions, words, torch.ones(1, 2, dtype=torch.bool))
+    attention = region_attention(regions, words)
+    shares = torch.tensor([[[0.515247, 0.484687, 0.000066], [0.000056, 0.000458, 0.999486]]])
+    torch.testing.assert_close(attention, shares, rtol=0, atol=2e-6)
+    contexts = l2(attention @ regions)
     expected = torch.tensor([[[0.901125, 0.433560], [-0.599612, 0.800291]]])
     torch.testing.assert_close(contexts, expected, rtol=0, atol=2e-6)
     squares = torch.tensor([[[0.010226, 0.027702], [0.011555, 0.008683]]])

@@ -1,0 +1,303 @@
+"""Measures the backbones' speed against the published loop over captions, and what the harness adds to a step.
+
+Usage: python benchmarks/speed.py [NAME ...] [--repeats 5] [--threads 2] [--device auto] [--out FILE.json]
+
+Each line of the table pairs two ways to compute the same, with the same weights, each in a process of its own, in
+turn, so that a busy machine is busy for both: medians of seconds, the median of the ratios of neighbours with the
+smallest and the largest, and the peaks of memory. Measurements (all of them unless named):
+
+  train-paper      forward and backward of the 128 x 128 similarity, hardest negatives, at the papers' size
+  train-scenes     the same at the size that `scenes` uses, 32 x 32, on one thread, as the harness runs it
+  eval-paper       similarities of 1,000 images and captions (a sample of the 5,000), the loop with 1,000 images a call
+  eval-paper-100   the same, the loop with 100 images a call
+  eval-scenes      1,000 images, 5,000 captions at the size of `scenes`, the loop with 1,000 images a call
+  eval-scenes-100  the same, the loop with 100 images a call
+  tf32, bf16       train-paper, our own step against that in another precision (for GPUs)
+  overhead         an update of triplet on `scenes` in the harness (runner, meter, live table) against a bare loop
+
+The loop runs in a plain process, as the published code does; `loop*` is the loop with the harness's setting of the
+allocator, which keeps freed memory, and says how much of a ratio is due to that.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from published_loop import PublishedLoop
+from rich.console import Console
+from torch import Tensor
+
+from ncbench import environment, losses, memory
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.catalog import load_dataset
+from ncbench.cli.live import LiveTable
+from ncbench.cli.output import print_table
+from ncbench.data.dataset import Captions, ImageFeatures, Split
+from ncbench.data.training import TrainingView
+from ncbench.precision import matmul_precision
+from ncbench.runner import Run
+from ncbench.similarity import similarity_matrix
+from ncbench.store import Store
+from ncbench.sweep import Grid, plan_sweep
+
+PAPER = Sizes(image_dim=2048, n_regions=36, vocabulary=8481)
+MARGIN = 0.2
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured: `work` with a name each of two ways, the one that is to be slower first."""
+
+    work: str
+    size: str
+    ways: tuple[str, str]
+    claim: str
+
+
+MEASUREMENTS = {
+    "train-paper": Measurement("train", "paper", ("loop", "ours"), ">= 1.5, no more memory"),
+    "train-paper*": Measurement("train", "paper", ("loop*", "ours"), ""),
+    "train-scenes": Measurement("train", "scenes", ("loop", "ours"), ">= 3"),
+    "train-scenes*": Measurement("train", "scenes", ("loop*", "ours"), ""),
+    "eval-paper": Measurement("eval", "paper", ("loop 1000", "ours"), ">= 3"),
+    "eval-paper*": Measurement("eval", "paper", ("loop* 1000", "ours"), ""),
+    "eval-paper-100": Measurement("eval", "paper", ("loop 100", "ours"), ""),
+    "eval-scenes": Measurement("eval", "scenes", ("loop 1000", "ours"), ">= 3"),
+    "eval-scenes*": Measurement("eval", "scenes", ("loop* 1000", "ours"), ""),
+    "eval-scenes-100": Measurement("eval", "scenes", ("loop 100", "ours"), ""),
+    "tf32": Measurement("train", "paper", ("ours", "ours tf32"), ""),
+    "bf16": Measurement("train", "paper", ("ours", "ours bf16"), ""),
+    "overhead": Measurement("update", "scenes", ("harness", "bare"), "<= 1.03"),
+}
+
+
+def make_data(size: str, work: str) -> tuple[Sizes, Split]:
+    """Return sizes of a network, and images and captions: made up, or training pairs of `scenes`."""
+    rng = np.random.default_rng(0)
+    n_images, n_captions = {"train-paper": (128, 128), "train-scenes": (32, 32), "eval-paper": (1000, 64)}.get(
+        f"{work}-{size}", (1000, 5000)
+    )
+    if size == "scenes":
+        dataset = load_dataset("scenes", None)
+        train = dataset.splits["train"]
+        chosen = rng.choice(len(train.captions), n_captions, replace=False)
+        tokens, lengths = train.captions.padded(chosen)
+        captions = Captions([""] * n_captions, [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)])
+        images = ImageFeatures([train.images.take(np.arange(n_images))])
+        scale: dict[str, Any] = dict(dataset.scale)
+        sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **scale)
+        return sizes, Split(images, captions, np.arange(n_captions) % n_images)
+    # Lengths like those of Flickr30K's captions: 14 tokens on average, start and end included.
+    lengths = rng.gamma(8, 1.4, n_captions).round().astype(int) + 3
+    words = [rng.integers(4, PAPER.vocabulary, length).tolist() for length in lengths]
+    features = rng.random((n_images, PAPER.n_regions, PAPER.image_dim), np.float32)
+    return PAPER, Split(ImageFeatures([features]), Captions([""] * n_captions, words), np.arange(n_captions) % n_images)
+
+
+def make_step(network: Backbone, way: str, split: Split, device: torch.device) -> Callable[[], Tensor]:
+    """Return a function that does one forward and backward pass over a batch, and returns the similarities."""
+    tokens, lengths = split.captions.padded(np.arange(len(split.captions)))
+    images = torch.from_numpy(split.images.take(np.arange(len(split.images)))).to(device)
+    words, n_words = torch.from_numpy(tokens).to(device), torch.from_numpy(lengths)
+    score = PublishedLoop(network) if way.startswith("loop") else network
+
+    def step() -> Tensor:
+        network.zero_grad()
+        similarities: Tensor = score(images, words, n_words)
+        losses.hinge_max(similarities, MARGIN).backward()  # type: ignore[no-untyped-call]
+        return similarities
+
+    return step
+
+
+def make_evaluation(network: Backbone, way: str, split: Split, device: torch.device) -> Callable[[], Tensor]:
+    """Return a function that computes the similarities of a split; the loop, of so many images a call."""
+    network.eval()
+    if way == "ours":
+        return lambda: torch.from_numpy(similarity_matrix([network], split, device))
+    loop, images_each = PublishedLoop(network), int(way.split()[1])
+
+    @torch.no_grad()
+    def evaluate() -> Tensor:
+        numbers = np.arange(len(split.images))
+        tokens, lengths = split.captions.padded(np.arange(len(split.captions)))
+        words = loop.words(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths))
+        blocks = []
+        for start in range(0, len(numbers), images_each):
+            images = torch.from_numpy(split.images.take(numbers[start : start + images_each])).to(device)
+            blocks.append(loop.score(loop.regions(images), words, torch.from_numpy(lengths)).cpu())
+        return torch.cat(blocks)
+
+    return evaluate
+
+
+def update_seconds(way: str, device: torch.device) -> list[float]:
+    """Return the mean seconds of an update of triplet on `scenes`, without evaluation."""
+    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [0.3], [0], evaluations=1)
+    (planned,) = plan_sweep(grid)
+    if way == "harness":
+        with tempfile.TemporaryDirectory() as folder:
+            table = LiveTable([planned.spec], Console(file=io.StringIO(), force_terminal=True, width=200))
+            table.started(0)
+            spec, store = planned.spec, Store(Path(folder))
+            run = Run(
+                spec, planned.dataset, planned.noise, planned.method, store.start(spec), device,
+                lambda progress: table.progressed(0, progress),
+            )  # fmt: skip
+            started = time.perf_counter()
+            with table.live:
+                run.execute()
+            whole = time.perf_counter() - started - run.clock.seconds["evaluation"]
+            return [whole / run.trainers[0].updates]
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    memory.keep_freed_memory()
+    torch.manual_seed(0)
+    train = planned.dataset.splits["train"]
+    view = TrainingView(train.images, train.captions, planned.noise.claimed, device)
+    scale: dict[str, Any] = dict(planned.dataset.scale)
+    sizes = Sizes(planned.dataset.image_dim, planned.dataset.n_regions, len(planned.dataset.vocabulary), **scale)
+    network = build_backbone("sgr", sizes).to(device)
+    adam = torch.optim.Adam(network.parameters(), 2e-3)
+    updates = 0
+    started = time.perf_counter()
+    for batch in view.batches(32, np.random.default_rng(0)):
+        similarities = network._score(
+            network._encode_images(batch.images), network._encode_captions(batch.tokens, batch.lengths)
+        )
+        loss = losses.hinge_mean(similarities, MARGIN)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        adam.step()
+        adam.zero_grad()
+        loss.item()
+        updates += 1
+        if updates == 94:
+            break
+    return [(time.perf_counter() - started) / updates]
+
+
+def measure(work: str, size: str, way: str, steps: int, device: torch.device) -> dict[str, Any]:
+    """Return the seconds of each of `steps` of one way, its peak memory, and a sample of what it computed."""
+    if work == "update":
+        return {"seconds": update_seconds(way, device), "peak": None, "sample": None}
+    sizes, split = make_data(size, work)
+    if not way.startswith("loop ") and way != "loop":
+        memory.keep_freed_memory()
+    torch.manual_seed(0)
+    network = build_backbone("sgr", sizes).to(device).train()
+    words = way.split()
+    precision = words[1] if words[-1] in ("tf32", "bf16") else "float32"
+    network.use_precision(precision)
+    torch.manual_seed(1)
+    for module in network.modules():  # so that both ways can be compared
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    make = make_step if work == "train" else make_evaluation
+    seconds = []
+    with matmul_precision(precision):
+        run = make(network, words[0] if precision != "float32" else way, split, device)
+        memory.reset_peak()
+        before = memory.peak_bytes() or 0
+        for _ in range(steps + 1):  # the first one warms up
+            environment.synchronise(device)
+            started = time.perf_counter()
+            computed = run()
+            environment.synchronise(device)
+            seconds.append(time.perf_counter() - started)
+    on_device = (
+        torch.cuda.max_memory_allocated(device) if device.type == "cuda" else (memory.peak_bytes() or 0) - before
+    )
+    return {"seconds": seconds[1:], "peak": on_device, "sample": computed[:8, :8].tolist()}
+
+
+@contextmanager
+def other_process(name: str, way: str, steps: int, threads: int, device: str) -> Iterator[dict[str, Any]]:
+    """Give what `measure` returns in a process of its own."""
+    words = [sys.executable, __file__, name, "--way", way, "--steps", str(steps), "--device", device]
+    done = subprocess.run([*words, "--threads", str(threads)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(done.stderr)
+    yield json.loads(done.stdout)
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
+@click.option("--repeats", default=5, show_default=True, help="Pairs of processes.")
+@click.option("--steps", default=3, show_default=True, help="Steps in each process, after one to warm up.")
+@click.option("--threads", default=2, show_default=True, help="Threads, at the papers' size.")
+@click.option("--device", type=click.Choice(environment.DEVICES), default="auto", show_default=True)
+@click.option("--way", hidden=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+def main(
+    names: tuple[str, ...], repeats: int, steps: int, threads: int, device: str, way: str | None, out: Path | None
+) -> None:
+    """Measure speed and memory of pairs of ways to compute the same; see the head of this file."""
+    chosen = environment.choose_device(device)
+    if way is not None:
+        measurement = MEASUREMENTS[names[0]]
+        torch.set_num_threads(threads if measurement.size == "paper" else 1)
+        print(json.dumps(measure(measurement.work, measurement.size, way, steps, chosen)))
+        return
+    results = {}
+    rows = []
+    default = [name for name in MEASUREMENTS if chosen.type == "cuda" or name not in ("tf32", "bf16")]
+    for name in names or default:
+        measurement = MEASUREMENTS[name]
+        pairs = []
+        for _ in range(repeats):
+            sides = []
+            for one in measurement.ways:
+                with other_process(name, one, steps, threads, device) as side:
+                    sides.append(side)
+            pairs.append(sides)
+            click.echo(f"{name}: {[statistics.median(side['seconds']) for side in sides]}", err=True)
+        results[name] = summary(measurement, pairs)
+        rows.append(row(name, measurement, results[name]))
+    columns = ("measurement", "seconds", "ratio (range)", "wanted", "peak memory", "largest difference")
+    print_table("Two ways to compute the same", columns, rows)
+    if out is not None:
+        content = {"command": sys.argv, "environment": environment.describe(chosen), "measurements": results}
+        out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def summary(measurement: Measurement, pairs: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return medians, ratios and memory of the pairs of processes of a measurement."""
+    medians = [[statistics.median(side["seconds"]) for side in sides] for sides in pairs]
+    samples = [[np.array(side["sample"]) for side in sides] for sides in pairs if sides[0]["sample"] is not None]
+    return {
+        "ways": measurement.ways,
+        "seconds": [statistics.median(column) for column in zip(*medians, strict=True)],
+        "ratios": sorted(first / second for first, second in medians),
+        "peaks": [max((side["peak"] or 0) for side in column) for column in zip(*pairs, strict=True)],
+        "difference": max((float(abs(one - other).max()) for one, other in samples), default=None),
+    }
+
+
+def row(name: str, measurement: Measurement, found: dict[str, Any]) -> tuple[str, ...]:
+    """Return a line of the table."""
+    ratios = found["ratios"]
+    seconds = ", ".join(f"{way} {time:.3g}" for way, time in zip(found["ways"], found["seconds"], strict=True))
+    peaks = " / ".join(f"{peak / 2**20:,.0f} MiB" for peak in found["peaks"]) if any(found["peaks"]) else "-"
+    ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    difference = "-" if found["difference"] is None else f"{found['difference']:.1e}"
+    return name, seconds, ratio, measurement.claim, peaks, difference
+
+
+if __name__ == "__main__":
+    main()
