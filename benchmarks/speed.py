@@ -4,14 +4,15 @@ Usage: python benchmarks/speed.py [NAME ...] [--repeats 5] [--threads 2] [--devi
 
 Each line of the table pairs two ways to compute the same, with the same weights, each in a process of its own, in
 turn, so that a busy machine is busy for both: medians of seconds, the median of the ratios of neighbours with the
-smallest and the largest, and the peaks of memory. Measurements (all of them unless named):
+smallest and the largest, our own time over that of as many FLOPs at the rate of a large matrix product measured beside
+it, the peaks of memory, and by how much the two results differ at most. Measurements (all of them unless named):
 
   train-paper      forward and backward of the 128 x 128 similarity, hardest negatives, at the papers' size
   train-scenes     the same at the size that `scenes` uses, 32 x 32, on one thread, as the harness runs it
   eval-paper       similarities of 1,000 images and captions (a sample of the 5,000), the loop with 1,000 images a call
   eval-paper-100   the same, the loop with 100 images a call
-  eval-scenes      1,000 images, 5,000 captions at the size of `scenes`, the loop with 1,000 images a call
-  eval-scenes-100  the same, the loop with 100 images a call
+  eval-scenes      the same at the size of `scenes` (1,000 of the captions)
+  eval-scenes-100  that, the loop with 100 images a call
   tf32, bf16       train-paper, our own step against that in another precision (for GPUs)
   overhead         an update of triplet on `scenes` in the harness (runner, meter, live table) against a bare loop
 
@@ -90,7 +91,7 @@ def make_data(size: str, work: str) -> tuple[Sizes, Split]:
     """Return sizes of a network, and images and captions: made up, or training pairs of `scenes`."""
     rng = np.random.default_rng(0)
     n_images, n_captions = {"train-paper": (128, 128), "train-scenes": (32, 32), "eval-paper": (1000, 64)}.get(
-        f"{work}-{size}", (1000, 5000)
+        f"{work}-{size}", (1000, 1000)
     )
     if size == "scenes":
         dataset = load_dataset("scenes", None)
@@ -195,7 +196,7 @@ def update_seconds(way: str, device: torch.device) -> list[float]:
 def measure(work: str, size: str, way: str, steps: int, device: torch.device) -> dict[str, Any]:
     """Return the seconds of each of `steps` of one way, its peak memory, and a sample of what it computed."""
     if work == "update":
-        return {"seconds": update_seconds(way, device), "peak": None, "sample": None}
+        return {"seconds": update_seconds(way, device), "peak": None, "sample": None, "floor": None}
     sizes, split = make_data(size, work)
     if not way.startswith("loop ") and way != "loop":
         memory.keep_freed_memory()
@@ -220,10 +221,33 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
             computed = run()
             environment.synchronise(device)
             seconds.append(time.perf_counter() - started)
+    floor = floor_flops(network, split, work) / product_rate(device) if way == "ours" else None
     on_device = (
         torch.cuda.max_memory_allocated(device) if device.type == "cuda" else (memory.peak_bytes() or 0) - before
     )
-    return {"seconds": seconds[1:], "peak": on_device, "sample": computed[:8, :8].tolist()}
+    return {"seconds": seconds[1:], "peak": on_device, "sample": computed[:8, :8].tolist(), "floor": floor}
+
+
+def floor_flops(network: Backbone, split: Split, work: str) -> int:
+    """Return the FLOPs of the formulation: what the cost formulas say, three times where there is a backward pass."""
+    n_images, n_regions = len(split.images), network.sizes.n_regions
+    lengths = split.captions.lengths.tolist()
+    pairs = n_images * sum(network.pair_work(n_regions, length) for length in lengths)
+    once = n_images * network.image_work(n_regions) + sum(map(network.caption_work, lengths)) + pairs
+    return 3 * once if work == "train" else once
+
+
+def product_rate(device: torch.device) -> float:
+    """Return the FLOPs per second of a large matrix product, the best of some."""
+    one, other = torch.randn(4096, 1024, device=device), torch.randn(1024, 256, device=device)
+    seconds = []
+    for _ in range(20):
+        environment.synchronise(device)
+        started = time.perf_counter()
+        one @ other
+        environment.synchronise(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * 4096 * 1024 * 256 / min(seconds)
 
 
 @contextmanager
@@ -269,7 +293,7 @@ def main(
             click.echo(f"{name}: {[statistics.median(side['seconds']) for side in sides]}", err=True)
         results[name] = summary(measurement, pairs)
         rows.append(row(name, measurement, results[name]))
-    columns = ("measurement", "seconds", "ratio (range)", "wanted", "peak memory", "largest difference")
+    columns = ("measurement", "seconds", "ratio (range)", "wanted", "times the floor", "peak memory", "difference")
     print_table("Two ways to compute the same", columns, rows)
     if out is not None:
         content = {"command": sys.argv, "environment": environment.describe(chosen), "measurements": results}
@@ -285,6 +309,7 @@ def summary(measurement: Measurement, pairs: list[list[dict[str, Any]]]) -> dict
         "seconds": [statistics.median(column) for column in zip(*medians, strict=True)],
         "ratios": sorted(first / second for first, second in medians),
         "peaks": [max((side["peak"] or 0) for side in column) for column in zip(*pairs, strict=True)],
+        "floor": pairs[0][1]["floor"] and statistics.median(sides[1]["floor"] for sides in pairs),
         "difference": max((float(abs(one - other).max()) for one, other in samples), default=None),
     }
 
@@ -296,7 +321,8 @@ def row(name: str, measurement: Measurement, found: dict[str, Any]) -> tuple[str
     peaks = " / ".join(f"{peak / 2**20:,.0f} MiB" for peak in found["peaks"]) if any(found["peaks"]) else "-"
     ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     difference = "-" if found["difference"] is None else f"{found['difference']:.1e}"
-    return name, seconds, ratio, measurement.claim, peaks, difference
+    floors = "-" if found["floor"] is None else f"{found['seconds'][1] / found['floor']:.2f}"
+    return name, seconds, ratio, measurement.claim, floors, peaks, difference
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 Precision = Literal["float32", "tf32", "bf16"]
 """tf32: CUDA rounds the factors of all products to 10 bits of mantissa. bf16: those of SGR's and SAF's images and
-pairs to 7 bits, on any device; norms, softmaxes, recurrent networks, scores and weights stay in single precision."""
+pairs to 7 bits, on any device; norms, recurrent networks, scores and weights stay in single precision."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

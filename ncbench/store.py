@@ -55,7 +55,7 @@ class RunSpec:
     @property
     def id(self) -> str:
         """Twelve hex digits that identify the run."""
-        content = {key: value for key, value in asdict(self).items() if LATER.get(key) != value}
+        content = {key: value for key, value in asdict(self).items() if (key, value) not in LATER.items()}
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -557,11 +557,29 @@ def test_a_run(kinds: tuple[str, ...], name: str, tiny: Dataset, tmp_path: Path)
     np.testing.assert_array_equal(similarities(found.build(tiny), tiny), similarities(networks, tiny))
 
 
-def test_members_of_an_ensemble(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncbench.checkpoints.members_of", lambda name: ("sgr", "saf"))
-    networks = record(tmp_path / "run", tiny, ("sgr", "saf"), backbone="sgr")
+@pytest.mark.parametrize("kinds", [("sgr", "saf"), ("sgr", "sgr", "saf", "saf")])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_members_of_an_ensemble(kinds: tuple[str, ...], precision: str, tiny: Dataset, tmp_path: Path) -> None:
+    networks = record(tmp_path / "run", tiny, kinds, backbone="sgraf", precision=precision)
     found = read_checkpoint(tmp_path / "run")
-    assert found.kinds == ["sgr", "saf"]
+    assert tuple(found.kinds) == kinds
+    built_again = found.build(tiny)
+    assert [type(network) for network in built_again] == [type(network) for network in networks]
+    np.testing.assert_array_equal(similarities(built_again, tiny), similarities(networks, tiny))
+
+
+def test_a_network_that_is_no_member_of_the_ensemble(tiny: Dataset, tmp_path: Path) -> None:
+    record(tmp_path / "run", tiny, ("sgr", "vse"), backbone="sgraf")
+    with pytest.raises(UserError, match=r"which no SGRAF has|which every SGRAF has"):
+        read_checkpoint(tmp_path / "run").build(tiny)
+
+
+def test_a_run_from_before_there_were_precisions(tiny: Dataset, tmp_path: Path) -> None:
+    networks = record(tmp_path / "run", tiny)
+    content = json.loads((tmp_path / "run" / "spec.json").read_text())
+    assert content.pop("precision") == "float32"
+    (tmp_path / "run" / "spec.json").write_text(json.dumps(content))
+    found = read_checkpoint(tmp_path / "run")
     np.testing.assert_array_equal(similarities(found.build(tiny), tiny), similarities(networks, tiny))
 
 

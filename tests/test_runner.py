@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ncbench import Method, Optimiser, Rematches, Task, UserError, losses, runner, setting
-from ncbench.backbones import build_backbone
+from ncbench import Method, Optimiser, Rematches, Task, UserError, losses, runner, setting, trainer
+from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
+from ncbench.backbones.graph import SAF, SGR
 from ncbench.budget import baseline_epoch_work
+from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rematch_quality
 from ncbench.methods import load_method, settings_of
@@ -80,6 +82,22 @@ class Believer(Toy):
         self.nets[0](batch.images, batch.tokens, batch.lengths)
 
 
+class Doubter(Believer):
+    """Holds other beliefs for each member of an ensemble: in all pairs for SAF, and rematches for SGR only."""
+
+    name = "doubter"
+
+    def pair_scores(self) -> np.ndarray:
+        return super().pair_scores() if self._is_sgr else np.ones(len(self.task.data))
+
+    def rematches(self) -> Rematches | None:
+        return super().rematches() if self._is_sgr else None
+
+    @property
+    def _is_sgr(self) -> bool:
+        return isinstance(self.nets[0], SGR)
+
+
 class Spoiling(Toy):
     """Learns, and forgets everything in the last quarter."""
 
@@ -101,15 +119,8 @@ class Diverging(Toy):
             yield scalars if number < 2 else {"loss": math.nan}
 
 
-class Idle(Toy):
-    name = "idle"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        yield {"loss": 0.0}
-
-
 def method_of(name: str) -> type[Method]:
-    mine = {method.name: method for method in (Toy, Twins, Believer, Spoiling, Diverging, Idle)}
+    mine = {method.name: method for method in (Toy, Twins, Believer, Spoiling, Diverging, Doubter)}
     return mine[name] if name in mine else load_method(name)
 
 
@@ -202,50 +213,14 @@ def test_the_budget_is_used_up_to_the_last_step_that_fits(
     assert shares == sorted(shares)
     largest = max(np.diff(shares)) * work["budget"]
     assert work["budget"] - largest - 1 <= work["used"] <= work["budget"]
-    assert work["used"] == run.meter.used
+    (trained,) = run.trainers
+    assert work["used"] == trained.meter.used
 
 
 def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path) -> None:
     _, result = execute(tiny, tmp_path, "triplet", budget=2)
     assert result["work"]["updates"] == 2 * 6
     assert result["work"]["used"] == result["work"]["budget"]
-
-
-@pytest.mark.parametrize("method", ["triplet", "l2rm"])
-@pytest.mark.parametrize("evaluations", [1, 2, 5])
-def test_dev_is_evaluated_so_often_at_equal_work(
-    method: str, evaluations: int, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    splits = []
-
-    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
-        splits.append(next(name for name, known in tiny.splits.items() if known is split))
-        return similarity_matrix(backbones, split, device)
-
-    monkeypatch.setattr(runner, "similarity_matrix", watch)
-    shares: list[float] = [0.0]
-    run, _ = execute(
-        tiny,
-        tmp_path,
-        method,
-        budget=6,
-        evaluations=evaluations,
-        on_progress=lambda progress: shares.append(progress.share),
-    )
-    assert splits == ["dev"] * evaluations + ["test"]
-    history = read_history(tmp_path)
-    assert len(history) == evaluations
-    for number, line in enumerate(history[:-1], start=1):
-        earlier = [share for share in shares if share < line["share"]]
-        assert max(earlier) < number / evaluations <= line["share"]
-    assert history[-1]["share"] == pytest.approx(run.meter.progress)
-    assert history[-1]["updates"] == run.updates
-    assert [line["work"] for line in history] == [round(line["share"] * run.meter.total) for line in history]
-
-
-def test_no_evaluation_happens_twice_where_one_update_passes_several_marks(tiny: Dataset, tmp_path: Path) -> None:
-    execute(tiny, tmp_path, "triplet", budget=0.5, evaluations=50)
-    assert [line["updates"] for line in read_history(tmp_path)] == [1, 2, 3, 3]
 
 
 def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path) -> None:
@@ -256,6 +231,25 @@ def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path) ->
     best = history[int(np.argmax(rsums))]  # the first of equals
     assert result["selected"] == {"dev_rsum": max(rsums), "share": best["share"]}
     assert_model_scores(tiny, tmp_path, result, "vse", 1)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [("vse", ["dev"] * 3 + ["test"]), ("sgraf", ["dev"] * 3 + ["dev"] * 3 + ["test", "dev"])],
+)
+def test_test_is_looked_at_once_after_training(
+    backbone: str, expected: list[str], tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = []
+
+    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
+        splits.append(next(name for name, known in tiny.splits.items() if known is split))
+        return similarity_matrix(backbones, split, device)
+
+    for module in (runner, trainer):
+        monkeypatch.setattr(module, "similarity_matrix", watch)
+    execute(tiny, tmp_path, "toy", backbone, budget=1, evaluations=3)
+    assert splits == expected
 
 
 def assert_model_scores(dataset: Dataset, folder: Path, result: dict[str, Any], backbone: str, count: int) -> None:
@@ -294,8 +288,9 @@ def test_folds_are_averaged_beside_the_whole(make_dataset: Callable[..., Dataset
     dataset = make_dataset(folds=2)
     run, result = execute(dataset, tmp_path, "triplet", budget=0.5)
     test = dataset.splits["test"]
-    with run.meter.paused():
-        similarities = similarity_matrix(run.backbones, test, CPU)
+    (trained,) = run.trainers
+    with trained.meter.paused():
+        similarities = similarity_matrix(trained.backbones, test, CPU)
     own = np.repeat(np.arange(4), 2)
     halves = [evaluate(similarities[:4, :8], own), evaluate(similarities[4:, 8:], own)]
     assert result["metrics"]["test"]["rsum"] == pytest.approx(np.mean([half.rsum for half in halves]))
@@ -476,11 +471,6 @@ def test_work_of_a_spec(tiny: Dataset, tmp_path: Path) -> None:
     assert Work.of(spec, tiny) == Work(round(2.5 * epoch), epoch * 8 // 48)
 
 
-def test_a_method_that_does_no_work_is_stopped(tiny: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"^an update in epoch 0 of idle did no work: it would go on for ever$"):
-        execute(tiny, tmp_path, "idle")
-
-
 def test_a_setting_that_the_method_does_not_have(tiny: Dataset, tmp_path: Path) -> None:
     run = prepare(tiny, tmp_path, "toy")
     spec = RunSpec(**{**asdict(run.spec), "settings": {"unheard_of": 1}})
@@ -492,7 +482,7 @@ def test_progress_is_told(tiny: Dataset, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run, result = execute(tiny, tmp_path, "triplet", budget=1, evaluations=2, on_progress=seen.append)
     doing = [progress.doing for progress in seen]
-    assert doing.count("training") == run.updates
+    assert doing.count("training") == result["work"]["updates"] == run.trainers[0].updates
     assert doing.count("evaluating") == 2
     assert doing[-1] == "testing"
     assert seen[0].dev_rsum is None
@@ -500,10 +490,230 @@ def test_progress_is_told(tiny: Dataset, tmp_path: Path) -> None:
     assert all(math.isfinite(progress.loss) for progress in seen)
 
 
-def test_methods_see_claimed_pairs_only(tiny: Dataset, tmp_path: Path) -> None:
-    run, _ = execute(tiny, tmp_path, "toy", budget=0.5, ratio=0.5)
-    task = run.method.task
-    np.testing.assert_array_equal(task.data.claimed, run.noise.claimed)
-    assert (task.data.claimed != tiny.splits["train"].true).any()
-    public = {name for name in dir(task) if not name.startswith("_")}
-    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng"}
+# Ensembles
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run of SGRAF, whose test is judged here by its files."""
+
+    run: Run
+    result: dict[str, Any]
+    folder: Path
+    progress: list[Progress]
+
+    def history(self, member: str) -> list[dict[str, Any]]:
+        return [line for line in read_history(self.folder) if line["backbone"] == member]
+
+
+MEMBERS = ("sgr", "saf")
+SMALL = Sizes(6, 3, 10, embed=16, similarity=8, word=8)
+
+
+@pytest.fixture(scope="module", params=["triplet", "l2rm"])
+def ensemble(request: pytest.FixtureRequest, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder, progress = tmp_path_factory.mktemp("sgraf"), []
+    run = prepare(tiny, folder, request.param, "sgraf", budget=2.4, on_progress=progress.append)
+    return Trained(run, run.execute(), folder, progress)
+
+
+def epoch_work(backbone: str, dataset: Dataset) -> int:
+    return baseline_epoch_work(build_backbone(backbone, SMALL), dataset.splits["train"].captions, 8)
+
+
+def test_an_epoch_of_an_ensemble_is_one_of_each_member(tiny: Dataset) -> None:
+    assert epoch_work("sgraf", tiny) == epoch_work("sgr", tiny) + epoch_work("saf", tiny)
+    assert epoch_work("sgr", tiny) != epoch_work("saf", tiny)
+
+
+def test_members_are_trained_one_after_the_other_within_their_own_budgets(ensemble: Trained, tiny: Dataset) -> None:
+    assert members_of("sgraf") == MEMBERS == tuple(trained.name for trained in ensemble.run.trainers)
+    assert [line["backbone"] for line in read_history(ensemble.folder)] == ["sgr"] * 3 + ["saf"] * 3
+    shares = [0.0, *(progress.share for progress in ensemble.progress)]
+    step = round(max(np.diff(shares)) * ensemble.result["work"]["budget"]) + 1  # the largest
+    budgets, used, updates = [], 0, 0
+    for name, trained in zip(MEMBERS, ensemble.run.trainers, strict=True):
+        history = ensemble.history(name)
+        budgets.append(round(2.4 * epoch_work(name, tiny)))
+        works = [0, *(line["work"] for line in history)]
+        assert works == sorted(set(works))
+        assert history[-1]["share"] == works[-1] / budgets[-1]
+        assert budgets[-1] - step <= works[-1] <= budgets[-1]
+        for number, line in enumerate(history[:-1], 1):
+            assert number / 3 <= line["share"] < number / 3 + step / budgets[-1]
+        assert (trained.meter.total, trained.meter.used, trained.updates) == (
+            budgets[-1],
+            works[-1],
+            history[-1]["updates"],
+        )
+        used, updates = used + works[-1], updates + history[-1]["updates"]
+    assert ensemble.result["work"] == {"budget": sum(budgets), "used": used, "updates": updates}
+    assert abs(Work.of(ensemble.run.spec, tiny).budget - sum(budgets)) <= 1
+    if ensemble.run.spec.method == "triplet":
+        assert updates == 2 * 14  # of 6 in an epoch
+
+
+def test_progress_of_an_ensemble_is_that_of_all_members(ensemble: Trained) -> None:
+    shares = [progress.share for progress in ensemble.progress]
+    assert shares == sorted(shares)
+    work = ensemble.result["work"]
+    assert shares[-1] == work["used"] / work["budget"]
+    # The first member ends where its part of the whole does, not at the end.
+    ends = [ensemble.history(name)[-1]["work"] / work["budget"] for name in MEMBERS]
+    assert ends[0] in shares
+    assert sum(ends) == pytest.approx(shares[-1])
+    assert 0.3 < ends[0] < 0.7
+    assert ensemble.progress[-1].doing == "testing"
+    assert ensemble.progress[-1].dev_rsum == ensemble.result["selected"]["members"]["saf"]["dev_rsum"]
+
+
+def test_every_member_is_selected_on_its_own(ensemble: Trained, tiny: Dataset) -> None:
+    selected = ensemble.result["selected"]
+    assert set(selected) == {"dev_rsum", "share", "members"}
+    for name in MEMBERS:
+        history = ensemble.history(name)
+        best = history[int(np.argmax([line["dev"]["rsum"] for line in history]))]
+        assert selected["members"][name] == {"dev_rsum": best["dev"]["rsum"], "share": best["share"]}
+    assert list(selected["members"]) == list(MEMBERS)
+    assert selected["share"] == max(selected["members"][name]["share"] for name in MEMBERS)
+
+
+def test_the_stored_weights_of_an_ensemble_give_its_record(ensemble: Trained, tiny: Dataset) -> None:
+    stored = load_file(ensemble.folder / "model.safetensors")
+    nets = []
+    for number, name in enumerate(MEMBERS):
+        net = build_backbone(name, SMALL)
+        own = {key.partition(".")[2]: value for key, value in stored.items() if key.startswith(f"{number}.")}
+        net.load_state_dict(own, strict=True)
+        nets.append(net)
+    assert {key.partition(".")[0] for key in stored} == {"0", "1"}
+    dev, test = (tiny.splits[name] for name in ("dev", "test"))
+    for name, net in zip(MEMBERS, nets, strict=True):
+        alone = evaluate(similarity_matrix([net], dev, CPU), dev.true)
+        assert alone.rsum == ensemble.result["selected"]["members"][name]["dev_rsum"]
+    each = [similarity_matrix([net], test, CPU) for net in nets]
+    mean = (each[0] + each[1]) / 2
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+    assert evaluate(mean, test.true).to_dict() == ensemble.result["metrics"]["test"]
+    devs = [similarity_matrix([net], dev, CPU) for net in nets]
+    assert evaluate((devs[0] + devs[1]) / 2, dev.true).rsum == ensemble.result["selected"]["dev_rsum"]
+    np.testing.assert_array_equal(ensemble.run._similarities("test"), mean)
+    # The class that scores with both members says the same.
+    whole = build_backbone("sgraf", SMALL)
+    for member, net in zip(whole.members, nets, strict=True):
+        member.load_state_dict(net.state_dict())
+    np.testing.assert_allclose(similarity_matrix([whole], test, CPU), mean, rtol=0, atol=1e-6)
+
+
+def test_ranks_of_an_ensemble_recompute_its_metrics(ensemble: Trained) -> None:
+    ranks = np.load(ensemble.folder / "ranks.npz")
+    assert (ranks["i2t"].shape, ranks["t2i"].shape) == ((8,), (16,))
+    found = Retrieval(Recalls.from_ranks(ranks["i2t"]), Recalls.from_ranks(ranks["t2i"]))
+    assert found.to_dict() == ensemble.result["metrics"]["test"]
+
+
+def test_the_checkpoint_of_an_ensemble_is_its_members(ensemble: Trained, tiny: Dataset) -> None:
+    (ensemble.folder / "spec.json").write_text(json.dumps(asdict(ensemble.run.spec)))  # as a sweep does
+    found = read_checkpoint(ensemble.folder)
+    assert tuple(found.kinds) == MEMBERS
+    nets = found.build(tiny)
+    assert [type(net) for net in nets] == [SGR, SAF]
+    np.testing.assert_array_equal(similarity_matrix(nets, tiny.splits["test"], CPU), ensemble.run._similarities("test"))
+
+
+def test_the_first_member_is_what_it_is_alone(ensemble: Trained, tiny: Dataset, tmp_path: Path) -> None:
+    method = ensemble.run.spec.method
+    _, alone = execute(tiny, tmp_path, method, "sgr", budget=2.4)
+    assert alone["selected"] == ensemble.result["selected"]["members"]["sgr"]
+    found, whole = (load_file(folder / "model.safetensors") for folder in (tmp_path, ensemble.folder))
+    assert found
+    for name, weight in found.items():
+        assert torch.equal(weight, whole[name]), name
+    timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in read_history(tmp_path)]
+    assert timeless == [{k: v for k, v in line.items() if k != "seconds"} for line in ensemble.history("sgr")]
+
+
+def test_members_start_from_weights_of_their_own(ensemble: Trained) -> None:
+    stored = load_file(ensemble.folder / "model.safetensors")
+    name = "image_encoder.project.weight"
+    assert (stored[f"0.{name}"] - stored[f"1.{name}"]).abs().mean() > 0.05
+    methods = [trained.method for trained in ensemble.run.trainers]
+    assert methods[0] is not methods[1]
+
+
+@pytest.mark.parametrize("method", ["triplet", "l2rm"])
+def test_an_ensemble_gives_the_same_bytes_again(method: str, with_dropout: Dataset, tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        torch.rand(7)
+        execute(with_dropout, tmp_path / folder, method, "sgraf", budget=0.7, evaluations=2)
+    for name in ("result.json", "model.safetensors", "ranks.npz"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_a_method_with_two_backbones_makes_four_networks_of_an_ensemble(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "twins", "sgraf", budget=1, evaluations=1)
+    (tmp_path / "spec.json").write_text(json.dumps(asdict(run.spec)))
+    found = read_checkpoint(tmp_path)
+    assert found.kinds == ["sgr", "sgr", "saf", "saf"]
+    test = tiny.splits["test"]
+    assert evaluate(similarity_matrix(found.build(tiny), test, CPU), test.true).to_dict() == result["metrics"]["test"]
+
+
+def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "believer", "sgraf", budget=0.5)
+    true, claimed = tiny.splits["train"].true, run.noise.claimed
+    assert result["beliefs"]["detection"] == asdict(detect(np.linspace(0, 1, 48), claimed == true))
+    captions, images, weights = np.array([0, 5, 7]), np.array([0, 1, 3]), np.array([1.0, 0.5, 0.0])
+    quality = rematch_quality(
+        *(np.tile(part, 2) for part in (captions, images, weights)),
+        claimed,
+        lambda captions, images: tiny.semantics.closeness("train", captions, images),
+    )
+    assert result["beliefs"]["rematches"] == asdict(quality)
+    assert result["beliefs"]["rematches"]["count"] == 4
+    ends = {line["backbone"]: line["work"] for line in read_history(tmp_path)}
+    assert result["work"]["used"] == sum(ends.values())  # telling them is not charged
+
+
+def test_beliefs_that_members_do_not_share(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "doubter", "sgraf", budget=0.5)
+    clean = run.noise.claimed == tiny.splits["train"].true
+    mean = (np.linspace(0, 1, 48) + 1) / 2
+    assert result["beliefs"]["detection"] == asdict(detect(mean, clean))
+    assert asdict(detect(mean, clean)) != asdict(detect(np.linspace(0, 1, 48), clean))
+    assert result["beliefs"]["rematches"]["count"] == 2
+
+
+def test_l2rm_believes_with_both_members(tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, "l2rm", "sgraf", budget=5)
+    scores, counts = [], []
+    for trained in run.trainers:
+        with trained.meter.paused():
+            scores.append(trained.method.pair_scores())
+            counts.append(int((trained.method.rematches().weights > 0).sum()))
+    assert not np.array_equal(scores[0], scores[1])
+    expected = detect((scores[0] + scores[1]) / 2, run.noise.clean(tiny.splits["train"].true))
+    assert result["beliefs"]["detection"] == asdict(expected)
+    assert min(counts) > 0
+    assert result["beliefs"]["rematches"]["count"] == sum(counts)
+
+
+def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Path) -> None:
+    class SecondDiverges(Toy):
+        def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+            for scalars in super().train_epoch(epoch):
+                yield {"loss": math.inf} if isinstance(self.nets[0], SAF) else scalars
+
+    run = prepare(tiny, tmp_path, "toy", "sgraf", budget=1)
+    run.trainers[1].method = SecondDiverges(run.trainers[1].method.config)
+    with pytest.raises(Diverged, match=r"^the loss is inf at update 1$"):
+        run.execute()
+    assert {path.name for path in tmp_path.iterdir()} == {"history.jsonl"}
+    assert {line["backbone"] for line in read_history(tmp_path)} == {"sgr"}
+
+
+def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:
+    small = replace(prepare(tiny, tmp_path, "triplet", "sgraf").spec, budget=0.01)
+    noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 0)
+    with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet"):
+        Run(small, tiny, noise, load_method("triplet"), tmp_path, CPU, lambda _: None).execute()

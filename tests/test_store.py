@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from ncbench import UserError
 from ncbench.files import write_json
-from ncbench.store import SCHEMA, History, RunSpec, Store, read_history, read_record
+from ncbench.precision import PRECISIONS
+from ncbench.store import LATER, SCHEMA, History, RunSpec, Store, read_history, read_record
 
 SPEC = RunSpec(
     dataset="tiny",
@@ -46,6 +48,7 @@ CHANGES = {
     "budget": 4.5,
     "evaluations": 5,
     "seed": 1,
+    "precision": "bf16",
     "schema": SCHEMA + 1,
 }
 
@@ -59,6 +62,23 @@ def test_every_field_is_part_of_the_id(name: str) -> None:
     changed = replace(SPEC, **{name: CHANGES[name]})
     assert changed.id != SPEC.id
     assert replace(changed, **{name: getattr(SPEC, name)}).id == SPEC.id
+
+
+def test_every_precision_has_an_id() -> None:
+    assert len({replace(SPEC, precision=precision).id for precision in PRECISIONS}) == len(PRECISIONS) == 3
+
+
+def test_records_from_before_there_were_precisions_are_float32() -> None:
+    content = {key: value for key, value in asdict(SPEC).items() if key != "precision"}
+    assert RunSpec(**content) == SPEC
+    assert SPEC.precision == "float32"
+
+
+def test_only_the_value_of_earlier_runs_is_left_out_of_the_id() -> None:
+    assert set(LATER) < {entry.name for entry in fields(RunSpec)}
+    content = {key: value for key, value in asdict(SPEC).items() if key not in LATER}
+    text = json.dumps(content, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(SPEC.id)
 
 
 def test_id_does_not_depend_on_the_order_of_settings() -> None:

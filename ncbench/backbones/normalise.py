@@ -30,7 +30,8 @@ class _L2Normalise(torch.autograd.Function):
 
 def norm_and_scale(x: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
     """Return |x|_2 along `dim`, kept, and what to multiply x with: 1 / (|x|_2 + 1e-8), or 1 for zero vectors."""
-    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    dtype = torch.promote_types(x.dtype, torch.float32)  # in bf16, nothing would be of unit length
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=dtype)
     return norm, torch.where(norm > 0, norm + EPSILON, 1.0).reciprocal()
 
 

@@ -43,6 +43,14 @@ NAMES = [
     ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "write shuffle-images, or file:PATH")),
     ("--method triplet --nosie 0.2", ("No such option '--nosie'", "--noise")),
     ("--method triplet extra", ("unexpected extra argument (extra)",)),
+    ("--method triplet --precision bf17", ("--precision", "'bf17' is not one of 'float32', 'tf32', 'bf16'.")),
+    *(
+        (
+            f"--method triplet --backbone {given} --precision bf16",
+            (f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for saf, sgr, sgraf.",),
+        )
+        for given, name in [("vse", "vse"), ("sgr,vse", "vse"), ("scan", "scan-t2i-lse")]
+    ),
     ("--method triplet --device tpu", ("--device", "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'.")),
 ]
 

@@ -38,6 +38,8 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules))
         ("eval --help", 0, []),
         ("eval --checkpoint nosuch --dataset f30k", 2, []),
         ("eval --checkpoint . --dataset f3k", 2, []),
+        ("run --method triplet --precision bf17", 2, []),
+        ("eval --checkpoint . --dataset f30k --precision bf17", 2, []),
         ("eval --checkpoint . --dataset f30k --similarities .", 2, []),
     ],
 )
@@ -111,6 +113,7 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--evaluations", "once per baseline epoch"),
         ("--out", "runs"),
         ("--device", "auto"),
+        ("--precision", "float32"),
         ("--jobs", "small networks one per core, others 1"),
     ],
 )
@@ -118,6 +121,15 @@ def test_help_of_run_states_defaults(option: str, default: str, cli: Callable[..
     text = " ".join(cli("run", "--help").stdout.split())
     about = text.partition(f" {option} ")[2].partition(" --")[0]
     assert f"[default: {default}]" in about
+
+
+@pytest.mark.parametrize("command", ["run", "eval"])
+def test_help_says_what_precisions_are_for(command: str, cli: Callable[..., Result]) -> None:
+    text = " ".join(cli(command, "--help").stdout.split())
+    about = text.partition(" --precision ")[2].partition(" --")[0]
+    assert about.startswith("[float32|tf32|bf16] ")
+    assert "tf32 is faster on CUDA, bf16 for sgr, saf and sgraf" in about
+    assert " --device [auto|cpu|cuda|mps] " in text
 
 
 @pytest.mark.parametrize("words", [(), ("methods",), ("data",)], ids=["ncbench", "methods", "data"])

@@ -111,6 +111,20 @@ def test_a_record_that_lacks_something_is_the_users_error(lost: str, record: Rec
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_records_from_before_there_were_precisions_are_float32(record: Record, tmp_path: Path) -> None:
+    old = record() / "result.json"
+    content = json.loads(old.read_text())
+    assert content["spec"].pop("precision") == "float32"
+    old.write_text(json.dumps(content))
+    record(seed=1)
+    assert load_runs(tmp_path)["conditions"].tolist() == ["", ""]
+    record(precision="bf16")
+    frame = load_runs(tmp_path)
+    told = dict(zip(frame["id"], frame["conditions"], strict=True))
+    assert told[old.parent.name] == "precision=float32"
+    assert sorted(told.values()) == ["precision=bf16", "precision=float32", "precision=float32"]
+
+
 def test_variants_are_told_by_what_differs(record: Record, tmp_path: Path) -> None:
     record(settings={"lr": 0.002, "batch_size": 8})
     record(settings={"lr": 0.001, "batch_size": 8})

@@ -76,6 +76,7 @@ def test_runs_that_differ_in_an_axis_are_not_compared(axis: str, value: object, 
         ("dataset_digest", "e" * 64),
         ("protocol_version", "2"),
         ("settings", {"lr": 1.0, "batch_size": 8}),
+        ("precision", "bf16"),
     ],
 )
 def test_only_seeds_are_averaged(field: str, value: object, record: Record, tmp_path: Path) -> None:
@@ -83,6 +84,24 @@ def test_only_seeds_are_averaged(field: str, value: object, record: Record, tmp_
     record(*flat(300.0), **{field: value})
     found = [row for table in comparisons(load_runs(tmp_path)) for row in rows(table)]
     assert sorted(round(row["rsum"], 6) for row in found) == [100.0, 300.0]
+
+
+def test_precisions_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
+    for precision, value in (("float32", 100.0), ("tf32", 200.0), ("bf16", 300.0)):
+        record(*flat(value), precision=precision)
+        record(*flat(value + 1), precision=precision, seed=1)
+    found = {table.title: rows(table) for table in comparisons(load_runs(tmp_path))}
+    assert {title: (len(part), round(part[0]["rsum"], 6), part[0]["seeds"]) for title, part in found.items()} == {
+        f"toy: shuffle-images 0.4 (unit: images), sgr, budget 4, precision={precision}": (1, value + 0.5, 2)
+        for precision, value in (("float32", 100.0), ("tf32", 200.0), ("bf16", 300.0))
+    }
+
+
+def test_precision_is_not_named_where_all_have_one(record: Record, tmp_path: Path) -> None:
+    record(precision="bf16")
+    record(precision="bf16", method="l2rm")
+    (table,) = comparisons(load_runs(tmp_path))
+    assert table.title == "toy: shuffle-images 0.4 (unit: images), sgr, budget 4"
 
 
 def test_noise_units_are_never_mixed(record: Record, tmp_path: Path) -> None:
