@@ -51,10 +51,10 @@ from ncbench.cli.output import print_table
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.training import TrainingView
 from ncbench.precision import matmul_precision
-from ncbench.runner import Run
+from ncbench.runner import Progress, Run, sizes_of
 from ncbench.similarity import similarity_matrix
 from ncbench.store import Store
-from ncbench.sweep import Grid, plan_sweep
+from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
 PAPER = Sizes(image_dim=2048, n_regions=36, vocabulary=8481)
 MARGIN = 0.2
@@ -148,49 +148,48 @@ def make_evaluation(network: Backbone, way: str, split: Split, device: torch.dev
 
 
 def update_seconds(way: str, device: torch.device) -> list[float]:
-    """Return the mean seconds of an update of triplet on `scenes`, without evaluation."""
-    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [0.3], [0], evaluations=1)
+    """Return the seconds of every update of triplet on `scenes`, from one to the next, in the harness or without it."""
+    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [0.4], [0], evaluations=1)
     (planned,) = plan_sweep(grid)
+    times: list[float] = []
     if way == "harness":
         with tempfile.TemporaryDirectory() as folder:
             table = LiveTable([planned.spec], Console(file=io.StringIO(), force_terminal=True, width=200))
             table.started(0)
+
+            def progressed(progress: Progress) -> None:
+                table.progressed(0, progress)
+                if progress.doing == "training":
+                    times.append(time.perf_counter())
+
             spec, store = planned.spec, Store(Path(folder))
-            run = Run(
-                spec, planned.dataset, planned.noise, planned.method, store.start(spec), device,
-                lambda progress: table.progressed(0, progress),
-            )  # fmt: skip
-            started = time.perf_counter()
             with table.live:
-                run.execute()
-            whole = time.perf_counter() - started - run.clock.seconds["evaluation"]
-            return [whole / run.trainers[0].updates]
-    torch.set_num_threads(1)
+                folder_of_run = store.start(spec)
+                Run(spec, planned.dataset, planned.noise, planned.method, folder_of_run, device, progressed).execute()
+    else:
+        for _ in bare_updates(planned, device):
+            times.append(time.perf_counter())
+    return np.diff(times).tolist()
+
+
+def bare_updates(planned: PlannedRun, device: torch.device) -> Iterator[None]:
+    """Do what an update of triplet does, an epoch long, and nothing else."""
     torch.set_flush_denormal(True)
     memory.keep_freed_memory()
     torch.manual_seed(0)
     train = planned.dataset.splits["train"]
     view = TrainingView(train.images, train.captions, planned.noise.claimed, device)
-    scale: dict[str, Any] = dict(planned.dataset.scale)
-    sizes = Sizes(planned.dataset.image_dim, planned.dataset.n_regions, len(planned.dataset.vocabulary), **scale)
-    network = build_backbone("sgr", sizes).to(device)
+    network = build_backbone("sgr", sizes_of(planned.spec, planned.dataset)).to(device)
     adam = torch.optim.Adam(network.parameters(), 2e-3)
-    updates = 0
-    started = time.perf_counter()
     for batch in view.batches(32, np.random.default_rng(0)):
-        similarities = network._score(
-            network._encode_images(batch.images), network._encode_captions(batch.tokens, batch.lengths)
-        )
-        loss = losses.hinge_mean(similarities, MARGIN)
+        encoded = network._encode_images(batch.images), network._encode_captions(batch.tokens, batch.lengths)
+        loss = losses.hinge_mean(network._score(*encoded), MARGIN)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         adam.step()
         adam.zero_grad()
         loss.item()
-        updates += 1
-        if updates == 94:
-            break
-    return [(time.perf_counter() - started) / updates]
+        yield
 
 
 def measure(work: str, size: str, way: str, steps: int, device: torch.device) -> dict[str, Any]:

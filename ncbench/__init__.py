@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
     from ncbench.data.training import Batch, TrainingView
     from ncbench.errors import UserError
-    from ncbench.methods import Method, Rematches, Task, setting
+    from ncbench.methods import Method, Rematches, Settings, Task, TrainingSettings, setting
     from ncbench.optimiser import Optimiser
 
 __version__ = "0.1.0"
@@ -24,7 +24,9 @@ _HOMES = {
     "Method": "ncbench.methods",
     "Optimiser": "ncbench.optimiser",
     "Rematches": "ncbench.methods",
+    "Settings": "ncbench.methods",
     "Task": "ncbench.methods",
+    "TrainingSettings": "ncbench.methods",
     "TrainingView": "ncbench.data.training",
     "UserError": "ncbench.errors",
     "setting": "ncbench.methods",
@@ -35,7 +37,9 @@ __all__ = [
     "Method",
     "Optimiser",
     "Rematches",
+    "Settings",
     "Task",
+    "TrainingSettings",
     "TrainingView",
     "UserError",
     "evaluation",

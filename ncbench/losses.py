@@ -62,6 +62,15 @@ def hinge_max(S: Tensor, margin: float | Tensor) -> Tensor:
     return cost_s.max(dim=1).values.sum() + cost_im.max(dim=0).values.sum()
 
 
+def soft_margin(labels: Tensor, margin: float) -> Tensor:
+    """Return the margin (B,) of each pair from its soft label y (B,) in [0, 1]: margin (10^y - 1) / 9.
+
+    The exponential form of NCR (NeurIPS 2021), which BiCro uses too. Given to a hinge, a pair's margin holds where the
+    pair is the anchor, in both directions.
+    """
+    return margin * (10**labels - 1) / 9
+
+
 def pair_losses(S: Tensor, margin: float | Tensor) -> Tensor:
     """Return (B,): the triplet loss of each pair, averaged over its negatives (divided by B, see `hinge_mean`).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,13 +21,56 @@ if TYPE_CHECKING:
     from ncbench.budget import WorkMeter
     from ncbench.data.dataset import IntVector
     from ncbench.data.training import TrainingView
+    from ncbench.state import State
 
 GROUP = "ncbench.methods"
+BOUNDS: Mapping[str, Callable[[Any, float], bool]] = {
+    "above": operator.gt,
+    "at least": operator.ge,
+    "at most": operator.le,
+}
 
 
-def setting(default: Any, meaning: str, source: str) -> Any:
-    """Declare a hyper-parameter of a Config: its default, what it means (with its unit), where the default is from."""
-    return field(default=default, metadata={"meaning": meaning, "source": source})
+def setting(
+    default: Any,
+    meaning: str,
+    source: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """Declare a hyper-parameter of Settings: its default, what it means (with its unit), where the default is from.
+
+    Values that are not `above`, `at_least` or `at_most` a bound that is given are refused.
+    """
+    bounds = {"above": above, "at least": at_least, "at most": at_most}
+    return field(default=default, metadata={"meaning": meaning, "source": source, **bounds})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a method's Config derives from: checks the bounds of its settings. Raises ValueError."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            for words, kept in BOUNDS.items():
+                bound = entry.metadata.get(words)
+                if bound is not None and not kept(value, bound):
+                    raise ValueError(f"{entry.name} must be {words} {bound:g}, found {value}")
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """What nearly all published methods share; the defaults are those for Flickr30K."""
+
+    batch_size: int = setting(128, "pairs per update", "SGRAF", at_least=2)
+    lr: float = setting(2e-4, "learning rate of Adam", "SGRAF", above=0)
+    decay_every: float = setting(
+        0.375, "share of the budget between tenfold cuts of lr", "L2RM: 15 of 40 epochs", above=0
+    )
+    clip: float = setting(2.0, "largest norm of a gradient", "VSE++", above=0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +78,8 @@ class Task:
     """What a method gets: the training view, a device, the meter of its budget, and backbones on demand.
 
     `budget.progress` tells how far training is, in [0, 1]; schedules are fractions of it. Every backbone comes from
-    `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device.
+    `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device. `truth` says which
+    pairs are clean, (pairs,) bool, to a method that `needs_truth`; to others it is None.
     """
 
     data: TrainingView
@@ -42,6 +87,7 @@ class Task:
     budget: WorkMeter
     new_backbone: Callable[[], Backbone]
     seed: int
+    truth: NDArray[np.bool_] | None = None
 
     def rng(self, use: str) -> np.random.Generator:
         """Return a generator of its own for one named use of randomness."""
@@ -69,6 +115,8 @@ class Method(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    needs_truth: ClassVar[bool] = False
+    """Whether the method is told which pairs are clean. It is then a reference, no contestant."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -88,6 +136,29 @@ class Method(ABC):
     def rematches(self) -> Rematches | None:
         """Return the pairs that the method believes in instead of claimed ones, or None."""
         return None
+
+    def state_dict(self) -> State:
+        """Return all that a bit-exact continuation needs: the state of every attribute that `setup` has set.
+
+        Raises TypeError, naming the attribute, for one whose state cannot be kept (see `ncbench.state`).
+        """
+        from ncbench.state import capture  # here, as it loads torch
+
+        return {name: capture(value, f"{self.name}.{name}") for name, value in self._attributes().items()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back what `state_dict` returned, after `setup`. Raises KeyError for a state of other attributes."""
+        from ncbench.state import restore
+
+        attributes = self._attributes()
+        if set(state) != set(attributes):
+            differing = ", ".join(sorted(set(state) ^ set(attributes)))
+            raise KeyError(f"the state of {self.name} differs in {differing}")
+        for name, value in attributes.items():
+            setattr(self, name, restore(value, state[name]))
+
+    def _attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("config", "task")}
 
 
 def load_method(name: str) -> type[Method]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -87,12 +88,38 @@ def clean_probability(losses: Floats) -> Floats:
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 1 or not losses.size or not np.isfinite(losses).all():
         raise ValueError(f"losses must be a non-empty vector of finite numbers, got shape {losses.shape}")
-    # Halved first, because the difference of two finite numbers may overflow.
-    shifted = losses / 2 - losses.min() / 2
-    if not shifted.max() > 0:
+    x = scale_to_unit(losses)
+    if not x.max() > 0:
         return np.ones_like(losses)
-    x = shifted / shifted.max()
     return fit_beta_mixture(x).posterior(x)[:, 0]
+
+
+def gaussian_posterior(x: Floats, seed: int) -> tuple[Floats, Floats]:
+    """Return the probability (n, 2) of each of two Gaussians given values `x` (n,), and their means (2,), ascending.
+
+    Fitted by scikit-learn's GaussianMixture with the constants that NCR (NeurIPS 2021) and GSC (CVPR 2024) share: at
+    most 10 iterations, tolerance 1e-2, covariances regularised by 5e-4, started from k-means with `seed`. If all values
+    are equal, all belong to component 0. Raises ValueError if `x` is not a vector of at least two finite numbers.
+    """
+    from sklearn.mixture import GaussianMixture  # here, since it loads slowly and few methods need it
+
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"values must be a vector of at least two finite numbers, got shape {x.shape}")
+    if x.min() == x.max():
+        return np.tile([1.0, 0.0], (len(x), 1)), np.array([x[0], x[0]])
+    fitted = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ten iterations are seldom enough to converge, and all that is published
+        fitted.fit(x[:, None])
+    order = np.argsort(fitted.means_[:, 0], kind="stable")
+    return fitted.predict_proba(x[:, None])[:, order], fitted.means_[order, 0]
+
+
+def scale_to_unit(x: Floats) -> Floats:
+    """Return `x` (n,) moved and scaled to [0, 1] by its minimum and maximum; zeros if all values are equal."""
+    shifted = x / 2 - x.min() / 2  # halved first, because the difference of two finite numbers may overflow
+    return shifted / shifted.max() if shifted.max() > 0 else np.zeros_like(x)
 
 
 def _inner_values(x: Floats) -> Floats:

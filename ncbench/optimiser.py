@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ class Optimiser:
     """Adam over `networks` with gradient-norm clipping.
 
     The learning rate is `lr` until the share `decay_from + decay_every` of the budget is spent, and falls to a tenth
-    after every further `decay_every`: lr * 0.1 ** floor((progress - decay_from) / decay_every).
+    after every further `decay_every`: lr * decay ** floor((progress - decay_from) / decay_every), `decay` = 0.1 unless
+    told otherwise. With `weight_decay`, which is decoupled from the gradient, it is AdamW.
     """
 
     def __init__(
@@ -27,18 +29,24 @@ class Optimiser:
         clip: float = math.inf,
         decay_from: float = 0.0,
         decay_every: float = math.inf,
+        decay: float = 0.1,
+        weight_decay: float = 0.0,
     ) -> None:
         self._weights = [weight for network in networks for weight in network.parameters()]
-        self._adam = torch.optim.Adam(self._weights, lr)
+        self._adam: torch.optim.Optimizer
+        if weight_decay:
+            self._adam = torch.optim.AdamW(self._weights, lr, weight_decay=weight_decay)
+        else:
+            self._adam = torch.optim.Adam(self._weights, lr)
         self._budget = budget
         self._lr, self._clip = lr, clip
-        self._decay_from, self._decay_every = decay_from, decay_every
+        self._decay_from, self._decay_every, self._decay = decay_from, decay_every, decay
 
     @property
     def lr(self) -> float:
         """The learning rate at this point of the budget."""
         passed = max(0.0, self._budget.progress - self._decay_from)
-        return self._lr * 0.1 ** math.floor(passed / self._decay_every)
+        return self._lr * self._decay ** math.floor(passed / self._decay_every)
 
     def step(self, loss: Tensor) -> None:
         """Update the weights once by the gradient of `loss`."""
@@ -56,3 +64,11 @@ class Optimiser:
             group["lr"] = self.lr
         self._adam.step()
         self._adam.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the moments and steps of Adam; the schedule follows the budget and has no state."""
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._adam.load_state_dict(state)

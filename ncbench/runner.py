@@ -147,7 +147,7 @@ class Run:
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
         for trainer in self.trainers:
-            trainer.train(view, dev, partial(self._report, trainer))
+            trainer.train(view, dev, partial(self._report, trainer), self.noise.clean(train.true))
         self._report(self.trainers[-1], "testing")
         result = self._result()
         measurements = {
@@ -192,6 +192,7 @@ class Run:
             "id": self.spec.id,
             "spec": asdict(self.spec),
             "status": "done",
+            "told_truth": self.trainers[0].method.needs_truth,
             "metrics": metrics,
             "selected": self._selected(),
             "work": {

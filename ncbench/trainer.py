@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ncbench import environment
@@ -73,13 +75,18 @@ class Trainer:
         self.updates = 0
         self.loss: float | None = None
 
-    def train(self, view: TrainingView, dev: Split, report: Callable[[str], None]) -> None:
+    def train(
+        self, view: TrainingView, dev: Split, report: Callable[[str], None], truth: NDArray[np.bool_] | None = None
+    ) -> None:
         """Train on `view`, select on `dev`, load what was selected; `report` is told what is being done, often.
+
+        `truth`, which pairs are clean, reaches only a method that needs it.
 
         Raises Diverged, and UserError if the budget does not allow for one update.
         """
         seed = derive_seed(self.spec.seed, "method", self.spec.method)
-        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed))
+        told = truth if self.method.needs_truth else None
+        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed, told))
         shares = iter([n / self.spec.evaluations for n in range(1, self.spec.evaluations)])
         due = next(shares, math.inf)
         for scalars in self._timed_updates():

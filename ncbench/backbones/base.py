@@ -76,6 +76,9 @@ class Backbone(nn.Module, ABC):
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Sizes that this backbone takes on a dataset, by the dataset's name, instead of the dataset's own."""
 
+    IN_UNIT_INTERVAL: ClassVar[bool] = False
+    """Whether similarities are sigmoids, in (0, 1), of a raw score; else they are cosines, or pooled from cosines."""
+
     HAS_BF16: ClassVar[bool] = False
     """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
 

@@ -20,6 +20,7 @@ class SGRAF(Backbone):
     the parts of SGR followed by as many of SAF.
     """
 
+    IN_UNIT_INTERVAL = True
     HAS_BF16 = True
 
     def __init__(self, sizes: Sizes) -> None:

@@ -44,6 +44,7 @@ class Nodes:
 class AlignmentBackbone(Backbone):
     """What SGR and SAF share: encoders, cross attention and alignment vectors; they differ in how nodes are read."""
 
+    IN_UNIT_INTERVAL = True
     HAS_BF16 = True
 
     def __init__(self, sizes: Sizes) -> None:

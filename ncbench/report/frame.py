@@ -47,6 +47,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "id": result["id"],
         "held": held,
         **{axis: spec[axis] for axis in axes},
+        "told_truth": result.get("told_truth", False),
         **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
         "rsum": test["rsum"],
         "dev_rsum": result["selected"]["dev_rsum"],

@@ -28,7 +28,10 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first."""
+    """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first.
+
+    References, which are told which pairs are clean, come last and are never the best.
+    """
 
     key: dict[str, Any]
     rows: pd.DataFrame
@@ -43,8 +46,9 @@ class Comparison:
         )
 
     def best(self, column: str) -> float:
-        """Return the best value of a score."""
-        return float(self.rows[column].max())
+        """Return the best value of a score, NaN if there are references only."""
+        contestants = self.rows[~self.rows["told_truth"]]
+        return float(contestants[column].max())
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
@@ -59,7 +63,8 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
-        rows = numbers.reset_index().sort_values(["rsum", "variant"], ascending=[False, True])
+        numbers["told_truth"] = groups["told_truth"].any()
+        rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows))
     return tables
 
@@ -67,7 +72,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
 def _text(column: str, row: dict[Any, Any]) -> str:
     value = row[column]
     if column == "variant":
-        return str(value)
+        return f"{value} (told the truth)" if row["told_truth"] else str(value)
     if column == "seeds":
         return str(int(value))
     if pd.isna(value):

@@ -1,0 +1,73 @@
+"""The state of an object as plain values: what its attributes hold, and how they get it back.
+
+Known are networks, optimisers, generators of random numbers, arrays, tensors, plain values, and lists, tuples and
+dictionaries of these. Everything else is refused by name, so that nothing is forgotten in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+State = dict[str, Any]
+"""Nested dictionaries and lists of numbers, texts, None, arrays and tensors."""
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What networks and optimisers have."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take a state back."""
+        ...
+
+
+def capture(value: Any, name: str = "value") -> Any:
+    """Return a copy of the state of `value`, tensors on the CPU. Raises TypeError for what it cannot hold, by name."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Stateful):
+        return capture(dict(value.state_dict()), name)
+    if isinstance(value, np.random.Generator):
+        return capture(value.bit_generator.state, name)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, Mapping):
+        return {key: capture(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [capture(item, f"{name}[{number}]") for number, item in enumerate(value)]
+    raise TypeError(f"{name} is a {type(value).__name__}, whose state is not known how to keep")
+
+
+def restore(value: Any, state: Any) -> Any:
+    """Return `value` in the state that `capture` returned of it, or of its like in another process.
+
+    Networks, optimisers and generators are changed in place and returned; other values are replaced.
+    """
+    if isinstance(value, torch.Tensor):
+        return None if state is None else torch.as_tensor(state).to(value.device)
+    if isinstance(value, Stateful):
+        value.load_state_dict(state)
+        return value
+    if isinstance(value, np.random.Generator):
+        value.bit_generator.state = state
+        return value
+    if isinstance(value, Mapping) and isinstance(state, Mapping) and set(value) == set(state):
+        return {key: restore(item, state[key]) for key, item in value.items()}
+    if isinstance(value, list | tuple) and len(value) == len(state):
+        items = [restore(item, part) for item, part in zip(value, state, strict=True)]
+        return tuple(items) if isinstance(value, tuple) else items
+    return state
