@@ -26,3 +26,11 @@ def dataset_source(name: str) -> DatasetSource:
 def load_dataset(name: str, root: Path | None) -> Dataset:
     """Return the dataset called `name`, read below `root` where it needs files. Raises UserError."""
     return dataset_source(name).load(root)
+
+
+def load_split(name: str, root: Path | None, split: str) -> Dataset:
+    """Return the dataset with at least `split`, and without the others where its source can do so. Raises UserError."""
+    from ncbench.data.dataset import SplitSource
+
+    source = dataset_source(name)
+    return source.load_split(root, split) if isinstance(source, SplitSource) else source.load(root)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,18 +62,45 @@ def _evaluating(backbone: Backbone) -> Iterator[None]:
 
 def _add_similarities(total: FloatArray, backbone: Backbone, split: Split, device: torch.device) -> None:
     """Add the similarities that `backbone` gives to `total`."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     free = environment.free_bytes(device)
-    block = min(SCORED_BYTES.get(device.type, SCORED_BYTES_ELSEWHERE), free // SHARE)
+    block = min(SCORED_BYTES.get(device.type, SCORED_BYTES_ELSEWHERE), free // SHARE // threads)
     chunks = list(_caption_chunks(backbone, split, block, free))
-    for rows in spans(len(split.images), free // SHARE // backbone.image_bytes(backbone.sizes.n_regions)):
-        images = _encode_images(backbone, split, rows, device)
-        for chosen in chunks:
-            tokens, lengths = split.captions.padded(chosen)
-            captions = backbone.encode_captions(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths))
-            per_image = len(chosen) * backbone.pair_bytes(backbone.sizes.n_regions, int(lengths.max()))
-            for part in spans(len(images), block // per_image):
-                scores = backbone.score(images.take(part), captions).cpu().numpy()
-                total[rows.start + part.start : rows.start + part.stop, chosen] += scores
+    with _side_by_side(threads) as apply:
+        for rows in spans(len(split.images), free // SHARE // backbone.image_bytes(backbone.sizes.n_regions)):
+            images = _encode_images(backbone, split, rows, device)
+            for chosen in chunks:
+                tokens, lengths = split.captions.padded(chosen)
+                captions = backbone.encode_captions(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths))
+                per_image = len(chosen) * backbone.pair_bytes(backbone.sizes.n_regions, int(lengths.max()))
+                parts = list(spans(len(images), block // per_image))
+                blocks = apply(partial(_score, backbone, images, captions), parts)
+                for part, scores in zip(parts, blocks, strict=True):
+                    total[rows.start + part.start : rows.start + part.stop, chosen] += scores
+
+
+@torch.no_grad()  # which each thread has to be told
+def _score(backbone: Backbone, images: Encoded, captions: Encoded, part: slice) -> FloatArray:
+    scores: FloatArray = backbone.score(images.take(part), captions).cpu().numpy()
+    return scores
+
+
+@contextmanager
+def _side_by_side(
+    threads: int,
+) -> Iterator[Callable[[Callable[[slice], FloatArray], list[slice]], Iterator[FloatArray]]]:
+    """Give a `map` that works on so many items at a time, one thread each.
+
+    Much of scoring is small operations, which gain nothing from being split up among threads.
+    """
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield pool.map
+        finally:
+            torch.set_num_threads(threads)  # the initialisers have changed what later threads start with
 
 
 def _caption_chunks(backbone: Backbone, split: Split, block: int, free: int) -> Iterator[np.ndarray]:

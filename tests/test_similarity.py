@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +71,34 @@ def test_blocks_bound_what_is_scored_at_once(tiny: Dataset, monkeypatch: pytest.
     similarity_matrix([net], split, CPU)
     assert max(images * captions for images, captions in blocks) <= 16
     assert sum(images * captions for images, captions in blocks) == 8 * 16
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_threads_change_nothing(name: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, split = make(name, tiny), tiny.splits["train"]
+    monkeypatch.setitem(similarity.SCORED_BYTES, "cpu", 20_000)
+    before = torch.get_num_threads()
+    workers: set[int] = set()
+    score = net.score
+
+    def watch(images: object, captions: object) -> object:
+        assert not torch.is_grad_enabled()
+        workers.add(threading.get_ident())
+        time.sleep(0.005)  # so that the others get to work too
+        return score(images, captions)
+
+    monkeypatch.setattr(net, "score", watch)
+    try:
+        torch.set_num_threads(1)
+        alone = similarity_matrix([net], split, CPU)
+        assert workers == {threading.get_ident()}
+        torch.set_num_threads(3)
+        together = similarity_matrix([net], split, CPU)
+        assert len(workers) > 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES))

@@ -84,8 +84,8 @@ def evaluate(
     from ncbench.averaging import AVERAGED
     from ncbench.averaging import average as average_of
     from ncbench.backbones import check_precision
-    from ncbench.catalog import load_dataset
-    from ncbench.checkpoints import read_checkpoint
+    from ncbench.catalog import load_dataset, load_split
+    from ncbench.checkpoints import RunCheckpoint, read_checkpoint
     from ncbench.environment import choose_device
     from ncbench.evaluation import evaluate as retrieval_of
     from ncbench.files import write_atomic
@@ -97,7 +97,9 @@ def evaluate(
             check_precision(kind, precision)
     if average == "evidence":
         _check_sigmoid(checkpoints)
-    dataset = load_dataset(name, data_root)
+    trained_here = any(isinstance(found, RunCheckpoint) for found in checkpoints)
+    # A run is checked against the content of the whole dataset; other checkpoints need the one split.
+    dataset = load_dataset(name, data_root) if trained_here else load_split(name, data_root, split)
     networks = [(found.path, backbone) for found in checkpoints for backbone in found.build(dataset)]
     part = dataset.splits[split]
     for _, network in networks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,12 +113,12 @@ class Dataset:
     @property
     def image_dim(self) -> int:
         """D of the region features."""
-        return self.splits["train"].images.dim
+        return next(iter(self.splits.values())).images.dim
 
     @property
     def n_regions(self) -> int:
         """R, regions per image."""
-        return self.splits["train"].images.n_regions
+        return next(iter(self.splits.values())).images.n_regions
 
 
 class DatasetSource(Protocol):
@@ -141,4 +141,13 @@ class DatasetSource(Protocol):
 
     def load(self, root: Path | None) -> Dataset:
         """Return the dataset, read below `root` if `needs_root`; raises UserError for what is missing or malformed."""
+        ...
+
+
+@runtime_checkable
+class SplitSource(DatasetSource, Protocol):
+    """A source that can read one split alone, for evaluation where the others are not at hand."""
+
+    def load_split(self, root: Path | None, split: str) -> Dataset:
+        """Return the dataset with this split only; its digest is not that of the whole. Raises as `load`."""
         ...

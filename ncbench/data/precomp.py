@@ -23,6 +23,8 @@ DevRule = Literal["standard", "ncr"]
 DEV_IMAGES = 1_000
 """Dev images used under the `standard` rule; the rest of the released dev files is left out, as published."""
 
+SPLITS = ("train", "dev", "test")
+
 COCO_FOLDS = 5
 """The folds of MS-COCO's `testall` images over which the 1K metrics are averaged."""
 
@@ -67,13 +69,21 @@ class PrecompSource:
         Raises UserError for what is missing or malformed; warns (TokenisationWarning) if NLTK's Punkt data are absent
         and some captions may be split into words otherwise than published.
         """
+        return self._load(root, SPLITS)
+
+    def load_split(self, root: Path | None, split: str) -> Dataset:
+        """Return the dataset with this split only, whose files alone are needed; else as `load`."""
+        return self._load(root, (split,))
+
+    def _load(self, root: Path | None, wanted: Sequence[str]) -> Dataset:
         stem = f"{self.name}_precomp"
         if root is None:
-            needed = self._needed(("train", "dev", "test"))
+            needed = self._needed(wanted)
             raise UserError(f"dataset {self.name!r} needs --data-root DIR, where DIR holds {needed}")
         root = root.absolute()  # so that "." has a parent
-        folder = root if root.name == stem or (root / "train_ims.npy").exists() else root / stem
-        files = {"train": "train", "dev": "dev", "test": self._test_file(folder)}
+        is_folder = root.name == stem or any((root / f"{split}_ims.npy").exists() for split in SPLITS)
+        folder = root if is_folder else root / stem
+        files = {split: self._test_file(folder) if split == "test" else split for split in wanted}
         vocabulary_file = self._locate(folder, tuple(files.values()))
 
         vocabulary = Vocabulary.read(vocabulary_file)
@@ -95,7 +105,7 @@ class PrecompSource:
             batch_size=128,
             budget=self.published_epochs,
             truth_known=self.truth_known,
-            folds=self._folds(folder, files["test"], splits["test"]),
+            folds=self._folds(folder, files["test"], splits["test"]) if "test" in files else 1,
         )
 
     @property
@@ -103,7 +113,7 @@ class PrecompSource:
         return "tsv" if self.tabbed else "txt"
 
     def _needed(self, files: Sequence[str]) -> str:
-        stem, names = f"{self.name}_precomp", "{" + ",".join(files) + "}"
+        stem, names = f"{self.name}_precomp", "{" + ",".join(files) + "}" if len(files) > 1 else files[0]
         return f"{stem}/{names}_ims.npy, {stem}/{names}_caps.{self._suffix} and vocab/{stem}_vocab.json"
 
     def _test_file(self, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,18 @@ def refused(result: Result, message: str) -> None:
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def test_the_files_of_the_split_are_enough(cli: Call, tmp_path: Path) -> None:
+    (tmp_path / "f30k_precomp").mkdir()
+    for name in ("test_ims.npy", "test_caps.txt"):
+        shutil.copyfile(ROOT / "f30k_precomp" / name, tmp_path / "f30k_precomp" / name)
+    shutil.copytree(ROOT / "vocab", tmp_path / "vocab")
+    words = ("eval", "--checkpoint", OFFICIAL, "--dataset", "f30k", "--device", "cpu", "--json", "--data-root")
+    alone, whole = cli(*words, tmp_path), cli(*words, ROOT)
+    assert (alone.exit_code, alone.stderr) == (0, "")
+    assert json.loads(alone.stdout) == json.loads(whole.stdout)
+    refused(cli(*words, tmp_path, "--split", "dev"), "lacks dev_ims.npy, dev_caps.txt; dataset 'f30k' needs")
 
 
 def test_the_published_numbers(cli: Call, golden: np.ndarray, tmp_path: Path) -> None:

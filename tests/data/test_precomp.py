@@ -82,6 +82,33 @@ def test_the_released_format_is_read() -> None:
             assert not row[len(tokens) :].any()
 
 
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_split_can_be_read_where_the_others_are_not(split: str, root: Path) -> None:
+    whole = F30K.load(root)
+    for path in (root / "f30k_precomp").iterdir():
+        if not path.name.startswith(f"{split}_"):
+            path.unlink()
+    alone = F30K.load_split(root, split)
+    assert list(alone.splits) == [split]
+    assert_equal(alone.splits[split], whole.splits[split])
+    assert (alone.vocabulary, alone.image_dim, alone.n_regions) == (whole.vocabulary, whole.image_dim, whole.n_regions)
+    assert alone.digest != whole.digest
+    assert_equal(F30K.load_split(root / "f30k_precomp", split).splits[split], whole.splits[split])
+
+
+def test_a_split_that_lacks_a_file_says_what_it_needs(root: Path) -> None:
+    (root / "f30k_precomp" / "test_caps.txt").unlink()
+    needed = "f30k_precomp/test_ims.npy, f30k_precomp/test_caps.txt and vocab/f30k_precomp_vocab.json"
+    with pytest.raises(UserError, match=f"lacks test_caps.txt; dataset 'f30k' needs {needed}$"):
+        F30K.load_split(root, "test")
+
+
+def test_folds_of_coco_come_with_its_test_split_alone(tmp_path: Path) -> None:
+    coco(tmp_path, testall=10)
+    assert COCO.load_split(tmp_path, "test").folds == 5
+    assert COCO.load_split(tmp_path, "dev").folds == 1
+
+
 def test_features_stay_on_disk() -> None:
     path = FIXTURE / "f30k_precomp/train_ims.npy"
     assert isinstance(_open_features(path), np.memmap)
