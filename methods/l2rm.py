@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncbench import Batch, Method, Optimiser, Rematches, Task, losses, mixture, setting, transport
+from ncbench import Batch, Method, Optimiser, Rematches, Task, TrainingSettings, losses, mixture, setting, transport
 
 
 class CostNetwork(nn.Module):
@@ -55,34 +55,31 @@ class L2RM(Method):
     name = "l2rm"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(TrainingSettings):
         """Hyper-parameters; the defaults are those published for Flickr30K."""
 
-        batch_size: int = setting(128, "pairs per update, clean and noisy each", "L2RM opt.py")
+        batch_size: int = setting(128, "pairs per update, clean and noisy each", "L2RM opt.py", at_least=2)
         queue: int = setting(128, "images that captions may be rematched to; at least batch_size", "L2RM opt.py")
-        lr: float = setting(2e-4, "learning rate of the backbone", "L2RM train_f30k.sh")
-        lr_cost: float = setting(2e-6, "learning rate of the cost network", "L2RM train_f30k.sh")
+        lr_cost: float = setting(2e-6, "learning rate of the cost network", "L2RM train_f30k.sh", above=0)
         warmup: float = setting(
             0.125, "share of the budget trained on all pairs by the robust loss", "L2RM: 5 of 40 epochs"
         )
-        decay_every: float = setting(0.375, "share of the budget between tenfold cuts of lr", "L2RM: 15 of 40 epochs")
         margin: float = setting(0.2, "margin of the hinge losses", "L2RM opt.py")
-        tau: float = setting(0.05, "temperature of the softmax losses", "L2RM opt.py")
-        reg: float = setting(0.01, "entropic regularisation of the transport, in units of cost", "L2RM train_f30k.sh")
+        tau: float = setting(0.05, "temperature of the softmax losses", "L2RM opt.py", above=0)
+        reg: float = setting(
+            0.01, "entropic regularisation of the transport, in units of cost", "L2RM train_f30k.sh", above=0
+        )
         mass: float = setting(0.1, "share of images and captions that the transport matches", "L2RM opt.py (rho)")
         planted: float = setting(0.1, "largest share of a batch planted for the cost network", "L2RM main_L2RM.py")
-        clip: float = setting(2.0, "largest norm of a gradient of the backbone", "L2RM opt.py")
         cost: Literal["learned", "complement"] = setting("learned", "cost network, or 1 - similarity", "L2RM")
         solver: Literal["sinkhorn", "exact", "published"] = setting(
             "sinkhorn", "of the transport problem", "see module"
         )
 
         def __post_init__(self) -> None:
-            for key in ("lr", "lr_cost", "decay_every", "tau", "reg", "clip"):
-                if not getattr(self, key) > 0:
-                    raise ValueError(f"{key} must be above 0, found {getattr(self, key)}")
-            if not 2 <= self.batch_size <= self.queue:
-                raise ValueError(f"need 2 <= batch_size <= queue, found {self.batch_size} and {self.queue}")
+            super().__post_init__()
+            if self.batch_size > self.queue:
+                raise ValueError(f"queue must be at least batch_size, found {self.queue} and {self.batch_size}")
 
     # scenes: warmup has the best dev rSum of 0.4, 0.6 and 0.8 at 40 % image noise, three trials for every method.
     presets = {
@@ -100,14 +97,7 @@ class L2RM(Method):
         self.planting = task.rng("planted images")
         self.backbone = task.new_backbone()
         self.cost_network = CostNetwork(config.batch_size).to(task.device)
-        self.optimiser = Optimiser(
-            [self.backbone],
-            task.budget,
-            lr=config.lr,
-            clip=config.clip,
-            decay_from=config.warmup,
-            decay_every=config.decay_every,
-        )
+        self.optimiser = Optimiser.of(config, [self.backbone], task.budget, decay_from=config.warmup)
         self.cost_optimiser = Optimiser(
             [self.cost_network],
             task.budget,

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ncbench import Method, Optimiser, Task, losses, setting
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench import Method, Optimiser, Task, TrainingSettings, losses, setting
 
 
 class Triplet(Method):
@@ -19,24 +22,13 @@ class Triplet(Method):
     name = "triplet"
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(TrainingSettings):
         """Hyper-parameters; the defaults are those published for Flickr30K."""
 
-        batch_size: int = setting(128, "pairs per update", "SGRAF")
-        lr: float = setting(2e-4, "learning rate of Adam", "SGRAF")
         warmup: float = setting(
             0.125, "share of the budget trained on the mean of all negatives", "NCR: 5 of 40 epochs"
         )
-        decay_every: float = setting(0.375, "share of the budget between tenfold cuts of lr", "L2RM: 15 of 40 epochs")
         margin: float = setting(0.2, "by how much a pair must beat its negatives", "VSE++")
-        clip: float = setting(2.0, "largest norm of a gradient", "VSE++")
-
-        def __post_init__(self) -> None:
-            for key in ("lr", "decay_every", "clip"):
-                if not getattr(self, key) > 0:
-                    raise ValueError(f"{key} must be above 0, found {getattr(self, key)}")
-            if self.batch_size < 2:
-                raise ValueError(f"batch_size must be at least 2, found {self.batch_size}")
 
     # scenes: warmup has the best dev rSum of 0.4, 0.6 and 0.8 at 40 % image noise, three trials for every method.
     presets = {
@@ -49,18 +41,11 @@ class Triplet(Method):
         self.task = task
         self.order = task.rng("order of pairs")
         self.backbone = task.new_backbone()
-        self.optimiser = Optimiser(
-            [self.backbone],
-            task.budget,
-            lr=self.config.lr,
-            clip=self.config.clip,
-            decay_from=self.config.warmup,
-            decay_every=self.config.decay_every,
-        )
+        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget, decay_from=self.config.warmup)
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all claimed pairs once."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
+        """Pass over the pairs once."""
+        for batch in self.task.data.batches(self.config.batch_size, self.order, self.pairs()):
             self.backbone.train()
             similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
             warming_up = self.task.budget.progress < self.config.warmup
@@ -68,3 +53,7 @@ class Triplet(Method):
             loss = hinge(similarities, self.config.margin)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
+
+    def pairs(self) -> NDArray[np.int64] | None:
+        """Return the pairs to train on; None: all."""
+        return None

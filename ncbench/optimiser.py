@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ncbench.budget import WorkMeter
+from ncbench.methods import TrainingSettings
 
 
 class Optimiser:
     """Adam over `networks` with gradient-norm clipping.
 
-    The learning rate is `lr` until the share `decay_from + decay_every` of the budget is spent, and falls to a tenth
-    after every further `decay_every`: lr * decay ** floor((progress - decay_from) / decay_every), `decay` = 0.1 unless
-    told otherwise. With `weight_decay`, which is decoupled from the gradient, it is AdamW.
+    The learning rate is `lr` until the share `decay_from + decay_every` of the budget is spent, and falls by the factor
+    `decay` there and after every further `decay_every`: lr * decay ** floor((progress - decay_from) / decay_every).
+    With `weight_decay`, which is decoupled from the gradient, it is AdamW.
     """
 
     def __init__(
@@ -41,6 +42,20 @@ class Optimiser:
         self._budget = budget
         self._lr, self._clip = lr, clip
         self._decay_from, self._decay_every, self._decay = decay_from, decay_every, decay
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, networks: Iterable[nn.Module], budget: WorkMeter, decay_from: float = 0.0
+    ) -> Optimiser:
+        """Return the optimiser that `settings` ask for."""
+        return cls(
+            networks,
+            budget,
+            lr=settings.lr,
+            clip=settings.clip,
+            decay_from=decay_from,
+            decay_every=settings.decay_every,
+        )
 
     @property
     def lr(self) -> float:

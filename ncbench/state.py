@@ -55,8 +55,13 @@ def capture(value: Any, name: str = "value") -> Any:
 def restore(value: Any, state: Any) -> Any:
     """Return `value` in the state that `capture` returned of it, or of its like in another process.
 
-    Networks, optimisers and generators are changed in place and returned; other values are replaced.
+    Networks, optimisers and generators are changed in place and returned; other values are replaced. The state is
+    copied, so that it can be restored again.
     """
+    return _restored(value, capture(state, "state"))
+
+
+def _restored(value: Any, state: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return None if state is None else torch.as_tensor(state).to(value.device)
     if isinstance(value, Stateful):
@@ -66,8 +71,8 @@ def restore(value: Any, state: Any) -> Any:
         value.bit_generator.state = state
         return value
     if isinstance(value, Mapping) and isinstance(state, Mapping) and set(value) == set(state):
-        return {key: restore(item, state[key]) for key, item in value.items()}
-    if isinstance(value, list | tuple) and len(value) == len(state):
-        items = [restore(item, part) for item, part in zip(value, state, strict=True)]
+        return {key: _restored(item, state[key]) for key, item in value.items()}
+    if isinstance(value, list | tuple) and isinstance(state, list) and len(value) == len(state):
+        items = [_restored(item, part) for item, part in zip(value, state, strict=True)]
         return tuple(items) if isinstance(value, tuple) else items
     return state

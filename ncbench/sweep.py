@@ -109,6 +109,8 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
     for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
+        if method.needs_truth and not dataset.truth_known:
+            raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
         settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
         make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset_name, {})

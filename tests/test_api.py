@@ -44,12 +44,26 @@ def pyproject() -> dict[str, Any]:
         "import ncbench.backbones, ncbench.catalog, ncbench.methods, ncbench.store, ncbench.settings, ncbench.noise",
         "from ncbench.catalog import dataset_names; dataset_names()",
         "from ncbench.backbones import check_backbone; check_backbone('sgr')",
+        "from ncbench import Method, Settings, TrainingSettings, setting; TrainingSettings(lr=0.1)",
     ],
 )
 def test_loads_no_torch(statement: str) -> None:
     code = f"{statement}; import sys; sys.exit(sorted({{'torch', 'ot', 'matplotlib'}} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_loads_no_scikit_learn() -> None:
+    """It takes a second to load, and two methods need it."""
+    code = "import ncbench.mixture, ncbench.runner, sys; sys.exit('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_public_names_are_known_to_type_checkers() -> None:
+    tree = ast.parse((ROOT / "ncbench" / "__init__.py").read_text())
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert {alias.name for node in guarded.body for alias in node.names} == set(ncbench.__all__)
 
 
 def test_public_names_resolve() -> None:

@@ -105,6 +105,20 @@ def test_margins_belong_to_the_anchor_pair():
             assert cost_im[i, j].item() == pytest.approx(caption_anchor)
 
 
+def test_soft_margins_of_a_worked_example():
+    labels = torch.tensor([0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], dtype=torch.float64)
+    expected = [0, 0.005754, 0.017295, 0.048051, 0.102743, 0.154295, 0.2]
+    np.testing.assert_allclose(losses.soft_margin(labels, 0.2).numpy(), expected, atol=5e-7)
+    np.testing.assert_allclose(losses.soft_margin(labels, 0.6).numpy(), 3 * np.array(expected), atol=2e-6)
+
+
+def test_soft_margins_of_labels_in_a_hinge():
+    # NCR's example: labels of the three pairs, and the loss with each pair's own margin in both directions.
+    margins = losses.soft_margin(torch.tensor([1, 0.860870, 0.686957]), MARGIN)
+    np.testing.assert_allclose(margins.numpy(), [0.2, 0.139086, 0.085857], atol=1e-6)
+    assert losses.hinge_max(EXAMPLE, margins).item() == pytest.approx(0.599887, abs=2e-6)
+
+
 def test_one_margin_equals_the_same_margin_for_each_pair():
     S = random_scores(6, 6)
     for loss in (losses.hinge_sum, losses.hinge_mean, losses.hinge_max, losses.pair_losses):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ncbench.mixture import BetaMixture, clean_probability, fit_beta_mixture
+from ncbench.mixture import BetaMixture, clean_probability, fit_beta_mixture, gaussian_posterior, scale_to_unit
 
 EXAMPLE = np.array([0, 0.03, 0.05, 0.08, 0.10, 0.12, 0.15, 0.20, 0.45, 0.55, 0.62, 0.70, 0.80, 1])
 EXAMPLE_START = BetaMixture(
@@ -177,3 +177,125 @@ def test_values_outside_of_the_unit_interval_are_refused(x):
         fit_beta_mixture(np.array(x))
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         EXAMPLE_START.posterior(np.array(x))
+
+
+# Two Gaussians.
+
+
+def test_a_worked_example_of_two_gaussians():
+    posterior, means = gaussian_posterior(EXAMPLE, seed=0)
+    np.testing.assert_allclose(means, [0.090765, 0.682710], atol=1e-6)
+    of = dict(zip(EXAMPLE, posterior[:, 0], strict=True))
+    np.testing.assert_allclose([of[0.15], of[0.20], of[0.45]], [0.993781, 0.965499, 0.000002], atol=1e-6)
+
+
+def plain_gaussian_em(x, groups, updates=10, tolerance=1e-2, floor=5e-4):
+    """Expectation maximisation by loops and SciPy's densities, from two groups of values.
+
+    It ends with the update after which the mean log-likelihood, found before it, has changed by less than `tolerance`.
+    """
+    share, totals = [np.asarray(groups) == k for k in range(2)], [-np.inf]
+    while True:
+        weight = [share[k].mean() for k in range(2)]
+        mean = [np.average(x, weights=share[k]) for k in range(2)]
+        deviation = [math.sqrt(np.average((x - mean[k]) ** 2, weights=share[k]) + floor) for k in range(2)]
+        density = [weight[k] * stats.norm.pdf(x, mean[k], deviation[k]) for k in range(2)]
+        share = [density[k] / (density[0] + density[1]) for k in range(2)]
+        made = len(totals) - 1
+        if made == updates or (made and abs(totals[-1] - totals[-2]) < tolerance):
+            return np.column_stack(share), np.array(mean), made
+        totals.append(np.log(density[0] + density[1]).mean())
+
+
+@pytest.mark.parametrize(
+    ("means", "widths", "updates"),
+    [
+        ((0.1, 0.8), (0.05, 0.05), 2),
+        ((0.1, 0.3), (0.02, 0.3), 8),  # 0.02 is below the floor of the deviation
+        ((0.0, 100.0), (0.02, 300.0), 10),  # an eleventh would follow
+    ],
+)
+def test_two_gaussians_agree_with_a_plain_implementation(means, widths, updates):
+    rng = np.random.default_rng(0)
+    upper = rng.random(400) < 0.3
+    x = rng.normal(np.where(upper, means[1], means[0]), np.where(upper, widths[1], widths[0]))
+    # k-means in one dimension: the cut at the midpoint of the two group means.
+    cut = x.mean()
+    for _ in range(100):
+        cut = (x[x < cut].mean() + x[x >= cut].mean()) / 2
+    expected, expected_means, made = plain_gaussian_em(x, x >= cut)
+    order = np.argsort(expected_means)
+    posterior, found = gaussian_posterior(x, seed=0)
+    assert made == updates
+    np.testing.assert_allclose(found, expected_means[order], rtol=1e-6)
+    np.testing.assert_allclose(posterior, expected[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_component_0_of_two_gaussians_has_the_smaller_mean_whatever_the_seed(seed):
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([rng.normal(5, 0.1, 30), rng.normal(-3, 0.1, 70)])
+    posterior, means = gaussian_posterior(x, seed)
+    np.testing.assert_allclose(means, [-3, 5], atol=0.1)
+    np.testing.assert_allclose(posterior[:, 1], np.repeat([1.0, 0.0], [30, 70]), atol=1e-6)
+    np.testing.assert_allclose(posterior.sum(1), 1)
+    for again, first in zip(gaussian_posterior(x, seed), (posterior, means), strict=True):
+        np.testing.assert_array_equal(again, first)
+
+
+def test_two_gaussians_do_not_depend_on_the_order_of_the_values():
+    x = np.concatenate([np.random.default_rng(0).normal(m, 0.1, 50) for m in (0.2, 0.9)])
+    order = np.random.default_rng(1).permutation(100)
+    posterior, means = gaussian_posterior(x, 0)
+    shuffled, other_means = gaussian_posterior(x[order], 0)
+    np.testing.assert_allclose(shuffled, posterior[order], atol=1e-6)
+    np.testing.assert_allclose(other_means, means, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -2.5, 1e300])
+def test_equal_values_are_all_of_component_0(value):
+    posterior, means = gaussian_posterior(np.full(5, value), 0)
+    np.testing.assert_array_equal(posterior, [[1.0, 0.0]] * 5)
+    np.testing.assert_array_equal(means, [value, value])
+
+
+def test_two_values_are_two_gaussians():
+    posterior, means = gaussian_posterior(np.array([1.0, 0.0]), 3)
+    np.testing.assert_allclose(means, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(posterior, [[0, 1], [1, 0]], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(arrays(np.float64, st.integers(2, 30), elements=st.floats(0, 1)), st.integers(0, 2**32 - 1))
+def test_posteriors_of_two_gaussians_are_probabilities(x, seed):
+    posterior, means = gaussian_posterior(x, seed)
+    assert posterior.shape == (len(x), 2)
+    assert ((posterior >= 0) & (posterior <= 1)).all()
+    np.testing.assert_allclose(posterior.sum(1), 1, atol=1e-9)
+    assert x.min() - 1e-9 <= means[0] <= means[1] <= x.max() + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [([], "(0,)"), ([0.5], "(1,)"), ([[0.1, 0.2]], "(1, 2)"), ([0.1, math.nan], "(2,)"), ([0.1, math.inf], "(2,)")],
+)
+def test_values_that_two_gaussians_cannot_fit(x, shape):
+    with pytest.raises(ValueError, match="vector") as caught:
+        gaussian_posterior(np.array(x), 0)
+    assert str(caught.value) == f"values must be a vector of at least two finite numbers, got shape {shape}"
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        ([2.0, 4.0, 3.0], [0, 1, 0.5]),
+        ([-1.0, 0.0, 3.0], [0, 0.25, 1]),
+        ([7.0], [0]),
+        ([-3.0, -3.0], [0, 0]),
+        ([-1.7e308, 1.7e308, 0.0], [0, 1, 0.5]),  # their difference is no finite number
+    ],
+)
+def test_scaling_to_the_unit_interval(x, expected):
+    given_values = np.array(x)
+    np.testing.assert_allclose(scale_to_unit(given_values), expected, atol=1e-15)
+    np.testing.assert_array_equal(given_values, x)

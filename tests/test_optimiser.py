@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -100,3 +101,71 @@ def test_weights_without_gradient_stay() -> None:
     optimiser = Optimiser([net, idle], WorkMeter(1), lr=LR, clip=1.0)
     optimiser.step(net(torch.ones(1, 3, dtype=torch.float64)).sum())
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(before, idle.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("decay", "used", "factor"), [(0.5, 249, 1), (0.5, 250, 0.5), (0.5, 999, 0.125), (1.0, 1000, 1), (0.9, 500, 0.81)]
+)
+def test_the_rate_falls_by_a_factor_of_choice(decay: float, used: int, factor: float) -> None:
+    meter = WorkMeter(1000)
+    meter.charge(used)
+    optimiser = Optimiser([make()], meter, lr=LR, decay_every=0.25, decay=decay)
+    assert optimiser.lr == pytest.approx(LR * factor, rel=1e-12)
+
+
+def updates(net: nn.Linear, optimiser: Optimiser, meter: WorkMeter, data: torch.Tensor) -> None:
+    for x in data:
+        optimiser.step(net(x).exp().sum())
+        meter.charge(1)
+
+
+def inputs(count: int) -> torch.Tensor:
+    return torch.randn(count, 5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("clip", [math.inf, 0.5])
+@pytest.mark.parametrize("weight_decay", [0.01, 0.5])
+def test_weight_decay_is_that_of_adamw(weight_decay: float, clip: float) -> None:
+    net, theirs, meter = make(), make(), WorkMeter(6)
+    optimiser = Optimiser([net], meter, lr=LR, clip=clip, decay_every=0.5, weight_decay=weight_decay)
+    updates(net, optimiser, meter, inputs(6))
+    adamw = torch.optim.AdamW(theirs.parameters(), LR, weight_decay=weight_decay)
+    for number, x in enumerate(inputs(6)):
+        adamw.zero_grad()
+        theirs(x).exp().sum().backward()
+        nn.utils.clip_grad_norm_(theirs.parameters(), clip)
+        adamw.param_groups[0]["lr"] = LR if number < 3 else LR / 10
+        adamw.step()
+    for mine, other in zip(net.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=0)
+
+
+def test_weight_decay_shrinks_all_weights_by_the_rate_and_not_by_the_gradient() -> None:
+    net, meter = make(), WorkMeter(1)
+    before = [weight.detach().clone() for weight in net.parameters()]
+    optimiser = Optimiser([net], meter, lr=LR, weight_decay=0.5)
+    optimiser.step(0 * net(torch.ones(1, 3, dtype=torch.float64)).sum())
+    for weight, old in zip(net.parameters(), before, strict=True):
+        torch.testing.assert_close(weight.detach(), old * (1 - 0.5 * LR), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_training_goes_on_from_a_state(weight_decay: float) -> None:
+    def start(used: int) -> tuple[nn.Linear, Optimiser, WorkMeter]:
+        net, meter = make(), WorkMeter(6)
+        meter.charge(used)
+        return net, Optimiser([net], meter, lr=LR, clip=0.5, decay_every=0.5, weight_decay=weight_decay), meter
+
+    data = inputs(6)
+    net, optimiser, meter = start(0)
+    updates(net, optimiser, meter, data[:2])
+    weights, state = copy.deepcopy(net.state_dict()), copy.deepcopy(optimiser.state_dict())
+    updates(net, optimiser, meter, data[2:])
+    for restored in (True, False):
+        other, fresh, its_meter = start(2)
+        other.load_state_dict(weights)
+        if restored:
+            fresh.load_state_dict(copy.deepcopy(state))
+        updates(other, fresh, its_meter, data[2:])
+        equal = [torch.equal(*pair) for pair in zip(net.parameters(), other.parameters(), strict=True)]
+        assert equal == [restored, restored]  # without the moments it is another training

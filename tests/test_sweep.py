@@ -226,6 +226,10 @@ def test_equal_settings_are_one_run() -> None:
             "unknown setting of backbone 'embd'. Did you mean 'embed'",
         ),
         ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
+        (
+            {"datasets": ["natural"], "ratios": [0.0], "methods": ["oracle"]},
+            "oracle must be told which pairs are clean, and of natural nobody knows.",
+        ),
         ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be 0 there, found 0.4."),
     ],
 )

@@ -98,6 +98,13 @@ class Empty(Toy):
         return iter(())
 
 
+class Knowing(Toy):
+    """A reference: is told which pairs are clean."""
+
+    name = "knowing"
+    needs_truth = True
+
+
 class Fake:
     """A trainer with all that it takes, on the tiny dataset."""
 
@@ -113,7 +120,7 @@ class Fake:
         ratio: float = 0.4,
         **changes: Any,
     ) -> None:
-        mine = {kind.name: kind for kind in (Toy, Twins, Spoiling, Diverging, Idle, Empty)}
+        mine = {kind.name: kind for kind in (Toy, Twins, Spoiling, Diverging, Idle, Empty, Knowing)}
         kind = mine.get(method) or load_method(method)
         train = dataset.splits["train"]
         self.dataset, self.folder = dataset, folder
@@ -143,12 +150,12 @@ class Fake:
         self.trainer = Trainer(spec, backbone, SIZES, self.method, self.meter, CPU, Clock(), history)
         self.told: list[tuple[str, float]] = []  # what is done, and the share of the budget by then
 
-    def train(self) -> Trainer:
+    def train(self, truth: np.ndarray | None = None) -> Trainer:
         train = self.dataset.splits["train"]
         view = TrainingView(train.images, train.captions, self.claimed, CPU)
         torch.manual_seed(0)
         report = lambda doing: self.told.append((doing, self.meter.progress))  # noqa: E731
-        self.trainer.train(view, self.dataset.splits["dev"], report)
+        self.trainer.train(view, self.dataset.splits["dev"], report, truth)
         return self.trainer
 
     @property
@@ -276,12 +283,29 @@ def test_backbones_are_of_the_kind_and_precision_asked_for(
 
 def test_methods_see_claimed_pairs_only(tiny: Dataset, tmp_path: Path) -> None:
     fake = Fake(tiny, tmp_path, budget=0.5, ratio=0.5)
-    fake.train()
+    fake.train(truth=fake.claimed == tiny.splits["train"].true)
     task = fake.method.task
     np.testing.assert_array_equal(task.data.claimed, fake.claimed)
     assert (task.data.claimed != tiny.splits["train"].true).any()
     public = {name for name in dir(task) if not name.startswith("_")}
-    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng"}
+    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng", "truth"}
+    assert task.truth is None
+
+
+@pytest.mark.parametrize("method", ["triplet", "l2rm"])
+def test_contestants_are_not_told_the_truth(method: str, tiny: Dataset, tmp_path: Path) -> None:
+    fake = Fake(tiny, tmp_path, method, budget=0.5, ratio=0.5)
+    fake.train(truth=fake.claimed == tiny.splits["train"].true)
+    assert fake.method.task.truth is None
+
+
+def test_a_reference_is_told_the_truth(tiny: Dataset, tmp_path: Path) -> None:
+    fake = Fake(tiny, tmp_path, "knowing", budget=0.5, ratio=0.5)
+    truth = fake.claimed == tiny.splits["train"].true
+    assert 0 < truth.sum() < len(truth)
+    fake.train(truth)
+    np.testing.assert_array_equal(fake.method.task.truth, truth)
+    np.testing.assert_array_equal(fake.method.task.data.claimed, fake.claimed)
 
 
 def test_training_does_not_depend_on_how_often_dev_is_evaluated(tiny: Dataset, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from ncbench.report.tables import COLUMNS, Comparison, scores
 
@@ -11,7 +12,8 @@ LEGEND = """\
 Recalls in percent on the test split: *i2t* finds a caption of an image, *t2i* the image of a caption; rSum is the sum
 of the six. The best of each column is bold; ± is the standard deviation over seeds. *Budget used* is training work in
 epochs of plain triplet training; *time* is seconds of training; evaluation is in neither. Tables with different noise
-units (`images`: all captions of an image move together; `captions`: each moves on its own) are not comparable.
+units (`images`: all captions of an image move together; `captions`: each moves on its own) are not comparable. A method
+that was *told the truth* knows which training pairs are clean: it is there for reference, and never the best.
 """
 
 
@@ -29,11 +31,16 @@ def _table(table: Comparison) -> str:
     rows = table.rows.to_dict(orient="records")
     for row, cells in zip(rows, table.cells(), strict=True):
         marked = [
-            f"**{cell}**" if column in scores() and _shown(row[column]) == _shown(table.best(column)) else _escape(cell)
+            f"**{cell}**" if _is_best(table, row, column) else _escape(cell)
             for column, cell in zip(COLUMNS, cells, strict=True)
         ]
         lines.append("| " + " | ".join(marked) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _is_best(table: Comparison, row: Mapping[Hashable, Any], column: str) -> bool:
+    contends = column in scores() and not row["told_truth"]
+    return contends and _shown(row[column]) == _shown(table.best(column))
 
 
 def _shown(score: float) -> str:

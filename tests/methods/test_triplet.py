@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from ncbench import Method, Task, losses
+from ncbench import Task, losses
 from ncbench.budget import BudgetSpent
-from ncbench_methods.l2rm import L2RM
 from ncbench_methods.triplet import Triplet
 
 MakeTask = Callable[..., Task]
-
-
-@pytest.mark.parametrize("method", [Triplet, L2RM])
-def test_presets_name_settings_that_exist(method: type[Method]) -> None:
-    types = get_type_hints(method.Config)
-    assert "scenes" in method.presets
-    for preset in method.presets.values():
-        config = method.Config(**preset)
-        assert preset
-        for name, wanted in types.items():
-            value = getattr(config, name)
-            if get_origin(wanted) is Literal:
-                assert value in get_args(wanted)
-            else:
-                assert isinstance(value, wanted)
-
-
-@pytest.mark.parametrize("method", [Triplet, L2RM])
-def test_settings_say_what_they_mean_and_where_they_are_from(method: type[Method]) -> None:
-    for entry in fields(method.Config):
-        assert entry.metadata["meaning"]
-        assert entry.metadata["source"]
 
 
 def test_published_defaults() -> None:

@@ -36,7 +36,8 @@ DEFAULTS: Mapping[str, Any] = {
 def record(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a finished run into tmp_path and returns its folder.
 
-    Scores: i2t R@1, R@5, R@10, then t2i; `rsum` is their sum. Other words are fields of the RunSpec.
+    Scores: i2t R@1, R@5, R@10, then t2i; `rsum` is their sum. `told_truth` None makes a record of old, which does not
+    say whether the method was. Other words are fields of the RunSpec.
     """
 
     def write(
@@ -45,6 +46,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         peaks: Mapping[str, int | None] | None = None,
         beliefs: Mapping[str, Any] | None = None,
         used: float = 0.5,
+        told_truth: bool | None = False,
         **axes: Any,
     ) -> Path:
         spec = RunSpec(**{**DEFAULTS, **axes})
@@ -65,6 +67,8 @@ def record(tmp_path: Path) -> Callable[..., Path]:
             "mismatched": spec.noise,
             "beliefs": beliefs or {},
         }
+        if told_truth is not None:
+            result["told_truth"] = told_truth
         write_json(folder / "result.json", result)
         return folder
 

@@ -53,6 +53,7 @@ def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
         "auc": 0.9,
         "rematched_closer": 0.6,
         "variant": "triplet",
+        "told_truth": False,
     }
     assert {name: row[name] for name in expected} == expected
 
@@ -123,6 +124,16 @@ def test_records_from_before_there_were_precisions_are_float32(record: Record, t
     told = dict(zip(frame["id"], frame["conditions"], strict=True))
     assert told[old.parent.name] == "precision=float32"
     assert sorted(told.values()) == ["precision=bf16", "precision=float32", "precision=float32"]
+
+
+def test_references_are_known_and_records_of_old_have_none(record: Record, tmp_path: Path) -> None:
+    record(seed=0, told_truth=None)
+    record(seed=1, told_truth=False)
+    record(seed=2, told_truth=True, method="oracle")
+    frame = load_runs(tmp_path).set_index("seed")
+    assert frame["told_truth"].to_dict() == {0: False, 1: False, 2: True}
+    assert frame["told_truth"].dtype == bool
+    assert frame["variant"].to_dict() == {0: "triplet", 1: "triplet", 2: "oracle"}
 
 
 def test_variants_are_told_by_what_differs(record: Record, tmp_path: Path) -> None:

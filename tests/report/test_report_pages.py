@@ -61,6 +61,22 @@ def test_what_looks_the_same_as_the_best_is_bold_too(record: Record, tmp_path: P
     assert [row[1] for row in cells(make(tmp_path))] == ["**10.0**", "**10.0**"]
 
 
+def test_references_are_marked_and_never_bold(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0)
+    record(90.0, 20.0, 91.0, 92.0, 93.0, 94.0, method="oracle", told_truth=True)
+    triplet, oracle = cells(make(tmp_path))
+    assert triplet[:8] == ["triplet", "**10.0**", "**20.0**", "**30.0**", "**1.0**", "**2.0**", "**3.0**", "**66.0**"]
+    assert oracle[:8] == ["oracle (told the truth)", "90.0", "20.0", "91.0", "92.0", "93.0", "94.0", "480.0"]
+
+
+def test_a_page_of_references_only(record: Record, tmp_path: Path) -> None:
+    record(method="oracle", told_truth=True)
+    (row,) = cells(make(tmp_path))
+    assert row[:8] == ["oracle (told the truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
+    written = write_report(load_runs(tmp_path), tmp_path / "pages")
+    assert "**" not in written[0].read_text()
+
+
 def test_best_of_each_table(record: Record, tmp_path: Path) -> None:
     record(noise=0.2)
     record(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, noise=0.6)

@@ -190,6 +190,37 @@ def test_best_is_the_largest(record: Record, tmp_path: Path) -> None:
     assert list(scores()) == [*RECALLS, "rsum"]
 
 
+def test_references_come_last_and_are_never_the_best(record: Record, tmp_path: Path) -> None:
+    record(*flat(600.0), method="oracle", told_truth=True)
+    record(*flat(300.0), method="a", told_truth=False)
+    record(*flat(500.0), method="upper", told_truth=True)
+    record(*flat(400.0), method="b", told_truth=None)
+    (table,) = comparisons(load_runs(tmp_path))
+    assert [row["variant"] for row in rows(table)] == ["b", "a", "oracle", "upper"]
+    assert [cells[0] for cells in table.cells()] == ["b", "a", "oracle (told the truth)", "upper (told the truth)"]
+    assert [cells[7] for cells in table.cells()] == ["400.0", "300.0", "600.0", "500.0"]
+    assert table.best("rsum") == pytest.approx(400)
+    assert table.best("i2t_r1") == pytest.approx(400 / 6)
+
+
+def test_references_are_told_by_table_and_averaged_over_seeds(record: Record, tmp_path: Path) -> None:
+    for noise in (0.2, 0.4):
+        for seed in (0, 1):
+            record(*flat(500.0 + 2 * seed), method="oracle", told_truth=True, noise=noise, seed=seed)
+    record(*flat(100.0), noise=0.4)
+    alone, mixed = comparisons(load_runs(tmp_path))
+    assert [(row["variant"], row["told_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
+    assert [row["variant"] for row in rows(mixed)] == ["triplet", "oracle"]
+    assert mixed.cells()[1][7] == "501.0 ± 1.4"
+    assert mixed.best("rsum") == pytest.approx(100)
+
+
+def test_nothing_is_best_among_references(record: Record, tmp_path: Path) -> None:
+    record(method="oracle", told_truth=True)
+    (table,) = comparisons(load_runs(tmp_path))
+    assert all(math.isnan(table.best(column)) for column in scores())
+
+
 def test_title_has_short_numbers() -> None:
     key: dict[str, Any] = {
         **dict.fromkeys(AXES, ""),

@@ -1,0 +1,57 @@
+"""InfoNCE: plain contrastive training, a reference that believes every pair.
+
+A pair must win a softmax over the captions of the batch and one over its images (van den Oord et al., 2018; for images
+and text as in CLIP: Radford et al., ICML 2021). RCL and L2RM offer it beside their own losses, to be compared with.
+
+Where this code departs from the released ones, and why:
+
+* The softmax is taken in log space; theirs exponentiate first, which gives the same values for bounded similarities.
+* Schedules are shares of the budget. They are those of L2RM, so that `infonce` and `rce` differ in the loss only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ncbench import Method, Optimiser, Task, TrainingSettings, losses, setting
+
+
+class InfoNCE(Method):
+    """Plain contrastive training; no defence against mismatched pairs."""
+
+    name = "infonce"
+
+    @dataclass(frozen=True)
+    class Config(TrainingSettings):
+        """Hyper-parameters; the defaults are those published for Flickr30K."""
+
+        tau: float = setting(0.05, "temperature of the softmax, in units of similarity", "L2RM opt.py", above=0)
+
+    presets = {
+        "coco": {"decay_every": 1 / 3},  # L2RM: 10 of 30 epochs
+        "cc152k": {"decay_every": 0.4},  # L2RM: 20 of 50 epochs
+        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+    }
+
+    def setup(self, task: Task) -> None:
+        """Build the one backbone and its optimiser."""
+        self.task = task
+        self.order = task.rng("order of pairs")
+        self.backbone = task.new_backbone()
+        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget)
+
+    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
+        """Pass over all claimed pairs once."""
+        for batch in self.task.data.batches(self.config.batch_size, self.order):
+            self.backbone.train()
+            loss = self.loss(self.backbone(batch.images, batch.tokens, batch.lengths))
+            self.optimiser.step(loss)
+            yield {"loss": loss.item()}
+
+    def loss(self, similarities: Tensor) -> Tensor:
+        """Return the loss of a batch from its similarities (B, B)."""
+        return losses.info_nce(similarities, self.config.tau)

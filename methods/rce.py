@@ -1,0 +1,35 @@
+"""RCE: the robust loss that L2RM warms up with, for the whole training.
+
+Half cross-entropy, half reverse cross-entropy, in which predictions and labels change places (symmetric cross entropy:
+Wang et al., ICCV 2019; L2RM: Han et al., CVPR 2024). The reverse half grows only linearly in the probability that a
+pair lacks, so that a mismatched pair costs little. It tells how much of L2RM is due to its warm-up.
+
+Where this code departs from the released one, and why:
+
+* L2RM uses the loss for 5 of 40 epochs at a constant learning rate, and never alone. The schedule here is that of L2RM
+  without its warm-up, so that `infonce` and `rce` differ in the loss only.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ncbench import losses
+from ncbench_methods.infonce import InfoNCE
+
+
+class RCE(InfoNCE):
+    """Contrastive training by a robust loss: half of it is reverse cross-entropy."""
+
+    name = "rce"
+
+    presets = {
+        "coco": {"decay_every": 1 / 3},  # L2RM: 10 of 30 epochs
+        "cc152k": {"decay_every": 0.4},  # L2RM: 20 of 50 epochs
+        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+    }
+
+    def loss(self, similarities: Tensor) -> Tensor:
+        """Return the loss of a batch from its similarities (B, B)."""
+        return losses.rce(similarities, self.config.tau)

@@ -1,0 +1,159 @@
+"""A method that goes on from its state in another process does what it would have done without the break."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncbench import Method, Task, TrainingView
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.noise import draw_noise
+
+CPU = torch.device("cpu")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "infonce": {},
+    "rce": {},
+    "oracle": {"warmup": 0.0},
+    "rcl": {"ratio": 0.5},
+    "decl": {"warmup": 0.0, "lr": 1e-2},
+    "triplet": {"warmup": 0.0},
+    "l2rm": {"warmup": 0.0, "queue": 8, "lr": 1e-2},
+    "ncr": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
+    "bicro": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
+    "crcl": {"lr": 1e-2},
+}
+"""Small settings of every method, in which its second epoch depends on all that the first has left."""
+
+Ask = Callable[[str, Path], str]
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the method called `name`, which its module of the same name defines."""
+    module = import_module(f"ncbench_methods.{name}")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and getattr(value, "name", None) == name
+    ]
+    return found
+
+
+def make(name: str, seed: int) -> Method:
+    """Return a method after `setup`, with networks that dropout and batch statistics give a state; `seed` is theirs."""
+    tiny = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["tiny_dataset"]()
+    train = tiny.splits["train"]
+    sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.4)
+    torch.manual_seed(seed)
+    epoch = baseline_epoch_work(build_backbone("saf", sizes), train.captions, 8)
+    meter = WorkMeter(20 * epoch)
+
+    def new_backbone() -> Backbone:
+        net = build_backbone("saf", sizes)
+        net.on_work = meter.charge
+        return net
+
+    claimed = draw_noise("shuffle-captions", 0.4, train.true, 24, 1).claimed
+    view = TrainingView(train.images, train.captions, claimed, CPU)
+    kind = method_class(name)
+    method = kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]}))
+    truth = claimed == train.true if kind.needs_truth else None
+    method.setup(Task(view, CPU, meter, new_backbone, 0, truth))
+    return method
+
+
+def train(method: Any, epoch: int) -> list[float]:
+    return [scalars["loss"] for scalars in method.train_epoch(epoch)]
+
+
+def snapshot(method: Any) -> dict[str, Any]:
+    return {"state": method.state_dict(), "random": torch.get_rng_state(), "used": method.task.budget.used}
+
+
+def go_on(name: str, path: Path) -> None:
+    """Train one epoch more from the snapshot in `path`, and put another one in its place."""
+    method: Any = make(name, seed=1)
+    saved = torch.load(path, weights_only=False)
+    torch.set_num_threads(saved["threads"])
+    method.load_state_dict(saved["state"])
+    torch.set_rng_state(saved["random"])
+    method.task.budget.used = saved["used"]
+    losses = train(method, 1)
+    torch.save({**snapshot(method), "losses": losses}, path)
+
+
+def serve() -> None:
+    """Go on with every method that standard input names, followed by a tab and a path; answer in one line."""
+    for line in sys.stdin:
+        name, _, path = line.rstrip("\n").partition("\t")
+        try:
+            go_on(name, Path(path))
+            print("done", flush=True)
+        except Exception as error:
+            print(repr(error).replace("\n", " "), flush=True)
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """Return a function that has another process `go_on`."""
+    command = [sys.executable, "-c", "import runpy, sys; runpy.run_path(sys.argv[1])['serve']()", __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def answer(name: str, path: Path) -> str:
+            process.stdin.write(f"{name}\t{path}\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        yield answer
+
+
+def differences(left: Any, right: Any, where: str = "") -> list[str]:
+    """Return the places in which two states are not equal to the last bit, types included."""
+    if type(left) is not type(right):
+        return [f"{where}: {type(left).__name__} and {type(right).__name__}"]
+    if isinstance(left, dict):
+        if left.keys() != right.keys():
+            return [f"{where}: keys {sorted(map(str, left.keys() ^ right.keys()))}"]
+        return [place for key in left for place in differences(left[key], right[key], f"{where}[{key!r}]")]
+    if isinstance(left, list):
+        if len(left) != len(right):
+            return [f"{where}: {len(left)} and {len(right)} items"]
+        pairs = enumerate(zip(left, right, strict=True))
+        return [place for n, (one, other) in pairs for place in differences(one, other, f"{where}[{n}]")]
+    if isinstance(left, torch.Tensor):
+        same = left.dtype == right.dtype and torch.equal(left, right)
+    elif isinstance(left, np.ndarray):
+        same = left.dtype == right.dtype and np.array_equal(left, right)
+    else:
+        same = left == right
+    return [] if same else [where]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_goes_on_in_another_process(name: str, ask: Ask, tmp_path: Path) -> None:
+    method, path = make(name, seed=0), tmp_path / "snapshot"
+    train(method, 0)
+    torch.save({**snapshot(method), "threads": torch.get_num_threads()}, path)
+    losses = train(method, 1)
+    expected = {**snapshot(method), "losses": losses}
+    before = torch.load(path, weights_only=False)
+    del before["threads"]
+
+    assert ask(name, path) == "done"
+    assert differences(torch.load(path, weights_only=False), expected) == []
+    moved = differences({**before, "losses": []}, expected)
+    networks = ("['state']['backbone']", "['state']['networks']"), ("['state']['optimiser']", "['state']['optimisers']")
+    for parts in (("['random']",), ("['used']",), ("['losses']",), *networks):
+        assert any(place.startswith(parts) for place in moved), f"the second epoch leaves {parts} as they were"

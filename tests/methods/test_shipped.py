@@ -1,0 +1,60 @@
+"""What holds for every shipped method: presets and settings that say what they are."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from ncbench.methods import GROUP, Settings, load_method
+from ncbench.plugins import plugin_names
+
+NAMES = plugin_names(GROUP)
+
+
+def test_the_field_is_here() -> None:
+    assert set(NAMES) >= {"bicro", "crcl", "decl", "infonce", "l2rm", "ncr", "oracle", "rce", "rcl", "triplet"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_name_settings_that_exist(name: str) -> None:
+    method = load_method(name)
+    types = get_type_hints(method.Config)
+    assert "scenes" in method.presets
+    for preset in method.presets.values():
+        config = method.Config(**preset)
+        assert preset
+        for name, wanted in types.items():
+            value = getattr(config, name)
+            if get_origin(wanted) is Literal:
+                assert value in get_args(wanted)
+            else:
+                assert isinstance(value, wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_say_what_they_mean_and_where_they_are_from(name: str) -> None:
+    method = load_method(name)
+    for entry in fields(method.Config):
+        assert entry.metadata["meaning"]
+        assert entry.metadata["source"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bounds_of_settings_are_kept(name: str) -> None:
+    method = load_method(name)
+    assert issubclass(method.Config, Settings)
+    with pytest.raises(ValueError, match=r"^lr must be above 0, found 0$"):
+        method.Config(lr=0)
+    with pytest.raises(ValueError, match=r"^batch_size must be at least 2, found 1$"):
+        method.Config(batch_size=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_is_described_in_a_line_and_at_length(name: str) -> None:
+    method = load_method(name)
+    line = (inspect.getdoc(method) or "").partition("\n")[0]
+    assert 20 < len(line) < 120
+    assert len((inspect.getdoc(inspect.getmodule(method)) or "").splitlines()) > 3
