@@ -45,7 +45,8 @@ def setting(
     Values that are not `above`, `at_least` or `at_most` a bound that is given are refused.
     """
     bounds = {"above": above, "at least": at_least, "at most": at_most}
-    return field(default=default, metadata={"meaning": meaning, "source": source, **bounds})
+    given = {words: bound for words, bound in bounds.items() if bound is not None}
+    return field(default=default, metadata={"meaning": meaning, "source": source, **given})
 
 
 @dataclass(frozen=True)
