@@ -18,11 +18,12 @@ from torch.nn import functional
 from ncbench.backbones.attention import SLOPE, SMOOTH
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work
+from ncbench.backbones.groups import group_sizes
 from ncbench.backbones.normalise import l2_normalise
+from ncbench.backbones.pieces import piece_bytes
 
 SMOOTH_OVER_WORDS = 4.0
 LEAST_NORM = 1e-8  # of a cosine's denominator
-GROUP_STEP = 4  # captions are scored in groups of their length, rounded up to multiples of this
 
 
 class SCAN(Backbone):
@@ -45,9 +46,11 @@ class SCAN(Backbone):
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
         lengths = captions.parts[-1]
         order = lengths.argsort(stable=True)
-        rounded = (lengths[order] + GROUP_STEP - 1) // GROUP_STEP
-        groups = torch.split(order, torch.unique_consecutive(rounded, return_counts=True)[1].tolist())
-        columns = torch.cat([self._pool(*self._cosines(images, captions.take(group))) for group in groups])
+        regions = images.parts[0]
+        word_bytes = FLOAT_BYTES * regions.shape[0] * regions.shape[1]
+        sizes = group_sizes(lengths[order].tolist(), word_bytes, piece_bytes(regions.device))
+        groups = (captions.take(chosen) for chosen in torch.split(order, sizes))
+        columns = torch.cat([self._pool(*self._cosines(images, group)) for group in groups])
         return columns[order.argsort()].T
 
     @abstractmethod
