@@ -1,12 +1,13 @@
 """A GRU layer over packed sequences whose backward pass takes one matrix product for all steps, on CPUs.
 
-torch's own takes one per step for the gradient of the recurrent weights, each of which writes all of them: at the
-published size that is a third of a training step. Elsewhere (cuDNN) torch's own is the faster one, and is used.
+torch's own takes one per step for the gradient of the recurrent weights, each of which writes all of them: a third of
+its backward pass at the published size. Where there is none, and elsewhere (cuDNN), torch's own is used.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ncbench.backbones.derivatives import differentiable_gradients
 
 def run_gru(gru: nn.GRU, packed: PackedSequence) -> PackedSequence:
     """Return the states of a one-layer GRU, one- or bidirectional, over `packed` (T, W) words: (T, directions E)."""
-    if packed.data.device.type != "cpu":
+    if packed.data.device.type != "cpu" or not torch.is_grad_enabled():
         states: PackedSequence = gru(packed)[0]
         return states
     sizes = packed.batch_sizes.tolist()
@@ -39,8 +40,7 @@ def _direction(gru: nn.GRU, suffix: str, data: Tensor, sizes: list[int], backwar
 
 def _steps(sizes: list[int], backwards: bool) -> list[tuple[int, int]]:
     """Return first row and rows of each time step of packed sequences, in the order in which they are read."""
-    starts = [sum(sizes[:step]) for step in range(len(sizes))]
-    steps = list(zip(starts, sizes, strict=True))
+    steps = list(zip(accumulate(sizes, initial=0), sizes, strict=False))
     return steps[::-1] if backwards else steps
 
 
