@@ -92,10 +92,10 @@ class Backbone(nn.Module, ABC):
         """Do matrix products in `precision` from now on, where this backbone can: see `check_precision`."""
         self.precision = precision
 
-    def lowered(self, enabled: bool = True) -> torch.autocast:
+    def lowered(self) -> torch.autocast:
         """Return a context in which products are done in bf16 if that is this backbone's precision."""
         device = next(self.parameters()).device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled and self.precision == "bf16")
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU)."""

@@ -133,9 +133,11 @@ def _check_new(out: Path) -> None:
 
 
 def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
+    from ncbench.backbones import backbone_class
+
     for found in checkpoints:
         for kind in found.kinds:
-            if kind not in ("saf", "sgr"):
+            if not backbone_class(kind).IN_UNIT_INTERVAL:
                 raise UserError(f"--average evidence needs sigmoid scores, which {kind} of {found.path} has not")
 
 
