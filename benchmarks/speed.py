@@ -30,7 +30,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -266,14 +265,14 @@ def product_rate(device: torch.device) -> float:
     return 2 * 4096 * 1024 * 256 / min(seconds)
 
 
-@contextmanager
-def other_process(name: str, way: str, steps: int, threads: int, device: str) -> Iterator[dict[str, Any]]:
-    """Give what `measure` returns in a process of its own."""
+def other_process(name: str, way: str, steps: int, threads: int, device: str) -> dict[str, Any]:
+    """Return what `measure` returns in a process of its own."""
     words = [sys.executable, __file__, name, "--way", way, "--steps", str(steps), "--device", device]
     done = subprocess.run([*words, "--threads", str(threads)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise click.ClickException(done.stderr)
-    yield json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @click.command()
@@ -301,10 +300,8 @@ def main(
         measurement = MEASUREMENTS[name]
         pairs = []
         for _ in range(repeats):
-            sides = []
-            for one in measurement.ways[: 1 if measurement.work == "update" else 2]:
-                with other_process(name, one, steps, threads, device) as side:
-                    sides.append(side)
+            ways = measurement.ways[: 1 if measurement.work == "update" else 2]  # of an update, one run tells both
+            sides = [other_process(name, one, steps, threads, device) for one in ways]
             if measurement.work == "update":
                 sides.append({**sides[0], "seconds": sides[0]["alone"]})
             pairs.append(sides)
