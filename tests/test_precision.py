@@ -12,12 +12,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from golden_networks import Golden, load_golden
 from torch import Tensor, nn
 
 from ncbench import Method, Optimiser, Task, UserError, losses, setting
 from ncbench.backbones import BACKBONES, build_backbone, check_precision
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.published import rename_published
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import ranks_i2t, ranks_t2i
@@ -36,28 +36,6 @@ ABLE = ("saf", "sgr", "sgraf")
 SCORE_BOUND = 5e-3
 # Lowest cosine of the gradients of a weight in both precisions: 0.992 was found.
 COSINE = 0.99
-
-Golden = dict[str, Tensor]
-
-
-def load(name: str) -> tuple[Golden, Backbone]:
-    """Return the golden fixture of a released network, and the network; as tests/backbones/test_published.py."""
-    stored = np.load(FIXTURES / f"{name}.npz", allow_pickle=False)
-    meta = json.loads(str(stored["meta"]))
-    golden = {key: torch.from_numpy(np.asarray(stored[key])) for key in stored.files if key != "meta"}
-    sizes = Sizes(
-        meta["img_dim"],
-        golden["images"].shape[1],
-        meta["vocab_size"],
-        embed=meta["embed_size"],
-        similarity=meta["sim_dim"],
-        word=meta["word_dim"],
-        dropout=0.0,
-    )
-    backbone = build_backbone(name, sizes)
-    weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
-    backbone.load_state_dict(rename_published(weights), strict=True)
-    return golden, backbone.eval()
 
 
 def score(backbone: Backbone, golden: Golden, precision: Precision) -> Tensor:
@@ -128,7 +106,7 @@ def test_an_ensemble_hands_its_precision_on() -> None:
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_scores_in_bf16(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     with torch.no_grad():
         exact, low = (score(backbone, golden, precision) for precision in ("float32", "bf16"))
     torch.testing.assert_close(exact, golden["sims"], rtol=0, atol=1e-5)
@@ -142,7 +120,7 @@ def test_scores_in_bf16(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_what_is_encoded_in_bf16_is_stored_in_single_precision(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     backbone.use_precision("bf16")
     with torch.no_grad():
         images = backbone.encode_images(golden["images"])
@@ -157,14 +135,14 @@ def test_what_is_encoded_in_bf16_is_stored_in_single_precision(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_float32_and_tf32_are_the_same_on_a_cpu(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     with torch.no_grad():
         assert torch.equal(score(backbone, golden, "float32"), score(backbone, golden, "tf32"))
 
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_precision_can_be_changed_back(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     with torch.no_grad():
         first, _, again = (score(backbone, golden, precision) for precision in ("float32", "bf16", "float32"))
     assert torch.equal(first, again)
@@ -179,7 +157,7 @@ def gradients(backbone: Backbone, golden: Golden, precision: Precision) -> dict[
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_gradients_in_bf16(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     backbone.train()
     exact, low = (gradients(backbone, golden, precision) for precision in ("float32", "bf16"))
     assert exact.keys() == low.keys()
@@ -201,7 +179,7 @@ def test_gradients_in_bf16(name: str) -> None:
 def test_the_ensemble_in_bf16_is_the_mean_of_its_members_in_bf16() -> None:
     torch.manual_seed(0)
     net = build_backbone("sgraf", Sizes(24, 36, 50, embed=32, similarity=16, word=20, dropout=0.0)).eval()
-    golden, _ = load("sgr")
+    golden, _ = load_golden("sgr")
     with torch.no_grad():
         exact = score(net, golden, "float32")
         low = score(net, golden, "bf16")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_methods import FAST, Toy, Twins
 
-from ncbench import Method, Optimiser, Rematches, Task, UserError, losses, runner, setting, trainer
+from ncbench import Method, Rematches, UserError, runner, trainer
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.graph import SAF, SGR
@@ -30,38 +31,6 @@ from ncbench.store import RunSpec, read_history
 from ncbench.trainer import Diverged
 
 CPU = torch.device("cpu")
-FAST: dict[str, dict[str, object]] = {
-    "triplet": {"batch_size": 8, "lr": 2e-2},
-    "l2rm": {"batch_size": 8, "queue": 12, "lr": 2e-2, "reg": 0.07, "planted": 0.5},
-}
-
-
-class Toy(Method):
-    """The plainest method: one loss, one backbone or two."""
-
-    name = "toy"
-    backbones = 1
-
-    @dataclass(frozen=True)
-    class Config:
-        batch_size: int = setting(8, "pairs", "here")
-
-    def setup(self, task: Task) -> None:
-        self.task = task
-        self.nets = [task.new_backbone() for _ in range(self.backbones)]
-        self.optimiser = Optimiser(self.nets, task.budget, lr=1e-2)
-        self.rng = task.rng("order")
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for batch in self.task.data.batches(self.config.batch_size, self.rng):
-            loss = sum(losses.hinge_mean(net(batch.images, batch.tokens, batch.lengths), 0.2) for net in self.nets)
-            self.optimiser.step(loss)
-            yield {"loss": loss.item()}
-
-
-class Twins(Toy):
-    name = "twins"
-    backbones = 2
 
 
 class Believer(Toy):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from golden_networks import load_golden
 
 from ncbench import losses
-from ncbench.backbones import build_backbone
-from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.published import rename_published
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -21,30 +17,10 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 # released code, and exact zeros or None here; so are those of queries whose edges have saturated.
 FLOOR = 2e-7
 
-Golden = dict[str, Tensor]
-
-
-def load(name: str) -> tuple[Golden, Backbone]:
-    stored = np.load(FIXTURES / f"{name}.npz", allow_pickle=False)
-    meta = json.loads(str(stored["meta"]))
-    golden = {key: torch.from_numpy(np.asarray(stored[key])) for key in stored.files if key != "meta"}
-    sizes = Sizes(
-        meta["img_dim"],
-        golden["images"].shape[1],
-        meta["vocab_size"],
-        embed=meta["embed_size"],
-        similarity=meta["sim_dim"],
-        word=meta["word_dim"],
-    )
-    backbone = build_backbone(name, sizes)
-    weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
-    backbone.load_state_dict(rename_published(weights), strict=True)
-    return golden, backbone.eval()
-
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_scores_and_encodings(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     with torch.no_grad():
         images = backbone.encode_images(golden["images"])
         captions = backbone.encode_captions(golden["captions"], golden["lengths"])
@@ -58,7 +34,7 @@ def test_scores_and_encodings(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_gradient_norms(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     scores = backbone(golden["images"], golden["captions"], golden["lengths"])
     loss = losses.hinge_max(scores, 0.2)
     loss.backward()
@@ -76,7 +52,7 @@ def test_gradient_norms(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 def test_only_softmax_constants_have_no_gradient(name: str) -> None:
-    golden, backbone = load(name)
+    golden, backbone = load_golden(name)
     backbone(golden["images"], golden["captions"], golden["lengths"]).sum().backward()
     without = {key for key, weight in backbone.named_parameters() if weight.grad is None}
     assert without == ({f"steps.{step}.key.bias" for step in range(3)} if name == "sgr" else set())
