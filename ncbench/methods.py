@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from ncbench.backbones.base import Backbone
+    from ncbench.backbones.base import Ability, Backbone
     from ncbench.budget import WorkMeter
     from ncbench.data.dataset import IntVector
     from ncbench.data.training import TrainingView
@@ -118,6 +118,9 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     needs_truth: ClassVar[bool] = False
     """Whether the method is told which pairs are clean. It is then a reference, no contestant."""
+
+    needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
+    """What backbones must be able to do for this method beyond scoring pairs, see `ncbench.backbones.base.Ability`."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

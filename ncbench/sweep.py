@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from ncbench.backbones import backbone_class, check_precision, resolve
+from ncbench.backbones import backbone_class, check_abilities, check_precision, resolve
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
@@ -111,6 +111,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         dataset, method = datasets[dataset_name], methods[method_name]
         if method.needs_truth and not dataset.truth_known:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
+        check_abilities(backbone, method.needs_abilities, method_name)
         settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
         make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset_name, {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ncbench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from ncbench.backbones.base import Backbone, Sizes
+    from ncbench.backbones.base import Ability, Backbone, Sizes
     from ncbench.precision import Precision
 
 BACKBONES = {
@@ -24,6 +24,11 @@ BACKBONES = {
 }
 
 SHORT_NAMES = {"scan": "scan-t2i-lse"}
+
+_WORDS: dict[Ability, str] = {
+    "within": "scores of images against images and of captions against captions",
+    "head": "a vector per pair that a head of the method's own could score",
+}
 
 ENSEMBLES = {"sgraf": ("sgr", "saf")}
 
@@ -51,6 +56,18 @@ def check_precision(name: str, precision: Precision) -> None:
     if precision == "bf16" and not backbone_class(name).HAS_BF16:
         able = ", ".join(other for other in BACKBONES if backbone_class(other).HAS_BF16)
         raise UserError(f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for {able}.")
+
+
+def check_abilities(name: str, needed: frozenset[Ability], method: str) -> None:
+    """Raise UserError unless backbone `name` (or each of its members) has the abilities that `method` needs."""
+
+    def missing(backbone: str) -> list[Ability]:
+        able = [backbone_class(member).ABILITIES for member in members_of(backbone)]
+        return sorted(needed - frozenset.intersection(*able))
+
+    if missing(name):
+        others = ", ".join(other for other in BACKBONES if not missing(other))
+        raise UserError(f"{method} cannot train {name}, which lacks {_WORDS[missing(name)[0]]}; use {others}.")
 
 
 def backbone_class(name: str) -> type[Backbone]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ from torch.nn import functional
 from ncbench.precision import Precision
 
 FLOAT_BYTES = 4
+
+Ability: TypeAlias = Literal["within", "head"]
+"""What a method may need beyond `score`: "within" scores images against images and captions against captions, "head"
+takes a small network in the place of the last layer."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Backbone(nn.Module, ABC):
 
     HAS_BF16: ClassVar[bool] = False
     """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
+
+    ABILITIES: ClassVar[frozenset[Ability]] = frozenset()
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
