@@ -17,7 +17,7 @@ from ncbench.cli.output import print_json, print_table
 )
 @parameters.as_json
 def report(folder: Path, out: Path, as_json: bool) -> None:
-    """Write leaderboards: per dataset a markdown page and a figure."""
+    """Write leaderboards: per dataset a markdown page, a figure and a table of the runs."""
     from ncbench.report import write_report
     from ncbench.report.frame import load_runs
     from ncbench.report.tables import COLUMNS, comparisons

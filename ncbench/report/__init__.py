@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
-    """Write a markdown page and a figure per dataset of `frame` (of `load_runs`) into `out`; returns the files.
+    """Write a markdown page, a figure and the runs themselves per dataset of `frame` (of `load_runs`) into `out`.
 
+    The runs are rows of `<dataset>.csv`, from which all numbers of the page can be had again. Returns the files.
     The same records give the same bytes. Raises OSError where `out` cannot be written.
     """
     from ncbench.report.figures import draw_ratios
@@ -26,5 +27,7 @@ def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
         figures = draw_ratios(rows, out / f"{name}-rsum")
         path = out / f"{name}.md"
         write_text(path, page(name, comparisons(rows), figures[0].name))
-        written += [path, *figures]
+        runs = out / f"{name}.csv"
+        write_text(runs, rows.to_csv(index=False))
+        written += [path, *figures, runs]
     return written

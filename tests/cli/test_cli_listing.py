@@ -89,9 +89,9 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     pages = tmp_path / "deep" / "pages"
     result = cli("report", "--runs", recorded, "--out", pages)
     assert (result.exit_code, result.stderr) == (0, "")
-    written = [pages / name for name in ("tiny.md", "tiny-rsum.svg", "tiny-rsum.png")]
+    written = [pages / name for name in ("tiny.md", "tiny-rsum.svg", "tiny-rsum.png", "tiny.csv")]
     assert sorted(pages.iterdir()) == sorted(written)
-    assert result.stdout.splitlines()[-3:] == [f"wrote {path}" for path in written]
+    assert result.stdout.splitlines()[-4:] == [f"wrote {path}" for path in written]
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("tiny: ")]
     expected = ["tiny: clean pairs, vse, budget 0.3", "tiny: shuffle-images 0.4 (unit: images), vse, budget 0.3"]
     assert titles == expected
@@ -113,7 +113,8 @@ def test_report_as_json(
 ) -> None:
     result = cli("report", "--runs", recorded, "--out", tmp_path / "pages", "--json")
     content = strict_json(result.stdout)
-    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in (".md", "-rsum.svg", "-rsum.png")]
+    ends = (".md", "-rsum.svg", "-rsum.png", ".csv")
+    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ends]
     clean, noisy = content["comparisons"]
     assert (clean["protocol"], clean["unit"], clean["noise"]) == ("clean", "clean", 0.0)
     assert (noisy["dataset"], noisy["backbone"], noisy["budget"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ncbench.report import write_report
@@ -149,10 +150,13 @@ def varied(record: Record, tmp_path: Path) -> Path:
     return tmp_path
 
 
+ENDS = (".md", "-rsum.svg", "-rsum.png", ".csv")
+
+
 def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     written = write_report(load_runs(varied), out)
-    assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in (".md", "-rsum.svg", "-rsum.png")]
+    assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in ENDS]
     assert sorted(out.iterdir()) == sorted(written)
     for name in ("other", "toy"):
         text = (out / f"{name}.md").read_text()
@@ -166,10 +170,19 @@ def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monk
     first = write_report(load_runs(varied), tmp_path / "a")
     monkeypatch.setattr("time.time", lambda: 2e9)  # another day
     second = write_report(load_runs(varied), tmp_path / "b")
-    assert len(first) == len(second) == 6
+    assert len(first) == len(second) == 2 * len(ENDS)
     for a, b in zip(first, second, strict=True):
         assert a.name == b.name
         assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
+    write_report(load_runs(varied), tmp_path / "pages")
+    frame = load_runs(varied)
+    kept = pd.concat([pd.read_csv(tmp_path / "pages" / f"{name}.csv") for name in ("other", "toy")]).set_index("id")
+    assert len(kept) == len(frame) > 4
+    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "told_truth"):
+        assert kept[column].to_dict() == frame.set_index("id")[column].to_dict()
 
 
 def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
@@ -180,7 +193,7 @@ def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
     record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
     write_report(load_runs(tmp_path), out)
     after = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert len(before) == 3
+    assert len(before) == len(ENDS)
     assert set(after) == set(before)
     assert all(after[name] != before[name] for name in before)
     assert b"better" in after["toy.md"]
