@@ -1,0 +1,88 @@
+"""The comparison of the order of methods here and as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from agreement import LEADERBOARDS, SOURCES, compare, main, ours, published
+from click import ClickException
+from click.testing import CliRunner
+from pandas.testing import assert_frame_equal
+
+
+def naive_tau(left: list[float], right: list[float]) -> float:
+    """Return concordant less discordant pairs over all pairs; there are no ties."""
+    pairs = [(i, j) for i in range(len(left)) for j in range(i)]
+    signs = [(left[i] - left[j]) * (right[i] - right[j]) for i, j in pairs]
+    return sum((sign > 0) - (sign < 0) for sign in signs) / len(pairs)
+
+
+def write(path: Path) -> Path:
+    rows = [
+        ("triplet", "triplet", "sgr", 5.0, "shuffle-images", 0.4, 10.0),
+        ("triplet", "triplet", "sgr", 5.0, "shuffle-images", 0.4, 20.0),
+        ("ncr", "ncr", "sgr", 5.0, "shuffle-images", 0.4, 90.0),
+        ("decl", "decl", "sgr", 5.0, "shuffle-images", 0.4, 80.0),
+        ("l2rm", "l2rm", "sgr", 5.0, "shuffle-images", 0.4, 50.0),
+        ("l2rm", "l2rm", "sgr", 5.0, "clean", 0.0, 300.0),
+        # Left out: other backbone, budget, protocol, and a variant of a method.
+        ("ncr", "ncr", "vse", 5.0, "shuffle-images", 0.4, 0.0),
+        ("ncr", "ncr", "sgr", 9.0, "shuffle-images", 0.4, 0.0),
+        ("ncr", "ncr", "sgr", 5.0, "shuffle-captions", 0.4, 0.0),
+        ("ncr", "ncr (lr=1)", "sgr", 5.0, "shuffle-images", 0.4, 0.0),
+    ]
+    columns = ["method", "variant", "backbone", "budget", "protocol", "noise", "rsum"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    return path
+
+
+def test_runs_are_averaged_over_seeds_and_others_left_out(tmp_path: Path) -> None:
+    here = ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images")
+    expected = {"decl": 80.0, "l2rm": 50.0, "ncr": 90.0, "triplet": 15.0}
+    assert here[0.4].to_dict() == expected
+    assert here[0.0].dropna().to_dict() == {"l2rm": 300.0}
+
+
+def test_tau_is_that_of_a_naive_count(tmp_path: Path) -> None:
+    here = ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images")
+    there = published(LEADERBOARDS / "published.csv")
+    both, tau, p = compare(here[0.4], there[0.4])
+    assert list(both.index) == ["l2rm", "ncr", "decl", "triplet"]
+    assert tau == pytest.approx(naive_tau(list(both["ours"]), list(both["published"])))
+    assert tau == pytest.approx(1 / 3)
+    assert 0 < p <= 1
+
+
+def test_one_published_number_per_method_and_ratio() -> None:
+    there = published(LEADERBOARDS / "published.csv")
+    assert set(there.index) == set(SOURCES)
+    assert list(there.columns) == [0.2, 0.4, 0.6, 0.8]
+    # L2RM's own table could not be read; UCPM reprints it.
+    assert there.loc["l2rm"].tolist() == [503.8, 490.5, 467.6, 404.0]
+    assert there[0.8].dropna().to_dict() == {
+        "triplet": 181.3, "ncr": 36.4, "decl": 394.4, "bicro": 60.2, "mscn": 18.8, "rcl": 378.3, "l2rm": 404.0,
+    }  # fmt: skip
+    assert_frame_equal(there.dropna(), there.drop(index=["gsc", "crcl"]))
+
+
+def test_what_is_printed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--runs", str(write(tmp_path / "runs.csv"))])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "**0.4**: Kendall's tau 0.33 over 4 methods (p = 0.75)",
+        "",
+        "| method | published | rank | here | rank |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| l2rm | 490.5 | 1 | 50.0 | 3 |",
+        "| ncr | 486.8 | 2 | 90.0 | 1 |",
+        "| decl | 479.6 | 3 | 80.0 | 2 |",
+        "| triplet | 372.1 | 4 | 15.0 | 4 |",
+        "",
+    ]
+
+
+def test_no_runs_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ClickException, match=r"runs\.csv has no runs of saf at budget 5 under shuffle-images\.$"):
+        ours(write(tmp_path / "runs.csv"), "saf", 5.0, "shuffle-images")
