@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from states import same
 from torch import nn
 
 from ncbench import Optimiser
@@ -27,21 +28,6 @@ def train(net: nn.Module, optimiser: Optimiser, seed: int, updates: int = 3) -> 
     net.train()
     for _ in range(updates):
         optimiser.step(net(torch.randn(5, 3, generator=data)).square().mean())
-
-
-def same(left: Any, right: Any) -> bool:
-    """Return whether two states are equal to the last bit, types included."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    if isinstance(left, np.ndarray):
-        return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
-    return bool(left == right)
 
 
 @pytest.mark.parametrize("value", [None, True, False, 3, -(2**70), 0.1, math.inf, "text", ""])
