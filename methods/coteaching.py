@@ -55,6 +55,7 @@ class CoTeaching(Method):
             for network in self.networks
         ]
         self.p_clean: Floats | None = None
+        self.labels: Floats = np.full((2, len(task.data)), np.nan)
 
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
         """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
@@ -62,12 +63,20 @@ class CoTeaching(Method):
             yield from take_turns(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
             return
         p_clean = np.stack([self._posterior(mixture.scale_to_unit(found)) for found in self._scan_losses()])
-        self.p_clean = p_clean
+        self.p_clean, self.labels = p_clean, p_clean[::-1].copy()
         yield from take_turns(*(self._learn(learner, p_clean[1 - learner]) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
         """Return the mean of both networks' P(clean) at the latest split, (pairs,); None before the first one."""
         return None if self.p_clean is None else self.p_clean.mean(0)
+
+    def soft_labels(self) -> Floats | None:
+        """Return the mean of the labels with which both networks trained, (pairs,); None before the first split.
+
+        Labels are those of the latest epoch. A pair that a network has not trained on in this epoch (yet), as noisy
+        ones in the first half of training, has P(clean) of the split that the network goes by.
+        """
+        return None if self.p_clean is None else self.labels.mean(0)
 
     @abstractmethod
     def _warm_up_loss(self, similarities: Tensor) -> Tensor:
@@ -130,8 +139,9 @@ class CoTeaching(Method):
     def _step(self, learner: int, batch: Batch, labels: Tensor) -> float:
         """Update network `learner` once on `batch` with hardest negatives and margins from `labels`; return the loss.
 
-        Labels are (B,), or broadcast to (B, B): see `hinge_max_by_entry`.
+        Labels are (B,), or broadcast to (B, B): see `hinge_max_by_entry`. They are noted, by their diagonal.
         """
+        self.labels[learner, batch.pairs] = labels.expand(len(batch), len(batch)).diagonal().cpu().numpy()
         similarities = self._train_forward(learner, batch)
         margins = losses.soft_margin(labels, self.config.margin)
         hinge = losses.hinge_max if labels.ndim == 1 else hinge_max_by_entry

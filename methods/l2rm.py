@@ -7,8 +7,8 @@ is learned, from clean images that are planted at known places among the noisy o
 
 Where this code departs from the released one, and why:
 
-* Given pairs are always forbidden. The released code forbids them only if the true noise ratio is not zero, which a
-  method cannot know; and it forbids the diagonal only, where this code forbids every given pair of the batch (under
+* Given pairs are forbidden at any noise. The released code forbids them only if the true noise ratio is not zero, which
+  a method cannot know; and it forbids the diagonal only, where this code forbids every given pair of the batch (under
   image noise the captions of one image share their wrong image).
 * The plan is solved to convergence. The released solver stops early, which moves up to 38 % too much mass in tiny
   problems and some per cent at batch 128; `solver=published` reproduces it.
@@ -17,6 +17,10 @@ Where this code departs from the released one, and why:
 * With fewer noisy pairs than a batch, only clean batches train; with fewer clean pairs, an epoch of warm-up follows.
   The released code crashes, or loops without a step.
 * Schedules are shares of the budget.
+
+For ablations its parts can be switched one by one: `cost`, `mass` (1 is full transport), `given`, `solver`, `loss`.
+Given pairs may leave room for less than `mass`, as when most captions of a batch claim one image: then as much is moved
+as there is room for, and a noisy batch without any room trains nothing.
 """
 
 from __future__ import annotations
@@ -69,11 +73,23 @@ class L2RM(Method):
         reg: float = setting(
             0.01, "entropic regularisation of the transport, in units of cost", "L2RM train_f30k.sh", above=0
         )
-        mass: float = setting(0.1, "share of images and captions that the transport matches", "L2RM opt.py (rho)")
+        mass: float = setting(
+            0.1,
+            "share of images and captions that the transport matches; 1 is full transport",
+            "L2RM opt.py (rho)",
+            above=0,
+            at_most=1,
+        )
         planted: float = setting(0.1, "largest share of a batch planted for the cost network", "L2RM main_L2RM.py")
         cost: Literal["learned", "complement"] = setting("learned", "cost network, or 1 - similarity", "L2RM")
         solver: Literal["sinkhorn", "exact", "published"] = setting(
             "sinkhorn", "of the transport problem", "see module"
+        )
+        given: Literal["forbidden", "allowed"] = setting(
+            "forbidden", "whether captions may be rematched to the images that they claim", "see module"
+        )
+        loss: Literal["symmetric_kl", "kl", "jensen_shannon", "arithmetic_geometric", "soft_info_nce"] = setting(
+            "symmetric_kl", "of rematched pairs against the plan, see ncbench.losses", "L2RM main_L2RM.py"
         )
 
         def __post_init__(self) -> None:
@@ -164,9 +180,10 @@ class L2RM(Method):
             self._enqueue(noisy)
             similarities = self._similarities(self.queue, noisy)
             plan = self._plan(similarities, noisy)
-            loss_noisy = losses.symmetric_kl(similarities, plan, self.config.tau)
-            self.optimiser.accumulate(loss_noisy)
-            scalars["loss_noisy"] = loss_noisy.item()
+            if plan.any():
+                loss_noisy = getattr(losses, self.config.loss)(similarities, plan, self.config.tau)
+                self.optimiser.accumulate(loss_noisy)
+                scalars["loss_noisy"] = loss_noisy.item()
         self.optimiser.apply()
         return {"loss": scalars["loss_clean"] + scalars["loss_noisy"], **scalars}
 
@@ -192,10 +209,11 @@ class L2RM(Method):
     def _plan(self, similarities: Tensor, noisy: Batch) -> Tensor:
         """Return the transport plan (Q, B) between the images of the queue and the captions of a noisy batch."""
         cost = self.cost_network(similarities) if self.config.cost == "learned" else 1 - similarities
-        given = self.queue_numbers[:, None] == self.task.data.claimed[noisy.pairs]
-        forbidden = torch.from_numpy(given).to(cost.device)
+        forbidden = None
+        if self.config.given == "forbidden":
+            forbidden = torch.from_numpy(self.queue_numbers[:, None] == self.task.data.claimed[noisy.pairs])
         return transport.partial_transport(
-            cost, self.config.mass, self.config.reg, forbidden, solver=self.config.solver
+            cost, self.config.mass, self.config.reg, forbidden, solver=self.config.solver, shrink=True
         )
 
     def _similarities(self, images: Tensor, batch: Batch) -> Tensor:
@@ -208,19 +226,26 @@ class L2RM(Method):
 
     @torch.no_grad()
     def rematches(self) -> Rematches | None:
-        """Return, for every caption that is believed mismatched, the image that gets most of its transported mass."""
+        """Return, for every caption that is believed mismatched, the image that gets most of its transported mass.
+
+        The weight is its share of that mass, which is the label that training goes by, however little is transported.
+        It is 0 where the image is the claimed one, and where the label is uniform for want of mass (see `losses`).
+        """
         if self.p_clean is None:
             return None
         self.backbone.eval()
         noisy = np.flatnonzero(self.p_clean <= 0.5)
         captions, images, weights = [], [], []
+        before = self.queue, self.queue_numbers
         for batch in self.task.data.batches(self.config.batch_size, self.task.rng("rematches"), noisy, drop_last=True):
             self._enqueue(batch)
             plan = self._plan(self._similarities(self.queue, batch), batch).cpu().numpy().astype(np.float64)
-            best = plan.argmax(0)
+            found, most = self.queue_numbers[plan.argmax(0)], plan.max(0)
+            believed = (most > losses.LABEL_FLOOR) & (found != self.task.data.claimed[batch.pairs])
             captions.append(batch.pairs)
-            images.append(self.queue_numbers[best])
-            weights.append(plan.max(0) / np.maximum(plan.sum(0), np.finfo(np.float64).tiny))
+            images.append(found)
+            weights.append(np.divide(most, plan.sum(0), out=np.zeros_like(most), where=believed))
+        self.queue, self.queue_numbers = before  # training goes on as if nothing had been asked
         if not captions:
             return None
         return Rematches(np.concatenate(captions), np.concatenate(images), np.concatenate(weights))

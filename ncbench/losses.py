@@ -147,7 +147,10 @@ def arithmetic_geometric(S: Tensor, plan: Tensor, tau: float, floor: float = LAB
 
 
 def soft_info_nce(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR) -> Tensor:
-    """Return the cross-entropy of the predictions against a plan's soft labels; arguments as in `symmetric_kl`."""
+    """Return the cross-entropy of the predictions against a plan's soft labels; arguments as in `symmetric_kl`.
+
+    It differs from `kl` by the entropy of the labels, which has no gradient: both train alike.
+    """
     return _against_plan(S, plan, tau, floor, lambda log_p, log_y: -log_y.exp() * log_p)
 
 

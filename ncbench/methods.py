@@ -137,6 +137,10 @@ class Method(ABC):
         """Return P(clean) in [0, 1] of every training pair, (pairs,), or None where the method has no such belief."""
         return None
 
+    def soft_labels(self) -> NDArray[np.float64] | None:
+        """Return how well every training pair corresponds, (pairs,) in [0, 1], as training goes by it, or None."""
+        return None
+
     def rematches(self) -> Rematches | None:
         """Return the pairs that the method believes in instead of claimed ones, or None."""
         return None

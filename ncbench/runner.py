@@ -22,7 +22,7 @@ from ncbench.backbones.base import Sizes
 from ncbench.budget import WorkMeter, baseline_epoch_work
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.training import TrainingView
-from ncbench.evaluation import FloatVector, detect, evaluate, ranks_i2t, ranks_t2i, rematch_quality
+from ncbench.evaluation import FloatVector, detect, evaluate, rank_correlation, ranks_i2t, ranks_t2i, rematch_quality
 from ncbench.files import write_atomic, write_json
 from ncbench.methods import Method, Rematches
 from ncbench.noise import Noise
@@ -217,26 +217,36 @@ class Run:
     def _beliefs(self) -> dict[str, object]:
         """Judge what the method believes of the training pairs against the truth that was hidden from it.
 
-        The members of an ensemble are believed alike: P(clean) is their mean, rematches are those of all.
+        The members of an ensemble are believed alike: P(clean) and soft labels are their means, rematches those of all.
         """
-        true = self.dataset.splits["train"].true
+        clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
+        semantics = self.dataset.semantics
+        closeness = partial(semantics.closeness, "train") if semantics is not None else None
         beliefs: dict[str, object] = {}
         p_clean: list[FloatVector] = []
+        soft_labels: list[FloatVector] = []
         rematches: list[Rematches] = []
         for trainer in self.trainers:
             with trainer.meter.paused():
-                scores, found = trainer.method.pair_scores(), trainer.method.rematches()
+                method = trainer.method
+                scores, labels, found = method.pair_scores(), method.soft_labels(), method.rematches()
             if scores is not None:
                 p_clean.append(scores)
+            if labels is not None:
+                soft_labels.append(labels)
             if found is not None:
                 rematches.append(found)
         if p_clean:
-            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0), self.noise.clean(true)))
-        if rematches and self.dataset.semantics is not None:
-            closeness = partial(self.dataset.semantics.closeness, "train")
+            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0), clean))
+        if soft_labels:
+            mean, wrong = np.mean(soft_labels, axis=0), np.flatnonzero(~clean)
+            follows = rank_correlation(mean[wrong], closeness(wrong, claimed[wrong])) if closeness is not None else None
+            beliefs["soft_labels"] = {**asdict(detect(mean, clean)), "closeness_correlation": follows}
+        if rematches and closeness is not None:
             joined = Rematches(*(np.concatenate([getattr(r, f.name) for r in rematches]) for f in fields(Rematches)))
             found_pairs = (joined.captions, joined.images, joined.weights)
-            beliefs["rematches"] = asdict(rematch_quality(*found_pairs, self.noise.claimed, closeness))
+            n_images = len(self.dataset.splits["train"].images)
+            beliefs["rematches"] = asdict(rematch_quality(*found_pairs, claimed, closeness, n_images))
         return beliefs
 
     def _report(self, trainer: Trainer, doing: str) -> None:

@@ -18,20 +18,21 @@ SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float, "lse": 
 
 @dataclass(frozen=True)
 class Override:
-    """One `target.key=value` as given; the target is a method, or `backbone`."""
+    """One `target.key=value` as given to `option`; the target is a method, or `backbone`."""
 
     target: str
     key: str
     value: str
+    option: str = "--set"
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str, option: str = "--set") -> Override:
     """Return the override that `text` states. Raises UserError where it is not `target.key=value`."""
     name, equals, value = text.partition("=")
     target, dot, key = name.partition(".")
     if not (equals and dot and target and key and value):
-        raise UserError(f"--set {text!r} is not of the form method.key=value, for example l2rm.reg=0.05.")
-    return Override(target, key, value)
+        raise UserError(f"{option} {text!r} is not of the form method.key=value, for example l2rm.reg=0.05.")
+    return Override(target, key, value, option)
 
 
 def apply_overrides(
@@ -63,7 +64,7 @@ def _parsed(target: str, types: Mapping[str, Any], overrides: Iterable[Override]
 
 
 def _parse(wanted: Any, override: Override) -> object:
-    where = f"--set {override.target}.{override.key}={override.value}"
+    where = f"{override.option} {override.target}.{override.key}={override.value}"
     if get_origin(wanted) is Literal:
         choices = get_args(wanted)
         if override.value not in choices:

@@ -35,7 +35,7 @@ class Grid:
     """The axes of a sweep, as the user gave them.
 
     `budgets` are in baseline epochs; none means the dataset's own. `evaluations` of dev per run default to one per
-    baseline epoch.
+    baseline epoch. `overrides` hold for all runs; each of `variants` makes every run once more, with it alone added.
     """
 
     datasets: Sequence[str]
@@ -47,6 +47,7 @@ class Grid:
     seeds: Sequence[int]
     evaluations: int | None = None
     overrides: Sequence[Override] = ()
+    variants: Sequence[Override] = ()
     data_root: Path | None = None
     precision: Precision = "float32"
 
@@ -100,22 +101,23 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
     methods = {name: load_method(name) for name in grid.methods}
-    for override in grid.overrides:
+    for override in [*grid.overrides, *grid.variants]:
         if override.target not in (*methods, BACKBONE):
-            raise unknown_name("target of --set in this sweep", override.target, [*methods, BACKBONE])
+            raise unknown_name(f"target of {override.option} in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
-    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, grid.methods)
+    changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
+    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, grid.methods, changes)
     runs: dict[str, PlannedRun] = {}
     drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
-    for seed, dataset_name, (protocol, ratio), backbone, method_name in cells:
+    for seed, dataset_name, (protocol, ratio), backbone, method_name, overrides in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         if method.needs_truth and not dataset.truth_known:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
         check_abilities(backbone, method.needs_abilities, method_name)
-        settings = apply_overrides(method, settings_of(method, dataset_name), grid.overrides)
+        settings = apply_overrides(method, settings_of(method, dataset_name), overrides)
         make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset_name, {})
-        sizes = apply_sizes({**dataset.scale, **preset}, grid.overrides)
+        sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         cell = (seed, dataset_name, protocol, ratio)
         if cell not in drawn:
             drawn[cell] = _draw(dataset, protocol, ratio, seed)

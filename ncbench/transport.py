@@ -20,6 +20,8 @@ LARGEST_KERNEL_EXPONENT = 200
 # Network simplex steps of the linear program: far more than problems of some thousand rows need.
 SIMPLEX_ITERATIONS = 10_000_000
 
+ROUNDING = 1e-9  # of a mass
+
 
 def partial_transport(
     cost: Tensor,
@@ -28,6 +30,7 @@ def partial_transport(
     forbidden: Tensor | None = None,
     *,
     solver: Solver = "sinkhorn",
+    shrink: bool = False,
     tolerance: float = 1e-6,
     max_iterations: int = 10_000,
 ) -> Tensor:
@@ -49,7 +52,8 @@ def partial_transport(
       change by less than 1e-3 (L2 norm), so bounds do not hold and some per cent more than `mass` is moved.
       `tolerance` and `max_iterations` are not used.
 
-    Raises ValueError for arguments out of range and for a `forbidden` that leaves room for less than `mass`.
+    Raises ValueError for arguments out of range and for a `forbidden` that leaves room for less than `mass`; if
+    `shrink`, such a problem moves as much as there is room for instead, be it nothing.
     Warns (RuntimeWarning) if "sinkhorn" has not converged after `max_iterations`; the plan is then the last iterate.
     """
     _check_arguments(cost, mass, reg, solver, tolerance, max_iterations)
@@ -61,13 +65,15 @@ def partial_transport(
     plans = np.empty_like(costs)
     for problem in np.ndindex(costs.shape[:-2]):
         C, F = costs[problem], blocked[problem]
-        _check_room(F, mass)
-        if solver == "exact":
-            plans[problem] = _exact(C, F, mass)
+        moved = _possible_mass(F, mass, shrink)
+        if moved == 0:
+            plans[problem] = 0
+        elif solver == "exact":
+            plans[problem] = _exact(C, F, moved)
         elif solver == "published":
-            plans[problem], _ = _published(C, F, mass, reg)
+            plans[problem], _ = _published(C, F, moved, reg)
         else:
-            plans[problem], error = _sinkhorn(C, F, mass, reg, tolerance, max_iterations)
+            plans[problem], error = _sinkhorn(C, F, moved, reg, tolerance, max_iterations)
             if not error < tolerance:
                 message = f"Sinkhorn did not converge in {max_iterations} iterations at reg {reg:g}: error {error:.1e}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -169,14 +175,21 @@ def _broadcast_forbidden(forbidden: Tensor | None, shape: tuple[int, ...]) -> Ma
         raise ValueError(f"forbidden {tuple(forbidden.shape)} does not broadcast to cost {tuple(shape)}") from None
 
 
-def _check_room(forbidden: Mask, mass: float) -> None:
-    """Raise ValueError if no plan of this mass avoids the forbidden entries."""
-    if not forbidden.any():
-        return
+def _possible_mass(forbidden: Mask, mass: float, shrink: bool) -> float:
+    """Return `mass`, or what a plan can move outside of the forbidden entries, if that is less and `shrink` says so.
+
+    Raises ValueError if it is less and `shrink` does not.
+    """
+    # The uniform plan without its forbidden entries is a plan: mostly this is enough, and saves the linear program.
+    if mass <= 1 - forbidden.mean():
+        return mass
     from ot import emd2
 
     # A full plan that is charged for forbidden entries only: what it has to pay is the mass that finds no other place.
     charge, rows, columns = _extend(forbidden.astype(np.float64), 1, dummy=0, corner=0)
     room = 1 - float(emd2(rows, columns, charge, numItermax=SIMPLEX_ITERATIONS))
-    if mass > room + 1e-9:
-        raise ValueError(f"forbidden leaves room for a mass of {room:.6g} at most, asked for {mass:g}")
+    if mass <= room + ROUNDING:
+        return mass
+    if shrink:
+        return room if room > ROUNDING else 0.0
+    raise ValueError(f"forbidden leaves room for a mass of {room:.6g} at most, asked for {mass:g}")

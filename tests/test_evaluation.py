@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from ncbench.evaluation import (
     Detection,
@@ -15,6 +16,7 @@ from ncbench.evaluation import (
     Retrieval,
     detect,
     evaluate,
+    rank_correlation,
     ranks_i2t,
     ranks_t2i,
     rematch_quality,
@@ -316,6 +318,60 @@ def test_beliefs_of_other_shape_are_refused(shape):
         detect(np.zeros(shape), np.zeros(0 if shape == (0,) else 2, bool))
 
 
+# Rank correlation
+
+
+def naive_rank_correlation(one, other):
+    """Pearson's correlation of ranks that are counted: 1 for the least, half a place for every equal."""
+    n = len(one)
+    x, y = (
+        [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values] for values in (one, other)
+    )
+    covariance = sum((a - (n + 1) / 2) * (b - (n + 1) / 2) for a, b in zip(x, y, strict=True))
+    spread = [math.sqrt(sum((a - (n + 1) / 2) ** 2 for a in ranks)) for ranks in (x, y)]
+    return covariance / (spread[0] * spread[1]) if all(spread) else None
+
+
+@examples
+@given(st.integers(0, 2**32), st.integers(0, 30), st.integers(1, 30))
+def test_rank_correlation_agrees_with_counting(seed, n, levels):
+    one, other = np.random.default_rng(seed).integers(0, levels, (2, n)) / levels
+    expected, found = naive_rank_correlation(one.tolist(), other.tolist()), rank_correlation(one, other)
+    assert found == (None if expected is None else pytest.approx(expected, abs=1e-12))
+    if found is not None:
+        assert found == pytest.approx(stats.spearmanr(one, other).statistic, abs=1e-12)
+        assert found == rank_correlation(np.exp(one), other**3)  # ranks only
+    json.dumps(found, allow_nan=False)
+
+
+def test_rank_correlation_by_hand():
+    one = np.array([0.1, 0.2, 0.3, 0.4])
+    assert rank_correlation(one, one**5) == 1
+    assert rank_correlation(one, -one) == -1
+    # Ranks 1, 2, 3, 4 and 2, 1, 4, 3: 1 - 6 * 4 / (4 * 15).
+    assert rank_correlation(one, np.array([5.0, 1.0, 9.0, 7.0])) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_rank_correlation_with_a_constant_is_undefined(n):
+    assert rank_correlation(np.full(n, 0.3), np.arange(n, dtype=float)) is None
+    assert rank_correlation(np.arange(n, dtype=float), np.full(n, 0.3)) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (np.zeros(3), np.zeros(2), r"one length, found shapes \(3,\) and \(2,\)"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "need two vectors"),
+        (np.array([0.0, np.nan]), np.arange(2.0), "contain NaN"),
+        (np.arange(2.0), np.array([0.0, np.nan]), "contain NaN"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(one, other, message):
+    with pytest.raises(ValueError, match=message):
+        rank_correlation(one, other)
+
+
 # Rematches
 
 
@@ -326,11 +382,13 @@ def by_distance(captions, images):
 def test_rematches_by_hand():
     claimed = np.array([0, 9, 5, 3])
     captions, images = np.array([1, 2, 2, 3, 0]), np.array([1, 8, 7, 3, 9])
-    quality = rematch_quality(captions, images, np.array([1.0, 0.2, 0.2, 1.0, 0.0]), claimed, by_distance)
+    quality = rematch_quality(captions, images, np.array([1.0, 0.2, 0.2, 1.0, 0.0]), claimed, by_distance, 10)
     # Caption 1: 1 against 9, closer; 2: 8 and 7 against 5, farther; 3: as claimed, not closer; 0: not believed.
     assert quality == RematchQuality(
         count=4,
         closer=0.25,
+        # Of ten images, those nearer to 1 than 9 is, to 2 than 5 is (twice), and to 3 than 3 is.
+        chance=pytest.approx((8 + 5 + 5 + 0) / 40, abs=0.1),
         rematched_closeness=pytest.approx((1 + 0.4 + 0.5 + 1) / 4),
         claimed_closeness=pytest.approx((0.2 + 0.7 + 0.7 + 1) / 4),
     )
@@ -339,8 +397,8 @@ def test_rematches_by_hand():
 
 def test_no_rematches():
     none = np.array([], np.int64)
-    assert rematch_quality(none, none, none.astype(float), np.arange(3), by_distance) == RematchQuality(
-        0, None, None, None
+    assert rematch_quality(none, none, none.astype(float), np.arange(3), by_distance, 3) == RematchQuality(
+        0, None, None, None, None
     )
 
 
@@ -350,19 +408,33 @@ def test_rematches_agree_with_counting(seed, n):
     rng = np.random.default_rng(seed)
     table = rng.integers(0, 4, (6, 5)) / 4
     claimed, captions, images = rng.integers(0, 5, 6), rng.integers(0, 6, n), rng.integers(0, 5, n)
-    quality = rematch_quality(captions, images, rng.random(n) + 0.1, claimed, lambda c, i: table[c, i])
+    quality = rematch_quality(captions, images, rng.random(n) + 0.1, claimed, lambda c, i: table[c, i], 5)
     closer = [table[c, i] > table[c, claimed[c]] for c, i in zip(captions, images, strict=True)]
     assert quality.count == n
     assert quality.closer == pytest.approx(sum(closer) / n)
+
+
+def test_chance_is_that_of_all_images_of_the_training_set():
+    rng = np.random.default_rng(1)
+    table = rng.integers(0, 6, (2000, 40)) / 5
+    claimed, captions, images = rng.integers(0, 40, 2000), np.arange(2000), rng.integers(0, 40, 2000)
+    given = (captions, images, np.ones(2000), claimed, lambda c, i: table[c, i], 40)
+    expected = (table > table[captions, claimed][:, None]).mean()
+    quality = rematch_quality(*given)
+    assert quality.chance == pytest.approx(expected, abs=0.006)  # three standard errors of 64,000 draws
+    assert quality.closer == pytest.approx(quality.chance, abs=0.035)  # these rematches are random
+    assert rematch_quality(*given) == quality
+    right = table[captions].argmax(1)
+    assert rematch_quality(captions, images, np.ones(2000), right, lambda c, i: table[c, i], 40).chance == 0
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 def test_malformed_weights_are_refused(weight):
     one = np.array([0])
     with pytest.raises(ValueError, match="finite and at least 0"):
-        rematch_quality(one, one, np.array([weight]), one, by_distance)
+        rematch_quality(one, one, np.array([weight]), one, by_distance, 1)
 
 
 def test_rematches_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(2,\), \(1,\) and \(2,\)"):
-        rematch_quality(np.arange(2), np.arange(1), np.ones(2), np.arange(2), by_distance)
+        rematch_quality(np.arange(2), np.arange(1), np.ones(2), np.arange(2), by_distance, 2)

@@ -1,5 +1,6 @@
 """Losses: hand-worked numbers, numbers from the released L2RM code, and properties of any implementation."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,34 @@ def test_symmetric_kl_of_a_worked_example():
     )
     assert losses.symmetric_kl(S, plan, TAU).item() == pytest.approx(0.028935, abs=2e-5)
     assert losses.kl(S, plan, TAU).item() == pytest.approx(0.017726 + 0.018376, abs=2e-5)
+
+
+NAIVE = {
+    losses.symmetric_kl: lambda p, y: (y * math.log(y / p) + p * math.log(p / y)) / 2,
+    losses.kl: lambda p, y: y * math.log(y / p),
+    losses.jensen_shannon: lambda p, y: (p * math.log(2 * p / (p + y)) + y * math.log(2 * y / (p + y))) / 2,
+    losses.arithmetic_geometric: lambda p, y: (p + y) / 2 * math.log((p + y) / 2 / math.sqrt(p * y)),
+    losses.soft_info_nce: lambda p, y: -y * math.log(p),
+}
+
+
+@pytest.mark.parametrize("loss", PLAN_LOSSES)
+def test_plan_losses_agree_with_sums_over_entries(loss):
+    S, plan = random_scores(4, 3), random_scores(4, 3, seed=1) / 12
+    plan[0, 1] = plan[2, 0] = 0  # below the floor
+    total = 0.0
+    for scores, labels in ((S, plan), (S.T, plan.T)):
+        for row, weights in zip(scores.tolist(), labels.clamp(min=1e-10).tolist(), strict=True):
+            predicted = [math.exp(score / 0.2) for score in row]
+            for p, y in zip(predicted, weights, strict=True):
+                total += NAIVE[loss](p / sum(predicted), y / sum(weights)) / len(scores)
+    assert loss(S, plan, 0.2).item() == pytest.approx(total, rel=1e-9)
+
+
+def test_kl_and_soft_info_nce_train_alike():
+    S, plan = random_scores(5, 3).requires_grad_(), random_scores(5, 3, seed=1) / 15
+    gradients = [torch.autograd.grad(loss(S, plan, TAU), S)[0] for loss in (losses.kl, losses.soft_info_nce)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_margins_belong_to_the_anchor_pair():

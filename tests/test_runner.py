@@ -22,7 +22,7 @@ from ncbench.backbones.graph import SAF, SGR
 from ncbench.budget import baseline_epoch_work
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rematch_quality
+from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rank_correlation, rematch_quality
 from ncbench.methods import load_method, settings_of
 from ncbench.noise import draw_noise
 from ncbench.runner import SMALL_STEP, Progress, Run, Work, denormals_flushed, is_small, threads_for
@@ -42,6 +42,10 @@ class Believer(Toy):
         self._forward()
         return np.linspace(0, 1, len(self.task.data))
 
+    def soft_labels(self) -> np.ndarray:
+        self._forward()
+        return np.linspace(0, 1, len(self.task.data)) ** 2
+
     def rematches(self) -> Rematches:
         self._forward()
         return Rematches(np.array([0, 5, 7]), np.array([0, 1, 3]), np.array([1.0, 0.5, 0.0]))
@@ -58,6 +62,9 @@ class Doubter(Believer):
 
     def pair_scores(self) -> np.ndarray:
         return super().pair_scores() if self._is_sgr else np.ones(len(self.task.data))
+
+    def soft_labels(self) -> np.ndarray:
+        return super().soft_labels() if self._is_sgr else np.ones(len(self.task.data))
 
     def rematches(self) -> Rematches | None:
         return super().rematches() if self._is_sgr else None
@@ -328,14 +335,36 @@ def test_beliefs_are_judged_by_the_truth(tiny: Dataset, tmp_path: Path) -> None:
         np.array([1.0, 0.5, 0.0]),
         claimed,
         lambda captions, images: tiny.semantics.closeness("train", captions, images),
+        24,
     )
     assert result["beliefs"]["rematches"] == asdict(quality)
     assert result["beliefs"]["rematches"]["count"] == 2
 
 
+def test_soft_labels_are_judged_by_the_truth_and_by_the_meaning_of_mismatched_pairs(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    run, result = execute(tiny, tmp_path, "believer", budget=0.5)
+    true, claimed = tiny.splits["train"].true, run.noise.claimed
+    labels, wrong = np.linspace(0, 1, 48) ** 2, np.flatnonzero(claimed != true)
+    follows = rank_correlation(labels[wrong], tiny.semantics.closeness("train", wrong, claimed[wrong]))
+    assert follows is not None
+    found = result["beliefs"]["soft_labels"]
+    assert found == {**asdict(detect(labels, claimed == true)), "closeness_correlation": follows}
+
+
+@pytest.mark.parametrize("method", ["ncr", "bicro"])
+def test_methods_with_soft_labels_tell_them(method: str, tiny: Dataset, tmp_path: Path) -> None:
+    run, result = execute(tiny, tmp_path, method, budget=4)
+    labels = run.trainers[0].method.soft_labels()
+    assert result["beliefs"]["soft_labels"]["auc"] == detect(labels, run.noise.clean(tiny.splits["train"].true)).auc
+    assert not np.array_equal(labels, run.trainers[0].method.pair_scores())
+
+
 def test_what_is_unknown_is_not_judged(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     _, result = execute(make_dataset(semantics=None), tmp_path / "a", "believer", budget=0.5)
-    assert set(result["beliefs"]) == {"detection"}
+    assert set(result["beliefs"]) == {"detection", "soft_labels"}
+    assert result["beliefs"]["soft_labels"]["closeness_correlation"] is None
     _, result = execute(make_dataset(truth_known=False), tmp_path / "b", "believer", budget=0.5, ratio=0.0)
     assert (result["mismatched"], result["beliefs"]) == (None, {})
 
@@ -637,6 +666,7 @@ def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_pat
         *(np.tile(part, 2) for part in (captions, images, weights)),
         claimed,
         lambda captions, images: tiny.semantics.closeness("train", captions, images),
+        24,
     )
     assert result["beliefs"]["rematches"] == asdict(quality)
     assert result["beliefs"]["rematches"]["count"] == 4
@@ -651,6 +681,8 @@ def test_beliefs_that_members_do_not_share(tiny: Dataset, tmp_path: Path) -> Non
     assert result["beliefs"]["detection"] == asdict(detect(mean, clean))
     assert asdict(detect(mean, clean)) != asdict(detect(np.linspace(0, 1, 48), clean))
     assert result["beliefs"]["rematches"]["count"] == 2
+    labels = (np.linspace(0, 1, 48) ** 2 + 1) / 2
+    assert result["beliefs"]["soft_labels"]["auc"] == detect(labels, clean).auc
 
 
 def test_l2rm_believes_with_both_members(tiny: Dataset, tmp_path: Path) -> None:

@@ -163,6 +163,21 @@ def test_overrides_are_for_their_method() -> None:
     assert [run.spec.settings["lr"] for run in plan_sweep(grid)] == [0.5, 1e-2]
 
 
+def test_each_variant_is_a_run_beside_the_plain_one() -> None:
+    variants = [
+        Override("quick", "lr", "0.5"),
+        Override("quick", "batch_size", "4"),
+        Override("backbone", "embed", "4"),
+    ]
+    overrides = [Override("quick", "lr", "0.3")]
+    runs = plan_sweep(replace(GRID, methods=["quick", "failing"], overrides=overrides, variants=variants))
+    found = [(run.spec.settings["lr"], run.spec.settings["batch_size"], run.spec.sizes["embed"]) for run in runs]
+    # A variant of one method leaves the other as it is, which is the same run again.
+    assert [run.spec.method for run in runs] == ["quick", "quick", "quick", "quick", "failing", "failing"]
+    assert found[:4] == [(0.3, 8, 16), (0.5, 8, 16), (0.3, 4, 16), (0.3, 8, 4)]
+    assert [entry[2] for entry in found[4:]] == [16, 4]
+
+
 def test_sizes_of_the_backbone_can_be_overridden(tiny: Dataset) -> None:
     grid = replace(GRID, overrides=[Override("backbone", "embed", "4")])
     (run,) = plan_sweep(grid)
@@ -220,6 +235,11 @@ def test_equal_settings_are_one_run() -> None:
             {"overrides": [Override("triplet", "lr", "1")]},
             "unknown target of --set in this sweep 'triplet'. Known: backbone, quick.",
         ),
+        (
+            {"variants": [Override("triplet", "lr", "1", "--variant")]},
+            "unknown target of --variant in this sweep 'triplet'. Known: backbone, quick.",
+        ),
+        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float."),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
         (
             {"overrides": [Override("backbone", "embd", "4")]},

@@ -186,6 +186,18 @@ def test_a_batch_equals_its_single_problems(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 1, 4, 6), (3, 4, 6), (3, 1, 6), (2, 1, 4, 1), (1,)])
+def test_forbidden_entries_broadcast_over_problems(solver, shape):
+    costs, forbidden = random_costs(2, 3, 4, 6), random_costs(*shape, seed=2) < 0.2
+    spread = forbidden.expand(2, 3, 4, 6)
+    plans = partial_transport(costs, 0.3, 0.05, forbidden, solver=solver)
+    for place in np.ndindex(2, 3):
+        assert_plan(plans[place], partial_transport(costs[place], 0.3, 0.05, spread[place], solver=solver), atol=0)
+    assert not plans[spread].any()
+    assert not torch.equal(plans[0, 0], plans[1, 2])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_plans_have_the_dtype_of_the_cost_and_no_gradient(solver, dtype):
     cost = random_costs(4, 3).to(dtype).T.requires_grad_()  # not contiguous either
@@ -219,6 +231,34 @@ def test_forbidden_entries_that_leave_too_little_room_are_refused(solver):
         partial_transport(cost, 0.76, 0.1, forbidden, solver=solver)
     with pytest.raises(ValueError, match="room for a mass of 0 "):
         partial_transport(cost, 0.1, 0.1, torch.ones(4, 4, dtype=torch.bool), solver=solver)
+
+
+@pytest.mark.filterwarnings("ignore:Sinkhorn did not converge")  # a plan without choice is slow to the last digit
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_on_request_as_much_is_moved_as_there_is_room_for(solver):
+    forbidden = torch.zeros(4, 4, 4, dtype=torch.bool)
+    forbidden[1, :3, :2] = True  # rows 0 to 2 share two columns
+    forbidden[2, :, 1:] = True  # one column for all
+    forbidden[3] = True
+    plans = partial_transport(random_costs(4, 4, 4), 0.9, 0.1, forbidden, solver=solver, shrink=True)
+    assert not plans[forbidden].any()
+    assert_plan(plans.sum((1, 2)), [0.9, 0.75, 0.25, 0], atol=0.02 if solver == "published" else 1e-4)
+    assert_plan(plans[0], partial_transport(random_costs(4, 4, 4)[0], 0.9, 0.1, solver=solver), atol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]), st.integers(0, 2**31))
+def test_room_is_the_largest_mass_of_a_linear_program(n, m, density, seed):
+    forbidden = random_costs(n, m, seed=seed) < density
+    largest = linprog(
+        -np.ones(n * m),
+        A_ub=np.vstack([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))]),
+        b_ub=np.r_[np.full(n, 1 / n), np.full(m, 1 / m)],
+        bounds=[(0, 0 if entry else None) for entry in forbidden.numpy().ravel()],
+    )
+    plan = partial_transport(random_costs(n, m), 1.0, 0.1, forbidden, solver="exact", shrink=True)
+    assert plan.sum().item() == pytest.approx(-largest.fun, abs=1e-8)
+    assert not plan[forbidden].any()
 
 
 @pytest.mark.parametrize(

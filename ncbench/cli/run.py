@@ -70,6 +70,13 @@ from ncbench.precision import Precision
     metavar="NAME.KEY=VALUE",
     help="Change a setting of a method, or backbone.embed, .similarity, .word, .dropout or .lse.",
 )
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Run everything once more with this change; given several times, each change is made alone: an ablation.",
+)
 @click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
 @parameters.device
 @parameters.precision
@@ -85,6 +92,7 @@ def run(
     precision: Precision,
     jobs: int | None,
     overrides: tuple[str, ...],
+    variants: tuple[str, ...],
     data_root: Path | None,
     as_json: bool,
     **axes: Any,
@@ -110,6 +118,7 @@ def run(
     for text in axes["protocols"]:
         check_protocol(text)
     parsed = [parse_override(text) for text in overrides]
+    varied = [parse_override(text, "--variant") for text in variants]
 
     from ncbench.cli.live import describe, watch
     from ncbench.environment import choose_device
@@ -118,7 +127,7 @@ def run(
     from ncbench.sweep import ERROR_FILE, Grid, plan_sweep
 
     chosen = choose_device(device)
-    grid = Grid(**axes, overrides=parsed, data_root=data_root, precision=precision)
+    grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
     with watch([run.spec for run in planned], quiet=as_json) as observer:
         ended = {outcome.spec.id: outcome for outcome in launch(grid, planned, Store(out), chosen, observer, jobs)}

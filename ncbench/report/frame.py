@@ -39,6 +39,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
     axes = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "budget", "seed")
     peaks = [peak for peak in measurements.get("peak_bytes", {}).values() if peak is not None]
     detection = result["beliefs"].get("detection") or {}
+    labels = result["beliefs"].get("soft_labels") or {}
     rematches = result["beliefs"].get("rematches") or {}
     held = {f"backbone.{key}": value for key, value in spec["sizes"].items()}
     held |= {key: spec[key] for key in ("evaluations", "dataset_version", "dataset_digest", "protocol_version")}
@@ -57,7 +58,9 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "seconds": measurements.get("seconds", {}).get("training"),
         "peak_bytes": max(peaks) if peaks else None,
         "auc": detection.get("auc"),
+        "label_auc": labels.get("auc"),
         "rematched_closer": rematches.get("closer"),
+        "rematched_chance": rematches.get("chance"),
     }
 
 

@@ -48,6 +48,14 @@ def test_one_list(
     assert found == values
 
 
+def test_an_ablation_is_one_sweep(toy_run: Callable[..., Result]) -> None:
+    variants = ("--variant", "quick.lr=0.5", "--variant", "quick.batch_size=4")
+    result = toy_run("--method", "quick", "--noise", "0.2", "--set", "quick.lr=0.3", *variants, "--json")
+    assert result.exit_code == 0, result.output
+    found = [outcome["result"]["spec"]["settings"] for outcome in json.loads(result.stdout)]
+    assert [(settings["lr"], settings["batch_size"]) for settings in found] == [(0.3, 8), (0.5, 8), (0.3, 4)]
+
+
 def test_clean_runs_are_shared_by_protocols(toy_run: Callable[..., Result]) -> None:
     protocols = ("--protocol", "shuffle-images,shuffle-captions")
     result = toy_run("--method", "quick", "--noise", "0,0.4", *protocols, "--json")

@@ -143,7 +143,7 @@ def test_every_given_pair_of_the_batch_is_forbidden(
     original = transport.partial_transport
 
     def spy(cost: Tensor, mass: float, reg: float, forbidden: Tensor, **rest: Any) -> Tensor:
-        assert (mass, reg, rest) == (0.1, 0.07, {"solver": solver})
+        assert (mass, reg, rest) == (0.1, 0.07, {"solver": solver, "shrink": True})
         asked.append(forbidden)
         return original(cost, mass, reg, forbidden, **rest)
 
@@ -191,6 +191,110 @@ def test_complement_and_learned_cost_train_nearly_alike(backbone: str, make_task
         moved = (fresh(batch.images, batch.tokens, batch.lengths) - scores[0]).abs().max()
     assert moved > 0.05
     assert (scores[0] - scores[1]).abs().max() < moved / 30
+
+
+# The parts that can be switched.
+
+
+def spied_update(task: Task, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> dict[str, Any]:
+    """Make one update, and tell what it was of: cost, forbidden entries, plan, similarities and both losses."""
+    told: dict[str, Any] = {}
+    solve = transport.partial_transport
+
+    def spy(cost: Tensor, mass: float, reg: float, forbidden: Tensor | None, **rest: Any) -> Tensor:
+        told.update(cost=cost, forbidden=forbidden, plan=solve(cost, mass, reg, forbidden, **rest))
+        return told["plan"]
+
+    method = make(task, planted=1.0, lr_cost=1e-2, **settings)
+    score = method._similarities
+    method._similarities = lambda images, batch: told.setdefault(f"scores {len(told)}", score(images, batch))
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "partial_transport", spy)
+        scalars = method._update(*(method.task.data.batch(np.arange(start, start + 16, 2)) for start in (0, 24)))
+    scores = [value for name, value in told.items() if name.startswith("scores")][-1]
+    return {**told, **scalars, "scores": scores.detach()}
+
+
+PARTS: dict[str, dict[str, object]] = {
+    "cost": {"cost": "complement"},
+    "given": {"given": "allowed"},
+    "mass": {"mass": 1.0},
+    "solver": {"solver": "exact"},
+    "loss": {"loss": "kl"},
+}
+MADE_OF: dict[str, set[str]] = {"cost": {"cost"}, "forbidden": {"given"}, "plan": {"cost", "given", "mass", "solver"}}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_switch_changes_its_part_and_what_is_made_of_it(
+    part: str, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = spied_update(make_task(), monkeypatch)
+    other = spied_update(make_task(), monkeypatch, **PARTS[part])
+    assert torch.equal(other["scores"], plain["scores"])
+    assert other["loss_clean"] == plain["loss_clean"]
+    assert other["loss_noisy"] != plain["loss_noisy"]
+    for name, parts in MADE_OF.items():
+        left, right = plain[name], other[name]
+        same = torch.equal(left, right) if isinstance(right, Tensor) else left is right
+        assert same == (part not in parts), name
+
+
+@pytest.mark.parametrize("loss", ["symmetric_kl", "kl", "jensen_shannon", "arithmetic_geometric", "soft_info_nce"])
+def test_rematched_pairs_train_by_the_loss_that_is_set(
+    loss: str, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = spied_update(make_task(), monkeypatch, loss=loss, tau=0.1)
+    expected = getattr(losses, loss)(found["scores"], found["plan"], 0.1)
+    assert found["loss_noisy"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_given_pairs_can_be_allowed(make_task: MakeTask) -> None:
+    found = {}
+    for given in ("forbidden", "allowed"):
+        method = make(make_task(claimed=np.arange(48) // 2), given=given, reg=0.01)
+        batch = method.task.data.batch(np.arange(0, 16, 2))
+        method._enqueue(batch)
+        found[given] = method._plan(torch.eye(8), batch)  # nothing is as similar as what is given
+    assert not found["forbidden"].diagonal().any()
+    assert found["allowed"].diagonal().sum() > 0.099
+    # What is believed to be as claimed is no rematch.
+    method.p_clean = np.zeros(48)
+    method._similarities = lambda images, batch: torch.eye(8)
+    assert not method.rematches().weights.any()
+
+
+@pytest.mark.filterwarnings("ignore:Sinkhorn did not converge")  # a plan without choice is slow to the last digit
+@pytest.mark.parametrize("solver", ["sinkhorn", "exact", "published"])
+def test_given_pairs_that_leave_little_room(solver: str, make_task: MakeTask) -> None:
+    """Six of eight captions claim one image, which has six places in the queue: two captions are left for these."""
+    claimed = np.arange(48) % 24
+    claimed[:6] = 0
+    method = make(make_task(claimed=claimed), mass=1.0, solver=solver)
+    batch = method.task.data.batch(np.arange(8))
+    method._enqueue(batch)
+    plan = method._plan(method._similarities(method.queue, batch), batch)
+    assert plan.isfinite().all()
+    assert plan.sum().item() == pytest.approx(0.5, abs=0.02 if solver == "published" else 1e-4)
+    assert method._update(method.task.data.batch(np.arange(24, 32)), batch)["loss_noisy"] > 0
+
+
+def test_a_batch_without_any_room_trains_clean_pairs_alone(make_task: MakeTask) -> None:
+    weights = []
+    for with_noisy in (True, False):
+        method = make(make_task(claimed=np.zeros(48, np.int64)), cost="complement")
+        clean, noisy = (method.task.data.batch(np.arange(start, start + 8)) for start in (0, 24))
+        scalars = method._update(clean, noisy if with_noisy else None)
+        assert scalars["loss_noisy"] == 0
+        assert scalars["loss"] == scalars["loss_clean"] > 0
+        weights.append(list(method.backbone.parameters()))
+    assert all(torch.equal(left, right) for left, right in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize("mass", [0.0, -0.1, 1.01])
+def test_a_mass_out_of_range_is_refused(mass: float) -> None:
+    with pytest.raises(ValueError, match="mass must be"):
+        L2RM.Config(mass=mass)
 
 
 def test_an_update_is_one_step_on_the_sum_of_both_losses(make_task: MakeTask) -> None:
@@ -345,7 +449,10 @@ def test_rematches(noisy: np.ndarray, make_task: MakeTask) -> None:
     for epoch in range(3):
         list(method.train_epoch(epoch))
     believed_noisy = np.flatnonzero(method.pair_scores() <= 0.5)
+    before = method.queue_numbers.tolist()
     rematches = method.rematches()
+    assert method.queue_numbers.tolist() == before
+    assert torch.equal(method.queue, method.task.data.images(np.array(before)))
     assert len(rematches.captions) == len(believed_noisy) // 8 * 8 > 0
     assert len(rematches.captions) == len(rematches.images) == len(rematches.weights)
     assert len(set(rematches.captions)) == len(rematches.captions)
@@ -354,6 +461,23 @@ def test_rematches(noisy: np.ndarray, make_task: MakeTask) -> None:
     assert ((rematches.images >= 0) & (rematches.images < 24)).all()
     assert ((rematches.weights >= 0) & (rematches.weights <= 1)).all()
     assert (rematches.weights > 0).any()
+
+
+def test_rematches_are_what_training_believes(make_task: MakeTask) -> None:
+    """The weight is the largest entry of the caption's label; a label below the floor is uniform, and no belief."""
+    method = make(make_task(), reg=0.01)
+    method.p_clean = np.repeat([0.0, 1.0], [8, 40])
+    scores = torch.full((8, 8), 0.5)
+    scores[:, 7] = -9.0  # a caption that nothing is like
+    scores[:, :2] += torch.linspace(0, 0.02, 8)[:, None]
+    method._similarities = lambda images, batch: scores
+    rematches = method.rematches()
+    assert (rematches.weights > 0).tolist() == [True] * 7 + [False]
+    batch = method.task.data.batch(rematches.captions)
+    method._enqueue(batch)
+    plan = method._plan(scores, batch)[:, :7].double().numpy()
+    np.testing.assert_allclose(rematches.weights[:7], (plan / plan.sum(0)).max(0), rtol=1e-6)
+    assert (rematches.images[:7] == method.queue_numbers[plan.argmax(0)]).all()
 
 
 def test_rematches_of_an_oracle_are_better_than_the_claims(

@@ -247,6 +247,45 @@ def test_each_network_trains_on_the_split_of_the_other(
 
 
 @both_methods
+@pytest.mark.parametrize("with_noisy", [True, False])
+@pytest.mark.parametrize("labels", ["correct", "released"])
+def test_soft_labels_are_those_of_the_latest_epoch(
+    with_noisy: bool, labels: str, method: type[CoTeaching], make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(make_task(), method, noisy_after=0.0 if with_noisy else 1.0, labels=labels)
+    assert made.soft_labels() is None
+    verdicts = [np.repeat([0.9, 0.1], [30, 18]), np.repeat([0.2, 0.7, 0.3], [20, 20, 8])]
+    given = iter(verdicts * 2)
+    monkeypatch.setattr(made, "_posterior", lambda x: next(given))
+    used: dict[tuple[int, int], float] = {}
+    step = made._step
+
+    def spy(learner: int, batch: Any, labels: Tensor) -> float:
+        """Note the label that each pair has in its own place of the batch."""
+        for place, pair in enumerate(batch.pairs):
+            row = labels if labels.ndim == 1 else labels[place if len(labels) > 1 else 0]
+            used[learner, pair] = row[place if len(row) > 1 else 0].item()
+        return step(learner, batch, labels)
+
+    monkeypatch.setattr(made, "_step", spy)
+    for epoch in range(2):
+        used.clear()
+        updates = made.train_epoch(epoch)
+        next(updates)
+        early = made.soft_labels()
+        list(updates)
+    untouched = [[verdicts[1 - learner][pair] for pair in range(48)] for learner in (0, 1)]
+    expected = [[used.get((learner, pair), untouched[learner][pair]) for pair in range(48)] for learner in (0, 1)]
+    found = made.soft_labels()
+    np.testing.assert_allclose(found, np.mean(expected, 0), rtol=1e-6)
+    assert ((found >= 0) & (found <= 1)).all()
+    never = [pair for pair in range(48) if (0, pair) not in used and (1, pair) not in used]
+    assert with_noisy or never  # pairs that both networks think noisy do not train yet
+    assert found[never].tolist() == made.pair_scores()[never].tolist()
+    assert (early == made.pair_scores()).sum() >= 48 - 16  # one update of one network: two batches at most
+
+
+@both_methods
 @pytest.mark.parametrize(
     ("n_clean", "with_noisy", "updates", "warm_ups"),
     [

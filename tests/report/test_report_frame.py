@@ -20,7 +20,11 @@ def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
     folder = record(
         1.0, 2.0, 3.0, 4.0, 5.0, 6.0,
         seed=7, used=0.25, peaks={"host": 100, "device": 300},
-        beliefs={"detection": {"auc": 0.9, "accuracy": 0.8}, "rematches": {"closer": 0.6}},
+        beliefs={
+            "detection": {"auc": 0.9, "accuracy": 0.8},
+            "soft_labels": {"auc": 0.7, "closeness_correlation": 0.1},
+            "rematches": {"closer": 0.6, "chance": 0.4},
+        },
     )  # fmt: skip
     (row,) = load_runs(tmp_path).to_dict(orient="records")
     expected = {
@@ -51,7 +55,9 @@ def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
         "seconds": 30.0,
         "peak_bytes": 300,
         "auc": 0.9,
+        "label_auc": 0.7,
         "rematched_closer": 0.6,
+        "rematched_chance": 0.4,
         "variant": "triplet",
         "told_truth": False,
     }
@@ -74,7 +80,7 @@ def test_what_is_not_known_is_missing(record: Record, tmp_path: Path) -> None:
     assert frame["seconds"].isna().to_dict() == {0: True, 1: False}
     assert frame["peak_bytes"].isna().to_dict() == {0: True, 1: False}
     assert frame["auc"].isna().all()
-    assert frame["rematched_closer"].isna().all()
+    assert frame[["label_auc", "rematched_closer", "rematched_chance"]].isna().all(axis=None)
 
 
 def test_a_row_per_run_in_the_order_of_paths(record: Record, tmp_path: Path) -> None:
