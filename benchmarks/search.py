@@ -107,6 +107,7 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "ncr": {"lr": RATE, "warmup": SHARE, "noisy_after": Between(0, 1)},
     "bicro": {"lr": RATE, "warmup": SHARE, "noisy_after": Between(0, 1)},
     "crcl": {"lr": RATE, "short_stages": OneOf((0, 1, 3)), "change": Between(0, 0.2), "drop": Between(0, 0.2)},
+    "gsc": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
 }
 """What is searched per method: the learning rate, and the two or three settings that training this short hangs on."""

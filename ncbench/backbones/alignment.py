@@ -1,7 +1,8 @@
 """Alignment vectors: how each word differs from what it sees of an image, in few dimensions (SGRAF, eq. 1-2).
 
-What a word sees is as wide as the joint space, for every word of every pair: by far the largest tensor of a step. It is
-made in pieces that fit a cache, and made again in the backward pass instead of being kept.
+Or how each region differs from the same one of another image. What a word sees, and this difference, is as wide as the
+joint space, for every word or region of every pair: by far the largest tensor of a step. It is made in pieces that fit
+a cache, and made again in the backward pass instead of being kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,49 @@ def align_words(regions: Tensor, attention: Tensor, words: Tensor, weight: Tenso
     """
     result: Tensor = _AlignWords.apply(regions, attention, words, weight, bias)  # type: ignore[no-untyped-call]
     return result
+
+
+def align_slots(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor, apart: float) -> Tensor:
+    """Return l2(W ((v - u)^2 + apart) + b), unit vectors (I, J, R, S): each region v against that of the same slot, u.
+
+    `regions` v (I, R, E), `others` u (J, R, E), `weight` W (S, E), `bias` b (S,). Source: released code of GSC.
+    """
+    shifted = bias + apart * weight.sum(1)
+    mapped: Tensor = _MapSlots.apply(regions, others, weight, shifted)  # type: ignore[no-untyped-call]
+    return l2_normalise(mapped)
+
+
+def _map_slots_plainly(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return W (v - u)^2 + b in one piece and by operations that can be differentiated repeatedly."""
+    return functional.linear((regions[:, None] - others).square(), weight, bias).to(regions.dtype)
+
+
+class _MapSlots(torch.autograd.Function):
+    """W (v - u)^2 + b, (I, J, R, S), from differences that are made in pieces, and made again instead of kept."""
+
+    @staticmethod
+    def forward(ctx: Any, regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        mapped = regions.new_empty(len(regions), *others.shape[:2], len(weight))
+        for piece in _pieces(regions, others):
+            mapped[piece] = _map_slots_plainly(regions[piece], others, weight, bias)
+        ctx.save_for_backward(regions, others, weight, bias)
+        ctx.autocast = _autocast(regions)
+        return mapped
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        regions, others, weight, bias = ctx.saved_tensors
+        with torch.autocast(regions.device.type, **ctx.autocast):
+            if torch.is_grad_enabled():  # a second derivative may follow
+                return differentiable_gradients(_map_slots_plainly, (regions, others, weight, bias), grad)
+            of_regions, of_others, of_weight = map(torch.zeros_like, (regions, others, weight))
+            for piece in _pieces(regions, others):
+                difference = regions[piece, None] - others
+                unit = ((2 * grad[piece]) @ weight).to(regions.dtype).mul_(difference)
+                of_regions[piece] = unit.sum(1)
+                of_others -= unit.sum(0)
+                of_weight += grad[piece].flatten(0, 2).T @ difference.square_().flatten(0, 2)
+            return of_regions, of_others, of_weight, grad.sum((0, 1, 2))
 
 
 def _align_plainly(regions: Tensor, attention: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -57,8 +101,7 @@ class _AlignWords(torch.autograd.Function):
             for whole, part in zip(norms, (seen_norm, seen_scale, norm, scale), strict=True):
                 whole[piece] = part
         ctx.save_for_backward(regions, attention, words, weight, bias, vectors, *norms)
-        device = regions.device.type
-        ctx.autocast = {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
+        ctx.autocast = _autocast(regions)
         return vectors
 
     @staticmethod
@@ -102,6 +145,12 @@ def _gradients(
         shared = (lost * looks).transpose(1, 2) @ looks
         of_regions[piece] = (scale * looks).transpose(1, 2) @ unit - shared @ sight
     return of_regions, of_attention, of_words, of_weight, of_bias
+
+
+def _autocast(like: Tensor) -> dict[str, Any]:
+    """Return the arguments of an autocast as it is on the device of `like`, for the backward pass, which has none."""
+    device = like.device.type
+    return {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
 
 
 def _pieces(regions: Tensor, words: Tensor) -> Iterator[slice]:

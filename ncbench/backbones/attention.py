@@ -11,13 +11,17 @@ SMOOTH = 9.0
 SLOPE = 0.1
 
 
-def region_attention(regions: Tensor, words: Tensor) -> Tensor:
+def region_attention(regions: Tensor, words: Tensor, exist: Tensor | None = None) -> Tensor:
     """Return how each word attends to the regions of each image: (I, C L, R), which sums to 1 over R.
 
     `regions` (I, R, E), `words` (C, L, E) with zeros in the padding. Affinities pass a leaky ReLU, are normalised over
     the words of their caption, sharpened by 9 and softmaxed over regions (SCAN, text to image, with "clipped l2 norm").
-    All pairs take one matrix product; padded words, being zero, do not touch the norms.
+    All pairs take one matrix product; padded words, being zero, do not touch the norms. Regions that do not `exist`
+    (I, R), bool, are not attended to; None: all do.
     """
     affinity = regions.flatten(0, 1) @ words.flatten(0, 1).T
     affinity = functional.leaky_relu(affinity, SLOPE).view(*regions.shape[:2], *words.shape[:2])
-    return (SMOOTH * l2_normalise(affinity)).flatten(2).softmax(1).transpose(1, 2)
+    logits = (SMOOTH * l2_normalise(affinity)).flatten(2)
+    if exist is not None:
+        logits = logits.masked_fill(~exist[..., None], float("-inf"))
+    return logits.softmax(1).transpose(1, 2)

@@ -74,7 +74,8 @@ class Backbone(nn.Module, ABC):
     The public `encode_images`, `encode_captions` and `score` report their work before they do it, in floating-point
     operations of their matrix products at the true caption lengths: once for the forward pass, and twice more for
     the backward pass where gradients are recorded. Whoever owns the budget sets `on_work`, which may raise.
-    Subclasses implement the underscored methods and the three cost formulas.
+    Subclasses implement the underscored methods and the three cost formulas; with the ability "within" also
+    `_score_images`, `_score_captions` and what these cost.
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
@@ -126,6 +127,26 @@ class Backbone(nn.Module, ABC):
         self._report(len(images) * per_image)
         return self._score(images, captions)
 
+    def score_images(self, images: Encoded, others: Encoded) -> Tensor:
+        """Return the similarities (I, J) float32 of encoded images and others; TypeError without "within"."""
+        self._report(len(images) * len(others) * self.image_pair_work(self.sizes.n_regions))
+        return self._score_images(images, others)
+
+    def score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
+        """Return the similarities (C, D) float32 of encoded captions and others; TypeError without "within".
+
+        They need not be symmetric: where words attend to words, it is those of `others` that do.
+        """
+        counts, other_counts = Counter(self._lengths(captions)), Counter(self._lengths(others))
+        self._report(
+            sum(
+                count * other_count * self.caption_pair_work(length, other_length)
+                for length, count in counts.items()
+                for other_length, other_count in other_counts.items()
+            )
+        )
+        return self._score_captions(captions, others)
+
     def _report(self, flops: int) -> None:
         trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
         self.on_work(3 * flops if trained else flops)
@@ -141,6 +162,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def pair_work(self, n_regions: int, length: int) -> int:
         """Return the FLOPs of scoring one encoded image against one encoded caption."""
+
+    def image_pair_work(self, n_regions: int) -> int:
+        """Return the FLOPs of scoring one encoded image against another; TypeError without "within"."""
+        raise TypeError(f"{type(self).__name__} does not score images against images")
+
+    def caption_pair_work(self, length: int, other_length: int) -> int:
+        """Return the FLOPs of scoring one encoded caption against another; TypeError without "within"."""
+        raise TypeError(f"{type(self).__name__} does not score captions against captions")
 
     @abstractmethod
     def pair_bytes(self, n_regions: int, length: int) -> int:
@@ -162,6 +191,12 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def _score(self, images: Encoded, captions: Encoded) -> Tensor: ...
+
+    def _score_images(self, images: Encoded, others: Encoded) -> Tensor:
+        raise NotImplementedError
+
+    def _score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
+        raise NotImplementedError
 
     @abstractmethod
     def _lengths(self, captions: Encoded) -> list[int]: ...

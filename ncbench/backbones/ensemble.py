@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -22,6 +23,7 @@ class SGRAF(Backbone):
 
     IN_UNIT_INTERVAL = True
     HAS_BF16 = True
+    ABILITIES = frozenset({"within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -48,8 +50,16 @@ class SGRAF(Backbone):
         return Encoded(tuple(part for member in encoded for part in member.parts))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        matched = zip(self._networks, self._split(images), self._split(captions), strict=True)
-        return torch.stack([network._score(seen, said) for network, seen, said in matched]).mean(0)
+        return torch.stack([net._score(*pair) for net, *pair in self._matched(images, captions)]).mean(0)
+
+    def _score_images(self, images: Encoded, others: Encoded) -> Tensor:
+        return torch.stack([net._score_images(*pair) for net, *pair in self._matched(images, others)]).mean(0)
+
+    def _score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
+        return torch.stack([net._score_captions(*pair) for net, *pair in self._matched(captions, others)]).mean(0)
+
+    def _matched(self, left: Encoded, right: Encoded) -> Iterator[tuple[Backbone, Encoded, Encoded]]:
+        return zip(self._networks, self._split(left), self._split(right), strict=True)
 
     def _lengths(self, captions: Encoded) -> list[int]:
         return self._networks[0]._lengths(self._split(captions)[0])
@@ -70,6 +80,14 @@ class SGRAF(Backbone):
     def pair_work(self, n_regions: int, length: int) -> int:
         """Return the FLOPs of scoring one encoded image against one encoded caption: the sum over the members."""
         return sum(network.pair_work(n_regions, length) for network in self._networks)
+
+    def image_pair_work(self, n_regions: int) -> int:
+        """Return the FLOPs of scoring one encoded image against another: the sum over the members."""
+        return sum(network.image_pair_work(n_regions) for network in self._networks)
+
+    def caption_pair_work(self, length: int, other_length: int) -> int:
+        """Return the FLOPs of scoring one encoded caption against another: the sum over the members."""
+        return sum(network.caption_pair_work(length, other_length) for network in self._networks)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak: members score in turn."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncbench.backbones.alignment import align_words
+from ncbench.backbones.alignment import align_slots, align_words
 from ncbench.backbones.attention import region_attention
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work, xavier_linear
@@ -24,6 +24,25 @@ from ncbench.backbones.groups import group_sizes
 from ncbench.backbones.normalise import l1_normalise, l2_normalise
 from ncbench.backbones.pieces import piece_bytes
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
+
+APART = 1e-6  # added where an item may be compared with itself: a vector of length 0 has no direction (GSC)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What words attend to: the regions (I, R, E) of images, or the words of captions, and their summaries (I, E).
+
+    `exist` (I, R) bool says which are words, not padding; None says that they are regions.
+    """
+
+    parts: Tensor
+    summary: Tensor
+    exist: Tensor | None = None
+
+    @property
+    def of_captions(self) -> bool:
+        """Whether captions are seen, not images."""
+        return self.exist is not None
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class AlignmentBackbone(Backbone):
 
     IN_UNIT_INTERVAL = True
     HAS_BF16 = True
+    ABILITIES = frozenset({"within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -70,34 +90,63 @@ class AlignmentBackbone(Backbone):
         return [int(length) for length in captions.parts[2].tolist()]
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
+        return self._compare(Sight(*images.parts), captions)
+
+    def _score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
+        words, summary, lengths = captions.parts
+        return self._compare(Sight(words + APART, summary, inside(lengths, words)), others)
+
+    def _score_images(self, images: Encoded, others: Encoded) -> Tensor:
+        (regions, summary), (other_regions, other_summary) = images.parts, others.parts
+        layer = self.local_alignment
+        with self.lowered():
+            slots = align_slots(regions, other_regions, layer.weight, layer.bias, APART)
+            overall = self._align_summaries(summary, other_summary, APART)
+            nodes = Nodes(torch.cat([overall[:, :, None], slots], 2), None)
+            node = self._read([nodes], torch.arange(len(others)), follow=False)
+        return self._judge(node, regions.dtype)
+
+    def _compare(self, sight: Sight, captions: Encoded) -> Tensor:
+        """Return the similarities (I, C) of what is seen and captions, whose words attend to it."""
         lengths = captions.parts[2]
         order = lengths.argsort(stable=True)
         back = order.argsort()
-        regions, image_summary = images.parts
-        word_bytes = FLOAT_BYTES * len(regions) * self.sizes.embed
-        sizes = group_sizes(lengths[order].tolist(), word_bytes, piece_bytes(regions.device))
+        word_bytes = FLOAT_BYTES * len(sight.parts) * self.sizes.embed
+        sizes = group_sizes(lengths[order].tolist(), word_bytes, piece_bytes(sight.parts.device))
         with self.lowered():
             taken = (captions.take(chosen) for chosen in torch.split(order, sizes))
-            node = self._read([self._nodes(regions, image_summary, group) for group in taken], back)
-        # Scores of few digits would tie.
-        similarities: Tensor = self.head(node.to(regions.dtype)).squeeze(-1).sigmoid()
-        return similarities[:, back]
+            node = self._read([self._nodes(sight, group) for group in taken], back, follow=not sight.of_captions)
+        return self._judge(node, sight.parts.dtype)[:, back]
 
-    def _nodes(self, regions: Tensor, image_summary: Tensor, captions: Encoded) -> Nodes:
-        """Return the alignment vectors of all images and of captions of about one length."""
+    def _judge(self, node: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the similarities (I, C) of the vectors (I, C, S) that were read."""
+        # Scores of few digits would tie.
+        similarities: Tensor = self.head(node.to(dtype)).squeeze(-1).sigmoid()
+        return similarities
+
+    def _nodes(self, sight: Sight, captions: Encoded) -> Nodes:
+        """Return the alignment vectors of all that is seen and of captions of about one length."""
         words, caption_summary, lengths = captions.parts
         words = words[:, : int(lengths.max())]
         layer = self.local_alignment
-        attention = region_attention(regions, words)
-        local = align_words(regions, attention, words.flatten(0, 1), layer.weight, layer.bias)
-        overall = l2_normalise(self.global_alignment((image_summary[:, None] - caption_summary).square()))
-        vectors = torch.cat([overall[:, :, None], local.view(len(regions), *words.shape[:2], -1)], 2)
+        attention = region_attention(sight.parts, words, sight.exist)
+        local = align_words(sight.parts, attention, words.flatten(0, 1), layer.weight, layer.bias)
+        overall = self._align_summaries(sight.summary, caption_summary, APART if sight.of_captions else 0.0)
+        vectors = torch.cat([overall[:, :, None], local.view(len(sight.parts), *words.shape[:2], -1)], 2)
         alike = int(lengths.min()) == words.shape[1]
         return Nodes(vectors, None if alike else inside(lengths + 1, vectors, vectors.shape[2]))
 
+    def _align_summaries(self, summary: Tensor, other: Tensor, apart: float) -> Tensor:
+        """Return the global alignment vectors (I, C, S) of summaries (I, E) and (C, E)."""
+        difference = (summary[:, None] - other).square()
+        return l2_normalise(self.global_alignment(difference + apart if apart else difference))
+
     @abstractmethod
-    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
-        """Return one vector per pair, (I, C, S), of all groups; `back` (C,) would sort captions as they were given."""
+    def _read(self, groups: Sequence[Nodes], back: Tensor, follow: bool) -> Tensor:
+        """Return one vector per pair, (I, C, S), of all groups; `back` (C,) would sort captions as they were given.
+
+        `follow` says whether running statistics follow those of these pairs, as they do across modalities only.
+        """
 
     def image_work(self, n_regions: int) -> int:
         """Return the FLOPs of encoding one image."""
@@ -111,10 +160,20 @@ class AlignmentBackbone(Backbone):
 
     def pair_work(self, n_regions: int, length: int) -> int:
         """Return the FLOPs of scoring one encoded image against one encoded caption."""
+        return 2 * length * linear_work(n_regions, self.sizes.embed) + self._nodes_work(length + 1)
+
+    def image_pair_work(self, n_regions: int) -> int:
+        """Return the FLOPs of scoring one encoded image against another, slot by slot."""
+        return self._nodes_work(n_regions + 1)
+
+    def caption_pair_work(self, length: int, other_length: int) -> int:
+        """Return the FLOPs of scoring one encoded caption against another, whose words attend to those of the first."""
+        return self.pair_work(length, other_length)
+
+    def _nodes_work(self, n_nodes: int) -> int:
+        """Return the FLOPs of making, reading and judging the alignment vectors of one pair."""
         embed, similarity = self.sizes.embed, self.sizes.similarity
-        attention = 2 * length * linear_work(n_regions, embed)
-        alignment = (length + 1) * linear_work(embed, similarity)
-        return attention + alignment + self._read_work(length + 1) + linear_work(similarity, 1)
+        return n_nodes * linear_work(embed, similarity) + self._read_work(n_nodes) + linear_work(similarity, 1)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate).
@@ -167,7 +226,7 @@ class SGR(AlignmentBackbone):
         super().__init__(sizes)
         self.steps = nn.ModuleList(ReasoningStep(sizes.similarity) for _ in range(self.N_STEPS))
 
-    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
+    def _read(self, groups: Sequence[Nodes], back: Tensor, follow: bool) -> Tensor:
         folded = [step.fold() for step in self._steps]
         return torch.cat([self._reason(group, folded) for group in groups], 1)
 
@@ -204,10 +263,10 @@ class SAF(AlignmentBackbone):
         self.gate = xavier_linear(sizes.similarity, 1)
         self.gate_norm = PerCaptionBatchNorm()
 
-    def _read(self, groups: Sequence[Nodes], back: Tensor) -> Tensor:
+    def _read(self, groups: Sequence[Nodes], back: Tensor, follow: bool) -> Tensor:
         exist = _side_by_side([group.which() for group in groups])
         logits = _side_by_side([self.gate(group.vectors).squeeze(-1).to(group.vectors.dtype) for group in groups])
-        normalised = self.gate_norm(logits[:, back], exist[back])[:, back.argsort()]
+        normalised = self.gate_norm(logits[:, back], exist[back], follow)[:, back.argsort()]
         weights = l1_normalise(normalised.sigmoid() * exist)[:, :, None]
         means = [
             share[..., : group.vectors.shape[2]] @ group.vectors
@@ -232,7 +291,7 @@ class PerCaptionBatchNorm(nn.Module):
 
     In training each caption is normalised by its own statistics over images and nodes (biased variance), and the
     running statistics take one update per caption, in the order of the batch (unbiased variance). All captions of a
-    batch must therefore come in one call.
+    batch must therefore come in one call. Where the running statistics do not `follow`, they stay.
     """
 
     running_mean: Tensor
@@ -246,7 +305,7 @@ class PerCaptionBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(1))
         self.register_buffer("running_var", torch.ones(1))
 
-    def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, valid: Tensor, follow: bool = True) -> Tensor:
         """Normalise `logits` (I, C, N), of which `valid` (C, N) exist; the others come out as something finite."""
         if not self.training:
             return self._scale(logits, self.running_mean, self.running_var)
@@ -254,9 +313,10 @@ class PerCaptionBatchNorm(nn.Module):
         mean = (logits * valid).sum((0, 2)) / count
         centred = (logits - mean[:, None]) * valid
         variance = centred.square().sum((0, 2)) / count
-        with torch.no_grad():
-            self._follow(self.running_mean, mean)
-            self._follow(self.running_var, variance * count / (count - 1).clamp(min=1))
+        if follow:
+            with torch.no_grad():
+                self._follow(self.running_mean, mean)
+                self._follow(self.running_var, variance * count / (count - 1).clamp(min=1))
         return self._scale(logits, mean[:, None], variance[:, None])
 
     def _scale(self, logits: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

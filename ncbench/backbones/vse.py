@@ -6,18 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
+from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
 from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
 from ncbench.backbones.normalise import l2_normalise
 from ncbench.backbones.recurrent import run_gru
+from ncbench.backbones.vectors import VectorBackbone
 
 
-class VSE(Backbone):
+class VSE(VectorBackbone):
     """Mean of the regions through a Linear; last state of a one-way GRU over the words; both of unit length.
 
     VSE++ has no region input: averaging before the (linear) map is this suite's choice, and the same as after it.
     Similarities lie in [-1, 1].
     """
+
+    ABILITIES = frozenset({"within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)

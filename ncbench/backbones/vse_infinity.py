@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
+from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
 from ncbench.backbones.encoders import WordStates, gru_work, linear_work, xavier_linear
 from ncbench.backbones.gpo import GPO, pooling_work
 from ncbench.backbones.normalise import l2_normalise
+from ncbench.backbones.vectors import VectorBackbone
 
 
 class RegionMaps(nn.Module):
@@ -33,13 +34,15 @@ class RegionMaps(nn.Module):
         return mapped.view(*images.shape[:2], -1)
 
 
-class VSEInfinity(Backbone):
+class VSEInfinity(VectorBackbone):
     """Regions through a linear map and a perceptron, words through a bidirectional GRU; both pooled, to unit length.
 
     This is the form with a GRU, as CRCL (NeurIPS 2023) trains it, not the one with BERT; there is no dropout.
     Similarities are cosines, in [-1, 1]. The formulas of costs leave out what does not grow with the batch: each call
     of an encoder weighs the ranks of every distinct number of regions or words once (see `gpo`).
     """
+
+    ABILITIES = frozenset({"within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)

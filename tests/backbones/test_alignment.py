@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncbench.backbones import alignment, pieces
-from ncbench.backbones.alignment import _align_plainly, align_words
+from ncbench.backbones.alignment import _align_plainly, align_slots, align_words
 
 NAMES = ("regions", "attention", "words", "weight", "bias")
 SHAPES = [  # images, regions, words, joint space, similarity space
@@ -232,3 +232,72 @@ def test_nothing_as_wide_as_the_joint_space_is_kept() -> None:
     assert kept_bytes(_align_plainly, tensors) >= 2 * wide
     assert kept_bytes(align_words, tensors) == 4 * n_images * n_words * (similarity + 4)  # the vectors, and four norms
     assert 4 * n_images * n_words * (similarity + 4) < wide / 200
+
+
+# Regions against those of the same slot.
+
+SLOT_SHAPES = [(3, 4, 5, 6, 2), (1, 4, 5, 6, 2), (3, 1, 1, 6, 2), (1, 1, 1, 2, 1)]  # images, regions, others, ...
+APART = 0.3
+
+
+def slot_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    n_images, n_regions, n_others, embed, similarity = shape
+    generator = torch.Generator().manual_seed(sum(shape))
+    sizes = [(n_images, n_regions, embed), (n_others, n_regions, embed), (similarity, embed), (similarity,)]
+    return [torch.randn(size, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for size in sizes]
+
+
+def slots(*tensors: Tensor) -> Tensor:
+    return align_slots(*tensors, apart=APART)
+
+
+def slots_one_by_one(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    rows = []
+    for image in regions:
+        row = []
+        for other in others:
+            mapped = [
+                torch.stack([(((v - u) ** 2 + APART) * line).sum() for line in weight]) + bias
+                for v, u in zip(image, other, strict=True)
+            ]
+            row.append(torch.stack([vector / (vector.dot(vector).sqrt() + 1e-8) for vector in mapped]))
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("shape", SLOT_SHAPES)
+@pytest.mark.parametrize("size", [1, 2**30], ids=["one-image-a-piece", "one-piece"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_slots(shape: tuple[int, ...], size: int, twice: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_piece(monkeypatch, size)
+    tensors = slot_inputs(shape)
+    expected = value_and_gradients(slots_one_by_one, tensors)
+    for ours, theirs in zip(value_and_gradients(slots, tensors, twice), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_second_derivatives_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_piece(monkeypatch, 1)
+    regions, _, weight, bias = slot_inputs((3, 2, 2, 3, 2))
+    assert torch.autograd.gradgradcheck(slots, slot_inputs((2, 3, 2, 3, 2)))
+    assert torch.autograd.gradgradcheck(lambda *rest: slots(rest[0], *rest), (regions, weight, bias))
+
+
+def test_slots_in_lowered_precision() -> None:
+    shape = (5, 7, 4, 64, 8)
+    exact, tensors = value_and_gradients(slots, slot_inputs(shape)), slot_inputs(shape, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        vectors = slots(*tensors)
+    weights = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    rough = [vectors, *torch.autograd.grad((vectors * weights.float()).sum(), tensors)]
+    assert {tensor.dtype for tensor in rough} == {torch.float32}
+    for ours, theirs in zip(rough, exact, strict=True):
+        assert 1e-4 < ((ours - theirs).norm() / theirs.norm()).item() < 0.03
+
+
+def test_slots_keep_nothing_as_wide_as_the_joint_space() -> None:
+    shape = n_images, n_regions, n_others, embed, similarity = (4, 3, 16, 2048, 4)
+    per_pair = 4 * n_images * n_others * n_regions
+    kept = kept_bytes(slots, slot_inputs(shape, torch.float32))
+    assert kept == per_pair * (similarity + 2) + 4 * similarity  # vectors, two norms, and a bias
+    assert kept < per_pair * embed / 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -128,6 +130,76 @@ def test_pieces_cost_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert counter.get_total_flops() == total
 
 
+# Scores of images against images and of captions against captions, where a backbone has them.
+
+ABLE = [name for name in NAMES if "within" in backbone_class(name).ABILITIES]
+
+
+def encode(net: Backbone, n_regions: int, length: int) -> tuple[Encoded, Encoded]:
+    """Return encodings that want gradients, as if they were inputs."""
+    images, tokens, lengths = data(n_regions, length)
+    encoded = net.encode_images(images), net.encode_captions(tokens, lengths)
+    return tuple(
+        Encoded(tuple(p.detach().requires_grad_() if p.is_floating_point() else p for p in e.parts)) for e in encoded
+    )
+
+
+@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 11), (1, 1)])
+def test_costs_of_images_against_images(name: str, n_regions: int, length: int) -> None:
+    net = make(name, n_regions)
+    images, _ = encode(net, n_regions, length)
+    others = images.take(slice(0, 2))
+    once = per_call(net, name, n_regions, length)[2]
+    products = N_IMAGES * 2 * net.image_pair_work(n_regions) + once
+    with FlopCounterMode(display=False) as counter:
+        scores = net.score_images(images, others)
+        assert counter.get_total_flops() == products
+        scores.sum().backward()
+        assert counter.get_total_flops() == 3 * products
+
+
+@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize("length", [1, 6, 11])
+@pytest.mark.parametrize("other_length", [1, 9])
+def test_costs_of_captions_against_captions(name: str, length: int, other_length: int) -> None:
+    """What `align_words` makes again is that of images whose regions are words."""
+    net = make(name)
+    _, captions = encode(net, 3, length)
+    _, others = encode(net, 3, other_length)
+    others = others.take(slice(0, 3))
+    once = per_call(net, name, 3, length)[2]
+    products = N_CAPTIONS * 3 * net.caption_pair_work(length, other_length) + once
+    with FlopCounterMode(display=False) as counter:
+        scores = net.score_captions(captions, others)
+        assert counter.get_total_flops() == products
+        scores.sum().backward()
+        again = recomputed(net, name, length, other_length, N_CAPTIONS, 3)
+        assert counter.get_total_flops() == 3 * products + again
+
+
+@pytest.mark.parametrize("name", ABLE)
+def test_work_within_is_reported_once_without_and_three_times_with_gradients(name: str) -> None:
+    net, lengths = make(name), [1, 6, 3, 6]
+    features, tokens, _ = data(3, 9)
+    images, captions = net.encode_images(features), net.encode_captions(tokens, torch.tensor(lengths))
+    seen = reports(net)
+
+    def score() -> list[int]:
+        seen.clear()
+        net.score_images(images, images.take(slice(0, 2)))
+        net.score_captions(captions, captions.take(slice(1, 3)))
+        return list(seen)
+
+    of_captions = sum(net.caption_pair_work(length, other) for length in lengths for other in (6, 3))
+    expected = [N_IMAGES * 2 * net.image_pair_work(3), of_captions]
+    assert score() == [3 * work for work in expected]
+    with torch.no_grad():
+        assert score() == expected
+    net.requires_grad_(False)
+    assert score() == expected
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_formulas_nearly_hold_at_published_sizes(name: str) -> None:
     """A step of 128 pairs costs three times the formulas to 5 %, had features a gradient: a sixth in VSE-infinity."""
@@ -175,14 +247,20 @@ def test_work_follows_the_true_lengths(name: str) -> None:
     assert seen == [N_IMAGES * net.image_work(3), captions, pairs]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("step", ["encode_images", "encode_captions", "score"])
+STEPS = ("encode_images", "encode_captions", "score")
+STEPS_WITHIN = ("score_images", "score_captions")
+
+
+@pytest.mark.parametrize(("name", "step"), [*product(NAMES, STEPS), *product(ABLE, STEPS_WITHIN)])
 def test_work_is_reported_before_it_is_done(name: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, (images, tokens, lengths) = make(name), data(3, 6)
+    encoded_images, encoded_captions = net.encode_images(images), net.encode_captions(tokens, lengths)
     arguments = {
         "encode_images": (images,),
         "encode_captions": (tokens, lengths),
-        "score": (net.encode_images(images), net.encode_captions(tokens, lengths)),
+        "score": (encoded_images, encoded_captions),
+        "score_images": (encoded_images, encoded_images),
+        "score_captions": (encoded_captions, encoded_captions),
     }
     done = []
     monkeypatch.setattr(net, f"_{step}", lambda *_: done.append(step))

@@ -32,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ncr": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
     "bicro": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
     "crcl": {"lr": 1e-2},
+    "gsc": {"lr": 1e-2, "gamma": 1.0},
 }
 """Small settings of every method, in which its second epoch depends on all that the first has left."""
 

@@ -15,7 +15,7 @@ NAMES = plugin_names(GROUP)
 
 
 def test_the_field_is_here() -> None:
-    assert set(NAMES) >= {"bicro", "crcl", "decl", "infonce", "l2rm", "ncr", "oracle", "rce", "rcl", "triplet"}
+    assert set(NAMES) >= {"bicro", "crcl", "decl", "gsc", "infonce", "l2rm", "ncr", "oracle", "rce", "rcl", "triplet"}
 
 
 @pytest.mark.parametrize("name", NAMES)
