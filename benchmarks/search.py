@@ -45,7 +45,14 @@ class Condition:
 
 
 CONDITION = Condition()
-SCALE: Mapping[str, object] = {"batch_size": 32, "lr": 2e-3}
+SCALE: Mapping[str, object] = {
+    "batch_size": 32,
+    "lr": 2e-3,
+    "queue": 32,
+    "warmup_batch": 32,
+    "meta_batch": 32,
+    "meta_lr": 1.7e-4,
+}
 """What no method can have as published here: batches and learning rates are for larger data and networks."""
 
 LOG = Path(__file__).with_name("search.json")
@@ -106,6 +113,7 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "decl": {"lr": RATE, "warmup": SHARE, "tau": Between(0.05, 0.2, log=True)},
     "ncr": {"lr": RATE, "warmup": SHARE, "noisy_after": Between(0, 1)},
     "bicro": {"lr": RATE, "warmup": SHARE, "noisy_after": Between(0, 1)},
+    "mscn": {"lr": RATE, "warmup": SHARE, "meta_lr": Between(3e-5, 1e-3, log=True)},
     "crcl": {"lr": RATE, "short_stages": OneOf((0, 1, 3)), "change": Between(0, 0.2), "drop": Between(0, 0.2)},
     "gsc": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
@@ -115,9 +123,7 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
 
 def trials_of(name: str, count: int) -> list[Trial]:
     """Return the `count` trials of a method: its published settings, then some that spread over its space."""
-    published = {**{entry.name: entry.default for entry in fields(load_method(name).Config)}, **SCALE}
-    if "queue" in published:
-        published["queue"] = SCALE["batch_size"]
+    published = {e.name: SCALE.get(e.name, e.default) for e in fields(load_method(name).Config)}
     space = SPACES[name]
     places = qmc.LatinHypercube(len(space), rng=derive_seed(CONDITION.seed, "search", name)).random(count - 1).tolist()
     drawn = [{key: space[key].at(x) for key, x in zip(space, point, strict=True)} for point in places]
@@ -162,18 +168,15 @@ def main(methods: Sequence[str], trials: int, jobs: int, runs: Path, out: Path) 
     # First trials first: what there is at any moment is about as much for every method.
     rounds = zip(*(trials_of(name, trials) for name in names), strict=True)
     queue = [trial for each in rounds for trial in each]
-    log = json.loads(out.read_text())["trials"] if out.is_file() else {}
+    log = json.loads(out.read_text())["methods"] if out.is_file() else {}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for trial, entry in zip(queue, pool.map(partial(execute_trial, runs=runs), queue), strict=True):
             found[trial.method].append(entry)
             click.echo(f"{trial.method}, trial {trial.number}: dev rSum {entry['dev_rsum']}")
-    content = {
-        "condition": asdict(CONDITION),
-        "trials": dict(sorted({**log, **found}.items())),
-        "environment": describe(choose_device("cpu")),
-    }
-    write_json(out, content)
+    environment = describe(choose_device("cpu"))
+    log |= {name: {"environment": environment, "trials": entries} for name, entries in found.items()}
+    write_json(out, {"condition": asdict(CONDITION), "methods": log})
     for name in names:
         chosen = best(found[name])
         click.echo(f"{name}: {chosen['dev_rsum']:.1f} by trial {chosen['trial']}, {chosen['settings']}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ncbench.backbones import build_backbone, check_backbone, members_of, published
+from ncbench.backbones import backbone_class, build_backbone, check_backbone, members_of, published
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.head import head_width
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.runner import sizes_of
@@ -93,7 +94,8 @@ class RunCheckpoint(Checkpoint):
         if trained != here:
             trained_on, found = (f"{name} (content {str(digest)[:8]})" for name, digest in (trained, here))
             raise UserError(f"{self.path}: was trained on {trained_on}; the dataset to evaluate on is {found}")
-        return [sizes_of(self.spec, dataset)] * len(self.kinds)
+        sizes = sizes_of(self.spec, dataset)
+        return [_with_head(kind, sizes, network) for kind, network in zip(self.kinds, self.weights, strict=True)]
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -156,8 +158,15 @@ def read_run(folder: Path, model: Path) -> RunCheckpoint:
 def _kind_in_run(spec: RunSpec, network: Weights) -> str:
     """Return the backbone of the run, or the member of it that has the weights called as those of `network`."""
     sizes = Sizes(1, 1, 1, **dict[str, Any](spec.sizes))  # names do not depend on what the dataset dictates
-    kinds = (kind for kind in members_of(spec.backbone) if _shapes(kind, sizes).keys() == network.keys())
-    return next(kinds, spec.backbone)
+    for kind in members_of(spec.backbone):
+        if _shapes(kind, _with_head(kind, sizes, network)).keys() == network.keys():
+            return kind
+    return spec.backbone
+
+
+def _with_head(kind: str, sizes: Sizes, network: Weights) -> Sizes:
+    """Return the sizes of a backbone whose head is that of a network: the record of a run has no width of it."""
+    return replace(sizes, head=head_width(network) if "head" in backbone_class(kind).ABILITIES else 0)
 
 
 def _check_sizes(sizes: object) -> None:

@@ -6,7 +6,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ncbench.errors import UserError
 from ncbench.plugins import load_plugin
@@ -74,21 +74,31 @@ class TrainingSettings(Settings):
     clip: float = setting(2.0, "largest norm of a gradient", "VSE++", above=0)
 
 
+class NewBackbone(Protocol):
+    """Makes a backbone, if asked with a head of so many hidden units (see `needs_abilities`)."""
+
+    def __call__(self, *, head: int = 0) -> Backbone:
+        """Return a freshly initialised backbone."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
     """What a method gets: the training view, a device, the meter of its budget, and backbones on demand.
 
     `budget.progress` tells how far training is, in [0, 1]; schedules are fractions of it. Every backbone comes from
     `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device. `truth` says which
-    pairs are clean, (pairs,) bool, to a method that `needs_truth`; to others it is None.
+    pairs are clean, (pairs,) bool, to a method that `needs_truth`; to others it is None. `clean` holds the numbers of
+    as many clean pairs as the method needs to be told, ascending; None where it needs none.
     """
 
     data: TrainingView
     device: torch.device
     budget: WorkMeter
-    new_backbone: Callable[[], Backbone]
+    new_backbone: NewBackbone
     seed: int
     truth: NDArray[np.bool_] | None = None
+    clean: IntVector | None = None
 
     def rng(self, use: str) -> np.random.Generator:
         """Return a generator of its own for one named use of randomness."""
@@ -132,6 +142,13 @@ class Method(ABC):
     @abstractmethod
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Train for one epoch of the method's own making; yield scalars (at least `loss`) after every update."""
+
+    def clean_pairs_needed(self, pairs: int) -> int:
+        """Return how many of so many training pairs the method must be told that they are clean: see `Task.clean`.
+
+        They follow from the settings alone. Reports say how many a method was told.
+        """
+        return 0
 
     def pair_scores(self) -> NDArray[np.float64] | None:
         """Return P(clean) in [0, 1] of every training pair, (pairs,), or None where the method has no such belief."""

@@ -74,6 +74,15 @@ def fit_beta_mixture(
     return _smaller_mean_first(mixture)
 
 
+def beta_mixture_of(x: Floats, upper: NDArray[np.bool_]) -> BetaMixture:
+    """Return the mixture of two groups of values `x` (n,) in [0, 1]: component 1 has the moments of those in `upper`.
+
+    Weights are the shares of the groups. `upper` (n,) is bool; if one group is empty, there is a single component.
+    Values are clipped as in `fit_beta_mixture`, and the same is a ValueError.
+    """
+    return _match_moments(_inner_values(x), np.column_stack([~upper, upper]).astype(np.float64))
+
+
 def clean_probability(losses: Floats) -> Floats:
     """Return (n,): the probability that each pair is clean, from its loss under a network that prefers clean pairs.
 
@@ -170,8 +179,7 @@ def _first_split(x: Floats) -> BetaMixture:
     lower, upper = sums[cuts - 1], sums[-1] - sums[cuts - 1]
     # The squared distances are least where the squares of the group sums, over the group sizes, are greatest.
     best = np.argmax(lower**2 / cuts + upper**2 / (len(x) - cuts))
-    is_upper = x >= values[cuts[best]]
-    return _match_moments(x, np.column_stack([~is_upper, is_upper]).astype(np.float64))
+    return beta_mixture_of(x, x >= values[cuts[best]])
 
 
 def _smaller_mean_first(mixture: BetaMixture) -> BetaMixture:

@@ -146,8 +146,9 @@ class Run:
         torch.manual_seed(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
+        truth = self.noise.clean(train.true) if self.dataset.truth_known else None
         for trainer in self.trainers:
-            trainer.train(view, dev, partial(self._report, trainer), self.noise.clean(train.true))
+            trainer.train(view, dev, partial(self._report, trainer), truth)
         self._report(self.trainers[-1], "testing")
         result = self._result()
         measurements = {
@@ -193,6 +194,7 @@ class Run:
             "spec": asdict(self.spec),
             "status": "done",
             "told_truth": self.trainers[0].method.needs_truth,
+            "told_clean": len(self.trainers[0].told),
             "metrics": metrics,
             "selected": self._selected(),
             "work": {
@@ -217,6 +219,7 @@ class Run:
     def _beliefs(self) -> dict[str, object]:
         """Judge what the method believes of the training pairs against the truth that was hidden from it.
 
+        Pairs that it was told are clean are left out: there is nothing to find out about them.
         The members of an ensemble are believed alike: P(clean) and soft labels are their means, rematches those of all.
         """
         clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
@@ -236,12 +239,13 @@ class Run:
                 soft_labels.append(labels)
             if found is not None:
                 rematches.append(found)
+        asked = np.setdiff1d(np.arange(len(clean)), self.trainers[0].told)
         if p_clean:
-            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0), clean))
+            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0)[asked], clean[asked]))
         if soft_labels:
             mean, wrong = np.mean(soft_labels, axis=0), np.flatnonzero(~clean)
             follows = rank_correlation(mean[wrong], closeness(wrong, claimed[wrong])) if closeness is not None else None
-            beliefs["soft_labels"] = {**asdict(detect(mean, clean)), "closeness_correlation": follows}
+            beliefs["soft_labels"] = {**asdict(detect(mean[asked], clean[asked])), "closeness_correlation": follows}
         if rematches and closeness is not None:
             joined = Rematches(*(np.concatenate([getattr(r, f.name) for r in rematches]) for f in fields(Rematches)))
             found_pairs = (joined.captions, joined.images, joined.weights)

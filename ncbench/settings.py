@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ncbench.methods import Method
 
 BACKBONE = "backbone"
+# Sizes.head is not for users: the method chooses it.
 SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float, "lse": float}
 
 

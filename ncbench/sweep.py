@@ -25,6 +25,7 @@ from ncbench.runner import Progress, Run
 from ncbench.seeds import derive_seed
 from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.store import RunSpec, Store
+from ncbench.told import clean_pairs
 
 CLEAN = "clean"
 ERROR_FILE = "error.txt"
@@ -115,13 +116,17 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
         check_abilities(backbone, method.needs_abilities, method_name)
         settings = apply_overrides(method, settings_of(method, dataset_name), overrides)
-        make_config(method, settings)
+        config = make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset_name, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         cell = (seed, dataset_name, protocol, ratio)
         if cell not in drawn:
             drawn[cell] = _draw(dataset, protocol, ratio, seed)
         noise = drawn[cell]
+        true = dataset.splits["train"].true
+        needed = method(config).clean_pairs_needed(len(true))
+        if needed:
+            clean_pairs(method_name, needed, noise.clean(true) if dataset.truth_known else None)
         for budget in grid.budgets or [dataset.budget]:
             spec = RunSpec(
                 dataset=dataset.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ncbench import environment
 from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.budget import BudgetSpent, WorkMeter
-from ncbench.data.dataset import Split
+from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation import evaluate
@@ -28,6 +28,7 @@ from ncbench.methods import Method, Task
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.store import History, RunSpec
+from ncbench.told import draw_clean_pairs
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training
@@ -72,6 +73,7 @@ class Trainer:
         self.device, self.clock, self.history = device, clock, history
         self.backbones: list[Backbone] = []
         self.selected = Selected()
+        self.told: IntVector = np.empty(0, np.int64)
         self.updates = 0
         self.loss: float | None = None
 
@@ -80,13 +82,17 @@ class Trainer:
     ) -> None:
         """Train on `view`, select on `dev`, load what was selected; `report` is told what is being done, often.
 
-        `truth`, which pairs are clean, reaches only a method that needs it.
+        `truth`, which pairs are clean, reaches only a method that needs it; another may be told of some clean pairs.
 
         Raises Diverged, and UserError if the budget does not allow for one update.
         """
         seed = derive_seed(self.spec.seed, "method", self.spec.method)
-        told = truth if self.method.needs_truth else None
-        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed, told))
+        known = truth if self.method.needs_truth else None
+        needed = self.method.clean_pairs_needed(len(view))
+        if needed:
+            self.told = draw_clean_pairs(self.spec.method, needed, truth, self.spec.seed)
+        told = self.told if needed else None
+        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed, known, told))
         shares = iter([n / self.spec.evaluations for n in range(1, self.spec.evaluations)])
         due = next(shares, math.inf)
         for scalars in self._timed_updates():
@@ -136,8 +142,8 @@ class Trainer:
         if self.meter.used == before:
             raise RuntimeError(f"{what} of {self.spec.method} did no work: it would go on for ever")
 
-    def _new_backbone(self) -> Backbone:
-        backbone = build_backbone(self.name, self.sizes).to(self.device)
+    def _new_backbone(self, *, head: int = 0) -> Backbone:
+        backbone = build_backbone(self.name, replace(self.sizes, head=head)).to(self.device)
         backbone.on_work = self.meter.charge
         backbone.use_precision(self.spec.precision)
         self.backbones.append(backbone)

@@ -534,12 +534,14 @@ SPEC = RunSpec(
 )
 
 
-def record(folder: Path, dataset: Dataset, kinds: tuple[str, ...] = ("vse", "vse"), **changes: Any) -> list[Backbone]:
+def record(
+    folder: Path, dataset: Dataset, kinds: tuple[str, ...] = ("vse", "vse"), head: int = 0, **changes: Any
+) -> list[Backbone]:
     """Write as much of a record as is read, of a run with networks of `kinds`, and return these."""
     folder.mkdir()
     spec = replace(SPEC, **changes)
     given: dict[str, Any] = dict(SPEC.sizes)
-    sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **given)
+    sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), head=head, **given)
     networks = [build_backbone(kind, sizes) for kind in kinds]
     (folder / "spec.json").write_text(json.dumps(asdict(spec)))
     states = enumerate(network.state_dict() for network in networks)
@@ -566,6 +568,30 @@ def test_members_of_an_ensemble(kinds: tuple[str, ...], precision: str, tiny: Da
     built_again = found.build(tiny)
     assert [type(network) for network in built_again] == [type(network) for network in networks]
     np.testing.assert_array_equal(similarities(built_again, tiny), similarities(networks, tiny))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "backbone"),
+    [(("vse",), "vse"), (("vse-infinity",), "vse-infinity"), (("saf", "saf"), "saf"), (("sgr", "saf"), "sgraf")],
+)
+def test_a_run_of_a_method_that_brings_its_head(
+    kinds: tuple[str, ...], backbone: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    networks = record(tmp_path / "run", tiny, kinds, head=5, backbone=backbone)
+    found = read_checkpoint(tmp_path / "run")
+    assert tuple(found.kinds) == kinds
+    built_again = found.build(tiny)
+    assert [network.sizes.head for network in built_again] == [5] * len(kinds)
+    np.testing.assert_array_equal(similarities(built_again, tiny), similarities(networks, tiny))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("scan-t2i-lse", (3, 4)), ("vse", ()), ("vse", (0, 4)), ("saf", (3,))])
+def test_a_head_that_is_none(kind: str, shape: tuple[int, ...], tiny: Dataset, tmp_path: Path) -> None:
+    (network,) = record(tmp_path / "run", tiny, (kind,), backbone=kind)
+    path = tmp_path / "run" / "model.safetensors"
+    save_file({**{f"0.{n}": w for n, w in network.state_dict().items()}, "0.head.0.weight": torch.ones(shape)}, path)
+    with pytest.raises(UserError, match="head"):
+        read_checkpoint(tmp_path / "run").build(tiny)
 
 
 def test_a_network_that_is_no_member_of_the_ensemble(tiny: Dataset, tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_methods_see_claimed_pairs_only(tiny: Dataset, tmp_path: Path) -> None:
     np.testing.assert_array_equal(task.data.claimed, fake.claimed)
     assert (task.data.claimed != tiny.splits["train"].true).any()
     public = {name for name in dir(task) if not name.startswith("_")}
-    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng", "truth"}
+    assert public == {"data", "device", "budget", "new_backbone", "seed", "rng", "truth", "clean"}
     assert task.truth is None
 
 

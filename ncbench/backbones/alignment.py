@@ -71,8 +71,11 @@ class _MapSlots(torch.autograd.Function):
             return of_regions, of_others, of_weight, grad.sum((0, 1, 2))
 
 
-def _align_plainly(regions: Tensor, attention: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return what `align_words` does, in one piece and by operations that can be differentiated repeatedly."""
+def align_plainly(regions: Tensor, attention: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return what `align_words` does, in one piece and by operations that can be differentiated repeatedly.
+
+    `words` may also be (I, T, E): those of image i only.
+    """
     seen = l2_normalise((attention @ regions).to(words.dtype))
     return l2_normalise(functional.linear((seen - words).square(), weight, bias).to(words.dtype))
 
@@ -110,7 +113,7 @@ class _AlignWords(torch.autograd.Function):
         with torch.autocast(regions.device.type, **ctx.autocast):
             if torch.is_grad_enabled():  # a second derivative may follow
                 inputs = (regions, attention, words, weight, bias)
-                return differentiable_gradients(_align_plainly, inputs, grad)
+                return differentiable_gradients(align_plainly, inputs, grad)
             return _gradients(grad, regions, attention, words, weight, vectors, *norms)
 
 

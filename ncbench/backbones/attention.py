@@ -20,8 +20,17 @@ def region_attention(regions: Tensor, words: Tensor, exist: Tensor | None = None
     (I, R), bool, are not attended to; None: all do.
     """
     affinity = regions.flatten(0, 1) @ words.flatten(0, 1).T
-    affinity = functional.leaky_relu(affinity, SLOPE).view(*regions.shape[:2], *words.shape[:2])
-    logits = (SMOOTH * l2_normalise(affinity)).flatten(2)
+    return _sharpened(affinity.view(*regions.shape[:2], *words.shape[:2]), exist).flatten(2).transpose(1, 2)
+
+
+def own_attention(regions: Tensor, words: Tensor) -> Tensor:
+    """Return how the words of caption i attend to the regions of image i: (n, L, R), of (n, R, E) and (n, L, E)."""
+    return _sharpened(regions @ words.transpose(1, 2)).transpose(1, 2)
+
+
+def _sharpened(affinity: Tensor, exist: Tensor | None = None) -> Tensor:
+    """Return attention (n, R, ..., L) from affinities of this shape."""
+    logits = SMOOTH * l2_normalise(functional.leaky_relu(affinity, SLOPE))
     if exist is not None:
-        logits = logits.masked_fill(~exist[..., None], float("-inf"))
-    return logits.softmax(1).transpose(1, 2)
+        logits = logits.masked_fill(~exist[..., None, None], float("-inf"))
+    return logits.softmax(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -25,7 +26,8 @@ takes a small network in the place of the last layer."""
 class Sizes:
     """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF).
 
-    `lse` is the sharpness of SCAN's log-sum-exp; 0: as published for Flickr30K.
+    `lse` is the sharpness of SCAN's log-sum-exp; 0: as published for Flickr30K. `head`, which methods choose, is the
+    number of hidden units of the network that scores a pair vector; 0: none, one linear layer or a cosine.
     """
 
     image_dim: int
@@ -36,6 +38,7 @@ class Sizes:
     word: int = 300
     dropout: float = 0.4
     lse: float = 0.0
+    head: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,16 @@ def ignore_work(flops: int) -> None:
     """Count nothing."""
 
 
+FORWARD, TRAINED, TWICE = 1, 3, 5
+"""What a pass costs, in forward passes: alone, with its backward pass, with a backward pass through that one too."""
+
+
 class Backbone(nn.Module, ABC):
     """A network that scores images against captions.
 
-    The public `encode_images`, `encode_captions` and `score` report their work before they do it, in floating-point
-    operations of their matrix products at the true caption lengths: once for the forward pass, and twice more for
-    the backward pass where gradients are recorded. Whoever owns the budget sets `on_work`, which may raise.
+    The public `encode_*` and `score*` report their work before they do it, in floating-point operations of their matrix
+    products at the true caption lengths: once for the forward pass, and twice more for the backward pass where
+    gradients are recorded (see also `differentiated_twice`). Whoever owns the budget sets `on_work`, which may raise.
     Subclasses implement the underscored methods and the three cost formulas; with the ability "within" also
     `_score_images`, `_score_captions` and what these cost.
     """
@@ -81,19 +88,29 @@ class Backbone(nn.Module, ABC):
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Sizes that this backbone takes on a dataset, by the dataset's name, instead of the dataset's own."""
 
-    IN_UNIT_INTERVAL: ClassVar[bool] = False
-    """Whether similarities are sigmoids, in (0, 1), of a raw score; else they are cosines, or pooled from cosines."""
+    IN_UNIT_INTERVAL: bool = False
+    """Whether similarities are sigmoids, in (0, 1), of a raw score; else they are cosines, or pooled from cosines.
+
+    What a class says holds without a head of the method's own; with one they always are.
+    """
 
     HAS_BF16: ClassVar[bool] = False
     """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
 
     ABILITIES: ClassVar[frozenset[Ability]] = frozenset()
 
+    head: nn.Module | None
+    """Of a backbone with the ability "head": the last layers, which make a score of the vector of a pair."""
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
+        if sizes.head and "head" not in self.ABILITIES:
+            raise ValueError(f"{type(self).__name__} has no vector of a pair that a head could score")
         self.sizes = sizes
+        self.IN_UNIT_INTERVAL = self.IN_UNIT_INTERVAL or sizes.head > 0
         self.on_work: Callable[[int], None] = ignore_work
         self.precision: Precision = "float32"
+        self._trained_work = TRAINED
 
     def use_precision(self, precision: Precision) -> None:
         """Do matrix products in `precision` from now on, where this backbone can: see `check_precision`."""
@@ -104,9 +121,13 @@ class Backbone(nn.Module, ABC):
         device = next(self.parameters()).device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU)."""
-        return self.score(self.encode_images(images), self.encode_captions(tokens, lengths))
+    def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor, each: bool = False) -> Tensor:
+        """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU).
+
+        With `each`, those of `score_each`: (I,), of as many captions.
+        """
+        score = self.score_each if each else self.score
+        return score(self.encode_images(images), self.encode_captions(tokens, lengths))
 
     def encode_images(self, images: Tensor) -> Encoded:
         """Encode region features (I, R, D) float32."""
@@ -147,9 +168,34 @@ class Backbone(nn.Module, ABC):
         )
         return self._score_captions(captions, others)
 
+    def score_each(self, images: Encoded, captions: Encoded) -> Tensor:
+        """Return the similarities (n,) float32 of image i and caption i, scored alone.
+
+        In evaluation mode this is the diagonal of `score`; in training, where statistics of a batch matter, those of
+        one image. Raises ValueError for unequal numbers.
+        """
+        if len(images) != len(captions):
+            raise ValueError(f"each image needs one caption, got {len(images)} images and {len(captions)} captions")
+        self._report(sum(self.pair_work(self.sizes.n_regions, length) for length in self._lengths(captions)))
+        return self._score_each(images, captions)
+
+    @contextmanager
+    def differentiated_twice(self) -> Iterator[None]:
+        """Make passes inside such that their gradients can be differentiated again, and report that work with theirs.
+
+        That a gradient of the weights is differentiated with respect to the head, or to a direction, costs as much as
+        the gradient. cuDNN, whose recurrent layers cannot do it, is off inside.
+        """
+        self._trained_work = TWICE
+        try:
+            with torch.backends.cudnn.flags(enabled=False):
+                yield
+        finally:
+            self._trained_work = TRAINED
+
     def _report(self, flops: int) -> None:
         trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
-        self.on_work(3 * flops if trained else flops)
+        self.on_work((self._trained_work if trained else FORWARD) * flops)
 
     @abstractmethod
     def image_work(self, n_regions: int) -> int:
@@ -197,6 +243,10 @@ class Backbone(nn.Module, ABC):
 
     def _score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
         raise NotImplementedError
+
+    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
+        alone = (slice(n, n + 1) for n in range(len(images)))
+        return torch.cat([self._score(images.take(one), captions.take(one))[0] for one in alone])
 
     @abstractmethod
     def _lengths(self, captions: Encoded) -> list[int]: ...

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncbench.backbones.alignment import align_slots, align_words
-from ncbench.backbones.attention import region_attention
+from ncbench.backbones.alignment import align_plainly, align_slots, align_words
+from ncbench.backbones.attention import own_attention, region_attention
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work, xavier_linear
 from ncbench.backbones.groups import group_sizes
+from ncbench.backbones.head import head_work, pair_head, sigmoids
 from ncbench.backbones.normalise import l1_normalise, l2_normalise
 from ncbench.backbones.pieces import piece_bytes
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
@@ -55,6 +56,13 @@ class Nodes:
     vectors: Tensor
     exist: Tensor | None
 
+    @staticmethod
+    def of(overall: Tensor, local: Tensor, lengths: Tensor) -> Nodes:
+        """Return nodes from global vectors (I, C, S) and those of words (I, C, L, S), of captions of `lengths` (C,)."""
+        vectors = torch.cat([overall[:, :, None], local], 2)
+        alike = int(lengths.min()) == local.shape[2]
+        return Nodes(vectors, None if alike else inside(lengths + 1, vectors, vectors.shape[2]))
+
     def which(self) -> Tensor:
         """Return which nodes exist: (C, N) bool."""
         return self.vectors.new_ones(self.vectors.shape[1:3], dtype=torch.bool) if self.exist is None else self.exist
@@ -65,7 +73,8 @@ class AlignmentBackbone(Backbone):
 
     IN_UNIT_INTERVAL = True
     HAS_BF16 = True
-    ABILITIES = frozenset({"within"})
+    ABILITIES = frozenset({"head", "within"})
+    head: nn.Module
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -75,7 +84,7 @@ class AlignmentBackbone(Backbone):
         self.caption_summary = WordSummary(sizes.embed, sizes.dropout)
         self.local_alignment = xavier_linear(sizes.embed, sizes.similarity)
         self.global_alignment = xavier_linear(sizes.embed, sizes.similarity)
-        self.head = xavier_linear(sizes.similarity, 1)
+        self.head = pair_head(sizes.similarity, sizes.head)
 
     def _encode_images(self, images: Tensor) -> Encoded:
         with self.lowered():
@@ -121,8 +130,20 @@ class AlignmentBackbone(Backbone):
     def _judge(self, node: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the similarities (I, C) of the vectors (I, C, S) that were read."""
         # Scores of few digits would tie.
-        similarities: Tensor = self.head(node.to(dtype)).squeeze(-1).sigmoid()
-        return similarities
+        return sigmoids(node.to(dtype), self.head)
+
+    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
+        regions, image_summary = images.parts
+        words, caption_summary, lengths = captions.parts
+        words = words[:, : int(lengths.max())]
+        layer = self.local_alignment
+        with self.lowered():
+            local = align_plainly(regions, own_attention(regions, words), words, layer.weight, layer.bias)
+            overall = self._align_differences((image_summary - caption_summary).square())
+            # One image, of which every caption sees its own side.
+            nodes = Nodes.of(overall[None], local[None], lengths)
+            node = self._read([nodes], torch.arange(len(lengths)), follow=True)
+        return self._judge(node, regions.dtype)[0]
 
     def _nodes(self, sight: Sight, captions: Encoded) -> Nodes:
         """Return the alignment vectors of all that is seen and of captions of about one length."""
@@ -132,14 +153,16 @@ class AlignmentBackbone(Backbone):
         attention = region_attention(sight.parts, words, sight.exist)
         local = align_words(sight.parts, attention, words.flatten(0, 1), layer.weight, layer.bias)
         overall = self._align_summaries(sight.summary, caption_summary, APART if sight.of_captions else 0.0)
-        vectors = torch.cat([overall[:, :, None], local.view(len(sight.parts), *words.shape[:2], -1)], 2)
-        alike = int(lengths.min()) == words.shape[1]
-        return Nodes(vectors, None if alike else inside(lengths + 1, vectors, vectors.shape[2]))
+        return Nodes.of(overall, local.view(len(sight.parts), *words.shape[:2], -1), lengths)
 
     def _align_summaries(self, summary: Tensor, other: Tensor, apart: float) -> Tensor:
         """Return the global alignment vectors (I, C, S) of summaries (I, E) and (C, E)."""
         difference = (summary[:, None] - other).square()
-        return l2_normalise(self.global_alignment(difference + apart if apart else difference))
+        return self._align_differences(difference + apart if apart else difference)
+
+    def _align_differences(self, squares: Tensor) -> Tensor:
+        """Return the global alignment vectors (..., S) of squared differences of summaries (..., E)."""
+        return l2_normalise(self.global_alignment(squares))
 
     @abstractmethod
     def _read(self, groups: Sequence[Nodes], back: Tensor, follow: bool) -> Tensor:
@@ -173,7 +196,8 @@ class AlignmentBackbone(Backbone):
     def _nodes_work(self, n_nodes: int) -> int:
         """Return the FLOPs of making, reading and judging the alignment vectors of one pair."""
         embed, similarity = self.sizes.embed, self.sizes.similarity
-        return n_nodes * linear_work(embed, similarity) + self._read_work(n_nodes) + linear_work(similarity, 1)
+        work = n_nodes * linear_work(embed, similarity) + self._read_work(n_nodes)
+        return work + head_work(similarity, self.sizes.head)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate).

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
 from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
+from ncbench.backbones.head import head_work, pair_head, score_all, score_each
 from ncbench.backbones.normalise import l2_normalise
 from ncbench.backbones.recurrent import run_gru
 from ncbench.backbones.vectors import VectorBackbone
@@ -17,10 +18,10 @@ class VSE(VectorBackbone):
     """Mean of the regions through a Linear; last state of a one-way GRU over the words; both of unit length.
 
     VSE++ has no region input: averaging before the (linear) map is this suite's choice, and the same as after it.
-    Similarities lie in [-1, 1].
+    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors.
     """
 
-    ABILITIES = frozenset({"within"})
+    ABILITIES = frozenset({"head", "within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -28,6 +29,7 @@ class VSE(VectorBackbone):
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.word)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.gru = nn.GRU(sizes.word, sizes.embed, batch_first=True)
+        self.head = pair_head(sizes.embed, sizes.head) if sizes.head else None
 
     def _encode_images(self, images: Tensor) -> Encoded:
         return Encoded((l2_normalise(self.project(images.mean(1))),))
@@ -39,7 +41,10 @@ class VSE(VectorBackbone):
         return Encoded((l2_normalise(last),))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        return images.parts[0] @ captions.parts[0].T
+        return score_all(images.parts[0], captions.parts[0], self.head)
+
+    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
+        return score_each(images.parts[0], captions.parts[0], self.head)
 
     def _lengths(self, captions: Encoded) -> list[int]:
         return [0] * len(captions)
@@ -54,8 +59,8 @@ class VSE(VectorBackbone):
 
     def pair_work(self, n_regions: int, length: int) -> int:
         """Return the FLOPs of scoring one encoded image against one encoded caption."""
-        return 2 * self.sizes.embed
+        return head_work(self.sizes.embed, self.sizes.head)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
-        return FLOAT_BYTES
+        return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
 from ncbench.backbones.encoders import WordStates, gru_work, linear_work, xavier_linear
 from ncbench.backbones.gpo import GPO, pooling_work
+from ncbench.backbones.head import head_work, pair_head, score_all, score_each
 from ncbench.backbones.normalise import l2_normalise
 from ncbench.backbones.vectors import VectorBackbone
 
@@ -38,11 +39,12 @@ class VSEInfinity(VectorBackbone):
     """Regions through a linear map and a perceptron, words through a bidirectional GRU; both pooled, to unit length.
 
     This is the form with a GRU, as CRCL (NeurIPS 2023) trains it, not the one with BERT; there is no dropout.
-    Similarities are cosines, in [-1, 1]. The formulas of costs leave out what does not grow with the batch: each call
-    of an encoder weighs the ranks of every distinct number of regions or words once (see `gpo`).
+    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors. The formulas of costs leave
+    out what does not grow with the batch: each call of an encoder weighs the ranks of every distinct number of regions
+    or words once (see `gpo`).
     """
 
-    ABILITIES = frozenset({"within"})
+    ABILITIES = frozenset({"head", "within"})
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
@@ -50,6 +52,7 @@ class VSEInfinity(VectorBackbone):
         self.image_pool = GPO()
         self.caption_encoder = WordStates(sizes.vocabulary, sizes.word, sizes.embed, dropout=0.0)
         self.caption_pool = GPO()
+        self.head = pair_head(sizes.embed, sizes.head) if sizes.head else None
 
     def _encode_images(self, images: Tensor) -> Encoded:
         n_regions = torch.full((len(images),), images.shape[1])
@@ -59,7 +62,10 @@ class VSEInfinity(VectorBackbone):
         return Encoded((l2_normalise(self.caption_pool(self.caption_encoder(tokens, lengths), lengths)),))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        return images.parts[0] @ captions.parts[0].T
+        return score_all(images.parts[0], captions.parts[0], self.head)
+
+    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
+        return score_each(images.parts[0], captions.parts[0], self.head)
 
     def _lengths(self, captions: Encoded) -> list[int]:
         return [0] * len(captions)
@@ -77,11 +83,11 @@ class VSEInfinity(VectorBackbone):
 
     def pair_work(self, n_regions: int, length: int) -> int:
         """Return the FLOPs of scoring one encoded image against one encoded caption."""
-        return 2 * self.sizes.embed
+        return head_work(self.sizes.embed, self.sizes.head)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
-        return FLOAT_BYTES
+        return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)
 
 
 def hidden_width(embed: int) -> int:

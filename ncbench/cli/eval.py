@@ -134,10 +134,11 @@ def _check_new(out: Path) -> None:
 
 def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
     from ncbench.backbones import backbone_class
+    from ncbench.backbones.head import head_width
 
     for found in checkpoints:
-        for kind in found.kinds:
-            if not backbone_class(kind).IN_UNIT_INTERVAL:
+        for kind, weights in zip(found.kinds, found.weights, strict=True):
+            if not (backbone_class(kind).IN_UNIT_INTERVAL or head_width(weights)):
                 raise UserError(f"--average evidence needs sigmoid scores, which {kind} of {found.path} has not")
 
 

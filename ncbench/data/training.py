@@ -48,12 +48,12 @@ class TrainingView:
         """Return the features (n, R, D) float32 of images by number."""
         return torch.from_numpy(self._images.take(numbers)).to(self._device)
 
-    def batch(self, pairs: IntVector) -> Batch:
-        """Return some pairs, in the given order."""
+    def batch(self, pairs: IntVector, images: IntVector | None = None) -> Batch:
+        """Return some pairs, in the given order; with other `images`, by number, in the place of the claimed ones."""
         tokens, lengths = self._captions.padded(pairs)
         return Batch(
             pairs=pairs,
-            images=self.images(self.claimed[pairs]),
+            images=self.images(self.claimed[pairs] if images is None else images),
             tokens=torch.from_numpy(tokens).to(self._device),
             lengths=torch.from_numpy(lengths),
         )

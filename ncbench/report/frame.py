@@ -49,6 +49,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "held": held,
         **{axis: spec[axis] for axis in axes},
         "told_truth": result.get("told_truth", False),
+        "told_clean": result.get("told_clean", 0),
         **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
         "rsum": test["rsum"],
         "dev_rsum": result["selected"]["dev_rsum"],

@@ -64,6 +64,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
         numbers["told_truth"] = groups["told_truth"].any()
+        numbers["told_clean"] = groups["told_clean"].max()
         rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows))
     return tables
@@ -72,7 +73,8 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
 def _text(column: str, row: dict[Any, Any]) -> str:
     value = row[column]
     if column == "variant":
-        return f"{value} (told the truth)" if row["told_truth"] else str(value)
+        told = "the truth" if row["told_truth"] else f"{row['told_clean']} clean pairs" if row["told_clean"] else ""
+        return f"{value} (told {told})" if told else str(value)
     if column == "seeds":
         return str(int(value))
     if pd.isna(value):

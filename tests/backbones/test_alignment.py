@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncbench.backbones import alignment, pieces
-from ncbench.backbones.alignment import _align_plainly, align_slots, align_words
+from ncbench.backbones.alignment import align_plainly, align_slots, align_words
 
 NAMES = ("regions", "attention", "words", "weight", "bias")
 SHAPES = [  # images, regions, words, joint space, similarity space
@@ -80,7 +80,7 @@ def test_values_and_gradients(shape: tuple[int, ...], size: int, monkeypatch: py
     set_piece(monkeypatch, size)
     tensors = inputs(shape)
     expected = value_and_gradients(align_one_by_one, tensors)
-    assert_alike(value_and_gradients(_align_plainly, tensors), expected)
+    assert_alike(value_and_gradients(align_plainly, tensors), expected)
     assert_alike(value_and_gradients(align_words, tensors), expected)
 
 
@@ -121,7 +121,7 @@ def test_zero_vectors_have_finite_gradients(case: str, dtype: torch.dtype) -> No
     else:
         weight.zero_()
         bias.zero_()
-    found, expected = value_and_gradients(align_words, tensors), value_and_gradients(_align_plainly, tensors)
+    found, expected = value_and_gradients(align_words, tensors), value_and_gradients(align_plainly, tensors)
     for name, ours, theirs in zip(("value", *NAMES), found, expected, strict=True):
         assert ours.isfinite().all(), name
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
@@ -229,7 +229,7 @@ def test_nothing_as_wide_as_the_joint_space_is_kept() -> None:
     shape = n_images, _, n_words, embed, similarity = (4, 3, 16, 2048, 4)
     tensors = inputs(shape, torch.float32)
     wide = 4 * n_images * n_words * embed
-    assert kept_bytes(_align_plainly, tensors) >= 2 * wide
+    assert kept_bytes(align_plainly, tensors) >= 2 * wide
     assert kept_bytes(align_words, tensors) == 4 * n_images * n_words * (similarity + 4)  # the vectors, and four norms
     assert 4 * n_images * n_words * (similarity + 4) < wide / 200
 

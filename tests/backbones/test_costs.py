@@ -19,9 +19,13 @@ IMAGE_DIM, EMBED, SIMILARITY, WORD = 12, 16, 8, 10
 N_IMAGES, N_CAPTIONS = 5, 4
 
 
-def make(name: str, n_regions: int = 3) -> Backbone:
+HEADED = [(name, head) for name in NAMES for head in (0, 6) if not head or "head" in backbone_class(name).ABILITIES]
+
+
+def make(name: str, n_regions: int = 3, head: int = 0) -> Backbone:
     torch.manual_seed(0)
-    return build_backbone(name, Sizes(IMAGE_DIM, n_regions, 20, embed=EMBED, similarity=SIMILARITY, word=WORD))
+    sizes = Sizes(IMAGE_DIM, n_regions, 20, embed=EMBED, similarity=SIMILARITY, word=WORD, head=head)
+    return build_backbone(name, sizes)
 
 
 def data(n_regions: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,10 +72,12 @@ def count_steps(net: Backbone, n_regions: int, length: int) -> tuple[int, int, i
     return seen[0], seen[1] - seen[0], seen[2] - seen[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "head"), HEADED)
 @pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 6), (1, 1), (2, 11)])
-def test_formulas_count_every_matrix_product_of_a_forward_pass(name: str, n_regions: int, length: int) -> None:
-    net = make(name, n_regions)
+def test_formulas_count_every_matrix_product_of_a_forward_pass(
+    name: str, head: int, n_regions: int, length: int
+) -> None:
+    net = make(name, n_regions, head)
     once = per_call(net, name, n_regions, length)
     formulas = expected(net, n_regions, length)
     assert count_steps(net, n_regions, length) == tuple(map(sum, zip(formulas, once, strict=True)))
@@ -102,20 +108,50 @@ def recomputed(
     return {"sgr": 1, "saf": 1, "sgraf": 2}.get(name, 0) * of_one
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "head"), HEADED)
 @pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 11), (1, 1)])
-def test_backward_costs_twice_the_forward_pass(name: str, n_regions: int, length: int) -> None:
+def test_backward_costs_twice_the_forward_pass(name: str, head: int, n_regions: int, length: int) -> None:
     """Three times the formulas is forward and backward, but for what the functions above name.
 
     Not in the formulas, and not in torch's counter either, are products of a matrix and a vector (the levels of SGR's
     nodes), elementwise operations, norms, softmaxes, sorting and the look-up of words.
     """
-    net = make(name, n_regions)
+    net = make(name, n_regions, head)
     with FlopCounterMode(display=False) as counter:
         net(*data(n_regions, length)).sum().backward()
     products = sum(expected(net, n_regions, length)) + sum(per_call(net, name, n_regions, length))
     unasked = of_features(net, name, n_regions) + of_ranks(name, n_regions, length)
     assert counter.get_total_flops() == 3 * products - unasked + recomputed(net, name, n_regions, length)
+
+
+@pytest.mark.parametrize(("name", "head"), HEADED)
+def test_pairs_alone_cost_what_pairs_cost(name: str, head: int) -> None:
+    net, (images, tokens, lengths) = make(name, head=head), data(3, 6)
+    seen, said = net.encode_images(images[:N_CAPTIONS]), net.encode_captions(tokens, lengths)
+    with FlopCounterMode(display=False) as counter:
+        net.score_each(seen, said)
+    once = per_call(net, name, 3, 6)[2] * (N_CAPTIONS if name == "sgraf" else 1)  # a call per pair
+    assert counter.get_total_flops() == N_CAPTIONS * net.pair_work(3, 6) + once
+
+
+@pytest.mark.parametrize("name", ["sgr", "saf", "vse", "vse-infinity"])
+def test_a_gradient_through_a_gradient_costs_as_much_as_the_gradient(name: str) -> None:
+    """Five forward passes: one, a gradient of the weights (2), and the derivative of its direction by the head (2).
+
+    What is above 5 is that custom backward passes repeat their forward pass (see `differentiable_gradients`); what is
+    below, that nobody asks for the gradient of the features.
+    """
+    torch.manual_seed(0)
+    net = build_backbone(name, Sizes(96, 12, 20, embed=128, similarity=64, word=64, head=64))
+    batch = torch.randn(8, 12, 96), torch.arange(96).reshape(8, 12) % 20, torch.full((8,), 12)
+    body = [weight for name, weight in net.named_parameters() if not name.startswith("head.")]
+    with FlopCounterMode(display=False) as counter:
+        scores = net(*batch)
+        gradients = torch.autograd.grad(scores.square().sum(), body, create_graph=True, materialize_grads=True)
+        along = sum((gradient * weight.detach()).sum() for gradient, weight in zip(gradients, body, strict=True))
+        torch.autograd.grad(along, list(net.head.parameters()))
+    forward = sum(expected(net, 12, 12, 8, 8))
+    assert 4.2 < counter.get_total_flops() / forward < 5.8
 
 
 @pytest.mark.parametrize("name", ["sgr", "saf", "sgraf"])

@@ -162,6 +162,19 @@ def test_a_run_has_the_scores_of_its_record(toy_run: Call, cli: Call, tmp_path: 
     )
 
 
+def test_a_run_with_a_head_of_its_own(toy_run: Call, cli: Call, tmp_path: Path) -> None:
+    small = ("batch_size=8", "warmup_batch=8", "meta_batch=8", "hidden=4")
+    words = [word for setting in small for word in ("--set", f"mscn.{setting}")]
+    done = toy_run("--method", "mscn", "--noise", 0.2, "--budget", 2, *words, "--json")
+    ((outcome),) = json.loads(done.stdout)
+    assert outcome["result"]["told_clean"] == 8
+    words = ("eval", "--checkpoint", outcome["folder"], "--dataset", "tiny", "--device", "cpu", "--json")
+    assert json.loads(cli(*words).stdout) == outcome["result"]["metrics"]["test"]
+    assert cli(*words, "--average", "evidence").exit_code == 0
+    assert cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out").exit_code == 0
+    assert "| mscn (told 8 clean pairs) |" in (tmp_path / "out" / "tiny.md").read_text()
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_run_of_an_ensemble_has_the_scores_of_its_record(precision: str, toy_run: Call, cli: Call) -> None:
     words = ("--method", "quick", "--backbone", "sgraf", "--budget", 1, "--noise", 0.2, "--precision", precision)

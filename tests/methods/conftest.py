@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ def make_task(tiny: Dataset) -> Callable[..., Task]:
         epoch = baseline_epoch_work(build_backbone(backbone, sizes), train.captions, 8)
         meter = WorkMeter(round(budget * epoch))
 
-        def new_backbone() -> Backbone:
-            net = build_backbone(backbone, sizes)
+        def new_backbone(*, head: int = 0) -> Backbone:
+            net = build_backbone(backbone, replace(sizes, head=head))
             net.on_work = meter.charge
             return net
 

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rcl": {"ratio": 0.5},
     "decl": {"warmup": 0.0, "lr": 1e-2},
     "triplet": {"warmup": 0.0},
+    "mscn": {"warmup": 0.0, "warmup_batch": 8, "meta_batch": 8, "hidden": 8, "lr": 1e-2, "meta_lr": 1e-2},
     "l2rm": {"warmup": 0.0, "queue": 8, "lr": 1e-2},
     "ncr": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
     "bicro": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
@@ -59,8 +61,8 @@ def make(name: str, seed: int) -> Method:
     epoch = baseline_epoch_work(build_backbone("saf", sizes), train.captions, 8)
     meter = WorkMeter(20 * epoch)
 
-    def new_backbone() -> Backbone:
-        net = build_backbone("saf", sizes)
+    def new_backbone(*, head: int = 0) -> Backbone:
+        net = build_backbone("saf", replace(sizes, head=head))
         net.on_work = meter.charge
         return net
 
@@ -68,8 +70,9 @@ def make(name: str, seed: int) -> Method:
     view = TrainingView(train.images, train.captions, claimed, CPU)
     kind = method_class(name)
     method = kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]}))
-    truth = claimed == train.true if kind.needs_truth else None
-    method.setup(Task(view, CPU, meter, new_backbone, 0, truth))
+    truth = claimed == train.true
+    told = np.flatnonzero(truth)[: method.clean_pairs_needed(len(view))]
+    method.setup(Task(view, CPU, meter, new_backbone, 0, truth if kind.needs_truth else None, told))
     return method
 
 

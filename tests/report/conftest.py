@@ -36,8 +36,8 @@ DEFAULTS: Mapping[str, Any] = {
 def record(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a finished run into tmp_path and returns its folder.
 
-    Scores: i2t R@1, R@5, R@10, then t2i; `rsum` is their sum. `told_truth` None makes a record of old, which does not
-    say whether the method was. Other words are fields of the RunSpec.
+    Scores: i2t R@1, R@5, R@10, then t2i; `rsum` is their sum. `told_truth` and `told_clean` None make a record of old,
+    which does not say whether the method was. Other words are fields of the RunSpec.
     """
 
     def write(
@@ -47,6 +47,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         beliefs: Mapping[str, Any] | None = None,
         used: float = 0.5,
         told_truth: bool | None = False,
+        told_clean: int | None = None,
         **axes: Any,
     ) -> Path:
         spec = RunSpec(**{**DEFAULTS, **axes})
@@ -69,6 +70,8 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         }
         if told_truth is not None:
             result["told_truth"] = told_truth
+        if told_clean is not None:
+            result["told_clean"] = told_clean
         write_json(folder / "result.json", result)
         return folder
 

@@ -142,6 +142,13 @@ def test_references_are_known_and_records_of_old_have_none(record: Record, tmp_p
     assert frame["variant"].to_dict() == {0: "triplet", 1: "triplet", 2: "oracle"}
 
 
+def test_told_pairs_are_known_and_records_of_old_have_none(record: Record, tmp_path: Path) -> None:
+    record(seed=0)
+    record(seed=1, told_clean=0)
+    record(seed=2, told_clean=150, method="mscn")
+    assert load_runs(tmp_path).set_index("seed")["told_clean"].to_dict() == {0: 0, 1: 0, 2: 150}
+
+
 def test_variants_are_told_by_what_differs(record: Record, tmp_path: Path) -> None:
     record(settings={"lr": 0.002, "batch_size": 8})
     record(settings={"lr": 0.001, "batch_size": 8})

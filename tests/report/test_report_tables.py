@@ -203,6 +203,15 @@ def test_references_come_last_and_are_never_the_best(record: Record, tmp_path: P
     assert table.best("i2t_r1") == pytest.approx(400 / 6)
 
 
+def test_who_is_told_clean_pairs_contends_and_is_marked(record: Record, tmp_path: Path) -> None:
+    record(*flat(300.0))
+    record(*flat(400.0), method="mscn", told_clean=150, told_truth=False)
+    record(*flat(410.0), method="mscn", told_clean=150, told_truth=False, seed=1)
+    (table,) = comparisons(load_runs(tmp_path))
+    assert [cells[0] for cells in table.cells()] == ["mscn (told 150 clean pairs)", "triplet"]
+    assert table.best("rsum") == pytest.approx(405)
+
+
 def test_references_are_told_by_table_and_averaged_over_seeds(record: Record, tmp_path: Path) -> None:
     for noise in (0.2, 0.4):
         for seed in (0, 1):

@@ -1,0 +1,283 @@
+"""MSCN: meta similarity correction network (Han et al., CVPR 2023).
+
+A few pairs are known to be clean. A small network, the head of the backbone, learns from them and from mismatches that
+are made of the others to tell matched pairs by their vectors, in such a way that a step of the backbone under its
+scores serves the known pairs. A Beta mixture over the scores tells clean pairs from noisy ones; two networks do it for
+each other, and train on clean pairs only, with a smaller margin where the score is doubtful.
+
+Where this code departs from the released one, and why:
+
+* The known pairs are training pairs that the harness tells, as reports say; they train the heads only.
+  Released: on Flickr30K more than half of the dev captions, which select the model as well.
+* A pair's margin holds where this pair is the anchor, in both directions; released, captions of image queries bring
+  the margin of their own pair along.
+* The networks train in turns update by update, not epoch by epoch: a budget ends anywhere, and would leave one of them
+  up to an epoch behind. Both splits are made before either trains; released, the second one by the network that has
+  just been trained on the first.
+* The clean component of the mixture is the one of the larger mean, not the one that the known pairs began, and all
+  scores beyond 0.001 and 0.999 are clipped, not only those that are 0 and 1. One component alone: all pairs are clean.
+* Mismatches are made from claimed pairs, as nobody knows the true ones: once in a while one is a match.
+* Clipping the gradient of the virtual step has no effect as released, and is left out. Batches of one pair are, too;
+  a network without clean pairs gets an epoch of warm-up.
+* Where the backbone has one vector per image and caption, that of a pair is their elementwise product.
+* Schedules are shares of the budget. An update costs about three of plain triplet training, and the budget knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, setting
+from ncbench_methods.coteaching import Floats, Scalars, take_turns
+
+Integers: TypeAlias = NDArray[np.int64]
+
+SCORED_AT_ONCE = 128
+
+
+class MSCN(Method):
+    """A head learns from a few pairs that are known to be clean how to score pairs; sure pairs train the rest."""
+
+    name = "mscn"
+    needs_abilities = frozenset({"head"})
+
+    @dataclass(frozen=True)
+    class Config(TrainingSettings):
+        """Hyper-parameters; the defaults are those published for all three datasets."""
+
+        batch_size: int = setting(64, "clean pairs per update", "MSCN opt.py", at_least=2)
+        decay_every: float = setting(
+            30 / 55, "share of the budget between tenfold cuts of both rates", "MSCN: 30 of 55 epochs", above=0
+        )
+        warmup: float = setting(
+            5 / 55, "share of the budget trained on all pairs alike", "MSCN: 5 epochs, then 50", at_least=0
+        )
+        warmup_batch: int = setting(128, "pairs per update in warm-up", "MSCN opt.py", at_least=2)
+        margin: float = setting(0.2, "by how much a surely matched pair must beat its negatives", "MSCN", above=0)
+        clean_above: float = setting(0.5, "P(clean) above which a pair is clean", "MSCN", at_least=0, at_most=1)
+        meta: float = setting(
+            0.02, "share of the pairs that is told clean; at least meta_batch pairs", "MSCN", at_least=0, at_most=0.5
+        )
+        meta_batch: int = setting(64, "known pairs and mismatches per update of the head", "MSCN opt.py", at_least=2)
+        meta_lr: float = setting(1.7e-5, "learning rate of the head after warm-up", "MSCN opt.py", above=0)
+        meta_every: int = setting(1, "updates from one of the head to the next", "MSCN opt.py", at_least=1)
+        hidden: int = setting(64, "hidden units of the head", "MSCN models.py", at_least=1)
+
+    # The published share of budgets of some epochs is hardly a warm-up, after which hardest negatives make all scores
+    # equal. The rate of the head grows with lr.
+    _SCENES = {
+        "batch_size": 32,
+        "warmup_batch": 32,
+        "meta_batch": 32,
+        "lr": 2e-3,
+        "meta_lr": 1.7e-4,
+        "warmup": 0.5,
+    }
+    presets = {"scenes": _SCENES, "scenes-large": _SCENES}
+
+    def clean_pairs_needed(self, pairs: int) -> int:
+        """Return the share `meta` of the pairs, and with as many mismatches at least two batches."""
+        needed: int = max(round(self.config.meta * pairs), self.config.meta_batch)
+        return needed
+
+    def setup(self, task: Task) -> None:
+        """Build two networks, A and B, and optimisers of their heads and of the rest, for warm-up and for after it.
+
+        Raises UserError unless two pairs remain beside those that are known to be clean.
+        """
+        if task.clean is None or not len(task.clean):
+            raise ValueError("mscn must be told some clean pairs, task.clean holds none")
+        config, budget = self.config, task.budget
+        self.task = task
+        self.others = np.setdiff1d(np.arange(len(task.data)), task.clean)
+        if len(self.others) < 2:
+            raise UserError(f"mscn needs two pairs beside the {len(task.clean)} known ones; lower meta or meta_batch.")
+        self.orders = [task.rng(f"order of pairs of network {name}") for name in "AB"]
+        self.mismatching = [task.rng(f"mismatches of network {name}") for name in "AB"]
+        self.networks = [task.new_backbone(head=config.hidden) for _ in "AB"]
+        self.starters = [
+            [Optimiser.of(config, part, budget, config.warmup) for part in (body_of(network), [head_of(network)])]
+            for network in self.networks
+        ]
+        self.optimisers = [Optimiser.of(config, body_of(network), budget, config.warmup) for network in self.networks]
+        self.head_optimisers = [
+            Optimiser(
+                [head_of(network)],
+                budget,
+                lr=config.meta_lr,
+                decay_from=config.warmup,
+                decay_every=config.decay_every,
+            )
+            for network in self.networks
+        ]
+        self.p_clean: Floats | None = None
+
+    def train_epoch(self, epoch: int) -> Iterator[Scalars]:
+        """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
+        if self.task.budget.progress < self.config.warmup:
+            yield from take_turns(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
+            return
+        p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
+        self.p_clean = p_clean
+        yield from take_turns(*(self._learn(learner, p_clean[1 - learner]) for learner in (0, 1)))
+
+    def pair_scores(self) -> Floats | None:
+        """Return the mean of both networks' P(clean) at the latest split, (pairs,); 1 where it is known; or None."""
+        return None if self.p_clean is None else self.p_clean.mean(0)
+
+    def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
+        """Pass over all other pairs with one network, head and all, at most until that share of the budget is spent."""
+        network = self.networks[learner]
+        for batch in self.task.data.batches(self.config.warmup_batch, self.orders[learner], self.others):
+            if self.task.budget.progress >= until:
+                return
+            loss = losses.hinge_mean(network.train()(*inputs(batch)), self.config.margin)
+            loss.backward()  # type: ignore[no-untyped-call]
+            for optimiser in self.starters[learner]:
+                optimiser.apply()
+            yield {"loss": loss.item()}
+
+    def _learn(self, learner: int, p_clean: Floats) -> Iterator[Scalars]:
+        """Pass over the clean pairs of the other network's split once, the head ahead of the rest."""
+        clean = self.others[p_clean[self.others] > self.config.clean_above]
+        if len(clean) < 2:
+            yield from self._warm_up(learner, until=1.0)
+            return
+        meta_batches, loss_meta = self._meta_batches(learner), 0.0
+        for number, batch in enumerate(self.task.data.batches(self.config.batch_size, self.orders[learner], clean)):
+            if number % self.config.meta_every == 0:
+                loss_meta = self._learn_head(learner, batch, *next(meta_batches))
+            yield {"loss": self._learn_body(learner, batch), "loss_meta": loss_meta}
+
+    def _learn_head(self, learner: int, clean: Batch, meta: Batch, labels: Tensor) -> float:
+        """Move the head so that known pairs are told from mismatches after a step of the rest on clean pairs."""
+        network = self.networks[learner].train()
+        weights = {
+            name: weight.detach().requires_grad_()
+            for name, weight in network.named_parameters()
+            if not name.startswith("head.")
+        }
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # what is tried leaves no trace
+        with network.differentiated_twice():
+            similarities = functional_call(network, {**weights, **buffers}, inputs(clean))
+        moved = virtual_step(self._hinge(similarities), weights, self.optimisers[learner].lr)
+        scores = functional_call(network, {**moved, **buffers}, inputs(meta), {"each": True})
+        loss = functional.binary_cross_entropy(scores, labels)
+        loss.backward(inputs=list(head_of(network).parameters()))  # type: ignore[no-untyped-call]
+        self.head_optimisers[learner].apply()
+        return loss.item()
+
+    def _learn_body(self, learner: int, clean: Batch) -> float:
+        """Update all but the head once on a batch of clean pairs."""
+        network = self.networks[learner].train()
+        with frozen(head_of(network)):
+            loss = self._hinge(network(*inputs(clean)))
+        self.optimisers[learner].step(loss)
+        return loss.item()
+
+    def _hinge(self, similarities: Tensor) -> Tensor:
+        margins = adaptive_margins(similarities.diagonal().detach(), self.config.margin)
+        return losses.hinge_max(similarities, margins)
+
+    @torch.no_grad()
+    def _judge(self, judge: int) -> Floats:
+        """Return P(clean) of every pair, (pairs,), by the scores of one network; 1 of known pairs."""
+        captions, images, labels = self._meta_pairs(judge)
+        start = mixture.beta_mixture_of(self._scores(judge, captions, images), labels)
+        p_clean = np.ones(len(self.task.data))
+        p_clean[self.others] = beta_posterior(
+            self._scores(judge, self.others, self.task.data.claimed[self.others]), start
+        )
+        return p_clean
+
+    def _scores(self, judge: int, captions: Integers, images: Integers) -> Floats:
+        """Return the scores (n,) of so many captions, each with one image."""
+        network = self.networks[judge].eval()
+        found = [
+            network(*inputs(self.task.data.batch(captions[some], images[some])), each=True).cpu().numpy()
+            for some in chunks(np.arange(len(captions)), SCORED_AT_ONCE)
+        ]
+        return np.concatenate(found).astype(np.float64)
+
+    def _meta_batches(self, learner: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield batches of known pairs and mismatches, and what is which, (B,), for ever; mismatches change."""
+        while True:
+            captions, images, labels = self._meta_pairs(learner)
+            order = self.mismatching[learner].permutation(len(labels))
+            for some in chunks(order, self.config.meta_batch):
+                if len(some) > 1:
+                    batch = self.task.data.batch(captions[some], images[some])
+                    yield batch, batch.images.new_tensor(labels[some])
+
+    def _meta_pairs(self, network: int) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+        """Return captions, images and whether they match: the known pairs, and as many mismatches at random."""
+        data, rng, known = self.task.data, self.mismatching[network], self.task.clean
+        assert known is not None
+        captions = rng.integers(len(data), size=len(known))
+        images = (data.claimed[captions] + rng.integers(1, data.n_images, len(known))) % data.n_images
+        matched = np.arange(2 * len(known)) < len(known)
+        return np.concatenate([known, captions]), np.concatenate([data.claimed[known], images]), matched
+
+
+def adaptive_margins(scores: Tensor, margin: float) -> Tensor:
+    """Return the margin (B,) of each pair from its score p (B,) in [0, 1]: margin p^2 / (p^2 + (1 - p)^2)."""
+    return margin * scores**2 / (scores**2 + (1 - scores) ** 2)
+
+
+def virtual_step(loss: Tensor, weights: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
+    """Return `weights` after a plain step down the gradient of `loss`, as functions of all that the loss depends on."""
+    gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
+    return {name: weight - lr * slope for (name, weight), slope in zip(weights.items(), gradients, strict=True)}
+
+
+def beta_posterior(scores: Floats, start: mixture.BetaMixture) -> Floats:
+    """Return (n,): P(clean) of pairs from their scores in [0, 1], by EM on two betas from `start`.
+
+    It ends after ten rounds, or where the log-likelihood gains at most 0.01 nats. All are clean if there is but one
+    component.
+    """
+    fitted = mixture.fit_beta_mixture(scores, start=start, tolerance=1e-2, max_iterations=10)
+    if fitted.weight.min() == 0:
+        return np.ones_like(scores)
+    found: Floats = fitted.posterior(scores)[:, 1]
+    return found
+
+
+def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a backbone takes of a batch."""
+    return batch.images, batch.tokens, batch.lengths
+
+
+def chunks(items: Integers, size: int) -> Iterator[Integers]:
+    """Yield `items`, `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """Return the head of a network."""
+    return network.get_submodule("head")
+
+
+def body_of(network: nn.Module) -> list[nn.Module]:
+    """Return the parts of a network that are not its head."""
+    return [part for name, part in network.named_children() if name != "head"]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Give the weights of a network no gradients from what is computed inside."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
