@@ -54,17 +54,21 @@ class CoTeaching(Method):
             Optimiser.of(self.config, [network], task.budget, decay_from=self.config.warmup)
             for network in self.networks
         ]
+        self.turns = Turns()
         self.p_clean: Floats | None = None
         self.labels: Floats = np.full((2, len(task.data)), np.nan)
 
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
         """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
-        if self.task.budget.progress < self.config.warmup:
-            yield from take_turns(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
-            return
-        p_clean = np.stack([self._posterior(mixture.scale_to_unit(found)) for found in self._scan_losses()])
-        self.p_clean, self.labels = p_clean, p_clean[::-1].copy()
-        yield from take_turns(*(self._learn(learner, p_clean[1 - learner]) for learner in (0, 1)))
+        if not self.task.data.midway:
+            self.turns.begin()
+            if self.task.budget.progress >= self.config.warmup:
+                self.p_clean = np.stack([self._posterior(mixture.scale_to_unit(x)) for x in self._scan_losses()])
+                self.labels = self.p_clean[::-1].copy()
+        if self.p_clean is None:
+            yield from self.turns.take(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
+        else:
+            yield from self.turns.take(*(self._learn(learner, self.p_clean[1 - learner]) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
         """Return the mean of both networks' P(clean) at the latest split, (pairs,); None before the first one."""
@@ -92,7 +96,7 @@ class CoTeaching(Method):
 
     def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
         """Pass over all pairs with one network, at most until that share of the budget is spent."""
-        for batch in self.task.data.batches(self.config.batch_size, self.orders[learner]):
+        for batch in self.task.data.batches(self.config.batch_size, self.orders[learner], keep=f"pairs {learner}"):
             if self.task.budget.progress >= until:
                 return
             loss = self._warm_up_loss(self._train_forward(learner, batch))
@@ -107,15 +111,16 @@ class CoTeaching(Method):
             yield from self._warm_up(learner, until=1.0)
             return
         noisy_from = config.warmup + config.noisy_after * (1 - config.warmup)
-        noisy_batches = self._endless_batches(np.flatnonzero(~clean), order)
-        for batch in data.batches(config.batch_size, order, np.flatnonzero(clean)):
+        noisy_batches = self._endless_batches(learner, np.flatnonzero(~clean))
+        for batch in data.batches(config.batch_size, order, np.flatnonzero(clean), keep=f"clean {learner}"):
             noisy = next(noisy_batches, None) if self.task.budget.progress >= noisy_from else None
             yield self._update(learner, batch, p_clean[batch.pairs], noisy)
 
-    def _endless_batches(self, pairs: NDArray[np.int64], order: np.random.Generator) -> Iterator[Batch]:
+    def _endless_batches(self, learner: int, pairs: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield batches for ever; none where `pairs` make no batch."""
         while len(pairs) > 1:
-            yield from self.task.data.batches(self.config.batch_size, order, pairs)
+            order = self.orders[learner]
+            yield from self.task.data.batches(self.config.batch_size, order, pairs, keep=f"noisy {learner}")
 
     @torch.no_grad()
     def _scan_losses(self) -> Floats:
@@ -153,15 +158,35 @@ class CoTeaching(Method):
         return int(self.config.surest * len(batch)) + 1
 
 
-def take_turns(*epochs: Iterator[Scalars]) -> Iterator[Scalars]:
-    """Yield one of each in turn, until all are exhausted; nothing is done before it is asked for."""
-    turns = deque(epochs)
-    while turns:
-        epoch = turns.popleft()
-        scalars = next(epoch, None)
-        if scalars is not None:
-            yield scalars
-            turns.append(epoch)
+class Turns:
+    """Whose turn it is among learners that train side by side: part of their state."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def begin(self) -> None:
+        """Let the first learner begin."""
+        self.next = 0
+
+    def take(self, *epochs: Iterator[Scalars]) -> Iterator[Scalars]:
+        """Yield one of each in turn, until all are exhausted; nothing is done before it is asked for."""
+        turns = deque(enumerate(epochs))
+        turns.rotate(-self.next)
+        while turns:
+            learner, epoch = turns.popleft()
+            scalars = next(epoch, None)
+            if scalars is not None:
+                turns.append((learner, epoch))
+                self.next = turns[0][0]
+                yield scalars
+
+    def state_dict(self) -> dict[str, int]:
+        """Return whose turn it is."""
+        return {"next": self.next}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Take back what `state_dict` returned."""
+        self.next = state["next"]
 
 
 def split(p_clean: Floats, above: float) -> NDArray[np.bool_]:

@@ -92,6 +92,7 @@ class CRCL(Method):
     """Believes a pair as far as networks trained from scratch, one after the other, come to match it themselves."""
 
     name = "crcl"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -142,14 +143,14 @@ class CRCL(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Pass over all pairs once, or until the stage ends; begin the next stage first where one is due."""
-        if self._due_stage() != self.stage:
+        if self._due_stage() != self.stage and not self.task.data.midway:
             self._begin(self._due_stage())
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
+        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
+            if self._due_stage() != self.stage:
+                return
             done = self.task.budget.progress - self._start(self.stage)
             warming_up = done < self.config.warmup or (epoch == 0 and self.config.warmup > 0)
             yield self._update(batch, warming_up)
-            if self._due_stage() != self.stage:
-                return
 
     def _due_stage(self) -> int:
         last: int = self.config.short_stages

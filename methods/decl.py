@@ -89,6 +89,7 @@ class DECL(Method):
     """Evidential learning: pairs whose evidence is not the largest of their batch are learned as mismatches."""
 
     name = "decl"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -138,11 +139,11 @@ class DECL(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Warm up on all pairs as if they were clean, or judge every pair and train accordingly."""
-        warming_up = self.task.budget.progress < self.config.warmup
-        if not warming_up:
+        data, warmup = self.task.data, self.config.warmup
+        if self.task.budget.progress >= warmup and not data.midway:
             self.p_clean = self._judge()
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
-            if warming_up and self.task.budget.progress >= self.config.warmup:
+        for batch in data.batches(self.config.batch_size, self.order, keep="pairs"):
+            if self.p_clean is None and self.task.budget.progress >= warmup:
                 return
             yield self._update(batch)
 

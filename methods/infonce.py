@@ -23,6 +23,7 @@ class InfoNCE(Method):
     """Plain contrastive training; no defence against mismatched pairs."""
 
     name = "infonce"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -46,7 +47,7 @@ class InfoNCE(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Pass over all claimed pairs once."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
+        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
             self.backbone.train()
             loss = self.loss(self.backbone(batch.images, batch.tokens, batch.lengths))
             self.optimiser.step(loss)

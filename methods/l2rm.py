@@ -57,6 +57,7 @@ class L2RM(Method):
     """Rematches mismatched pairs by partial optimal transport with a self-supervised cost."""
 
     name = "l2rm"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -127,23 +128,24 @@ class L2RM(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Warm up on all pairs, or split them and train on clean and noisy batches side by side."""
-        if self.task.budget.progress < self.config.warmup:
+        data, size = self.task.data, self.config.batch_size
+        if self.task.budget.progress >= self.config.warmup and not data.midway:
+            self.p_clean = mixture.clean_probability(self._scan_losses())
+        if self.p_clean is None:
             yield from self._warm_up(until=self.config.warmup)
             return
-        self.p_clean = mixture.clean_probability(self._scan_losses())
         clean = np.flatnonzero(self.p_clean > 0.5)
         noisy = np.flatnonzero(self.p_clean <= 0.5)
-        if len(clean) < self.config.batch_size:
+        if len(clean) < size:
             yield from self._warm_up(until=1.0)
             return
         noisy_batches = self._endless_batches(noisy)
-        for clean_batch in self.task.data.batches(self.config.batch_size, self.order, clean, drop_last=True):
-            noisy_batch = next(noisy_batches, None)
-            yield self._update(clean_batch, noisy_batch)
+        for clean_batch in data.batches(size, self.order, clean, drop_last=True, keep="clean"):
+            yield self._update(clean_batch, next(noisy_batches, None))
 
     def _warm_up(self, until: float) -> Iterator[Mapping[str, float]]:
         """Pass over all pairs by the robust loss, at most until that share of the budget is spent."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
+        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
             if self.task.budget.progress >= until:
                 return
             self.backbone.train()
@@ -167,7 +169,7 @@ class L2RM(Method):
     def _endless_batches(self, pairs: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield full batches for ever; nothing where `pairs` fill no batch."""
         while len(pairs) >= self.config.batch_size:
-            yield from self.task.data.batches(self.config.batch_size, self.order, pairs, drop_last=True)
+            yield from self.task.data.batches(self.config.batch_size, self.order, pairs, drop_last=True, keep="noisy")
 
     def _update(self, clean: Batch, noisy: Batch | None) -> Mapping[str, float]:
         if noisy is not None and self.config.cost == "learned":

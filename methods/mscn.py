@@ -38,17 +38,20 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, setting
-from ncbench_methods.coteaching import Floats, Scalars, take_turns
+from ncbench_methods.coteaching import Floats, Scalars, Turns
 
 Integers: TypeAlias = NDArray[np.int64]
 
 SCORED_AT_ONCE = 128
+
+NO_PAIRS = np.empty((3, 0), np.int64)
 
 
 class MSCN(Method):
     """A head learns from a few pairs that are known to be clean how to score pairs; sure pairs train the rest."""
 
     name = "mscn"
+    resumes_midway = True
     needs_abilities = frozenset({"head"})
 
     @dataclass(frozen=True)
@@ -120,16 +123,21 @@ class MSCN(Method):
             )
             for network in self.networks
         ]
+        self.turns = Turns()
+        self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
         self.p_clean: Floats | None = None
 
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
         """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
-        if self.task.budget.progress < self.config.warmup:
-            yield from take_turns(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
-            return
-        p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
-        self.p_clean = p_clean
-        yield from take_turns(*(self._learn(learner, p_clean[1 - learner]) for learner in (0, 1)))
+        if not self.task.data.midway:
+            self.turns.begin()
+            self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
+            if self.task.budget.progress >= self.config.warmup:
+                self.p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
+        if self.p_clean is None:
+            yield from self.turns.take(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
+        else:
+            yield from self.turns.take(*(self._learn(learner, self.p_clean[1 - learner]) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
         """Return the mean of both networks' P(clean) at the latest split, (pairs,); 1 where it is known; or None."""
@@ -138,7 +146,8 @@ class MSCN(Method):
     def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
         """Pass over all other pairs with one network, head and all, at most until that share of the budget is spent."""
         network = self.networks[learner]
-        for batch in self.task.data.batches(self.config.warmup_batch, self.orders[learner], self.others):
+        order, keep = self.orders[learner], f"pairs {learner}"
+        for batch in self.task.data.batches(self.config.warmup_batch, order, self.others, keep=keep):
             if self.task.budget.progress >= until:
                 return
             loss = losses.hinge_mean(network.train()(*inputs(batch)), self.config.margin)
@@ -153,11 +162,13 @@ class MSCN(Method):
         if len(clean) < 2:
             yield from self._warm_up(learner, until=1.0)
             return
-        meta_batches, loss_meta = self._meta_batches(learner), 0.0
-        for number, batch in enumerate(self.task.data.batches(self.config.batch_size, self.orders[learner], clean)):
-            if number % self.config.meta_every == 0:
-                loss_meta = self._learn_head(learner, batch, *next(meta_batches))
-            yield {"loss": self._learn_body(learner, batch), "loss_meta": loss_meta}
+        order, keep = self.orders[learner], f"clean {learner}"
+        for batch in self.task.data.batches(self.config.batch_size, order, clean, keep=keep):
+            scalars = {}
+            if self.since_meta[learner] % self.config.meta_every == 0:
+                scalars["loss_meta"] = self._learn_head(learner, batch, *self._meta_batch(learner))
+            self.since_meta[learner] += 1
+            yield {"loss": self._learn_body(learner, batch), **scalars}
 
     def _learn_head(self, learner: int, clean: Batch, meta: Batch, labels: Tensor) -> float:
         """Move the head so that known pairs are told from mismatches after a step of the rest on clean pairs."""
@@ -209,15 +220,15 @@ class MSCN(Method):
         ]
         return np.concatenate(found).astype(np.float64)
 
-    def _meta_batches(self, learner: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield batches of known pairs and mismatches, and what is which, (B,), for ever; mismatches change."""
-        while True:
-            captions, images, labels = self._meta_pairs(learner)
-            order = self.mismatching[learner].permutation(len(labels))
-            for some in chunks(order, self.config.meta_batch):
-                if len(some) > 1:
-                    batch = self.task.data.batch(captions[some], images[some])
-                    yield batch, batch.images.new_tensor(labels[some])
+    def _meta_batch(self, learner: int) -> tuple[Batch, Tensor]:
+        """Return the next known pairs and mismatches, and what is which, (B,); mismatches change after every pass."""
+        if self.meta[learner].shape[1] < 2:
+            order = self.mismatching[learner]
+            self.meta[learner] = order.permutation(np.stack(self._meta_pairs(learner)), axis=1)
+        taken, self.meta[learner] = np.split(self.meta[learner], [self.config.meta_batch], axis=1)
+        captions, images, labels = taken
+        batch = self.task.data.batch(captions, images)
+        return batch, batch.images.new_tensor(labels)
 
     def _meta_pairs(self, network: int) -> tuple[Integers, Integers, NDArray[np.bool_]]:
         """Return captions, images and whether they match: the known pairs, and as many mismatches at random."""

@@ -35,6 +35,7 @@ class NCR(CoTeaching):
     """Two networks split pairs for each other by a Gaussian mixture; predicted labels become soft margins."""
 
     name = "ncr"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(CoTeachingSettings):

@@ -65,6 +65,7 @@ class RCL(Method):
     """Learns from complementary labels: what does not match, instead of what is said to match."""
 
     name = "rcl"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -107,7 +108,7 @@ class RCL(Method):
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Pass over all claimed pairs once."""
         config = self.config
-        for batch in self.task.data.batches(config.batch_size, self.order):
+        for batch in self.task.data.batches(config.batch_size, self.order, keep="pairs"):
             self.backbone.train()
             similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
             negatives = self._negatives(len(batch)).to(similarities.device)

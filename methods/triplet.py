@@ -20,6 +20,7 @@ class Triplet(Method):
     """Plain triplet training; no defence against mismatched pairs."""
 
     name = "triplet"
+    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -45,7 +46,7 @@ class Triplet(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Pass over the pairs once."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, self.pairs()):
+        for batch in self.task.data.batches(self.config.batch_size, self.order, self.pairs(), keep="pairs"):
             self.backbone.train()
             similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
             warming_up = self.task.budget.progress < self.config.warmup

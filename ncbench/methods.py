@@ -129,6 +129,10 @@ class Method(ABC):
     needs_truth: ClassVar[bool] = False
     """Whether the method is told which pairs are clean. It is then a reference, no contestant."""
 
+    resumes_midway: ClassVar[bool] = False
+    """Whether `train_epoch`, called again in the state of any of its yields, goes on from there (see
+    `TrainingView.midway`). Else a run that was interrupted goes on from the last epoch that it had finished."""
+
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
     """What backbones must be able to do for this method beyond scoring pairs, see `ncbench.backbones.base.Ability`."""
 

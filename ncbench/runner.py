@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 
 from ncbench import environment, memory
@@ -22,17 +25,30 @@ from ncbench.backbones.base import Sizes
 from ncbench.budget import WorkMeter, baseline_epoch_work
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.training import TrainingView
+from ncbench.errors import UserError
 from ncbench.evaluation import FloatVector, detect, evaluate, rank_correlation, ranks_i2t, ranks_t2i, rematch_quality
 from ncbench.files import write_atomic, write_json
 from ncbench.methods import Method, Rematches
 from ncbench.noise import Noise
 from ncbench.precision import matmul_precision
+from ncbench.randomness import random_state, seed_all, set_random_state
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
+from ncbench.snapshot import read_snapshot, write_snapshot
 from ncbench.store import SCHEMA, History, RunSpec
 from ncbench.trainer import Clock, Trainer
 
 SMALL_STEP = 10**10  # FLOPs of a training step
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Seconds from one checkpoint to the next: after an epoch, and in the middle of one."""
+
+    epoch: float = 10.0
+    midway: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -114,12 +130,13 @@ class Run:
         folder: Path,
         device: torch.device,
         on_progress: Callable[[Progress], None],
+        cadence: Cadence = Cadence(),
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
-        self.on_progress = on_progress
+        self.on_progress, self.cadence = on_progress, cadence
         self.work = Work.of(spec, dataset)
         self.clock = Clock()
-        history, sizes = History(folder / "history.jsonl"), sizes_of(spec, dataset)
+        self.history, sizes = History(folder / "history.jsonl"), sizes_of(spec, dataset)
         self.trainers = [
             Trainer(
                 spec,
@@ -129,13 +146,16 @@ class Run:
                 WorkMeter(Work.of(replace(spec, backbone=name), dataset).budget),
                 device,
                 self.clock,
-                history,
+                self.history,
             )
             for name in members_of(spec.backbone)
         ]
 
     def execute(self) -> dict[str, Any]:
-        """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget."""
+        """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget.
+
+        Where the folder holds a checkpoint, training goes on from there, to the same result.
+        """
         with threads_for(self.work.step, self.device), denormals_flushed(), matmul_precision(self.spec.precision):
             return self._execute()
 
@@ -143,12 +163,17 @@ class Run:
         memory.keep_freed_memory()
         memory.reset_peak()
         started = time.time()
-        torch.manual_seed(derive_seed(self.spec.seed, "torch"))
+        seed_all(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
-        for trainer in self.trainers:
-            trainer.train(view, dev, partial(self._report, trainer), truth)
+        begun = self._go_on(view, truth)
+        self._saved = time.monotonic()
+        for number, trainer in enumerate(self.trainers):
+            if number >= begun:
+                trainer.set_up(view, truth)
+            if not trainer.done:
+                trainer.train(dev, partial(self._report, trainer), partial(self._save, number))
         self._report(self.trainers[-1], "testing")
         result = self._result()
         measurements = {
@@ -163,7 +188,46 @@ class Run:
         write_atomic(self.folder / "model.safetensors", lambda file: file.write(to_safetensors(model)))
         write_json(self.folder / "measurements.json", measurements)
         write_json(self.folder / "result.json", result)
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
         return result
+
+    def _save(self, number: int, epoch_is_over: bool) -> None:
+        """Write a checkpoint of trainer `number`, and of those before it, if it is time."""
+        if time.monotonic() - self._saved < (self.cadence.epoch if epoch_is_over else self.cadence.midway):
+            return
+        since = time.perf_counter()
+        state = {
+            "trainers": [trainer.state_dict() for trainer in self.trainers[: number + 1]],
+            "random": random_state(),
+            "seconds": dict(self.clock.seconds),
+            "history": list(self.history.lines),
+        }
+        updates = sum(trainer.updates for trainer in self.trainers)
+        write_snapshot(self.folder / CHECKPOINT, updates, state)
+        self.clock.spend("checkpoints", since)
+        self._saved = time.monotonic()
+
+    def _go_on(self, view: TrainingView, truth: NDArray[np.bool_] | None) -> int:
+        """Take back the latest checkpoint, if there is one; return how many trainers it holds.
+
+        Raises UserError for the checkpoint of something else.
+        """
+        state = read_snapshot(self.folder / CHECKPOINT, partial(warnings.warn, category=RuntimeWarning, stacklevel=2))
+        if state is None:
+            return 0
+        try:
+            for trainer, held in zip(self.trainers, state["trainers"], strict=False):
+                trainer.set_up(view, truth)
+                trainer.load_state_dict(held)
+            self.clock.seconds.update(state["seconds"])
+            self.history.lines = state["history"]
+            set_random_state(state["random"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.folder / CHECKPOINT}: does not fit this version of {self.spec.method} ({error}); "
+                "go on with the version that wrote it, or delete it to begin anew."
+            ) from error
+        return len(state["trainers"])
 
     def _similarities(self, split: str) -> FloatArray:
         since = time.perf_counter()

@@ -107,12 +107,12 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: list[str] = []
+        self.lines: list[str] = []
 
     def add(self, **values: object) -> None:
         """Append a line."""
-        self._lines.append(json.dumps(values, sort_keys=True))
-        write_text(self._path, "\n".join(self._lines) + "\n")
+        self.lines.append(json.dumps(values, sort_keys=True))
+        write_text(self._path, "\n".join(self.lines) + "\n")
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

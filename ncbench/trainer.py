@@ -27,8 +27,11 @@ from ncbench.evaluation import evaluate
 from ncbench.methods import Method, Task
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
+from ncbench.state import State, capture
 from ncbench.store import History, RunSpec
 from ncbench.told import draw_clean_pairs
+
+USES = ("training", "evaluation", "checkpoints")
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training
@@ -39,7 +42,7 @@ class Diverged(Exception):  # noqa: N818 - an outcome of training
 class Clock:
     """Seconds by what they were spent on."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(USES, 0.0))
 
     def spend(self, use: str, since: float) -> None:
         """Add the time since `since` (of time.perf_counter) to a use."""
@@ -74,18 +77,17 @@ class Trainer:
         self.backbones: list[Backbone] = []
         self.selected = Selected()
         self.told: IntVector = np.empty(0, np.int64)
-        self.updates = 0
+        self.epoch = self.updates = self.marks = 0
+        self.midway = self.done = False
         self.loss: float | None = None
 
-    def train(
-        self, view: TrainingView, dev: Split, report: Callable[[str], None], truth: NDArray[np.bool_] | None = None
-    ) -> None:
-        """Train on `view`, select on `dev`, load what was selected; `report` is told what is being done, often.
+    def set_up(self, view: TrainingView, truth: NDArray[np.bool_] | None = None) -> None:
+        """Let the method build what it trains on `view`.
 
         `truth`, which pairs are clean, reaches only a method that needs it; another may be told of some clean pairs.
-
-        Raises Diverged, and UserError if the budget does not allow for one update.
         """
+        self.view = view
+        view.begin_epoch()
         seed = derive_seed(self.spec.seed, "method", self.spec.method)
         known = truth if self.method.needs_truth else None
         needed = self.method.clean_pairs_needed(len(view))
@@ -93,18 +95,27 @@ class Trainer:
             self.told = draw_clean_pairs(self.spec.method, needed, truth, self.spec.seed)
         told = self.told if needed else None
         self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed, known, told))
-        shares = iter([n / self.spec.evaluations for n in range(1, self.spec.evaluations)])
-        due = next(shares, math.inf)
+
+    def train(self, dev: Split, report: Callable[[str], None], between: Callable[[bool], None]) -> None:
+        """Train, select on `dev`, load what was selected; `report` is told what is being done, often.
+
+        `between` is called whenever training can go on from `state_dict`, with whether an epoch is over. Raises
+        Diverged, UserError if the budget does not allow for one update, and what `between` raises.
+        """
         for scalars in self._timed_updates():
+            if scalars is None:
+                between(True)
+                continue
             self.updates += 1
             self.loss = scalars["loss"]
             if not math.isfinite(self.loss):
                 raise Diverged(f"the loss is {self.loss} at update {self.updates}")
-            if self.meter.progress >= due:
+            if self._marks_passed() > self.marks:
+                self.marks = self._marks_passed()
                 self._select(dev, report)
-                while self.meter.progress >= due:
-                    due = next(shares, math.inf)
             report("training")
+            if self.method.resumes_midway:
+                between(False)
         if self.updates == 0:
             raise UserError(
                 f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
@@ -112,9 +123,38 @@ class Trainer:
         self._select(dev, report)
         for backbone, weights in zip(self.backbones, self.selected.weights, strict=True):
             backbone.load_state_dict(weights)
+        self.done = True
 
-    def _timed_updates(self) -> Iterator[Mapping[str, float]]:
-        """Yield the scalars of every update until the budget is spent, on the training clock."""
+    def state_dict(self) -> State:
+        """Return all that training needs to go on from where it is, but for torch's generators."""
+        return {
+            "method": self.method.state_dict(),
+            "view": capture(self.view.state_dict()) if self.midway else None,
+            "work": self.meter.used,
+            "epoch": self.epoch,
+            "updates": self.updates,
+            "loss": self.loss,
+            "marks": self.marks,
+            "selected": capture(vars(self.selected)),
+            "done": self.done,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Take back what `state_dict` returned, after `set_up`. Raises KeyError for the state of another method."""
+        self.method.load_state_dict(state["method"])
+        self.meter.used, self.epoch, self.updates = state["work"], state["epoch"], state["updates"]
+        self.loss, self.marks, self.done = state["loss"], state["marks"], state["done"]
+        self.selected = Selected(**state["selected"])
+        self.midway = state["view"] is not None
+        if self.midway:
+            self.view.load_state_dict(state["view"])
+
+    def _marks_passed(self) -> int:
+        """Return how many of the evaluations before the last one are due at this point of the budget."""
+        return min(int(self.meter.progress * self.spec.evaluations), self.spec.evaluations - 1)
+
+    def _timed_updates(self) -> Iterator[Mapping[str, float] | None]:
+        """Yield the scalars of every update until the budget is spent, on the training clock; None after an epoch."""
         updates = self._updates()
         while True:
             since = time.perf_counter()
@@ -127,16 +167,19 @@ class Trainer:
                 self.clock.spend("training", since)
             yield scalars
 
-    def _updates(self) -> Iterator[Mapping[str, float]]:
-        epoch = 0
+    def _updates(self) -> Iterator[Mapping[str, float] | None]:
         while True:
             start = before = self.meter.used
-            for scalars in self.method.train_epoch(epoch):
-                self._check_work(before, f"an update in epoch {epoch}")
-                before = self.meter.used
+            midway = self.midway  # then nothing may be left of the epoch
+            for scalars in self.method.train_epoch(self.epoch):
+                self._check_work(before, f"an update in epoch {self.epoch}")
+                before, self.midway = self.meter.used, True
                 yield scalars
-            self._check_work(start, f"epoch {epoch}")
-            epoch += 1
+            if not midway:
+                self._check_work(start, f"epoch {self.epoch}")
+            self.view.begin_epoch()
+            self.epoch, self.midway = self.epoch + 1, False
+            yield None
 
     def _check_work(self, before: int, what: str) -> None:
         if self.meter.used == before:

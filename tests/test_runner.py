@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import prepare_run
 from safetensors.torch import load_file
-from toy_methods import FAST, Toy, Twins
+from toy_methods import Toy, Twins
 
 from ncbench import Method, Rematches, UserError, runner, trainer
 from ncbench.backbones import build_backbone, members_of
@@ -23,7 +24,7 @@ from ncbench.budget import baseline_epoch_work
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rank_correlation, rematch_quality
-from ncbench.methods import load_method, settings_of
+from ncbench.methods import load_method
 from ncbench.noise import draw_noise
 from ncbench.runner import SMALL_STEP, Progress, Run, Work, denormals_flushed, is_small, threads_for
 from ncbench.similarity import similarity_matrix
@@ -100,38 +101,8 @@ def method_of(name: str) -> type[Method]:
     return mine[name] if name in mine else load_method(name)
 
 
-def prepare(
-    dataset: Dataset,
-    folder: Path,
-    method: str = "triplet",
-    backbone: str = "vse",
-    *,
-    ratio: float = 0.4,
-    budget: float = 2.0,
-    evaluations: int = 3,
-    seed: int = 0,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-) -> Run:
-    train = dataset.splits["train"]
-    noise = draw_noise("shuffle-captions", ratio, train.true, len(train.images), seed)
-    spec = RunSpec(
-        dataset=dataset.name,
-        dataset_version=dataset.version,
-        dataset_digest=dataset.digest,
-        protocol=noise.protocol,
-        protocol_version=noise.version,
-        unit=noise.unit,
-        noise=ratio,
-        noise_digest=noise.digest,
-        method=method,
-        settings={**settings_of(method_of(method), dataset.name), **FAST.get(method, {})},
-        backbone=backbone,
-        sizes=dataset.scale,
-        budget=budget,
-        evaluations=evaluations,
-        seed=seed,
-    )
-    return Run(spec, dataset, noise, method_of(method), folder, CPU, on_progress)
+def prepare(dataset: Dataset, folder: Path, method: str = "triplet", backbone: str = "vse", **changes: Any) -> Run:
+    return prepare_run(dataset, folder, method_of(method), backbone, **changes)
 
 
 def execute(*arguments: Any, **changes: Any) -> tuple[Run, dict[str, Any]]:
@@ -303,8 +274,10 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert str(tmp_path) not in json.dumps(result)
     found = json.loads((tmp_path / "measurements.json").read_text())
     assert set(found) == {"schema", "started", "seconds", "peak_bytes", "environment"}
-    assert set(found["seconds"]) == {"training", "evaluation"}
-    assert all(seconds > 0 for seconds in found["seconds"].values())
+    assert set(found["seconds"]) == {"training", "evaluation", "checkpoints"}
+    assert found["seconds"]["training"] > 0
+    assert found["seconds"]["evaluation"] > 0
+    assert found["seconds"]["checkpoints"] == 0  # it was over before one was due
     assert found["environment"]["device"] == "cpu"
     seconds = [line["seconds"] for line in read_history(tmp_path)]
     assert seconds == sorted(seconds)

@@ -123,7 +123,8 @@ class Fake:
         view = TrainingView(train.images, train.captions, self.claimed, CPU)
         torch.manual_seed(0)
         report = lambda doing: self.told.append((doing, self.meter.progress))  # noqa: E731
-        self.trainer.train(view, self.dataset.splits["dev"], report, truth)
+        self.trainer.set_up(view, truth)
+        self.trainer.train(self.dataset.splits["dev"], report, lambda epoch_is_over: None)
         return self.trainer
 
     @property
@@ -232,7 +233,7 @@ def test_times_are_kept_apart(tiny: Dataset, tmp_path: Path, monkeypatch: pytest
     fake = Fake(tiny, tmp_path, budget=1, evaluations=2)
     fake.trainer.method = Steady(fake.method.config)
     trained = fake.train()
-    assert trained.clock.seconds == {"training": trained.updates, "evaluation": 200.0}
+    assert trained.clock.seconds == {"training": trained.updates, "evaluation": 200.0, "checkpoints": 0.0}
     assert [line["seconds"] for line in fake.history] == [line["updates"] for line in fake.history]
 
 
@@ -283,3 +284,25 @@ def test_training_does_not_depend_on_how_often_dev_is_evaluated(tiny: Dataset, t
         fake.train()
         found.append(fake.history[-1])
     assert [found[0][key] == found[1][key] for key in ("work", "updates", "loss", "dev")] == [True] * 4
+
+
+def test_between_updates_and_after_epochs_training_can_go_on(tiny: Dataset, tmp_path: Path) -> None:
+    """`between` is called after each update of a method that resumes midway, and after each epoch of any."""
+
+    class Midway(Toy):
+        resumes_midway = True
+
+    for kind in (Toy, Midway):
+        fake = Fake(tiny, tmp_path / kind.__name__, budget=2.5)
+        fake.trainer.method = kind(fake.method.config)
+        called: list[tuple[bool, int]] = []
+        train = tiny.splits["train"]
+        fake.trainer.set_up(TrainingView(train.images, train.captions, fake.claimed, CPU))
+        fake.trainer.train(
+            tiny.splits["dev"],
+            lambda doing: None,
+            lambda over, calls=called, trained=fake.trainer: calls.append((over, trained.updates)),  # type: ignore[misc]
+        )
+        assert [updates for over, updates in called if over] == [6, 12]
+        midway = [updates for over, updates in called if not over]
+        assert midway == (list(range(1, fake.trainer.updates + 1)) if kind.resumes_midway else [])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
 
-from ncbench import TrainingView
+from ncbench import Batch, TrainingView
 from ncbench.data.dataset import Dataset
 from ncbench.seeds import derive_rng
+from ncbench.state import capture
 
 CPU = torch.device("cpu")
 
@@ -40,9 +43,13 @@ def test_public_names_hold_no_truth(view: TrainingView) -> None:
     assert {name for name in dir(view) if not name.startswith("_")} == {
         "batch",
         "batches",
+        "begin_epoch",
         "claimed",
         "images",
+        "load_state_dict",
+        "midway",
         "n_images",
+        "state_dict",
     }
 
 
@@ -106,3 +113,59 @@ def test_epochs_of_one_generator_differ(view: TrainingView) -> None:
     rng = derive_rng(0)
     first, second = (np.concatenate([b.pairs for b in view.batches(8, rng)]).tolist() for _ in range(2))
     assert first != second
+
+
+def pairs_of(batches: Iterable[Batch]) -> list[list[int]]:
+    return [batch.pairs.tolist() for batch in batches]
+
+
+def test_an_epoch_goes_on_from_its_middle_with_what_it_keeps(view: TrainingView) -> None:
+    rng, other = derive_rng(0), derive_rng(1)
+    view.begin_epoch()
+    assert not view.midway
+    kept = view.batches(8, rng, keep="pairs")
+    beside = view.batches(10, other, np.arange(30), drop_last=True, keep="others")
+    scanned = view.batches(8, rng)
+    for batches, count in ((kept, 2), (beside, 3), (scanned, 1)):
+        for _ in range(count):
+            next(batches)
+    state, draws = capture(view.state_dict()), rng.bit_generator.state
+    assert set(state) == {"pairs", "others"}
+    rest = pairs_of(kept)
+    assert len(rest) == 4
+    assert list(beside) == []
+
+    view.begin_epoch()
+    view.load_state_dict(state)
+    assert view.midway
+    rng.bit_generator.state = draws
+    again = view.batches(8, rng, keep="pairs")
+    assert rng.bit_generator.state == draws  # nothing is drawn
+    assert pairs_of(again) == rest
+    assert list(view.batches(10, other, np.arange(30), drop_last=True, keep="others")) == []
+    # Once it is through, the name stands for new ones, as in a loop without end.
+    anew = view.batches(8, rng, keep="pairs")
+    assert rng.bit_generator.state != draws
+    assert len(pairs_of(anew)) == 6
+    view.begin_epoch()
+    assert not view.midway
+    assert view.state_dict() == {}
+
+
+def test_what_an_epoch_keeps_is_what_it_took_last(view: TrainingView) -> None:
+    rng = derive_rng(0)
+    first, second = view.batches(8, rng, keep="noisy"), view.batches(8, rng, keep="noisy")
+    next(first)
+    next(second)
+    next(second)
+    (state,) = view.state_dict().values()
+    assert state["position"] == 16
+
+
+def test_a_state_that_is_not_asked_for_is_kept_for_the_next_checkpoint(view: TrainingView) -> None:
+    rng = derive_rng(0)
+    batches = view.batches(8, rng, keep="late")
+    next(batches)
+    state = capture(view.state_dict())
+    view.load_state_dict(state)
+    assert view.state_dict()["late"]["position"] == 8

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ class TrainingView:
         self._images, self._captions, self._device = images, captions, device
         self.claimed = claimed.copy()
         self.claimed.setflags(write=False)
+        self._kept: dict[str, Batches] = {}
+        self._waiting: dict[str, Batches] = {}
+        self._midway = False
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -59,14 +63,68 @@ class TrainingView:
         )
 
     def batches(
-        self, size: int, rng: np.random.Generator, pairs: IntVector | None = None, drop_last: bool = False
+        self,
+        size: int,
+        rng: np.random.Generator,
+        pairs: IntVector | None = None,
+        drop_last: bool = False,
+        keep: str | None = None,
     ) -> Iterator[Batch]:
         """Yield all `pairs` (default: every pair) once, shuffled by `rng`, `size` at a time.
 
         A last batch that is smaller is dropped on request; one of a single pair always is (it has no negatives).
+        What is to `keep` under a name, of which an epoch has one at a time, is part of a checkpoint: in an epoch that
+        goes on from its middle it yields what was still to come, and takes nothing from `rng`.
         """
-        order = rng.permutation(np.arange(len(self)) if pairs is None else pairs)
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            if len(chosen) > 1 and not (drop_last and len(chosen) < size):
-                yield self.batch(chosen)
+        found = None if keep is None else self._waiting.pop(keep, None)
+        if found is None:
+            order = rng.permutation(np.arange(len(self)) if pairs is None else pairs)
+            found = Batches(self, order, size, drop_last)
+        if keep is not None:
+            self._kept[keep] = found
+        return found
+
+    @property
+    def midway(self) -> bool:
+        """Whether this epoch goes on from a checkpoint in its middle: what was found at its start need not be again."""
+        return self._midway
+
+    def begin_epoch(self) -> None:
+        """Forget what the last epoch kept."""
+        self._kept.clear()
+        self._waiting.clear()
+        self._midway = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an epoch needs to go on from its middle: the batches that it keeps."""
+        return {name: batches.state_dict() for name, batches in {**self._waiting, **self._kept}.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned: the epoch that follows is the rest of that one."""
+        self.begin_epoch()
+        self._waiting = {name: Batches(self, **kept) for name, kept in state.items()}
+        self._midway = True
+
+
+class Batches(Iterator[Batch]):
+    """Pairs in a given order, a batch of `size` at a time, from `position` on; see `TrainingView.batches`."""
+
+    def __init__(self, view: TrainingView, order: IntVector, size: int, drop_last: bool, position: int = 0) -> None:
+        self._view, self._order, self._size, self._drop_last = view, order, size, drop_last
+        self._position = position
+
+    def __next__(self) -> Batch:
+        chosen = self._order[self._position : self._position + self._size]
+        if len(chosen) < 2 or (self._drop_last and len(chosen) < self._size):
+            raise StopIteration
+        self._position += self._size
+        return self._view.batch(chosen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the arguments that make its like, but for the view."""
+        return {
+            "order": self._order,
+            "size": self._size,
+            "drop_last": self._drop_last,
+            "position": self._position,
+        }

@@ -117,7 +117,12 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
     folder, outcomes, _ = swept
     result = cli("report", "--runs", folder / "runs", "--out", tmp_path / "pages")
     assert result.exit_code == 0
-    assert {path.name for path in (tmp_path / "pages").iterdir()} == {"f30k.md", "f30k-rsum.svg", "f30k-rsum.png"}
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {
+        "f30k.md",
+        "f30k-rsum.svg",
+        "f30k-rsum.png",
+        "f30k.csv",
+    }
     page = (tmp_path / "pages" / "f30k.md").read_text()
     assert page.count("\n## ") == 3
     for outcome in outcomes:

@@ -20,6 +20,7 @@ from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.budget import WorkMeter, baseline_epoch_work
 from ncbench.noise import draw_noise
+from ncbench.state import capture
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -81,17 +82,25 @@ def train(method: Any, epoch: int) -> list[float]:
 
 
 def snapshot(method: Any) -> dict[str, Any]:
-    return {"state": method.state_dict(), "random": torch.get_rng_state(), "used": method.task.budget.used}
+    """Return all that training goes on from; the snapshot is of the middle of an epoch if `view` holds anything."""
+    return {
+        "state": method.state_dict(),
+        "view": capture(method.task.data.state_dict()),
+        "random": torch.get_rng_state(),
+        "used": method.task.budget.used,
+    }
 
 
 def go_on(name: str, path: Path) -> None:
-    """Train one epoch more from the snapshot in `path`, and put another one in its place."""
+    """Train from the snapshot in `path` to the end of the second epoch, and put another snapshot in its place."""
     method: Any = make(name, seed=1)
     saved = torch.load(path, weights_only=False)
     torch.set_num_threads(saved["threads"])
     method.load_state_dict(saved["state"])
     torch.set_rng_state(saved["random"])
     method.task.budget.used = saved["used"]
+    if saved["view"]:
+        method.task.data.load_state_dict(saved["view"])
     losses = train(method, 1)
     torch.save({**snapshot(method), "losses": losses}, path)
 
@@ -145,12 +154,18 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     return [] if same else [where]
 
 
+@pytest.mark.parametrize("done", [0, 1, 2, 3], ids=lambda done: f"after-{done}-updates-of-an-epoch")
 @pytest.mark.parametrize("name", SETTINGS)
-def test_goes_on_in_another_process(name: str, ask: Ask, tmp_path: Path) -> None:
+def test_goes_on_in_another_process(name: str, done: int, ask: Ask, tmp_path: Path) -> None:
     method, path = make(name, seed=0), tmp_path / "snapshot"
+    assert method.resumes_midway
     train(method, 0)
+    method.task.data.begin_epoch()  # type: ignore[attr-defined]
+    epoch = method.train_epoch(1)
+    for _ in range(done):
+        next(epoch)
     torch.save({**snapshot(method), "threads": torch.get_num_threads()}, path)
-    losses = train(method, 1)
+    losses = [scalars["loss"] for scalars in epoch]
     expected = {**snapshot(method), "losses": losses}
     before = torch.load(path, weights_only=False)
     del before["threads"]

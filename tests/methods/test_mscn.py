@@ -150,7 +150,7 @@ def test_the_head_follows_the_slope_of_what_a_step_does_to_known_pairs(backbone:
     method = make(make_task(backbone=backbone), lr=0.1)
     network = method.networks[0].double().train()
     clean = replace(method.task.data.batch(np.arange(8, 16)))
-    meta, labels = next(method._meta_batches(0))
+    meta, labels = method._meta_batch(0)
     clean, meta = (replace(batch, images=batch.images.double()) for batch in (clean, meta))
     labels = labels.double()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -185,7 +185,7 @@ def test_the_head_follows_the_slope_of_what_a_step_does_to_known_pairs(backbone:
 def test_each_part_is_moved_by_its_own_step(make_task: MakeTask) -> None:
     method = make(make_task())
     network, batch = method.networks[0], method.task.data.batch(np.arange(8, 16))
-    meta = next(method._meta_batches(0))
+    meta = method._meta_batch(0)
 
     def moved(step: Callable[[], float]) -> set[str]:
         before = {name: weight.clone() for name, weight in network.named_parameters()}
@@ -203,7 +203,7 @@ def test_an_update_is_charged_with_all_that_it_does(make_task: MakeTask) -> None
     """Of the clean batch 5 + 3 forward passes, of known pairs and mismatches, each alone, 3."""
     method = make(make_task())
     view, net = method.task.data, method.networks[0]
-    batch, (meta, labels) = view.batch(np.arange(8, 16)), next(method._meta_batches(0))
+    batch, (meta, labels) = view.batch(np.arange(8, 16)), method._meta_batch(0)
 
     def forward(pairs: Any, scored: int) -> int:
         captions = sum(net.caption_work(length) for length in pairs.lengths.tolist())
@@ -235,8 +235,9 @@ def test_known_pairs_match_and_mismatches_do_not(make_task: MakeTask, tiny: Data
 
 def test_batches_of_known_pairs_go_on_for_ever_with_new_mismatches(make_task: MakeTask) -> None:
     method = make(make_task(), told=np.arange(5), meta_batch=3)
-    batches = method._meta_batches(0)
-    rounds = [[next(batches) for _ in range(3)] for _ in range(3)]  # of ten, three at a time; a single one is left out
+    rounds = [
+        [method._meta_batch(0) for _ in range(3)] for _ in range(3)
+    ]  # of ten, three at a time; a single one is left out
     assert [[len(batch) for batch, _ in found] for found in rounds] == [[3] * 3] * 3
     for found in rounds:
         known = [n for batch, labels in found for n, label in zip(batch.pairs, labels.tolist(), strict=True) if label]
@@ -253,7 +254,7 @@ def test_known_pairs_train_nothing_but_heads(make_task: MakeTask) -> None:
         original = method._learn_body
         method._learn_body = lambda learner, batch, o=original, t=taken: t.append(batch.pairs) or o(learner, batch)
         batches = method.task.data.batches
-        method.task.data.batches = lambda size, rng, pairs, b=batches, t=taken: t.append(pairs) or b(size, rng, pairs)
+        method.task.data.batches = lambda *given, b=batches, t=taken, **named: t.append(given[2]) or b(*given, **named)
         list(method.train_epoch(0))
         assert not set(np.concatenate(taken)) & set(told)
 

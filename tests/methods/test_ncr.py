@@ -18,7 +18,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation import detect
 from ncbench.noise import draw_noise
 from ncbench_methods.bicro import BiCro
-from ncbench_methods.coteaching import CoTeaching, agreement, hinge_max_by_entry, split, take_turns
+from ncbench_methods.coteaching import CoTeaching, Turns, agreement, hinge_max_by_entry, split
 from ncbench_methods.ncr import NCR, clean_labels, predict
 
 MakeTask = Callable[..., Task]
@@ -210,9 +210,22 @@ def test_turns_are_lazy_and_go_on_when_one_ends() -> None:
             done.append(f"{name}{number}")
             yield {"loss": float(number)}
 
-    for number, _ in enumerate(take_turns(work("a", 1), work("b", 3))):
+    for number, _ in enumerate(Turns().take(work("a", 1), work("b", 3))):
         assert len(done) == number + 1
     assert done == ["a0", "b0", "b1", "b2"]
+
+
+def test_turns_go_on_with_whose_turn_it_is() -> None:
+    def work(name: str, count: int) -> Iterator[dict[str, float]]:
+        return iter([{name: number} for number in range(count)])
+
+    turns, other = Turns(), Turns()
+    epochs = turns.take(work("a", 3), work("b", 3))
+    assert [next(epochs) for _ in range(3)] == [{"a": 0}, {"b": 0}, {"a": 1}]
+    other.load_state_dict(turns.state_dict())
+    assert list(other.take(work("a", 1), work("b", 2))) == [{"b": 0}, {"a": 0}, {"b": 1}]
+    turns.begin()
+    assert list(turns.take(work("a", 1), work("b", 1))) == [{"a": 0}, {"b": 0}]
 
 
 @both_methods

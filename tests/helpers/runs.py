@@ -1,0 +1,53 @@
+"""Runs on small datasets, ready to be executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from toy_methods import FAST
+
+from ncbench import Method
+from ncbench.data.dataset import Dataset
+from ncbench.methods import settings_of
+from ncbench.noise import draw_noise
+from ncbench.runner import Cadence, Progress, Run
+from ncbench.store import RunSpec
+
+
+def prepare_run(
+    dataset: Dataset,
+    folder: Path,
+    kind: type[Method],
+    backbone: str = "vse",
+    *,
+    ratio: float = 0.4,
+    budget: float = 2.0,
+    evaluations: int = 3,
+    seed: int = 0,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    settings: dict[str, object] | None = None,
+    cadence: Cadence = Cadence(),  # noqa: B008 - frozen
+) -> Run:
+    """Return a run of a method under caption noise, with settings under which it trains fast."""
+    train = dataset.splits["train"]
+    noise = draw_noise("shuffle-captions", ratio, train.true, len(train.images), seed)
+    spec = RunSpec(
+        dataset=dataset.name,
+        dataset_version=dataset.version,
+        dataset_digest=dataset.digest,
+        protocol=noise.protocol,
+        protocol_version=noise.version,
+        unit=noise.unit,
+        noise=ratio,
+        noise_digest=noise.digest,
+        method=kind.name,
+        settings={**settings_of(kind, dataset.name), **FAST.get(kind.name, {}), **(settings or {})},
+        backbone=backbone,
+        sizes=dataset.scale,
+        budget=budget,
+        evaluations=evaluations,
+        seed=seed,
+    )
+    return Run(spec, dataset, noise, kind, folder, torch.device("cpu"), on_progress, cadence)
