@@ -5,7 +5,7 @@ VENV := .venv
 DEMO ?= demo
 DEMO_OPTIONS ?=
 
-.PHONY: demo test slow clean
+.PHONY: demo test slow torture clean
 
 # Installed anew whenever what is to be installed changes.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ test: $(VENV)/tox
 # Tests that take longer than those of `make test`.
 slow: $(VENV)/tox
 	$(VENV)/bin/tox run -e tests -- -m slow
+
+# Kills sweeps at random moments, for minutes, and looks whether they end in the same records.
+torture: $(VENV)/tox
+	$(VENV)/bin/tox run -e tests -- -n 0 -m torture
 
 clean:
 	rm -rf $(VENV) .tox build *.egg-info

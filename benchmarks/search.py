@@ -24,12 +24,13 @@ import click
 from scipy.stats import qmc
 
 from ncbench.environment import choose_device, describe
+from ncbench.execution import execute
 from ncbench.files import write_json
 from ncbench.methods import load_method
 from ncbench.seeds import derive_seed
 from ncbench.settings import Override
 from ncbench.store import Store
-from ncbench.sweep import Grid, execute, plan_sweep
+from ncbench.sweep import Grid, plan_sweep
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Claims: of several processes that share a folder of runs, one works on each run; on a network file system too.
 
 A claim is a file that is created only where there is none, and whose time of change its holder keeps fresh. One that
-has not been refreshed for STALE seconds belongs to a process that died: it is moved away, which only one process can
-do, and made anew. Times are those of the file system, so that clocks of machines need not agree.
+has not been refreshed for STALE seconds belongs to a process that died, as does one whose process is seen to be gone
+where it ran: it is moved away, which only one process can do, and made anew. Times are those of the file system, so
+that clocks of machines need not agree.
 """
 
 from __future__ import annotations
@@ -24,11 +25,30 @@ STALE = 60.0  # seconds without one after which a claim is void: several missed 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a claim: a machine, a process on it, and a name that is used once."""
+    """Who holds a claim: a machine, where on it processes know each other, a process, and a name that is used once."""
 
     host: str
+    space: str
     process: int
     token: str
+
+    @staticmethod
+    def new() -> Holder:
+        """Return this process, under a name of its own."""
+        return Holder(socket.gethostname(), _space(), os.getpid(), uuid.uuid4().hex)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process is known to have ended; False where that cannot be seen from here."""
+        if (self.host, self.space) != (socket.gethostname(), _space()):
+            return False
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -69,7 +89,7 @@ class Claim:
 def take(folder: Path, *, beat: float = BEAT, stale: float = STALE) -> Iterator[Claim | None]:
     """Hold the claim of the run in `folder`, which is created if need be; None where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    holder = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex)
+    holder = Holder.new()
     if not (_create(folder, holder) or (_clear_stale(folder, stale) and _create(folder, holder))):
         yield None
         return
@@ -84,15 +104,23 @@ def holder_of(folder: Path) -> Holder | None:
     """Return who holds the claim of the run in `folder`; None where nobody does, or the file does not say."""
     try:
         content = json.loads((folder / NAME).read_bytes())
-        return Holder(str(content["host"]), int(content["process"]), str(content["token"]))
+        return Holder(str(content["host"]), str(content["space"]), int(content["process"]), str(content["token"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def is_held(folder: Path, stale: float = STALE) -> bool:
     """Return whether a living process works on the run in `folder`."""
-    age = _age(folder)
-    return age is not None and age <= stale
+    age, holder = _age(folder), holder_of(folder)
+    return age is not None and age <= stale and not (holder is not None and holder.gone)
+
+
+def _space() -> str:
+    """Return the name of what process numbers are unique in, on this machine: containers have one each."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _create(folder: Path, holder: Holder) -> bool:
@@ -107,12 +135,11 @@ def _create(folder: Path, holder: Holder) -> bool:
 
 def _clear_stale(folder: Path, stale: float) -> bool:
     """Move a stale claim away; return whether this process did, or found none."""
-    age = _age(folder)
-    if age is None:
-        return True
-    if age <= stale:
-        return False
     before = holder_of(folder)
+    if _age(folder) is None:
+        return True
+    if is_held(folder, stale):
+        return False
     away = folder / f".{NAME}.{uuid.uuid4().hex}"
     try:
         (folder / NAME).rename(away)

@@ -17,10 +17,12 @@ from pathlib import Path
 import torch
 
 from ncbench.errors import UserError
+from ncbench.execution import ERROR_FILE, POLL_SECONDS, Observer, Outcome, execute, run_sweep
 from ncbench.files import write_text
-from ncbench.runner import Progress, Work, is_small
+from ncbench.runner import USUAL, Cadence, Progress, Work, is_small
+from ncbench.stopping import ask, asked
 from ncbench.store import Store
-from ncbench.sweep import ERROR_FILE, Grid, Observer, Outcome, PlannedRun, execute, plan_sweep, run_sweep
+from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
 PROGRESS_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0
@@ -28,7 +30,13 @@ LOST = "its process died; the system may have run out of memory"
 
 
 def launch(
-    grid: Grid, runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, jobs: int | None
+    grid: Grid,
+    runs: Sequence[PlannedRun],
+    store: Store,
+    device: torch.device,
+    observer: Observer,
+    jobs: int | None,
+    cadence: Cadence = USUAL,
 ) -> Iterator[Outcome]:
     """Execute the planned `runs` of `grid`, up to `jobs` at a time (None: `default_jobs`); yield outcomes as they come.
 
@@ -37,8 +45,8 @@ def launch(
     waiting = [index for index, run in enumerate(runs) if store.find(run.spec) is None]
     jobs = min(jobs or default_jobs([runs[index] for index in waiting], device), len(waiting))
     if jobs <= 1:
-        return run_sweep(runs, store, device, observer)
-    return _in_processes(grid, runs, store, device, observer, waiting, jobs)
+        return run_sweep(runs, store, device, observer, cadence)
+    return _in_processes(grid, runs, store, device, observer, waiting, jobs, cadence)
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
@@ -62,6 +70,7 @@ def _in_processes(
     observer: Observer,
     waiting: list[int],
     jobs: int,
+    cadence: Cadence,
 ) -> Iterator[Outcome]:
     for index in sorted(set(range(len(runs))) - set(waiting)):
         spec = runs[index].spec
@@ -75,13 +84,13 @@ def _in_processes(
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(grid, store.root, str(device), theirs), daemon=True)
+            worker = context.Process(target=_work, args=(grid, store.root, str(device), cadence, theirs), daemon=True)
             worker.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             workers.append(worker)
             pipes.append(ours)
             at_work[ours] = _hand_out(ours, waiting, observer)
-        yield from _collect(runs, store, observer, waiting, at_work)
+        yield from _collect(runs, store, observer, waiting, at_work, workers)
     finally:
         for pipe in pipes:
             pipe.close()  # upon which idle workers end by themselves
@@ -104,10 +113,20 @@ def _collect(
     observer: Observer,
     waiting: list[int],
     at_work: dict[Connection, int],
+    processes: Sequence[BaseProcess] = (),
 ) -> Iterator[Outcome]:
-    """Yield outcomes until no worker is at work; each that has ended a run gets the next one that is waiting."""
+    """Yield outcomes until no worker is at work; each that has ended a run gets the next one that is waiting.
+
+    Once asked to stop, no further run begins, and the `processes` of the workers are asked too.
+    """
+    told = False
     while at_work:
-        for worker in wait(list(at_work)):
+        if asked() is not None and not told:
+            told = True
+            waiting.clear()
+            for process in processes:
+                process.terminate()
+        for worker in wait(list(at_work), timeout=1.0):
             assert isinstance(worker, Connection)
             try:
                 kind, content = worker.recv()
@@ -119,11 +138,15 @@ def _collect(
                 raise UserError(content)
             if kind == "progressed":
                 observer.progressed(at_work[worker], content)
+                continue
+            index = at_work.pop(worker)
+            if content.status == "running":  # elsewhere
+                waiting.append(index)
             else:
-                yield _ended(observer, at_work.pop(worker), content)
-                if waiting:
-                    at_work[worker] = _hand_out(worker, waiting, observer)
-    for index in waiting:  # all workers died
+                yield _ended(observer, index, content)
+            if waiting and not told:
+                at_work[worker] = _hand_out(worker, waiting, observer)
+    for index in waiting if not told else ():  # all workers died
         yield _ended(observer, index, _lost(runs[index], store))
 
 
@@ -138,9 +161,10 @@ def _lost(run: PlannedRun, store: Store) -> Outcome:
     return Outcome(run.spec, "failed", folder, error=RuntimeError(LOST))
 
 
-def _work(grid: Grid, root: Path, device: str, parent: Connection) -> None:
+def _work(grid: Grid, root: Path, device: str, cadence: Cadence, parent: Connection) -> None:
     """Execute runs, received as places in the plan of `grid`, until this process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks its workers
+    signal.signal(signal.SIGTERM, ask)
     runs, store = plan_sweep(grid), Store(root)
     while True:
         try:
@@ -148,13 +172,17 @@ def _work(grid: Grid, root: Path, device: str, parent: Connection) -> None:
         except EOFError:  # nothing is left to do
             return
         try:
-            outcome = execute(runs[index], store, torch.device(device), _Reporter(parent))
+            outcome = execute(runs[index], store, torch.device(device), _Reporter(parent), cadence)
         except UserError as error:
             parent.send(("refused", str(error)))
         except OSError as error:
             parent.send(("refused", f"{error.filename}: {error.strerror}"))
         else:
+            if outcome.status == "running":
+                time.sleep(POLL_SECONDS)
             parent.send(("ended", _sendable(outcome)))
+        if asked() is not None:
+            return
 
 
 class _Reporter:

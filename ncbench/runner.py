@@ -35,6 +35,7 @@ from ncbench.randomness import random_state, seed_all, set_random_state
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.snapshot import read_snapshot, write_snapshot
+from ncbench.stopping import Stopped, asked
 from ncbench.store import SCHEMA, History, RunSpec
 from ncbench.trainer import Clock, Trainer
 
@@ -49,6 +50,9 @@ class Cadence:
 
     epoch: float = 10.0
     midway: float = 120.0
+
+
+USUAL = Cadence()
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,11 @@ class Run:
         folder: Path,
         device: torch.device,
         on_progress: Callable[[Progress], None],
-        cadence: Cadence = Cadence(),
+        cadence: Cadence = USUAL,
+        should_stop: Callable[[], bool] = lambda: asked() is not None,
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
-        self.on_progress, self.cadence = on_progress, cadence
+        self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
         self.work = Work.of(spec, dataset)
         self.clock = Clock()
         self.history, sizes = History(folder / "history.jsonl"), sizes_of(spec, dataset)
@@ -154,7 +159,8 @@ class Run:
     def execute(self) -> dict[str, Any]:
         """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget.
 
-        Where the folder holds a checkpoint, training goes on from there, to the same result.
+        Where the folder holds a checkpoint, training goes on from there, to the same result. Raises Stopped, after
+        writing one, as soon as `should_stop`.
         """
         with threads_for(self.work.step, self.device), denormals_flushed(), matmul_precision(self.spec.precision):
             return self._execute()
@@ -173,7 +179,7 @@ class Run:
             if number >= begun:
                 trainer.set_up(view, truth)
             if not trainer.done:
-                trainer.train(dev, partial(self._report, trainer), partial(self._save, number))
+                trainer.train(dev, partial(self._report, trainer), partial(self._between, number))
         self._report(self.trainers[-1], "testing")
         result = self._result()
         measurements = {
@@ -191,10 +197,18 @@ class Run:
         shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
         return result
 
-    def _save(self, number: int, epoch_is_over: bool) -> None:
-        """Write a checkpoint of trainer `number`, and of those before it, if it is time."""
-        if time.monotonic() - self._saved < (self.cadence.epoch if epoch_is_over else self.cadence.midway):
-            return
+    def _between(self, number: int, epoch_is_over: bool) -> None:
+        """Write a checkpoint while trainer `number` trains, if it is time; raise Stopped if that was asked for."""
+        stop = self.should_stop()
+        waited = time.monotonic() - self._saved
+        due = waited >= (self.cadence.epoch if epoch_is_over else self.cadence.midway)
+        if (due or stop) and self.trainers[number].resumable:
+            self._save(number)
+        if stop:
+            raise Stopped
+
+    def _save(self, number: int) -> None:
+        """Write a checkpoint of trainer `number`, and of those before it."""
         since = time.perf_counter()
         state = {
             "trainers": [trainer.state_dict() for trainer in self.trainers[: number + 1]],

@@ -1,34 +1,26 @@
-"""Grids of runs: plan all of them before any starts, run those that are not done yet."""
+"""Grids of runs, planned whole before any of them starts."""
 
 from __future__ import annotations
 
 import math
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import torch
 
 from ncbench.backbones import backbone_class, check_abilities, check_precision, resolve
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
-from ncbench.files import write_text
 from ncbench.methods import Method, load_method, make_config, settings_of
-from ncbench.noise import Noise, draw_noise, save_noise
+from ncbench.noise import Noise, draw_noise
 from ncbench.precision import Precision
-from ncbench.runner import Progress, Run
 from ncbench.seeds import derive_seed
 from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
-from ncbench.store import RunSpec, Store
+from ncbench.store import RunSpec
 from ncbench.told import clean_pairs
 
 CLEAN = "clean"
-ERROR_FILE = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -61,30 +53,6 @@ class PlannedRun:
     dataset: Dataset
     noise: Noise
     method: type[Method]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of a sweep ended: `done` now, `kept` from before, or `failed` with the error."""
-
-    spec: RunSpec
-    status: Literal["done", "kept", "failed"]
-    folder: Path
-    result: dict[str, Any] | None = None
-    error: Exception | None = None
-
-
-class Observer(Protocol):
-    """Who watches a sweep; runs are named by their place in the plan."""
-
-    def started(self, index: int) -> None:
-        """A run begins."""
-
-    def progressed(self, index: int, progress: Progress) -> None:
-        """A run has got somewhere."""
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        """A run is over."""
 
 
 def plan_sweep(grid: Grid) -> list[PlannedRun]:
@@ -166,36 +134,3 @@ def _draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
         raise UserError(f"{dataset.name} is mismatched by nature: --noise must be 0 there, found {ratio:g}.")
     train = dataset.splits["train"]
     return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"))
-
-
-def execute(run: PlannedRun, store: Store, device: torch.device, on_progress: Callable[[Progress], None]) -> Outcome:
-    """Run one run of a sweep unless it has a result already.
-
-    An error of the run is an outcome, not raised; its traceback is kept in `error.txt`. Raises UserError for a record
-    that cannot be read or written.
-    """
-    folder = store.folder(run.spec)
-    found = store.find(run.spec)
-    if found is not None:
-        return Outcome(run.spec, "kept", folder, found)
-    store.start(run.spec)
-    save_noise(run.noise, store.root / run.spec.dataset / "noise" / f"{run.noise.digest[:12]}.npy")
-    try:
-        result = Run(run.spec, run.dataset, run.noise, run.method, folder, device, on_progress).execute()
-    except Exception as error:
-        write_text(folder / ERROR_FILE, traceback.format_exc())
-        return Outcome(run.spec, "failed", folder, error=error)
-    (folder / ERROR_FILE).unlink(missing_ok=True)
-    return Outcome(run.spec, "done", folder, result)
-
-
-def run_sweep(runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer) -> Iterator[Outcome]:
-    """Execute the runs that have no result yet in this process, one after another; yield the outcome of each.
-
-    A run that fails ends as an outcome and does not stop the others.
-    """
-    for index, run in enumerate(runs):
-        observer.started(index)
-        outcome = execute(run, store, device, partial(observer.progressed, index))
-        observer.ended(index, outcome)
-        yield outcome

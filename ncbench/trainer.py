@@ -99,8 +99,8 @@ class Trainer:
     def train(self, dev: Split, report: Callable[[str], None], between: Callable[[bool], None]) -> None:
         """Train, select on `dev`, load what was selected; `report` is told what is being done, often.
 
-        `between` is called whenever training can go on from `state_dict`, with whether an epoch is over. Raises
-        Diverged, UserError if the budget does not allow for one update, and what `between` raises.
+        `between` is called after every update, and after every epoch with True. Raises Diverged, UserError if the
+        budget does not allow for one update, and what `between` raises.
         """
         for scalars in self._timed_updates():
             if scalars is None:
@@ -114,8 +114,7 @@ class Trainer:
                 self.marks = self._marks_passed()
                 self._select(dev, report)
             report("training")
-            if self.method.resumes_midway:
-                between(False)
+            between(False)
         if self.updates == 0:
             raise UserError(
                 f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
@@ -125,8 +124,13 @@ class Trainer:
             backbone.load_state_dict(weights)
         self.done = True
 
+    @property
+    def resumable(self) -> bool:
+        """Whether training can go on from `state_dict` as it is now."""
+        return self.method.resumes_midway or not self.midway
+
     def state_dict(self) -> State:
-        """Return all that training needs to go on from where it is, but for torch's generators."""
+        """Return all that training needs to go on from where it is, but for global generators."""
         return {
             "method": self.method.state_dict(),
             "view": capture(self.view.state_dict()) if self.midway else None,

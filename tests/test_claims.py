@@ -106,7 +106,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
 
     for stale in (False, True):
         if stale:
-            (tmp_path / NAME).write_text(json.dumps({"host": "gone", "process": 1, "token": "t"}))
+            (tmp_path / NAME).write_text(json.dumps({"host": "gone", "space": "", "process": 1, "token": "t"}))
             age(tmp_path, 1000)
         with ThreadPoolExecutor(16) as pool:
             assert sum(pool.map(attempt, range(16))) == 1
@@ -114,10 +114,10 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
 
 def test_a_fresh_claim_that_was_moved_by_mistake_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two find a claim stale; the second one moves what the first one has just made."""
-    stale = claims.Holder("gone", 1, "old")
+    stale = claims.Holder("gone", "", 1, "old")
     (tmp_path / NAME).write_text(json.dumps(vars(stale)))
     age(tmp_path, 1000)
-    fresh = claims.Holder("here", 2, "new")
+    fresh = claims.Holder("here", "", 2, "new")
     original = Path.rename
 
     def rename(source: Path, target: Path) -> Path:
@@ -133,11 +133,18 @@ def test_a_fresh_claim_that_was_moved_by_mistake_is_put_back(tmp_path: Path, mon
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_of_a_killed_process_it_becomes_stale(tmp_path: Path) -> None:
+def test_of_a_killed_process_it_is_void_at_once_here_and_later_elsewhere(tmp_path: Path) -> None:
     code = "import sys, os, pathlib; from ncbench.claims import take\nwith take(pathlib.Path(sys.argv[1])): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 9
-    with take(tmp_path) as claim:
-        assert claim is None
-    age(tmp_path, 61)
+    holder = holder_of(tmp_path)
+    assert holder is not None
+    assert holder.gone
+    for other in ({"host": "elsewhere"}, {"space": "another container"}):  # where the process cannot be seen
+        (tmp_path / NAME).write_text(json.dumps({**vars(holder), **other}))
+        with take(tmp_path) as claim:
+            assert claim is None
+        age(tmp_path, 61)
+        assert not is_held(tmp_path)
+    (tmp_path / NAME).write_text(json.dumps(vars(holder)))
     with take(tmp_path) as claim:
         assert claim is not None

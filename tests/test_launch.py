@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from ncbench import UserError, launch, runner
+from ncbench.execution import Outcome, run_sweep
 from ncbench.launch import default_jobs
 from ncbench.runner import Progress
 from ncbench.settings import Override
 from ncbench.store import Store
-from ncbench.sweep import Grid, Outcome, PlannedRun, plan_sweep, run_sweep
+from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
 CPU = torch.device("cpu")
 SIZES = {"backbone.embed": 16, "backbone.word": 8, "backbone.similarity": 8}

@@ -21,12 +21,13 @@ from ncbench.backbones.base import Backbone, Sizes
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import ranks_i2t, ranks_t2i
+from ncbench.execution import Outcome, execute
 from ncbench.precision import PRECISIONS, Precision, matmul_precision
 from ncbench.runner import Run
 from ncbench.settings import Override
 from ncbench.similarity import similarity_matrix
 from ncbench.store import Store
-from ncbench.sweep import Grid, Outcome, execute, plan_sweep
+from ncbench.sweep import Grid, plan_sweep
 
 CPU = torch.device("cpu")
 FIXTURES = Path(__file__).parent / "fixtures"

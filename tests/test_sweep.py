@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from ncbench import Method, Optimiser, Task, UserError, losses, setting, sweep
+from ncbench import Method, Optimiser, Task, UserError, execution, losses, setting, sweep
 from ncbench.backbones import BACKBONES
 from ncbench.data.dataset import Dataset
+from ncbench.execution import ERROR_FILE, Outcome, run_sweep
 from ncbench.noise import load_noise
 from ncbench.runner import Progress
 from ncbench.settings import Override
 from ncbench.store import Store
-from ncbench.sweep import ERROR_FILE, Grid, Outcome, plan_sweep, run_sweep
+from ncbench.sweep import Grid, plan_sweep
 from ncbench.trainer import Diverged
 
 CPU = torch.device("cpu")
@@ -291,7 +292,7 @@ def test_finished_runs_are_kept_and_not_executed_again(tmp_path: Path, monkeypat
     (done,) = execute(GRID, tmp_path)
     stamps = {path.name: path.stat().st_mtime_ns for path in done.folder.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "Run", lambda *_: pytest.fail("a finished run was executed again"))
+        patch.setattr(execution, "Run", lambda *_, **__: pytest.fail("a finished run was executed again"))
         (kept,) = execute(GRID, tmp_path)
     assert (kept.status, kept.result, kept.folder) == ("kept", done.result, done.folder)
     assert {path.name: path.stat().st_mtime_ns for path in done.folder.iterdir()} == stamps
@@ -309,13 +310,13 @@ def test_unfinished_runs_are_executed(tmp_path: Path) -> None:
 def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
     watcher = Watcher()
     failed, done = execute(replace(GRID, methods=["failing", "quick"]), tmp_path, watcher)
-    assert (failed.status, failed.spec.method, failed.result) == ("failed", "failing", None)
+    assert (failed.status, failed.spec.method, failed.result) == ("diverged", "failing", None)
     assert isinstance(failed.error, Diverged)
     assert (done.status, done.spec.method) == ("done", "quick")
-    assert ("ended", 0, "failed") in watcher.events
+    assert ("ended", 0, "diverged") in watcher.events
     assert [folder for folder, _, _ in Store(tmp_path).results()] == [done.folder]
     (again,) = execute(replace(GRID, methods=["failing"]), tmp_path)
-    assert again.status == "failed"  # tried again, not kept
+    assert again.status == "diverged"  # tried again, not kept
 
 
 def test_a_run_after_others_equals_the_run_alone(tmp_path: Path) -> None:
@@ -347,13 +348,13 @@ def test_a_failed_run_keeps_its_traceback(tmp_path: Path) -> None:
 
 def test_a_later_success_removes_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Crashing:
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             raise MemoryError("not today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "Run", Crashing)
+        patch.setattr(execution, "Run", Crashing)
         (failed,) = execute(GRID, tmp_path)
-    assert (failed.status, repr(failed.error)) == ("failed", "MemoryError('not today')")
+    assert (failed.status, repr(failed.error)) == ("over-memory", "MemoryError('not today')")
     assert (failed.folder / ERROR_FILE).read_text().endswith("\nMemoryError: not today\n")
     (done,) = execute(GRID, tmp_path)
     assert (done.status, done.folder) == ("done", failed.folder)
@@ -363,10 +364,10 @@ def test_a_later_success_removes_the_traceback(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_no_outcome(kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted:
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             raise kind
 
-    monkeypatch.setattr(sweep, "Run", Interrupted)
+    monkeypatch.setattr(execution, "Run", Interrupted)
     with pytest.raises(kind):
         execute(GRID, tmp_path)
     assert not list(tmp_path.rglob(ERROR_FILE))

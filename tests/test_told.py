@@ -15,8 +15,9 @@ from toy_methods import Toy
 from ncbench import Task, UserError, setting
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import detect
+from ncbench.execution import execute
 from ncbench.store import Store
-from ncbench.sweep import Grid, PlannedRun, execute, plan_sweep
+from ncbench.sweep import Grid, PlannedRun, plan_sweep
 from ncbench.told import clean_pairs, draw_clean_pairs
 
 CLEAN = np.arange(40) % 4 > 0

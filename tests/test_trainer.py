@@ -287,7 +287,7 @@ def test_training_does_not_depend_on_how_often_dev_is_evaluated(tiny: Dataset, t
 
 
 def test_between_updates_and_after_epochs_training_can_go_on(tiny: Dataset, tmp_path: Path) -> None:
-    """`between` is called after each update of a method that resumes midway, and after each epoch of any."""
+    """Where training can go on: after each update for a method that resumes midway, after each epoch for any."""
 
     class Midway(Toy):
         resumes_midway = True
@@ -295,14 +295,14 @@ def test_between_updates_and_after_epochs_training_can_go_on(tiny: Dataset, tmp_
     for kind in (Toy, Midway):
         fake = Fake(tiny, tmp_path / kind.__name__, budget=2.5)
         fake.trainer.method = kind(fake.method.config)
-        called: list[tuple[bool, int]] = []
+        called: list[tuple[bool, int, bool]] = []
         train = tiny.splits["train"]
         fake.trainer.set_up(TrainingView(train.images, train.captions, fake.claimed, CPU))
         fake.trainer.train(
             tiny.splits["dev"],
             lambda doing: None,
-            lambda over, calls=called, trained=fake.trainer: calls.append((over, trained.updates)),  # type: ignore[misc]
+            lambda over, calls=called, it=fake.trainer: calls.append((over, it.updates, it.resumable)),  # type: ignore[misc]
         )
-        assert [updates for over, updates in called if over] == [6, 12]
-        midway = [updates for over, updates in called if not over]
-        assert midway == (list(range(1, fake.trainer.updates + 1)) if kind.resumes_midway else [])
+        assert [told for told in called if told[0]] == [(True, 6, True), (True, 12, True)]
+        midway = [told for told in called if not told[0]]
+        assert midway == [(False, n, kind.resumes_midway) for n in range(1, fake.trainer.updates + 1)]

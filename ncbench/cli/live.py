@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from ncbench.cli.output import PIPE_WIDTH, console
+from ncbench.execution import Outcome
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
-from ncbench.sweep import Outcome
 
 REFRESH_SECONDS = 0.25
 RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
@@ -117,7 +117,7 @@ class LiveTable:
                 test = done["metrics"]["test"]
                 scores = [*(f"{test[side][key]:.1f}" for side, key in RECALLS), f"{test['rsum']:.1f}"]
                 dev = f"{done['selected']['dev_rsum']:.1f}"
-            status = {"done": "done", "kept": "kept from before", "failed": "failed"}[row.outcome.status]
+            status = {"kept": "kept from before"}.get(row.outcome.status, row.outcome.status)
             return [*names, status, "", "", dev, *scores]
         if progress is None or row.started is None:
             return [*names, "waiting"]

@@ -85,9 +85,16 @@ from ncbench.precision import Precision
     type=click.IntRange(min=1),
     help="Runs to execute at a time, in processes of their own.  [default: small networks one per core, others 1]",
 )
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Seconds between checkpoints of a run.  [default: 120, and 10 after an epoch]",
+)
 @parameters.as_json
 def run(
     out: Path,
+    checkpoint_every: float | None,
     device: str,
     precision: Precision,
     jobs: int | None,
@@ -99,7 +106,8 @@ def run(
 ) -> None:
     """Train and test methods under noise; keep records.
 
-    Options that take a list make a grid. Runs that have a record already are not run again.
+    Options that take a list make a grid. Runs that have a record already are not run again; what was broken off goes on
+    from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
     from ncbench.backbones import check_backbone
     from ncbench.catalog import GROUP as DATASETS
@@ -122,16 +130,21 @@ def run(
 
     from ncbench.cli.live import describe, watch
     from ncbench.environment import choose_device
+    from ncbench.execution import ERROR_FILE, FAILURES
     from ncbench.launch import launch
+    from ncbench.runner import USUAL, Cadence
+    from ncbench.stopping import asked, on_signals
     from ncbench.store import Store
-    from ncbench.sweep import ERROR_FILE, Grid, plan_sweep
+    from ncbench.sweep import Grid, plan_sweep
 
     chosen = choose_device(device)
     grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
-    with watch([run.spec for run in planned], quiet=as_json) as observer:
-        ended = {outcome.spec.id: outcome for outcome in launch(grid, planned, Store(out), chosen, observer, jobs)}
-    outcomes = [ended[run.spec.id] for run in planned]
+    cadence = USUAL if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
+    with on_signals(), watch([run.spec for run in planned], quiet=as_json) as observer:
+        launched = launch(grid, planned, Store(out), chosen, observer, jobs, cadence)
+        ended = {outcome.spec.id: outcome for outcome in launched}
+    outcomes = [ended[run.spec.id] for run in planned if run.spec.id in ended]
     if as_json:
         print_json(
             [
@@ -144,9 +157,19 @@ def run(
                 for o in outcomes
             ]
         )
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    failed = [outcome for outcome in outcomes if outcome.status in FAILURES]
     for outcome in failed:
-        click.echo(f"failed: {describe(outcome.spec)}: {outcome.error!r}; see {outcome.folder / ERROR_FILE}", err=True)
+        where = outcome.folder / ERROR_FILE
+        click.echo(f"{outcome.status}: {describe(outcome.spec)}: {outcome.error!r}; see {where}", err=True)
+    stopped_by = asked()
+    if stopped_by is not None:
+        done = sum(outcome.status in ("done", "kept") for outcome in outcomes)
+        click.echo(
+            f"Stopped by {stopped_by.name}: {done} of {len(planned)} runs are done, and what the others have trained "
+            "is saved. The same command goes on from there.",
+            err=True,
+        )
+        raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
     if not as_json:

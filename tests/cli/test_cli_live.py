@@ -12,9 +12,9 @@ from rich.console import Console
 from ncbench.cli import live
 from ncbench.cli.live import LiveTable, describe, watch
 from ncbench.cli.output import PIPE_WIDTH, console
+from ncbench.execution import Outcome
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
-from ncbench.sweep import Outcome
 
 SIDE = {"r1": 41.23, "r5": 52.3, "r10": 63.4, "medr": 1.0, "meanr": 2.0}
 RESULT = {

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 
 from ncbench import UserError, noise
+from ncbench.execution import Outcome
 from ncbench.methods import load_method
 from ncbench.noise import NoiseRequest
+from ncbench.runner import USUAL, Cadence
 from ncbench.store import Store
-from ncbench.sweep import Outcome, PlannedRun
+from ncbench.sweep import PlannedRun
 
 
 def test_comma_lists_make_a_grid(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -151,14 +156,14 @@ def test_a_failing_run_leaves_the_others_alone(toy_run: Callable[..., Result], t
     folders = [path.parent for path in (tmp_path / "runs" / "tiny" / "failing").glob("*/error.txt")]
     seeds = {json.loads((folder / "spec.json").read_text())["seed"]: folder for folder in folders}
     assert result.stderr.splitlines() == [
-        f"failed: {what} {seed}: Diverged('the loss is nan at update 1'); see {seeds[seed] / 'error.txt'}"
+        f"diverged: {what} {seed}: Diverged('the loss is nan at update 1'); see {seeds[seed] / 'error.txt'}"
         for seed in (0, 1)
     ]
     for folder in folders:
         first, *_, last = (folder / "error.txt").read_text().splitlines()
         assert first == "Traceback (most recent call last):"
         assert last == "ncbench.trainer.Diverged: the loss is nan at update 1"
-    assert [": failed, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
+    assert [": diverged, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
     assert [record["spec"]["method"] for _, record, _ in Store(tmp_path / "runs").results()] == ["quick", "quick"]
     assert "Records are in" not in result.stdout
 
@@ -167,7 +172,7 @@ def test_a_failing_run_in_json(toy_run: Callable[..., Result], strict_json: Call
     result = toy_run("--method", "failing,quick", "--noise", "0.2", "--json")
     assert result.exit_code == 1
     failed, done = strict_json(result.stdout)
-    assert (failed["status"], failed["result"]) == ("failed", None)
+    assert (failed["status"], failed["result"]) == ("diverged", None)
     assert failed["error"] == "Diverged('the loss is nan at update 1')"
     assert (done["status"], done["error"]) == ("done", None)
     assert f"; see {failed['folder']}/error.txt\n" in result.stderr
@@ -206,7 +211,7 @@ def test_jobs(
     tmp_path: Path,
 ) -> None:
     def launch(grid: object, runs: list[PlannedRun], store: Store, *others: object) -> list[Outcome]:
-        seen.append(others[-1])
+        seen.append(others[-2])
         return [Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError("no")) for run in reversed(runs)]
 
     seen: list[object] = []
@@ -229,3 +234,46 @@ def test_noise_is_drawn_before_anything_is_written(
     result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")
     assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today.\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "expected"), [((), USUAL), (("--checkpoint-every", 0.5), Cadence(0.5, 0.5))])
+def test_checkpoints_are_as_often_as_asked(
+    words: tuple[object, ...],
+    expected: Cadence,
+    toys: None,
+    cli: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("ncbench.launch.launch", lambda *given: seen.append(given[-1]) or [])
+    assert cli("run", "--method", "quick", "--dataset", "tiny", "--noise", 0, "--out", tmp_path, *words).exit_code == 0
+    assert seen == [expected]
+
+
+def test_a_sweep_that_is_asked_to_stop_says_how_to_go_on(
+    toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("--method", "quick", "--noise", 0.2, "--seed", "0,1,2", "--json")
+    quick = load_method("quick")
+    train, begun = quick.train_epoch, []
+
+    def asked_in_the_second_run(self: Any, epoch: int) -> Iterator[dict[str, float]]:
+        begun.append(epoch)
+        for number, scalars in enumerate(train(self, epoch)):
+            if len(begun) == 2 and number == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield scalars
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quick, "train_epoch", asked_in_the_second_run)
+        result = toy_run(*words)
+    assert result.exit_code == 128 + signal.SIGTERM
+    assert [outcome["status"] for outcome in json.loads(result.stdout)] == ["done", "interrupted"]
+    assert result.stderr == (
+        "Stopped by SIGTERM: 1 of 3 runs are done, and what the others have trained is saved. "
+        "The same command goes on from there.\n"
+    )
+    again = toy_run(*words)
+    assert again.exit_code == 0
+    assert [outcome["status"] for outcome in json.loads(again.stdout)] == ["kept", "done", "done"]

@@ -12,7 +12,7 @@ from ncbench import Method
 from ncbench.data.dataset import Dataset
 from ncbench.methods import settings_of
 from ncbench.noise import draw_noise
-from ncbench.runner import Cadence, Progress, Run
+from ncbench.runner import USUAL, Cadence, Progress, Run
 from ncbench.store import RunSpec
 
 
@@ -28,7 +28,7 @@ def prepare_run(
     seed: int = 0,
     on_progress: Callable[[Progress], None] = lambda _: None,
     settings: dict[str, object] | None = None,
-    cadence: Cadence = Cadence(),  # noqa: B008 - frozen
+    cadence: Cadence = USUAL,
 ) -> Run:
     """Return a run of a method under caption noise, with settings under which it trains fast."""
     train = dataset.splits["train"]
