@@ -317,13 +317,13 @@ class Run:
                 soft_labels.append(labels)
             if found is not None:
                 rematches.append(found)
-        asked = np.setdiff1d(np.arange(len(clean)), self.trainers[0].told)
+        untold = np.setdiff1d(np.arange(len(clean)), self.trainers[0].told)
         if p_clean:
-            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0)[asked], clean[asked]))
+            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0)[untold], clean[untold]))
         if soft_labels:
             mean, wrong = np.mean(soft_labels, axis=0), np.flatnonzero(~clean)
             follows = rank_correlation(mean[wrong], closeness(wrong, claimed[wrong])) if closeness is not None else None
-            beliefs["soft_labels"] = {**asdict(detect(mean[asked], clean[asked])), "closeness_correlation": follows}
+            beliefs["soft_labels"] = {**asdict(detect(mean[untold], clean[untold])), "closeness_correlation": follows}
         if rematches and closeness is not None:
             joined = Rematches(*(np.concatenate([getattr(r, f.name) for r in rematches]) for f in fields(Rematches)))
             found_pairs = (joined.captions, joined.images, joined.weights)
