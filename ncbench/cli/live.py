@@ -66,10 +66,12 @@ class LiveTable:
             self.live.refresh()
         elif outcome.status != "kept":
             seconds = time.monotonic() - (row.started or time.monotonic())
-            score = (
-                f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}" if outcome.result else repr(outcome.error)
-            )
-            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec)}: {outcome.status}, {score}, {seconds:.0f} s"
+            what = [outcome.status]
+            if outcome.result is not None:
+                what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
+            elif outcome.error is not None:
+                what.append(repr(outcome.error))
+            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec)}: {', '.join(what)}, {seconds:.0f} s"
             self.console.print(line, markup=False, highlight=False)
 
     def table(self) -> Table:

@@ -270,7 +270,8 @@ def test_a_sweep_that_is_asked_to_stop_says_how_to_go_on(
         result = toy_run(*words)
     assert result.exit_code == 128 + signal.SIGTERM
     assert [outcome["status"] for outcome in json.loads(result.stdout)] == ["done", "interrupted"]
-    assert result.stderr == (
+    assert ", seed 1: interrupted, 0 s\n" in result.stderr
+    assert result.stderr.endswith(
         "Stopped by SIGTERM: 1 of 3 runs are done, and what the others have trained is saved. "
         "The same command goes on from there.\n"
     )
