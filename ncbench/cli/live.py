@@ -66,7 +66,7 @@ class LiveTable:
             self.live.refresh()
         elif outcome.status != "kept":
             seconds = time.monotonic() - (row.started or time.monotonic())
-            what = [outcome.status]
+            what: list[str] = [outcome.status]
             if outcome.result is not None:
                 what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
             elif outcome.error is not None:
