@@ -51,7 +51,7 @@ def planned(dataset: Dataset, folder: Path, seed: int = 0) -> PlannedRun:
         (MemoryError(), "over-memory"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "over-memory"),
         (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate"),
             "over-memory",
         ),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "failed"),
