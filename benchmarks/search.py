@@ -1,9 +1,9 @@
 """Finds the `scenes` presets: the same number of trials for every method, judged on dev alone.
 
-Usage: python benchmarks/search.py [METHOD ...] [--trials 6] [--jobs 2] [--runs DIR] [--out FILE.json]
+Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
 
 The first trial of a method has its published settings, at the batch size and about the learning rate that `scenes`
-needs; the others spread evenly over the method's space below (a Latin hypercube). All trials share one noise, one seed
+needs; the others spread evenly over the method's space below (Latin hypercubes of five). All trials share one noise, one seed
 that no leaderboard uses, backbone and budget. Trials that are recorded in DIR are not run again; trials that FILE
 holds of other methods stay in it.
 """
@@ -55,6 +55,8 @@ SCALE: Mapping[str, object] = {
     "meta_lr": 1.7e-4,
 }
 """What no method can have as published here: batches and learning rates are for larger data and networks."""
+
+EACH = 5
 
 LOG = Path(__file__).with_name("search.json")
 
@@ -122,11 +124,14 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
 """What is searched per method: the learning rate, and the two or three settings that training this short hangs on."""
 
 
-def trials_of(name: str, count: int) -> list[Trial]:
-    """Return the `count` trials of a method: its published settings, then some that spread over its space."""
+def trials_of(name: str, rounds: int) -> list[Trial]:
+    """Return the trials of a method: its published settings, then EACH per round that spread over its space."""
     published = {e.name: SCALE.get(e.name, e.default) for e in fields(load_method(name).Config)}
     space = SPACES[name]
-    places = qmc.LatinHypercube(len(space), rng=derive_seed(CONDITION.seed, "search", name)).random(count - 1).tolist()
+    places: list[list[float]] = []
+    for number in range(rounds):
+        seed = derive_seed(CONDITION.seed, "search", name, *([number] if number else []))
+        places += qmc.LatinHypercube(len(space), rng=seed).random(EACH).tolist()
     drawn = [{key: space[key].at(x) for key, x in zip(space, point, strict=True)} for point in places]
     return [Trial(name, n, {**published, **settings}) for n, settings in enumerate([{}, *drawn])]
 
@@ -159,16 +164,15 @@ def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 @click.command()
 @click.argument("methods", nargs=-1, type=click.Choice(sorted(SPACES)))
-@click.option("--trials", default=6, show_default=True, help="Per method.")
+@click.option("--rounds", default=1, show_default=True, help=f"Of {EACH} trials per method, after a first trial.")
 @click.option("--jobs", default=2, show_default=True, help="Runs at a time.")
 @click.option("--runs", default=Path("search"), show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
-def main(methods: Sequence[str], trials: int, jobs: int, runs: Path, out: Path) -> None:
+def main(methods: Sequence[str], rounds: int, jobs: int, runs: Path, out: Path) -> None:
     """Search, and print each method's best."""
     names = methods or sorted(SPACES)
     # First trials first: what there is at any moment is about as much for every method.
-    rounds = zip(*(trials_of(name, trials) for name in names), strict=True)
-    queue = [trial for each in rounds for trial in each]
+    queue = [trial for each in zip(*(trials_of(name, rounds) for name in names), strict=True) for trial in each]
     log = json.loads(out.read_text())["methods"] if out.is_file() else {}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
