@@ -3,9 +3,9 @@
 Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
 
 The first trial of a method has its published settings, at the batch size and about the learning rate that `scenes`
-needs; the others spread evenly over the method's space below (Latin hypercubes of five). All trials share one noise, one seed
-that no leaderboard uses, backbone and budget. Trials that are recorded in DIR are not run again; trials that FILE
-holds of other methods stay in it.
+needs; the others spread evenly over the method's space below (Latin hypercubes of five). All trials share one noise,
+one seed that no leaderboard uses, backbone and budget. Trials that are recorded in DIR are not run again; trials that
+FILE holds of other methods stay in it.
 """
 
 from __future__ import annotations
