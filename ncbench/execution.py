@@ -9,37 +9,29 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import torch
 
 from ncbench.claims import Claim, take
-from ncbench.files import write_text
 from ncbench.noise import save_noise
 from ncbench.runner import USUAL, Cadence, Progress, Run
 from ncbench.stopping import Stopped, asked
-from ncbench.store import RunSpec, Store
+from ncbench.store import RunSpec, Status, Store
 from ncbench.sweep import PlannedRun
 from ncbench.trainer import Diverged
 
-ERROR_FILE = "error.txt"
 POLL_SECONDS = 2.0  # from one look at what others are at work on to the next
 
-Status: TypeAlias = Literal["done", "kept", "failed", "diverged", "over-memory", "interrupted", "running"]
-FAILURES: tuple[Status, ...] = ("failed", "diverged", "over-memory")
+FAILURES = ("failed", "diverged", "over-memory")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a sweep ended: `done` now, `kept` from before, or with an error, or not yet.
-
-    `diverged`: its loss is no finite number any more; `over-memory`: it needs more memory than there is; `failed`: any
-    other error. `interrupted`: it was asked to stop, and goes on when it is run again. `running`: another process is
-    at work on it.
-    """
+    """How a run of a sweep ended, or `kept`: it was done before. `running`: another process is at work on it."""
 
     spec: RunSpec
-    status: Status
+    status: Status | Literal["kept"]
     folder: Path
     result: dict[str, Any] | None = None
     error: Exception | None = None
@@ -106,11 +98,14 @@ def _execute(
             should_stop=lambda: claim.lost or asked() is not None,
         ).execute()
     except Stopped:
-        return Outcome(run.spec, "running" if claim.lost else "interrupted", folder)
+        if claim.lost:
+            return Outcome(run.spec, "running", folder)
+        store.note(run.spec, "interrupted")
+        return Outcome(run.spec, "interrupted", folder)
     except Exception as error:
-        write_text(folder / ERROR_FILE, traceback.format_exc())
+        store.note(run.spec, status_of(error), traceback.format_exc())
         return Outcome(run.spec, status_of(error), folder, error=error)
-    (folder / ERROR_FILE).unlink(missing_ok=True)
+    store.forget_end(run.spec)
     return Outcome(run.spec, "done", folder, result)
 
 

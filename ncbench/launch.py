@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 
 from ncbench.errors import UserError
-from ncbench.execution import ERROR_FILE, POLL_SECONDS, Observer, Outcome, execute, run_sweep
-from ncbench.files import write_text
+from ncbench.execution import POLL_SECONDS, Observer, Outcome, execute, run_sweep
 from ncbench.runner import USUAL, Cadence, Progress, Work, is_small
 from ncbench.stopping import ask, asked
 from ncbench.store import Store
@@ -156,9 +155,8 @@ def _ended(observer: Observer, index: int, outcome: Outcome) -> Outcome:
 
 
 def _lost(run: PlannedRun, store: Store) -> Outcome:
-    folder = store.folder(run.spec)
-    write_text(folder / ERROR_FILE, LOST + "\n")
-    return Outcome(run.spec, "failed", folder, error=RuntimeError(LOST))
+    store.note(run.spec, "failed", LOST + "\n")
+    return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(LOST))
 
 
 def _work(grid: Grid, root: Path, device: str, cadence: Cadence, parent: Connection) -> None:

@@ -9,7 +9,11 @@
 * `ranks.npz`: the test rank of every query, from which every score can be recomputed;
 * `model.safetensors`: the weights of the selected backbones.
 
-`result.json` is written last: a folder that has one holds a finished run.
+`result.json` is written last: a folder that has one holds a finished run. Others may hold
+
+* `checkpoint/`: from where training goes on (`ncbench.snapshot`);
+* `claim.json`: who is at work on it (`ncbench.claims`);
+* `status.json`: how it ended without a result, and `error.txt`, the traceback of an error.
 """
 
 from __future__ import annotations
@@ -19,13 +23,20 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
+from ncbench.claims import is_held
 from ncbench.errors import UserError
 from ncbench.files import write_json, write_text
 from ncbench.precision import Precision
 
 SCHEMA = 1
+STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
+
+Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverged", "over-memory"]
+"""What a run can be. `interrupted`: it goes on when it is run again; `diverged`: its loss is no finite number any more;
+`over-memory`: it needs more memory than there is; `failed`: any other error."""
+
 LATER = {"precision": "float32"}
 """Fields of a spec that came later: at these values, which earlier runs had, they are no part of its id."""
 
@@ -60,6 +71,16 @@ class RunSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a result: its spec as it was noted, its status, and the last line of its error, if it had one."""
+
+    folder: Path
+    spec: Mapping[str, Any]
+    status: Status
+    error: str
+
+
 class Store:
     """A folder of run records."""
 
@@ -76,6 +97,27 @@ class Store:
         write_json(folder / "spec.json", asdict(spec))
         return folder
 
+    def note(self, spec: RunSpec, status: Status, error: str = "") -> None:
+        """Keep how a run ended without a result, and the traceback of its `error`."""
+        folder = self.folder(spec)
+        if error:
+            write_text(folder / ERROR_FILE, error)
+        write_json(folder / STATUS_FILE, {"status": status, "error": error.strip().rpartition("\n")[2]})
+
+    def forget_end(self, spec: RunSpec) -> None:
+        """Remove what `note` keeps: the run has a result now."""
+        for name in (ERROR_FILE, STATUS_FILE):
+            (self.folder(spec) / name).unlink(missing_ok=True)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Yield the runs without a result, in the order of their paths. Raises UserError for a damaged spec."""
+        for path in sorted(self.root.glob("*/*/*/spec.json")):
+            if not (path.parent / "result.json").is_file():
+                status, error = _how_it_ended(path.parent)
+                if is_held(path.parent):
+                    status, error = "running", ""
+                yield Unfinished(path.parent, read_record(path), status, error)
+
     def find(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the result of a finished run, or None. Raises UserError for one that cannot be read."""
         path = self.folder(spec) / "result.json"
@@ -86,6 +128,16 @@ class Store:
         for path in sorted(self.root.glob("*/*/*/result.json")):
             measurements = path.with_name("measurements.json")
             yield path.parent, read_record(path), read_record(measurements) if measurements.is_file() else {}
+
+
+def _how_it_ended(folder: Path) -> tuple[Status, str]:
+    """Return the status of a run that nobody works on, and its error; one that left no word was interrupted."""
+    try:
+        content = json.loads((folder / STATUS_FILE).read_bytes())
+        status, error = content["status"], content["error"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "interrupted", ""
+    return (status, str(error)) if status in get_args(Status) else ("interrupted", "")
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import torch
 from ncbench import Method, Optimiser, Task, UserError, execution, losses, setting, sweep
 from ncbench.backbones import BACKBONES
 from ncbench.data.dataset import Dataset
-from ncbench.execution import ERROR_FILE, Outcome, run_sweep
+from ncbench.execution import Outcome, run_sweep
 from ncbench.noise import load_noise
 from ncbench.runner import Progress
 from ncbench.settings import Override
-from ncbench.store import Store
+from ncbench.store import ERROR_FILE, Store
 from ncbench.sweep import Grid, plan_sweep
 from ncbench.trainer import Diverged
 
@@ -342,7 +342,7 @@ def test_a_failed_run_keeps_its_traceback(tmp_path: Path) -> None:
     assert first == "Traceback (most recent call last):"
     assert any(line.endswith("in train") for line in frames)  # where it happened
     assert last == "ncbench.trainer.Diverged: the loss is nan at update 1"
-    assert {path.name for path in failed.folder.iterdir()} == {"spec.json", "error.txt"}
+    assert {path.name for path in failed.folder.iterdir()} == {"spec.json", "error.txt", "status.json"}
     assert not (done.folder / ERROR_FILE).exists()
 
 

@@ -130,11 +130,11 @@ def run(
 
     from ncbench.cli.live import describe, watch
     from ncbench.environment import choose_device
-    from ncbench.execution import ERROR_FILE, FAILURES
+    from ncbench.execution import FAILURES
     from ncbench.launch import launch
     from ncbench.runner import USUAL, Cadence
     from ncbench.stopping import asked, on_signals
-    from ncbench.store import Store
+    from ncbench.store import ERROR_FILE, Store
     from ncbench.sweep import Grid, plan_sweep
 
     chosen = choose_device(device)

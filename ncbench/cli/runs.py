@@ -9,24 +9,40 @@ import click
 from ncbench.cli import parameters
 from ncbench.cli.output import print_json, print_table
 
+AXES = ("backbone", "protocol", "noise", "budget", "seed")
+DONE = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
+NOT_DONE = ("id", "dataset", "method", *AXES, "status", "error")
+NUMBERS = ("noise", "budget", "seed", "rsum", "seconds")
+
 
 @click.command()
 @click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
 @parameters.as_json
 def runs(folder: Path, as_json: bool) -> None:
-    """List the recorded runs."""
+    """List the recorded runs, and those that are not done."""
     from ncbench.report.frame import load_runs
+    from ncbench.store import Store
 
-    frame = load_runs(folder)
+    unfinished = list(Store(folder).unfinished())
+    # Without any run at all, say how to make some.
+    done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
     if as_json:
-        print_json(frame.to_dict(orient="records"))
+        rest = [{"id": run.folder.name, **run.spec, "status": run.status, "error": run.error} for run in unfinished]
+        print_json([*({**row, "status": "done"} for row in done), *rest])
         return
-    columns = ("id", "dataset", "variant", "backbone", "protocol", "noise", "budget", "seed", "rsum", "seconds")
-    rows = [
-        [_text(column, value) for column, value in zip(columns, row, strict=True)]
-        for row in frame[list(columns)].values
-    ]
-    print_table(f"Runs in {folder}", columns, rows, numbers=("noise", "budget", "seed", "rsum", "seconds"))
+    if done:
+        rows = [[_text(column, row[column]) for column in DONE] for row in done]
+        print_table(f"Runs in {folder}", DONE, rows, numbers=NUMBERS)
+    if unfinished:
+        rows = [
+            [_text(column, {"id": run.folder.name, **run.spec, **vars(run)}[column]) for column in NOT_DONE]
+            for run in unfinished
+        ]
+        print_table(f"Not done in {folder}", NOT_DONE, rows, numbers=NUMBERS)
+
+
+def _has_results(folder: Path) -> bool:
+    return any(folder.glob("*/*/*/result.json"))
 
 
 def _text(column: str, value: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from ncbench.claims import take
 from ncbench.store import Store
 
 
@@ -48,6 +49,46 @@ def test_runs_as_json(recorded: Path, cli: Callable[..., Result], strict_json: C
     assert [row["rsum"] for row in rows] == [record["metrics"]["test"]["rsum"] for record in records]
     assert {type(row["seed"]) for row in rows} == {int}
     assert {type(row["noise"]) for row in rows} == {float}
+
+
+def test_runs_that_are_not_done(
+    toy_run: Callable[..., Result],
+    cli: Callable[..., Result],
+    strict_json: Callable[[str], Any],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "runs"
+    assert toy_run("--method", "failing", "--noise", "0.4", "--seed", "0,1,2").exit_code == 1
+    diverged, killed, running = sorted(folder.glob("tiny/failing/*"))
+    (killed / "status.json").unlink()
+    with take(running):
+        result = cli("runs", "--runs", folder)
+        listed = strict_json(cli("runs", "--runs", folder, "--json").stdout)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Not done in" in result.stdout
+    message = "ncbench.trainer.Diverged: the loss is nan at update 1"
+    assert [row[-2:] for row in body(result.stdout)] == [["diverged", message], ["interrupted", ""], ["running", ""]]
+    assert [row[0] for row in body(result.stdout)] == [diverged.name, killed.name, running.name]
+    assert [(row["id"], row["status"], row["error"]) for row in listed] == [
+        (diverged.name, "diverged", message),
+        (killed.name, "interrupted", ""),
+        (running.name, "running", ""),
+    ]
+    assert toy_run("--method", "quick", "--noise", "0.4").exit_code == 0
+    first, *_ = strict_json(cli("runs", "--runs", folder, "--json").stdout)
+    assert first["status"] == "done"
+    both = cli("runs", "--runs", folder).stdout
+    assert both.index("Runs in") < both.index("Not done in")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"status": "sunny", "error": ""}', '{"status": "failed"}'])
+def test_a_status_that_says_nothing_is_an_interruption(
+    content: str, recorded: Path, cli: Callable[..., Result]
+) -> None:
+    folder = sorted(recorded.glob("tiny/quick/*"))[0]
+    (folder / "result.json").unlink()
+    (folder / "status.json").write_text(content)
+    assert [row[-2:] for row in body(cli("runs", "--runs", recorded).stdout)][-1] == ["interrupted", ""]
 
 
 def forget(folder: Path, measure: Callable[[dict[str, Any]], None]) -> None:
