@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, expit
 
+from ncbench.outside import timed
+
 Floats: TypeAlias = NDArray[np.float64]
 
 # A beta density may be 0 or infinite at 0 and 1: values are kept this far away from them, as L2RM does.
@@ -46,6 +48,7 @@ class BetaMixture:
         return _posterior(_joint_log_density(self, _inner_values(x)))
 
 
+@timed("mixture")
 def fit_beta_mixture(
     x: Floats, *, start: BetaMixture | None = None, tolerance: float = 0.1, max_iterations: int = 10_000
 ) -> BetaMixture:
@@ -83,6 +86,7 @@ def beta_mixture_of(x: Floats, upper: NDArray[np.bool_]) -> BetaMixture:
     return _match_moments(_inner_values(x), np.column_stack([~upper, upper]).astype(np.float64))
 
 
+@timed("mixture")
 def clean_probability(losses: Floats) -> Floats:
     """Return (n,): the probability that each pair is clean, from its loss under a network that prefers clean pairs.
 
@@ -103,6 +107,7 @@ def clean_probability(losses: Floats) -> Floats:
     return fit_beta_mixture(x).posterior(x)[:, 0]
 
 
+@timed("mixture")
 def gaussian_posterior(x: Floats, seed: int) -> tuple[Floats, Floats]:
     """Return the probability (n, 2) of each of two Gaussians given values `x` (n,), and their means (2,), ascending.
 

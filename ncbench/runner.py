@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 
-from ncbench import environment, memory
+from ncbench import environment, memory, outside
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.budget import WorkMeter, baseline_epoch_work
@@ -173,6 +173,7 @@ class Run:
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
+        outside.begin({})
         begun = self._go_on(view, truth)
         self._saved = time.monotonic()
         for number, trainer in enumerate(self.trainers):
@@ -186,6 +187,7 @@ class Run:
             "schema": SCHEMA,
             "started": started,
             "seconds": self.clock.seconds,
+            "outside": outside.spent(),
             "peak_bytes": environment.peak_bytes(self.device),
             "environment": environment.describe(self.device),
         }
@@ -214,6 +216,7 @@ class Run:
             "trainers": [trainer.state_dict() for trainer in self.trainers[: number + 1]],
             "random": random_state(),
             "seconds": dict(self.clock.seconds),
+            "outside": outside.spent(),
             "history": list(self.history.lines),
         }
         updates = sum(trainer.updates for trainer in self.trainers)
@@ -234,6 +237,7 @@ class Run:
                 trainer.set_up(view, truth)
                 trainer.load_state_dict(held)
             self.clock.seconds.update(state["seconds"])
+            outside.begin(state["outside"])
             self.history.lines = state["history"]
             set_random_state(state["random"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ncbench.outside import timed
+
 Solver: TypeAlias = Literal["sinkhorn", "exact", "published"]
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -23,6 +25,7 @@ SIMPLEX_ITERATIONS = 10_000_000
 ROUNDING = 1e-9  # of a mass
 
 
+@timed("transport")
 def partial_transport(
     cost: Tensor,
     mass: float,

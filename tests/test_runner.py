@@ -273,7 +273,8 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
     assert str(tmp_path) not in json.dumps(result)
     found = json.loads((tmp_path / "measurements.json").read_text())
-    assert set(found) == {"schema", "started", "seconds", "peak_bytes", "environment"}
+    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "environment"}
+    assert found["outside"] == {}
     assert set(found["seconds"]) == {"training", "evaluation", "checkpoints"}
     assert found["seconds"]["training"] > 0
     assert found["seconds"]["evaluation"] > 0
@@ -691,3 +692,12 @@ def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:
     noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 0)
     with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet"):
         Run(small, tiny, noise, load_method("triplet"), tmp_path, CPU, lambda _: None).execute()
+
+
+def test_what_is_spent_outside_of_backbones_is_measured(tiny: Dataset, tmp_path: Path) -> None:
+    execute(tiny, tmp_path / "l2rm", "l2rm", budget=4.0, settings={"warmup": 0.2})
+    found = json.loads((tmp_path / "l2rm" / "measurements.json").read_text())
+    assert set(found["outside"]) == {"transport", "mixture"}
+    assert all(0 < seconds < found["seconds"]["training"] for seconds in found["outside"].values())
+    execute(tiny, tmp_path / "triplet", "triplet", budget=0.5)  # counted anew by every run
+    assert json.loads((tmp_path / "triplet" / "measurements.json").read_text())["outside"] == {}

@@ -57,12 +57,19 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "flops": result["work"]["used"],
         "updates": result["work"]["updates"],
         "seconds": measurements.get("seconds", {}).get("training"),
+        "outside": _outside(measurements),
         "peak_bytes": max(peaks) if peaks else None,
         "auc": detection.get("auc"),
         "label_auc": labels.get("auc"),
         "rematched_closer": rematches.get("closer"),
         "rematched_chance": rematches.get("chance"),
     }
+
+
+def _outside(measurements: Mapping[str, Any]) -> float | None:
+    """Return the share of the training time that was spent outside of backbones; None where it was not measured."""
+    training, spent = measurements.get("seconds", {}).get("training"), measurements.get("outside")
+    return None if not training or spent is None else sum(spent.values()) / training
 
 
 def _variants(frame: pd.DataFrame) -> list[str]:

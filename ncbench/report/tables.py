@@ -22,8 +22,11 @@ COLUMNS = {
     "used": "budget used",
     "peak_bytes": "peak memory",
     "seconds": "time",
+    "outside": "outside",
     "seeds": "seeds",
 }
+
+LARGEST_OUTSIDE = 0.2  # of the training time: more of it and counted work no longer tells what a method costs
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     tables = []
     for values, runs in frame.groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
-        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds"]].mean()
+        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "outside"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
         numbers["told_truth"] = groups["told_truth"].any()
@@ -83,6 +86,8 @@ def _text(column: str, row: dict[Any, Any]) -> str:
         return f"{value / 2**20:,.0f} MiB"
     if column == "seconds":
         return f"{value:,.0f} s"
+    if column == "outside":
+        return f"{value:.0%}" + (" (!)" if value > LARGEST_OUTSIDE else "")
     if column == "used":
         return f"{value:.2f}"
     if column == "rsum" and not pd.isna(row["rsum_std"]):

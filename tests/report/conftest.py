@@ -48,6 +48,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         used: float = 0.5,
         told_truth: bool | None = False,
         told_clean: int | None = None,
+        outside: Mapping[str, float] | None = None,
         **axes: Any,
     ) -> Path:
         spec = RunSpec(**{**DEFAULTS, **axes})
@@ -56,6 +57,8 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         folder = Store(tmp_path).start(spec)
         if seconds is not None:
             measurements = {"schema": 1, "seconds": {"training": seconds, "evaluation": 1.0}}
+            if outside is not None:
+                measurements["outside"] = outside
             write_json(folder / "measurements.json", {**measurements, "peak_bytes": peaks or {"host": 2**20}})
         result = {
             "schema": 1,

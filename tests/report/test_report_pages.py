@@ -38,10 +38,10 @@ def test_a_whole_page(record: Record, tmp_path: Path) -> None:
     assert text.endswith(
         "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
         "| method | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
-        "| budget used | peak memory | time | seeds |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| budget used | peak memory | time | outside | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| triplet | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
-        "| 2.00 | 1 MiB | 30 s | 1 |\n"
+        "| 2.00 | 1 MiB | 30 s | - | 1 |\n"
     )
 
 

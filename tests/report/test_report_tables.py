@@ -148,7 +148,21 @@ def test_cells(record: Record, tmp_path: Path) -> None:
     record(1.0, 2.04, 3.06, 4.0, 50.0, 100.0, used=0.2504, seconds=1234.5, peaks=big)
     (table,) = comparisons(load_runs(tmp_path))
     ((cells),) = table.cells()
-    expected = ["triplet", "1.0", "2.0", "3.1", "4.0", "50.0", "100.0", "160.1", "1.00", "1,500 MiB", "1,234 s", "1"]
+    expected = [
+        "triplet",
+        "1.0",
+        "2.0",
+        "3.1",
+        "4.0",
+        "50.0",
+        "100.0",
+        "160.1",
+        "1.00",
+        "1,500 MiB",
+        "1,234 s",
+        "-",
+        "1",
+    ]
     assert dict(zip(COLUMNS, cells, strict=True)) == dict(zip(COLUMNS, expected, strict=True))
 
 
@@ -172,7 +186,7 @@ def test_missing_measurements_are_dashes(record: Record, tmp_path: Path) -> None
 def test_missing_measurements_of_all_runs(record: Record, tmp_path: Path) -> None:
     record(seconds=None)
     (table,) = comparisons(load_runs(tmp_path))
-    assert [cell for row in table.cells() for cell in row].count("-") == 2
+    assert [cell for row in table.cells() for cell in row].count("-") == 3
 
 
 def test_measurements_of_the_seeds_that_have_them(record: Record, tmp_path: Path) -> None:
@@ -180,6 +194,16 @@ def test_measurements_of_the_seeds_that_have_them(record: Record, tmp_path: Path
     record(seed=1, seconds=8.0)
     (table,) = comparisons(load_runs(tmp_path))
     assert rows(table)[0]["seconds"] == 8.0
+
+
+def test_much_time_outside_of_backbones_is_marked(record: Record, tmp_path: Path) -> None:
+    record(method="a", seconds=100.0, outside={"transport": 15.0, "mixture": 5.0})
+    record(method="b", seconds=100.0, outside={"transport": 21.0})
+    record(method="c", seconds=100.0, outside={})
+    record(method="d", seconds=100.0)
+    (table,) = comparisons(load_runs(tmp_path))
+    cells = {row[0]: dict(zip(COLUMNS, row, strict=True))["outside"] for row in table.cells()}
+    assert cells == {"a": "20%", "b": "21% (!)", "c": "0%", "d": "-"}
 
 
 def test_best_is_the_largest(record: Record, tmp_path: Path) -> None:
