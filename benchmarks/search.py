@@ -121,9 +121,9 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "gsc": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
 }
-"""What is searched per method: the learning rate, and the two or three settings that training this short hangs on. Above
-all when hardest negatives begin to count, which hold a fresh network where it is; in `decl` that is `shrink`, for
-which an earlier space had `tau`: none of its six trials, nor training on clean pairs, got beyond chance."""
+"""What is searched per method: the learning rate, and the two or three settings that training this short hangs on.
+Above all when hardest negatives begin to count, which hold a fresh network where it is; in `decl` that is `shrink`.
+An earlier space of `decl` had `tau` instead: no trial got beyond chance, and neither did training on clean pairs."""
 
 
 def trials_of(name: str, rounds: int) -> list[Trial]:
