@@ -79,7 +79,7 @@ def partial_transport(
             plans[problem], error = _sinkhorn(C, F, moved, reg, tolerance, max_iterations)
             if not error < tolerance:
                 message = f"Sinkhorn did not converge in {max_iterations} iterations at reg {reg:g}: error {error:.1e}"
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
+                warnings.warn(message, RuntimeWarning, stacklevel=3)  # past `timed`
     return torch.from_numpy(plans).to(device=cost.device, dtype=cost.dtype)
 
 

@@ -68,7 +68,7 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
         "  run      Train and test methods under noise; keep records.",
         "  eval     Evaluate released checkpoints of SGR and SAF networks, or runs.",
         "  report   Write leaderboards: ",
-        "  runs     List the recorded runs.",
+        "  runs     List the recorded runs, and those that are not done.",
         "  methods  Training methods.",
         "  data     Datasets.",
         "  Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6",
