@@ -23,13 +23,13 @@ from typing import Any, Protocol
 import click
 from scipy.stats import qmc
 
-from ncbench.environment import choose_device, describe
+from ncbench.environment import choose_device
 from ncbench.execution import execute
 from ncbench.files import write_json
 from ncbench.methods import load_method
 from ncbench.seeds import derive_seed
 from ncbench.settings import Override
-from ncbench.store import Store
+from ncbench.store import Store, read_record
 from ncbench.sweep import Grid, plan_sweep
 
 
@@ -153,10 +153,16 @@ def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
     (planned,) = plan_sweep(grid)
     device = choose_device("cpu")
     outcome = execute(planned, Store(runs), device, lambda progress: None)
-    entry = {"trial": trial.number, "id": planned.spec.id, "settings": planned.spec.settings, "status": outcome.status}
+    entry = {
+        "trial": trial.number,
+        "id": planned.spec.id,
+        "settings": planned.spec.settings,
+        "failed": outcome.error is not None,
+    }
     if outcome.result is None:
         return {**entry, "error": str(outcome.error), "dev_rsum": None}
-    return {**entry, **outcome.result["selected"]}
+    commit = read_record(outcome.folder / "measurements.json")["environment"]["commit"]
+    return {**entry, **outcome.result["selected"], "commit": commit}
 
 
 def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -181,9 +187,7 @@ def main(methods: Sequence[str], rounds: int, jobs: int, runs: Path, out: Path) 
         for trial, entry in zip(queue, pool.map(partial(execute_trial, runs=runs), queue), strict=True):
             found[trial.method].append(entry)
             click.echo(f"{trial.method}, trial {trial.number}: dev rSum {entry['dev_rsum']}")
-    environment = describe(choose_device("cpu"))
-    log |= {name: {"environment": environment, "trials": entries} for name, entries in found.items()}
-    write_json(out, {"condition": asdict(CONDITION), "methods": log})
+    write_json(out, {"condition": asdict(CONDITION), "methods": {**log, **found}})
     for name in names:
         chosen = best(found[name])
         click.echo(f"{name}: {chosen['dev_rsum']:.1f} by trial {chosen['trial']}, {chosen['settings']}")

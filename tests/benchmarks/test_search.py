@@ -61,8 +61,9 @@ def test_the_best_is_that_of_dev_and_of_equal_ones_the_first() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_the_best_of_the_log(name: str) -> None:
     log = json.loads(LOG.read_text())
-    assert {len(entry["trials"]) for entry in log["methods"].values()} == {1 + EACH}
-    chosen = best(log["methods"][name]["trials"])["settings"]
+    assert set(log["methods"]) == set(NAMES)
+    assert {len(trials) for trials in log["methods"].values()} == {1 + EACH}
+    chosen = best(log["methods"][name])["settings"]
     method = load_method(name)
     shipped = {**{entry.name: entry.default for entry in fields(method.Config)}, **method.presets[CONDITION.dataset]}
     assert {key: shipped[key] for key in chosen} == chosen  # settings that came after the search have their defaults
