@@ -29,7 +29,8 @@ from ncbench.store import read_history
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
 RATIO = 0.4
-WARMUP = "0.25"  # enough to leave the plateau that hardest negatives hold a fresh network on
+# The warm-up is enough to leave the plateau that hardest negatives hold a fresh network on.
+SETTINGS = {"warmup": "0.25", "lr": "0.002", "margin": "0.2"}
 
 
 def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRun]:
@@ -43,7 +44,7 @@ def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRu
         budgets=[budget],
         seeds=[seed],
         evaluations=evaluations,
-        overrides=[Override("triplet", "warmup", WARMUP)],
+        overrides=[Override("triplet", key, value) for key, value in SETTINGS.items()],
     )
     clean, images, captions = plan_sweep(grid)
     named = {"clean": clean, "shuffle-images 0.4": images, "shuffle-captions 0.4": captions}
