@@ -62,7 +62,7 @@ class BiCro(CoTeaching):
         reject: float = setting(0.5, "a label up to this becomes 0", "BiCro (noise_tem)", at_least=0, at_most=1)
 
     presets = {
-        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"batch_size": 32, "lr": 0.0041, "noisy_after": 0.28, "warmup": 0.88},
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 

@@ -84,7 +84,7 @@ class GSC(Method):
     # cc152k: as f30k.
     presets = {
         "coco": {"decay_every": 20 / 60, "gamma": 0.05},
-        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"batch_size": 32, "decay_every": 0.68, "lr": 0.0028, "tau": 0.069},
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 

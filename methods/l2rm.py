@@ -98,11 +98,10 @@ class L2RM(Method):
             if self.batch_size > self.queue:
                 raise ValueError(f"queue must be at least batch_size, found {self.queue} and {self.batch_size}")
 
-    # scenes: warmup has the best dev rSum of 0.4, 0.6 and 0.8 at 40 % image noise, three trials for every method.
     presets = {
         "coco": {"reg": 0.07, "warmup": 1 / 3, "decay_every": 1 / 3},
         "cc152k": {"reg": 0.07, "warmup": 0.2, "decay_every": 0.4},
-        "scenes": {"batch_size": 32, "queue": 32, "lr": 2e-3, "warmup": 0.8, "reg": 0.07},
+        "scenes": {"batch_size": 32, "lr": 0.0014, "queue": 32, "reg": 0.016, "warmup": 0.79},
         "scenes-large": {"batch_size": 32, "queue": 32, "lr": 2e-3, "reg": 0.07},
     }
 

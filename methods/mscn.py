@@ -76,17 +76,18 @@ class MSCN(Method):
         meta_every: int = setting(1, "updates from one of the head to the next", "MSCN opt.py", at_least=1)
         hidden: int = setting(64, "hidden units of the head", "MSCN models.py", at_least=1)
 
-    # The published share of budgets of some epochs is hardly a warm-up, after which hardest negatives make all scores
-    # equal. The rate of the head grows with lr.
-    _SCENES = {
-        "batch_size": 32,
-        "warmup_batch": 32,
-        "meta_batch": 32,
-        "lr": 2e-3,
-        "meta_lr": 1.7e-4,
-        "warmup": 0.5,
+    # The rate of the head grows with lr.
+    presets = {
+        "scenes": {
+            "batch_size": 32,
+            "lr": 0.0018,
+            "meta_batch": 32,
+            "meta_lr": 0.00035,
+            "warmup": 0.81,
+            "warmup_batch": 32,
+        },
+        "scenes-large": {"batch_size": 32, "warmup_batch": 32, "meta_batch": 32, "lr": 2e-3, "meta_lr": 1.7e-4},
     }
-    presets = {"scenes": _SCENES, "scenes-large": _SCENES}
 
     def clean_pairs_needed(self, pairs: int) -> int:
         """Return the share `meta` of the pairs, and with as many mismatches at least two batches."""

@@ -93,7 +93,7 @@ class RCL(Method):
 
     presets = {
         "coco": {"lr": 5e-4, "decay_every": 0.5},  # train_coco.sh: 10 of 20 epochs, the learning rate of opts.py
-        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"batch_size": 32, "decay_every": 0.7, "lr": 0.0026},
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 
