@@ -131,7 +131,10 @@ def _collect(
                 kind, content = worker.recv()
             except (EOFError, OSError):
                 index = at_work.pop(worker)
-                yield _ended(observer, index, _lost(runs[index], store))
+                # One that was asked to stop before it could listen has lost nothing.
+                spec = runs[index].spec
+                stopped = Outcome(spec, "interrupted", store.folder(spec))
+                yield _ended(observer, index, stopped if told else _lost(runs[index], store))
                 continue
             if kind == "refused":
                 raise UserError(content)
