@@ -129,8 +129,9 @@ one had left chance (dev rSum 5 to 43):
 * `decl` had `tau` in place of `shrink`; training on clean pairs alone did not learn either.
 * `bicro` had `noisy_after` in place of `easiest`: of the pairs of a batch, warm-up trains on the 30 % that are ranked
   best already, and a fresh network learns next to nothing from them.
-* `crcl` had its two augmentations in place of `warmup` and `decay_every`: after 0.2 epochs of warm-up every matching
-  probability is still about 1/32, below `confident`; y becomes 0 for good, and only the complementary loss is left."""
+* `crcl` had its two augmentations in place of `warmup` and `decay_every`: after 0.2 epochs of warm-up matching
+  probabilities are still about 1/32, below `confident`, so y becomes 0 and only the complementary loss is left; at the
+  end 93 % of all pairs, clean or not, and more were disbelieved."""
 
 
 def trials_of(name: str, rounds: int) -> list[Trial]:
