@@ -20,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ncbench.budget import Budget
 from ncbench.data.dataset import Captions, Dataset, IntVector, Split
 from ncbench.environment import choose_device, describe
 from ncbench.noise import draw_noise
@@ -41,7 +42,7 @@ def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRu
         ratios=[0.0, RATIO],
         methods=["triplet"],
         backbones=["sgr"],
-        budgets=[budget],
+        budgets=[Budget(budget)],
         seeds=[seed],
         evaluations=evaluations,
         overrides=[Override("triplet", key, value) for key, value in SETTINGS.items()],

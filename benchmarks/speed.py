@@ -46,6 +46,7 @@ from torch import Tensor
 from ncbench import environment, losses, memory, transport
 from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.budget import Budget
 from ncbench.catalog import load_dataset
 from ncbench.cli.live import LiveTable
 from ncbench.cli.output import print_table
@@ -162,7 +163,7 @@ def update_seconds(device: torch.device) -> tuple[list[float], list[float]]:
     Both are of the same updates: a machine is never quiet enough to find a per cent between two runs. The harness is
     all that happens between two updates of the method, and the report of work before every call of the network.
     """
-    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [0.4], [0], evaluations=1)
+    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [Budget(0.4)], [0], evaluations=1)
     (planned,) = plan_sweep(grid)
     whole: list[float] = []
     alone: list[float] = []

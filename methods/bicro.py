@@ -61,8 +61,9 @@ class BiCro(CoTeaching):
         )
         reject: float = setting(0.5, "a label up to this becomes 0", "BiCro (noise_tem)", at_least=0, at_most=1)
 
+    published_epochs = {"f30k": 50, "coco": 50, "cc152k": 50}
     presets = {
-        "scenes": {"batch_size": 32, "lr": 0.0041, "noisy_after": 0.28, "warmup": 0.88},
+        "scenes": {"batch_size": 32, "easiest": 0.62, "lr": 0.0025, "warmup": 0.59},
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 

@@ -125,9 +125,17 @@ class CRCL(Method):
                     f"found {self.short_stages} and {self.short}"
                 )
 
+    published_epochs = {"f30k": 53}
     # Those of coco and cc152k stand in a supplement to the paper, and are not known here: they get those of f30k.
     presets = {
-        "scenes": {"batch_size": 32, "change": 0.19, "lr": 0.0023},
+        "scenes": {
+            "batch_size": 32,
+            "decay_every": 0.62,
+            "lr": 0.0048,
+            "short": 0.44,
+            "short_stages": 1,
+            "warmup": 0.6,
+        },
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 

@@ -120,6 +120,7 @@ class DECL(Method):
             above=0,
         )
 
+    published_epochs = {"f30k": 45, "coco": 22, "cc152k": 45}  # up to 40 % noise
     presets = {
         # 2 + 20 epochs of 4,426 steps
         "coco": {"lr": 5e-4, "warmup": 2 / 22, "decay_every": 10 / 22, "shrink": 4920 / (4426 * 22)},

@@ -82,6 +82,7 @@ class GSC(Method):
         )
 
     # cc152k: as f30k.
+    published_epochs = {"f30k": 60, "coco": 60, "cc152k": 60}
     presets = {
         "coco": {"decay_every": 20 / 60, "gamma": 0.05},
         "scenes": {"batch_size": 32, "decay_every": 0.68, "lr": 0.0028, "tau": 0.069},

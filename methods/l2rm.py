@@ -98,6 +98,7 @@ class L2RM(Method):
             if self.batch_size > self.queue:
                 raise ValueError(f"queue must be at least batch_size, found {self.queue} and {self.batch_size}")
 
+    published_epochs = {"f30k": 40, "coco": 30, "cc152k": 50}
     presets = {
         "coco": {"reg": 0.07, "warmup": 1 / 3, "decay_every": 1 / 3},
         "cc152k": {"reg": 0.07, "warmup": 0.2, "decay_every": 0.4},

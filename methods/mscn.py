@@ -77,6 +77,7 @@ class MSCN(Method):
         hidden: int = setting(64, "hidden units of the head", "MSCN models.py", at_least=1)
 
     # The rate of the head grows with lr.
+    published_epochs = {"f30k": 55, "coco": 55, "cc152k": 55}
     presets = {
         "scenes": {
             "batch_size": 32,

@@ -48,6 +48,7 @@ class NCR(CoTeaching):
             30 / 45, "share of the budget between tenfold cuts of lr", "NCR: 30 of 45 epochs", above=0
         )
 
+    published_epochs = {"f30k": 45, "coco": 30, "cc152k": 50}
     presets = {
         "coco": {"warmup": 10 / 30, "decay_every": 10 / 30},
         "cc152k": {"warmup": 10 / 50, "decay_every": 30 / 50},

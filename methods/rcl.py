@@ -91,6 +91,7 @@ class RCL(Method):
             at_most=1,
         )
 
+    published_epochs = {"f30k": 30, "coco": 20}
     presets = {
         "coco": {"lr": 5e-4, "decay_every": 0.5},  # train_coco.sh: 10 of 20 epochs, the learning rate of opts.py
         "scenes": {"batch_size": 32, "decay_every": 0.7, "lr": 0.0026},

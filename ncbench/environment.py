@@ -47,9 +47,21 @@ def peak_bytes(device: torch.device) -> dict[str, int | None]:
 def free_bytes(device: torch.device) -> int:
     """Return the bytes that may still be taken on a device; those that torch keeps for itself count as free."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
+        free, present = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        allowed = int(torch.cuda.get_per_process_memory_fraction(device) * present)
+        return max(0, min(free, allowed - reserved)) + reserved - torch.cuda.memory_allocated(device)
     return memory.available_bytes()  # MPS shares the memory of the host
+
+
+def cap_memory(device: torch.device, most: int) -> None:
+    """Refuse this process more than `most` bytes of the memory of a device. Raises UserError where that is no limit."""
+    if device.type != "cuda":
+        raise UserError(f"--max-memory caps the memory of a CUDA device; this run is on {device.type}.")
+    present = torch.cuda.mem_get_info(device)[1]
+    if most > present:
+        raise UserError(f"--max-memory: {device} has {present / 2**30:.1f} GiB, found {most / 2**30:.1f} GiB.")
+    torch.cuda.set_per_process_memory_fraction(most / present, device)
 
 
 def describe(device: torch.device) -> dict[str, object]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from ncbench.environment import cap_memory
 from ncbench.errors import UserError
 from ncbench.execution import POLL_SECONDS, Observer, Outcome, execute, run_sweep
 from ncbench.runner import USUAL, Cadence, Progress, Work, is_small
@@ -36,16 +37,20 @@ def launch(
     observer: Observer,
     jobs: int | None,
     cadence: Cadence = USUAL,
+    max_memory: int | None = None,
 ) -> Iterator[Outcome]:
     """Execute the planned `runs` of `grid`, up to `jobs` at a time (None: `default_jobs`); yield outcomes as they come.
 
-    The records are the same for any number of jobs. Raises UserError for a record that cannot be read or written.
+    The records are the same for any number of jobs. Each may take `max_memory` bytes of the device. Raises UserError
+    for a record that cannot be read or written, and for a device whose memory cannot be capped.
     """
+    if max_memory is not None:
+        cap_memory(device, max_memory)
     waiting = [index for index, run in enumerate(runs) if store.find(run.spec) is None]
     jobs = min(jobs or default_jobs([runs[index] for index in waiting], device), len(waiting))
     if jobs <= 1:
         return run_sweep(runs, store, device, observer, cadence)
-    return _in_processes(grid, runs, store, device, observer, waiting, jobs, cadence)
+    return _in_processes(grid, runs, store, device, observer, waiting, jobs, cadence, max_memory)
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
@@ -70,6 +75,7 @@ def _in_processes(
     waiting: list[int],
     jobs: int,
     cadence: Cadence,
+    max_memory: int | None,
 ) -> Iterator[Outcome]:
     for index in sorted(set(range(len(runs))) - set(waiting)):
         spec = runs[index].spec
@@ -83,7 +89,8 @@ def _in_processes(
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(grid, store.root, str(device), cadence, theirs), daemon=True)
+            args = (grid, store.root, str(device), cadence, max_memory, theirs)
+            worker = context.Process(target=_work, args=args, daemon=True)
             worker.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             workers.append(worker)
@@ -162,11 +169,13 @@ def _lost(run: PlannedRun, store: Store) -> Outcome:
     return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(LOST))
 
 
-def _work(grid: Grid, root: Path, device: str, cadence: Cadence, parent: Connection) -> None:
+def _work(grid: Grid, root: Path, device: str, cadence: Cadence, max_memory: int | None, parent: Connection) -> None:
     """Execute runs, received as places in the plan of `grid`, until this process is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks its workers
     signal.signal(signal.SIGTERM, ask)
     runs, store = plan_sweep(grid), Store(root)
+    if max_memory is not None:
+        cap_memory(torch.device(device), max_memory)
     while True:
         try:
             index = parent.recv()

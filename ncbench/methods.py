@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ncbench.backbones.base import Ability, Backbone
-    from ncbench.budget import WorkMeter
+    from ncbench.budget import Meter
     from ncbench.data.dataset import IntVector
     from ncbench.data.training import TrainingView
     from ncbench.state import State
@@ -94,7 +94,7 @@ class Task:
 
     data: TrainingView
     device: torch.device
-    budget: WorkMeter
+    budget: Meter
     new_backbone: NewBackbone
     seed: int
     truth: NDArray[np.bool_] | None = None
@@ -128,6 +128,9 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     needs_truth: ClassVar[bool] = False
     """Whether the method is told which pairs are clean. It is then a reference, no contestant."""
+
+    published_epochs: ClassVar[Mapping[str, int]] = {}
+    """For how many epochs of its own the method was trained where it was published, by dataset, warm-up included."""
 
     resumes_midway: ClassVar[bool] = False
     """Whether `train_epoch`, called again in the state of any of its yields, goes on from there (see

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_safetensors
 from ncbench import environment, memory, outside
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
-from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter, baseline_epoch_work
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
@@ -67,9 +67,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Work:
-    """FLOPs of plain triplet training under a spec: the budget of the run, and a step."""
+    """FLOPs of plain triplet training under a spec: an epoch, and a step."""
 
-    budget: int
+    epoch: int
     step: int
 
     @staticmethod
@@ -79,7 +79,22 @@ class Work:
         with torch.device("meta"):  # only the cost formulas are needed, not the weights
             backbone = build_backbone(spec.backbone, sizes_of(spec, dataset))
         epoch = baseline_epoch_work(backbone, captions, dataset.batch_size)
-        return Work(round(spec.budget * epoch), epoch * dataset.batch_size // len(captions))
+        return Work(epoch, epoch * dataset.batch_size // len(captions))
+
+
+def meters(spec: RunSpec, dataset: Dataset) -> list[Meter]:
+    """Return the meters of the budget of `spec`, one for each member of its backbone.
+
+    Members get the same epochs, of either kind, the same time, and their part of FLOPs by what an epoch costs them.
+    """
+    members = members_of(spec.backbone)
+    works = [Work.of(replace(spec, backbone=name), dataset).epoch for name in members]
+    if spec.budget_unit == "seconds":
+        return [TimeMeter(spec.budget / len(members)) for _ in members]
+    if spec.budget_unit == "own-epochs":
+        return [EpochMeter(round(spec.budget)) for _ in members]
+    epochs = spec.budget if spec.budget_unit == "epochs" else spec.budget / sum(works)
+    return [WorkMeter(max(1, round(epochs * work))) for work in works]
 
 
 def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:
@@ -148,12 +163,12 @@ class Run:
                 name,
                 sizes,
                 method(method.Config(**spec.settings)),
-                WorkMeter(Work.of(replace(spec, backbone=name), dataset).budget),
+                meter,
                 device,
                 self.clock,
                 self.history,
             )
-            for name in members_of(spec.backbone)
+            for name, meter in zip(members_of(spec.backbone), meters(spec, dataset), strict=True)
         ]
 
     def execute(self) -> dict[str, Any]:
@@ -267,6 +282,7 @@ class Run:
                 t2i=ranks_t2i(similarities, true).astype(np.int32),
             ),
         )
+        meters = [trainer.meter for trainer in self.trainers]
         metrics: dict[str, object] = {"test": evaluate(similarities, true, self.dataset.folds).to_dict()}
         if self.dataset.folds > 1:
             metrics["test_unfolded"] = evaluate(similarities, true).to_dict()
@@ -280,8 +296,11 @@ class Run:
             "metrics": metrics,
             "selected": self._selected(),
             "work": {
-                "budget": sum(trainer.meter.total for trainer in self.trainers),
-                "used": sum(trainer.meter.used for trainer in self.trainers),
+                "budget": sum(meter.total for meter in meters if isinstance(meter, WorkMeter)) or None,
+                "baseline_epoch": self.work.epoch,
+                "used": sum(meter.used for meter in meters),
+                "pair_passes": sum(meter.pair_passes for meter in meters),
+                "samples": sum(meter.samples for meter in meters),
                 "updates": sum(trainer.updates for trainer in self.trainers),
             },
             "mismatched": self.noise.mismatch(self.dataset.splits["train"].true) if self.dataset.truth_known else None,
@@ -337,6 +356,5 @@ class Run:
 
     def _report(self, trainer: Trainer, doing: str) -> None:
         best = trainer.selected.rsum if trainer.selected.weights else None
-        total = sum(other.meter.total for other in self.trainers)
-        share = sum(other.meter.used for other in self.trainers) / total
+        share = sum(other.meter.progress for other in self.trainers) / len(self.trainers)
         self.on_progress(Progress(share, trainer.loss, best, doing))

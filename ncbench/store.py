@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from ncbench.budget import Unit
 from ncbench.claims import is_held
 from ncbench.errors import UserError
 from ncbench.files import write_json, write_text
@@ -37,13 +38,13 @@ Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverge
 """What a run can be. `interrupted`: it goes on when it is run again; `diverged`: its loss is no finite number any more;
 `over-memory`: it needs more memory than there is; `failed`: any other error."""
 
-LATER = {"precision": "float32"}
+LATER = {"precision": "float32", "budget_unit": "epochs"}
 """Fields of a spec that came later: at these values, which earlier runs had, they are no part of its id."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that defines a run. `budget` is in baseline epochs; `seed` is the one that all others derive from."""
+    """All that defines a run. `budget` is in `budget_unit`; `seed` is the one that all others derive from."""
 
     dataset: str
     dataset_version: str
@@ -61,6 +62,7 @@ class RunSpec:
     evaluations: int
     seed: int
     precision: Precision = "float32"
+    budget_unit: Unit = "epochs"
     schema: int = SCHEMA
 
     @property

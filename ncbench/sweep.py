@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from ncbench.backbones import backbone_class, check_abilities, check_precision, resolve
+from ncbench.budget import Budget, Paper
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
@@ -21,14 +21,16 @@ from ncbench.store import RunSpec
 from ncbench.told import clean_pairs
 
 CLEAN = "clean"
+MOST_EVALUATIONS = 1000
 
 
 @dataclass(frozen=True)
 class Grid:
     """The axes of a sweep, as the user gave them.
 
-    `budgets` are in baseline epochs; none means the dataset's own. `evaluations` of dev per run default to one per
-    baseline epoch. `overrides` hold for all runs; each of `variants` makes every run once more, with it alone added.
+    `budgets`: none means the dataset's own. `evaluations` of dev per run default to one per epoch of the budget, and to
+    ten where it is in FLOPs or seconds. `overrides` hold for all runs; each of `variants` makes every run once more,
+    with it alone added.
     """
 
     datasets: Sequence[str]
@@ -36,7 +38,7 @@ class Grid:
     ratios: Sequence[float]
     methods: Sequence[str]
     backbones: Sequence[str]
-    budgets: Sequence[float]
+    budgets: Sequence[Budget | Paper]
     seeds: Sequence[int]
     evaluations: int | None = None
     overrides: Sequence[Override] = ()
@@ -64,9 +66,6 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     backbones = {name: backbone_class(name) for name in map(resolve, grid.backbones)}
     for name in backbones:
         check_precision(name, grid.precision)
-    for budget in grid.budgets:
-        if not (math.isfinite(budget) and budget > 0):
-            raise UserError(f"a budget must be above 0, found {budget}.")
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
     methods = {name: load_method(name) for name in grid.methods}
@@ -95,7 +94,8 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         needed = method(config).clean_pairs_needed(len(true))
         if needed:
             clean_pairs(method_name, needed, noise.clean(true) if dataset.truth_known else None)
-        for budget in grid.budgets or [dataset.budget]:
+        for asked in grid.budgets or [Budget(dataset.budget)]:
+            budget = _published(method, dataset_name) if isinstance(asked, Paper) else asked
             spec = RunSpec(
                 dataset=dataset.name,
                 dataset_version=dataset.version,
@@ -109,13 +109,30 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 settings=settings,
                 backbone=backbone,
                 sizes=sizes,
-                budget=budget,
-                evaluations=grid.evaluations or max(1, round(budget)),
+                budget=budget.amount,
+                budget_unit=budget.unit,
+                evaluations=grid.evaluations or _usual_evaluations(budget),
                 seed=seed,
                 precision=grid.precision,
             )
             runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))
     return list(runs.values())
+
+
+def _published(method: type[Method], dataset: str) -> Budget:
+    """Return the budget that `method` was published with. Raises UserError where it was not, or ncbench knows none."""
+    epochs = method.published_epochs.get(dataset)
+    if epochs is None:
+        known = ", ".join(method.published_epochs) or "no dataset"
+        raise UserError(
+            f"--budget paper: no published schedule of {method.name} for {dataset} is known (for {known}); "
+            "give a number, for example 40own-epochs."
+        )
+    return Budget(epochs, "own-epochs")
+
+
+def _usual_evaluations(budget: Budget) -> int:
+    return min(max(1, round(budget.amount)), MOST_EVALUATIONS) if "epochs" in budget.unit else 10
 
 
 def _protocol_label(noise: Noise) -> str:

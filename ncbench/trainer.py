@@ -19,7 +19,7 @@ from torch import Tensor
 from ncbench import environment
 from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import BudgetSpent, WorkMeter
+from ncbench.budget import Budget, BudgetSpent, Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
@@ -67,7 +67,7 @@ class Trainer:
         name: str,
         sizes: Sizes,
         method: Method,
-        meter: WorkMeter,
+        meter: Meter,
         device: torch.device,
         clock: Clock,
         history: History,
@@ -103,22 +103,20 @@ class Trainer:
         budget does not allow for one update, and what `between` raises.
         """
         for scalars in self._timed_updates():
-            if scalars is None:
-                between(True)
-                continue
-            self.updates += 1
-            self.loss = scalars["loss"]
-            if not math.isfinite(self.loss):
-                raise Diverged(f"the loss is {self.loss} at update {self.updates}")
+            if scalars is not None:
+                self.updates += 1
+                self.loss = scalars["loss"]
+                if not math.isfinite(self.loss):
+                    raise Diverged(f"the loss is {self.loss} at update {self.updates}")
             if self._marks_passed() > self.marks:
                 self.marks = self._marks_passed()
                 self._select(dev, report)
-            report("training")
-            between(False)
+            if scalars is not None:
+                report("training")
+            between(scalars is None)
         if self.updates == 0:
-            raise UserError(
-                f"a budget of {self.spec.budget:g} is too small for one update of {self.spec.method}; raise --budget."
-            )
+            budget = Budget(self.spec.budget, self.spec.budget_unit)
+            raise UserError(f"a budget of {budget} is too small for one update of {self.spec.method}; raise --budget.")
         self._select(dev, report)
         for backbone, weights in zip(self.backbones, self.selected.weights, strict=True):
             backbone.load_state_dict(weights)
@@ -134,7 +132,7 @@ class Trainer:
         return {
             "method": self.method.state_dict(),
             "view": capture(self.view.state_dict()) if self.midway else None,
-            "work": self.meter.used,
+            "work": self.meter.state_dict(),
             "epoch": self.epoch,
             "updates": self.updates,
             "loss": self.loss,
@@ -146,7 +144,8 @@ class Trainer:
     def load_state_dict(self, state: State) -> None:
         """Take back what `state_dict` returned, after `set_up`. Raises KeyError for the state of another method."""
         self.method.load_state_dict(state["method"])
-        self.meter.used, self.epoch, self.updates = state["work"], state["epoch"], state["updates"]
+        self.meter.load_state_dict(state["work"])
+        self.epoch, self.updates = state["epoch"], state["updates"]
         self.loss, self.marks, self.done = state["loss"], state["marks"], state["done"]
         self.selected = Selected(**state["selected"])
         self.midway = state["view"] is not None
@@ -163,11 +162,13 @@ class Trainer:
         while True:
             since = time.perf_counter()
             try:
+                self.meter.start()
                 scalars = next(updates)
             except BudgetSpent:
                 return
             finally:
                 environment.synchronise(self.device)
+                self.meter.stop()
                 self.clock.spend("training", since)
             yield scalars
 
@@ -183,6 +184,7 @@ class Trainer:
                 self._check_work(start, f"epoch {self.epoch}")
             self.view.begin_epoch()
             self.epoch, self.midway = self.epoch + 1, False
+            self.meter.epoch_over()
             yield None
 
     def _check_work(self, before: int, what: str) -> None:

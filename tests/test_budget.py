@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reports import Reported
 
 from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Backbone, Sizes
@@ -76,8 +77,7 @@ def test_baseline_epoch_is_the_sum_over_its_batches(name: str, batch_size: int, 
 def test_baseline_epoch_is_what_an_epoch_of_training_reports(name: str, tiny: Dataset) -> None:
     net: Backbone = build_backbone(name, Sizes(6, 3, 10, embed=16, similarity=8, word=8))
     captions = tiny.splits["train"].captions
-    seen: list[int] = []
-    net.on_work = seen.append
+    net.on_work = seen = Reported()
     for start in range(0, 48, 8):
         tokens, lengths = captions.padded(torch.arange(start, start + 8).numpy())
         net(torch.randn(8, 3, 6), torch.from_numpy(tokens), torch.from_numpy(lengths))
@@ -86,8 +86,7 @@ def test_baseline_epoch_is_what_an_epoch_of_training_reports(name: str, tiny: Da
 
 def test_forward_and_backward_is_what_backbones_report() -> None:
     net = build_backbone("vse", Sizes(6, 3, 10, embed=16, word=8))
-    seen: list[int] = []
-    net.on_work = seen.append
+    net.on_work = seen = Reported()
     net.encode_images(torch.zeros(1, 3, 6))
     assert seen == [FORWARD_AND_BACKWARD * net.image_work(3)]
 

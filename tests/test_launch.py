@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ncbench import UserError, launch, runner
+from ncbench.budget import Budget
 from ncbench.execution import Outcome, run_sweep
 from ncbench.launch import default_jobs
 from ncbench.runner import Progress
@@ -29,7 +30,7 @@ GRID = Grid(
     ratios=[0.2],
     methods=["triplet", "l2rm"],
     backbones=["vse"],
-    budgets=[0.3],
+    budgets=[Budget(0.3)],
     seeds=[0],
     evaluations=2,
     overrides=[Override(*key.split("."), str(value)) for key, value in (SIZES | SETTINGS).items()],
@@ -111,7 +112,10 @@ class Killer(Watcher):
 
 
 def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
-    grid, watcher = replace(TRIPLET, budgets=[1e6, 0.3, 0.4]), Killer()  # the first would take days
+    grid, watcher = (
+        replace(TRIPLET, budgets=[Budget(1e6), Budget(0.3), Budget(0.4)]),
+        Killer(),
+    )  # the first would take days
     outcomes = start(grid, tmp_path, 2, watcher)
     by_budget = {outcome.spec.budget: outcome for outcome in outcomes}
     assert len(outcomes) == len(by_budget) == 3

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ncbench import Method, Optimiser, Task, UserError, losses, setting
 from ncbench.backbones import BACKBONES, build_backbone, check_precision
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.budget import Budget
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import ranks_i2t, ranks_t2i
@@ -231,7 +232,7 @@ def grid(register: Callable[[str, str, object], None], tiny: Dataset, monkeypatc
     monkeypatch.setattr(Quick, "seen", [])
     register("ncbench.datasets", "tiny", Source(tiny))
     register("ncbench.methods", "quick", Quick)
-    return Grid(["tiny"], ["shuffle-captions"], [0.2], ["quick"], ["sgr"], [2.0], [0], evaluations=2)
+    return Grid(["tiny"], ["shuffle-captions"], [0.2], ["quick"], ["sgr"], [Budget(2.0)], [0], evaluations=2)
 
 
 def run(grid: Grid, root: Path) -> Outcome:
@@ -272,7 +273,7 @@ def test_a_run_in_bf16(method: str, backbone: str, grid: Grid, tiny: Dataset, tm
 def test_training_in_bf16_learns(grid: Grid, tmp_path: Path) -> None:
     found = {}
     for precision in ("float32", "bf16"):
-        outcome = run(replace(grid, ratios=[0.0], budgets=[12.0], precision=precision), tmp_path)
+        outcome = run(replace(grid, ratios=[0.0], budgets=[Budget(12.0)], precision=precision), tmp_path)
         found[precision] = outcome.result["metrics"]["test"]["rsum"]
     # Chance is about 300 of 600 on 8 images.
     assert min(found.values()) > 400
@@ -281,7 +282,7 @@ def test_training_in_bf16_learns(grid: Grid, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_networks_and_device_are_told_the_precision_of_a_run(precision: Precision, grid: Grid, tmp_path: Path) -> None:
     held = flags()
-    outcome = run(replace(grid, backbones=["sgraf"], budgets=[0.5], precision=precision), tmp_path)
+    outcome = run(replace(grid, backbones=["sgraf"], budgets=[Budget(0.5)], precision=precision), tmp_path)
     assert outcome.status == "done", outcome.error
     tf32 = precision == "tf32"
     assert set(Quick.seen) == {("SGR", precision, (tf32, tf32)), ("SAF", precision, (tf32, tf32))}
@@ -301,12 +302,12 @@ def test_flags_are_back_after_a_failed_run(grid: Grid, tmp_path: Path, monkeypat
 
 
 def test_precisions_are_runs_of_their_own(grid: Grid, tmp_path: Path) -> None:
-    outcomes = [run(replace(grid, budgets=[0.5], precision=precision), tmp_path) for precision in PRECISIONS]
+    outcomes = [run(replace(grid, budgets=[Budget(0.5)], precision=precision), tmp_path) for precision in PRECISIONS]
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
     assert len({outcome.folder for outcome in outcomes}) == 3
     ids = [outcome.spec.id for outcome in outcomes]
     assert replace(outcomes[2].spec, precision="float32").id == ids[0]
-    again = run(replace(grid, budgets=[0.5], precision="bf16"), tmp_path)
+    again = run(replace(grid, budgets=[Budget(0.5)], precision="bf16"), tmp_path)
     assert (again.status, again.spec.id) == ("kept", ids[2])
 
 

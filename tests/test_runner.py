@@ -440,7 +440,7 @@ def test_work_of_a_spec(tiny: Dataset, tmp_path: Path) -> None:
     spec = prepare(tiny, tmp_path, "triplet", budget=2.5).spec
     net = build_backbone("vse", Sizes(6, 3, 10, embed=16, similarity=8, word=8))
     epoch = baseline_epoch_work(net, tiny.splits["train"].captions, 8)
-    assert Work.of(spec, tiny) == Work(round(2.5 * epoch), epoch * 8 // 48)
+    assert Work.of(spec, tiny) == Work(epoch, epoch * 8 // 48)
 
 
 def test_a_setting_that_the_method_does_not_have(tiny: Dataset, tmp_path: Path) -> None:
@@ -502,7 +502,8 @@ def test_members_are_trained_one_after_the_other_within_their_own_budgets(ensemb
     assert members_of("sgraf") == MEMBERS == tuple(trained.name for trained in ensemble.run.trainers)
     assert [line["backbone"] for line in read_history(ensemble.folder)] == ["sgr"] * 3 + ["saf"] * 3
     shares = [0.0, *(progress.share for progress in ensemble.progress)]
-    step = round(max(np.diff(shares)) * ensemble.result["work"]["budget"]) + 1  # the largest
+    largest = max(round(2.4 * epoch_work(name, tiny)) for name in MEMBERS)
+    step = round(max(np.diff(shares)) * len(MEMBERS) * largest) + 1
     budgets, used, updates = [], 0, 0
     for name, trained in zip(MEMBERS, ensemble.run.trainers, strict=True):
         history = ensemble.history(name)
@@ -519,8 +520,10 @@ def test_members_are_trained_one_after_the_other_within_their_own_budgets(ensemb
             history[-1]["updates"],
         )
         used, updates = used + works[-1], updates + history[-1]["updates"]
-    assert ensemble.result["work"] == {"budget": sum(budgets), "used": used, "updates": updates}
-    assert abs(Work.of(ensemble.run.spec, tiny).budget - sum(budgets)) <= 1
+    work = ensemble.result["work"]
+    assert (work["budget"], work["used"], work["updates"]) == (sum(budgets), used, updates)
+    assert work["baseline_epoch"] == sum(epoch_work(name, tiny) for name in MEMBERS)
+    assert abs(Work.of(ensemble.run.spec, tiny).epoch * 2.4 - sum(budgets)) <= 1
     if ensemble.run.spec.method == "triplet":
         assert updates == 2 * 14  # of 6 in an epoch
 
@@ -528,10 +531,9 @@ def test_members_are_trained_one_after_the_other_within_their_own_budgets(ensemb
 def test_progress_of_an_ensemble_is_that_of_all_members(ensemble: Trained) -> None:
     shares = [progress.share for progress in ensemble.progress]
     assert shares == sorted(shares)
-    work = ensemble.result["work"]
-    assert shares[-1] == work["used"] / work["budget"]
-    # The first member ends where its part of the whole does, not at the end.
-    ends = [ensemble.history(name)[-1]["work"] / work["budget"] for name in MEMBERS]
+    assert shares[-1] == np.mean([trained.meter.progress for trained in ensemble.run.trainers])
+    # The first member ends in the middle, not at the end.
+    ends = [ensemble.history(name)[-1]["share"] / len(MEMBERS) for name in MEMBERS]
     assert ends[0] in shares
     assert sum(ends) == pytest.approx(shares[-1])
     assert 0.3 < ends[0] < 0.7

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from reports import Reported
 
 from ncbench import memory, similarity
 from ncbench.backbones import BACKBONES, build_backbone
@@ -157,8 +158,7 @@ def test_modes_state_and_gradients_are_left_alone(name: str, tiny: Dataset) -> N
 
 def test_work_is_reported_without_gradients(tiny: Dataset) -> None:
     net, split = make("sgr", tiny), tiny.splits["dev"]
-    seen: list[int] = []
-    net.on_work = seen.append
+    net.on_work = seen = Reported()
     similarity_matrix([net], split, CPU)
     lengths = split.captions.lengths.tolist()
     pairs = sum(8 * net.pair_work(3, length) for length in lengths)

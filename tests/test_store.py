@@ -49,6 +49,7 @@ CHANGES = {
     "evaluations": 5,
     "seed": 1,
     "precision": "bf16",
+    "budget_unit": "seconds",
     "schema": SCHEMA + 1,
 }
 

@@ -14,6 +14,7 @@ import torch
 
 from ncbench import Method, Optimiser, Task, UserError, execution, losses, setting, sweep
 from ncbench.backbones import BACKBONES
+from ncbench.budget import Budget, Paper
 from ncbench.data.dataset import Dataset
 from ncbench.execution import Outcome, run_sweep
 from ncbench.noise import load_noise
@@ -31,7 +32,7 @@ GRID = Grid(
     ratios=[0.4],
     methods=["quick"],
     backbones=["vse"],
-    budgets=[0.5],
+    budgets=[Budget(0.5)],
     seeds=[0],
     evaluations=1,
 )
@@ -123,7 +124,7 @@ def test_plan_covers_the_grid_with_seeds_outermost() -> None:
         ratios=[0.2, 0.4],
         methods=["quick", "failing"],
         backbones=["vse", "sgr"],
-        budgets=[1.0, 2.0],
+        budgets=[Budget(1.0), Budget(2.0)],
         seeds=[3, 1],
     )
     specs = [run.spec for run in plan_sweep(grid)]
@@ -329,7 +330,7 @@ def test_a_run_after_others_equals_the_run_alone(tmp_path: Path) -> None:
 
 
 def test_a_budget_too_small_fails_that_run_only(tmp_path: Path) -> None:
-    failed, done = execute(replace(GRID, budgets=[0.001, 0.5]), tmp_path)
+    failed, done = execute(replace(GRID, budgets=[Budget(0.001), Budget(0.5)]), tmp_path)
     assert (failed.status, failed.spec.budget, failed.result) == ("failed", 0.001, None)
     assert isinstance(failed.error, UserError)
     assert str(failed.error) == "a budget of 0.001 is too small for one update of quick; raise --budget."
@@ -393,9 +394,11 @@ def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"budgets": [0.0]}, "a budget must be above 0, found 0.0."),
-        ({"budgets": [1.0, math.nan]}, "a budget must be above 0, found nan."),
-        ({"budgets": [math.inf]}, "a budget must be above 0, found inf."),
+        (
+            {"budgets": [Budget(1), Paper()]},
+            "--budget paper: no published schedule of quick for tiny is known (for no dataset); give a number, for "
+            "example 40own-epochs.",
+        ),
         ({"evaluations": 0}, "dev must be evaluated at least once, found 0 evaluations."),
         (
             {"methods": ["triplet"], "overrides": [Override("triplet", "batch_size", "1")]},

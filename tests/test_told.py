@@ -13,6 +13,7 @@ import torch
 from toy_methods import Toy
 
 from ncbench import Task, UserError, setting
+from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import detect
 from ncbench.execution import execute
@@ -85,7 +86,7 @@ GRID = Grid(
     ratios=[0.4],
     methods=["informed"],
     backbones=["vse"],
-    budgets=[0.3],
+    budgets=[Budget(0.3)],
     seeds=[0],
 )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,14 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([functional.pad(tensor, (0, 0, 0, longest - tensor.shape[1])) for tensor in tensors])
 
 
-def ignore_work(flops: int) -> None:
+class OnWork(Protocol):
+    """Who is told of a pass before it is done, and may refuse it by raising."""
+
+    def __call__(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
+        """Take note of its FLOPs, of similarities that it computes, and of captions that it encodes with gradients."""
+
+
+def ignore_work(flops: int, pairs: int = 0, samples: int = 0) -> None:
     """Count nothing."""
 
 
@@ -108,7 +115,7 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__} has no vector of a pair that a head could score")
         self.sizes = sizes
         self.IN_UNIT_INTERVAL = self.IN_UNIT_INTERVAL or sizes.head > 0
-        self.on_work: Callable[[int], None] = ignore_work
+        self.on_work: OnWork = ignore_work
         self.precision: Precision = "float32"
         self._trained_work = TRAINED
 
@@ -137,7 +144,7 @@ class Backbone(nn.Module, ABC):
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         """Encode word ids (C, L) int64, padded on the right; `lengths` (C,) int64 on the CPU."""
         counts = Counter(lengths.tolist())
-        self._report(sum(count * self.caption_work(length) for length, count in counts.items()))
+        self._report(sum(count * self.caption_work(length) for length, count in counts.items()), captions=len(tokens))
         return self._encode_captions(tokens, lengths)
 
     def score(self, images: Encoded, captions: Encoded) -> Tensor:
@@ -145,12 +152,13 @@ class Backbone(nn.Module, ABC):
         n_regions = self.sizes.n_regions
         counts = Counter(self._lengths(captions))
         per_image = sum(count * self.pair_work(n_regions, length) for length, count in counts.items())
-        self._report(len(images) * per_image)
+        self._report(len(images) * per_image, pairs=len(images) * len(captions))
         return self._score(images, captions)
 
     def score_images(self, images: Encoded, others: Encoded) -> Tensor:
         """Return the similarities (I, J) float32 of encoded images and others; TypeError without "within"."""
-        self._report(len(images) * len(others) * self.image_pair_work(self.sizes.n_regions))
+        pairs = len(images) * len(others)
+        self._report(pairs * self.image_pair_work(self.sizes.n_regions), pairs=pairs)
         return self._score_images(images, others)
 
     def score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
@@ -164,7 +172,8 @@ class Backbone(nn.Module, ABC):
                 count * other_count * self.caption_pair_work(length, other_length)
                 for length, count in counts.items()
                 for other_length, other_count in other_counts.items()
-            )
+            ),
+            pairs=len(captions) * len(others),
         )
         return self._score_captions(captions, others)
 
@@ -176,7 +185,8 @@ class Backbone(nn.Module, ABC):
         """
         if len(images) != len(captions):
             raise ValueError(f"each image needs one caption, got {len(images)} images and {len(captions)} captions")
-        self._report(sum(self.pair_work(self.sizes.n_regions, length) for length in self._lengths(captions)))
+        work = sum(self.pair_work(self.sizes.n_regions, length) for length in self._lengths(captions))
+        self._report(work, pairs=len(captions))
         return self._score_each(images, captions)
 
     @contextmanager
@@ -193,9 +203,9 @@ class Backbone(nn.Module, ABC):
         finally:
             self._trained_work = TRAINED
 
-    def _report(self, flops: int) -> None:
+    def _report(self, flops: int, *, pairs: int = 0, captions: int = 0) -> None:
         trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
-        self.on_work((self._trained_work if trained else FORWARD) * flops)
+        self.on_work((self._trained_work if trained else FORWARD) * flops, pairs, captions if trained else 0)
 
     @abstractmethod
     def image_work(self, n_regions: int) -> int:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ncbench.precision import PRECISIONS
+
+if TYPE_CHECKING:
+    from ncbench.budget import Budget, Paper
+
+_BYTES = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*((?P<unit>[kmgt])i?)?b?")
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -46,20 +52,35 @@ class CommaList(click.ParamType[Any]):
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
 
 
-class Positive(click.ParamType[float]):
-    """A finite number above zero."""
+class BudgetType(click.ParamType["Budget | Paper"]):
+    """What runs may spend."""
 
-    name = "number"
+    name = "budget"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Budget | Paper:
+        """Return the budget."""
+        from ncbench.budget import Budget, Paper  # here, as it loads numpy
+
+        if str(value).lower() == "paper":
+            return Paper()
         try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is not a number above 0.", param, ctx)
-        return number
+            return Budget.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Bytes(click.ParamType[int]):
+    """An amount of memory."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        found = _BYTES.fullmatch(str(value).strip().lower())
+        amount = float(found["amount"]) if found else 0.0
+        if found is None or not amount:
+            self.fail(f"{value!r} is no amount of memory; write 500MiB, 8GiB or a number of bytes.", param, ctx)
+        return int(amount * 1024 ** ("kmgt".index(found["unit"]) + 1 if found["unit"] else 0))
 
 
 class Ratio(click.ParamType[float]):
@@ -88,5 +109,5 @@ class Seed(click.IntRange):
 
 NAMES = CommaList(click.STRING, "name,...")
 RATIOS = CommaList(Ratio(), "ratio,...")
-BUDGETS = CommaList(Positive(), "number,...")
+BUDGETS = CommaList(BudgetType(), "budget,...")
 SEEDS = CommaList(Seed(min=0), "integer,...")

@@ -48,7 +48,9 @@ from ncbench.precision import Precision
     "budgets",
     type=parameters.BUDGETS,
     default=(),
-    help="Work that a run may spend on training, in epochs of plain triplet training.  [default: the dataset's]",
+    help="What a run may spend on training: 5 (work, in epochs of plain triplet training), 2e15flops, 90s, 10m, 2h; "
+    "not compute-matched: 5own-epochs (of the method, whatever they cost), paper (as published).  "
+    "[default: the dataset's]",
 )
 @click.option(
     "--seed",
@@ -61,7 +63,8 @@ from ncbench.precision import Precision
 @click.option(
     "--evaluations",
     type=click.IntRange(1, 1000),
-    help="How often dev is evaluated, at equal shares of the budget.  [default: once per baseline epoch]",
+    help="How often dev is evaluated, at equal shares of the budget.  [default: once per epoch of the budget, 10 times "
+    "where it is in flops or time]",
 )
 @click.option(
     "--set",
@@ -91,9 +94,16 @@ from ncbench.precision import Precision
     metavar="SECONDS",
     help="Seconds between checkpoints of a run.  [default: 120, and 10 after an epoch]",
 )
+@click.option(
+    "--max-memory",
+    type=parameters.Bytes(),
+    metavar="SIZE",
+    help="Most memory that a run may take on a CUDA device, as 8GiB; one that needs more ends as over-memory.",
+)
 @parameters.as_json
 def run(
     out: Path,
+    max_memory: int | None,
     checkpoint_every: float | None,
     device: str,
     precision: Precision,
@@ -142,7 +152,7 @@ def run(
     planned = plan_sweep(grid)
     cadence = USUAL if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
     with on_signals(), watch([run.spec for run in planned], quiet=as_json) as observer:
-        launched = launch(grid, planned, Store(out), chosen, observer, jobs, cadence)
+        launched = launch(grid, planned, Store(out), chosen, observer, jobs, cadence, max_memory)
         ended = {outcome.spec.id: outcome for outcome in launched}
     outcomes = [ended[run.spec.id] for run in planned if run.spec.id in ended]
     if as_json:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,11 +33,11 @@ def runs(folder: Path, as_json: bool) -> None:
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
     if done:
-        rows = [[_text(column, row[column]) for column in DONE] for row in done]
+        rows = [[_text(column, _cell(column, row)) for column in DONE] for row in done]
         print_table(f"Runs in {folder}", DONE, rows, numbers=NUMBERS)
     if unfinished:
         rows = [
-            [_text(column, {"id": run.folder.name, **run.spec, **vars(run)}[column]) for column in NOT_DONE]
+            [_text(column, _cell(column, {"id": run.folder.name, **run.spec, **vars(run)})) for column in NOT_DONE]
             for run in unfinished
         ]
         print_table(f"Not done in {folder}", NOT_DONE, rows, numbers=NUMBERS)
@@ -43,6 +45,14 @@ def runs(folder: Path, as_json: bool) -> None:
 
 def _has_results(folder: Path) -> bool:
     return any(folder.glob("*/*/*/result.json"))
+
+
+def _cell(column: str, run: Mapping[Any, Any]) -> object:
+    if column == "budget":
+        from ncbench.budget import Budget
+
+        return str(Budget(run["budget"], run.get("budget_unit", "epochs")))
+    return run[column]
 
 
 def _text(column: str, value: object) -> str:

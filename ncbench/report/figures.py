@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.budget import Budget
 from ncbench.files import write_atomic
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the last is a grey that prints.
@@ -59,8 +60,11 @@ def _line_names(frame: pd.DataFrame) -> pd.Series[str]:
     if frame["backbone"].nunique() > 1:
         names = names + ", " + frame["backbone"]
     names = names + frame["conditions"].map(lambda text: f", {text}" if text else "")
-    if frame["budget"].nunique() > 1:
-        names = names + ", budget " + frame["budget"].map("{:g}".format)
+    matched = frame[frame["allowance"] > 0]
+    if len({*zip(matched["budget_unit"], matched["allowance"], strict=True)}) > 1:
+        budgets = zip(frame["allowance"], frame["budget_unit"], strict=True)
+        told = [f", budget {Budget(amount, unit)}" if amount else "" for amount, unit in budgets]
+        names = names + pd.Series(told, frame.index)
     return names
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.store import Store
 
@@ -15,7 +16,8 @@ from ncbench.store import Store
 def load_runs(folder: Path) -> pd.DataFrame:
     """Return a row per finished run below `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
-    `variant` is the method's name, with those settings that differ between records of this method and dataset.
+    `variant` is the method's name, with those settings that differ between records of this method and dataset, and its
+    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched.
     Raises UserError where there is no folder or no record in it.
     """
     rows = []
@@ -35,8 +37,11 @@ def load_runs(folder: Path) -> pd.DataFrame:
 
 
 def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str, Any]:
-    spec, test = result["spec"], result["metrics"]["test"]
-    axes = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "budget", "seed")
+    spec, test, work = result["spec"], result["metrics"]["test"], result["work"]
+    budget = Budget(spec["budget"], spec.get("budget_unit", "epochs"))  # records of old have no unit
+    # Records of old do not have this, and a budget in baseline epochs.
+    baseline_epoch = work.get("baseline_epoch") or work["budget"] / spec["budget"]
+    axes = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed")
     peaks = [peak for peak in measurements.get("peak_bytes", {}).values() if peak is not None]
     detection = result["beliefs"].get("detection") or {}
     labels = result["beliefs"].get("soft_labels") or {}
@@ -48,14 +53,19 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "id": result["id"],
         "held": held,
         **{axis: spec[axis] for axis in axes},
+        "budget": budget.amount,
+        "budget_unit": budget.unit,
+        "allowance": budget.amount if budget.matched else 0.0,
         "told_truth": result.get("told_truth", False),
         "told_clean": result.get("told_clean", 0),
         **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
         "rsum": test["rsum"],
         "dev_rsum": result["selected"]["dev_rsum"],
-        "used": result["work"]["used"] / result["work"]["budget"] * spec["budget"],
-        "flops": result["work"]["used"],
-        "updates": result["work"]["updates"],
+        "used": work["used"] / baseline_epoch,
+        "flops": work["used"],
+        "pair_passes": work.get("pair_passes"),
+        "samples": work.get("samples"),
+        "updates": work["updates"],
         "seconds": measurements.get("seconds", {}).get("training"),
         "outside": _outside(measurements),
         "peak_bytes": max(peaks) if peaks else None,
@@ -79,13 +89,15 @@ def _variants(frame: pd.DataFrame) -> list[str]:
         alike = frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["settings"]
         settings: dict[str, object] = row.settings  # type: ignore[assignment]
         told = [f"{key}={value}" for key, value in settings.items() if any(o.get(key) != value for o in alike)]
+        if row.budget_unit == "own-epochs":
+            told.append(f"{row.budget:g} own epochs")
         names.append(f"{row.method} ({', '.join(told)})" if told else str(row.method))
     return names
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
     """Return per run what else it was run under, where that differs between runs of the same axes."""
-    axes = ["dataset", "backbone", "budget", "protocol", "unit", "noise"]
+    axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts = {}
     for _, rows in frame.groupby(axes):
         for number, held in rows["held"].items():

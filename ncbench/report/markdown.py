@@ -13,6 +13,7 @@ Recalls in percent on the test split: *i2t* finds a caption of an image, *t2i* t
 of the six. The best of each column is bold; ± is the standard deviation over seeds. *Budget used* is training work in
 epochs of plain triplet training; *time* is seconds of training; evaluation is in neither. *Outside* is the share of
 this time that went into what the budget does not count, as optimal transport and mixtures; (!) marks more than 20 %.
+Under *own epochs* every method trains for so many epochs of its own, however much work they are: as papers do.
 Tables with different noise units (`images`: all captions of an image move together; `captions`: each moves on its
 own) are not comparable. A method that was *told the truth* knows which training pairs are clean: it is there for
 reference, and never the best. One that was *told clean pairs* knows of so many training pairs that they are clean,

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-AXES = ("dataset", "backbone", "budget", "protocol", "unit", "noise", "conditions")
+from ncbench.budget import Budget
+
+AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
 RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 COLUMNS = {
     "variant": "method",
@@ -44,7 +46,11 @@ class Comparison:
         """What is compared, in words."""
         key = self.key
         noise = "clean pairs" if key["noise"] == 0 else f"{key['protocol']} {key['noise']:g} (unit: {key['unit']})"
-        return f"{key['dataset']}: {noise}, {key['backbone']}, budget {key['budget']:g}" + (
+        matched = key["allowance"] > 0
+        budget = (
+            f"budget {Budget(key['allowance'], key['budget_unit'])}" if matched else "own epochs, not compute-matched"
+        )
+        return f"{key['dataset']}: {noise}, {key['backbone']}, {budget}" + (
             f", {key['conditions']}" if key["conditions"] else ""
         )
 

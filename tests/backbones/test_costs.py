@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import torch
+from reports import Reported
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -250,8 +251,7 @@ def test_formulas_nearly_hold_at_published_sizes(name: str) -> None:
 
 
 def reports(net: Backbone) -> list[int]:
-    seen: list[int] = []
-    net.on_work = seen.append
+    net.on_work = seen = Reported()
     return seen
 
 
@@ -301,7 +301,7 @@ def test_work_is_reported_before_it_is_done(name: str, step: str, monkeypatch: p
     done = []
     monkeypatch.setattr(net, f"_{step}", lambda *_: done.append(step))
 
-    def refuse(flops: int) -> None:
+    def refuse(flops: int, pairs: int = 0, samples: int = 0) -> None:
         raise BudgetSpent
 
     net.on_work = refuse

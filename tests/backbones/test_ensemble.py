@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reports import Reported
 from torch import Tensor
 
 from ncbench.backbones import BACKBONES, build_backbone, members_of
@@ -38,10 +39,9 @@ def test_members_share_no_weights_and_report_nothing() -> None:
     count = sum(weight.numel() for member in (sgr, saf) for weight in member.parameters())
     assert sum(weight.numel() for weight in net.parameters()) == count
     assert not torch.equal(sgr.image_encoder.project.weight, saf.image_encoder.project.weight)
-    outer: list[int] = []
-    net.on_work = outer.append
+    net.on_work = outer = Reported()
     for member in net.members:
-        member.on_work = lambda flops: pytest.fail("a member reported work")
+        member.on_work = lambda *_: pytest.fail("a member reported work")
     with torch.no_grad():
         net(*data())
     lengths = data()[2].tolist()

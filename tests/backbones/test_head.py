@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from reports import Reported
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -111,15 +112,14 @@ def test_each_is_one_image_and_one_caption_at_a_time_in_training_too(name: str) 
 def test_each_reports_so_many_pairs_before_it_scores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, (images, tokens, lengths) = make(name), data()
     seen, said = net.encode_images(images), net.encode_captions(tokens, lengths)
-    reported: list[int] = []
-    net.on_work = reported.append
+    net.on_work = reported = Reported()
     net.score_each(seen, said)
     with torch.no_grad():
         net.score_each(seen, said)
     once = sum(net.pair_work(3, length) for length in LENGTHS)
     assert reported == [3 * once, once]
 
-    def refuse(flops: int) -> None:
+    def refuse(flops: int, pairs: int = 0, samples: int = 0) -> None:
         raise BudgetSpent
 
     net.on_work = refuse
@@ -166,8 +166,7 @@ def test_second_derivatives_of_each_are_slopes_of_the_gradient(name: str, traini
 
 
 def reports(net: Backbone, call: Callable[[], object]) -> list[int]:
-    seen: list[int] = []
-    net.on_work = seen.append
+    net.on_work = seen = Reported()
     call()
     return seen
 
@@ -195,7 +194,7 @@ def test_functional_calls_report_like_others_and_more_if_they_are_to_be_differen
 def test_work_is_reported_as_before_after_a_refusal() -> None:
     net = make("vse")
 
-    def refuse(flops: int) -> None:
+    def refuse(flops: int, pairs: int = 0, samples: int = 0) -> None:
         raise BudgetSpent
 
     net.on_work = refuse

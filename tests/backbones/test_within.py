@@ -271,7 +271,7 @@ def test_who_has_the_ability(name: str) -> None:
 def test_scan_lacks_it(name: str) -> None:
     net = make(name)
     images, captions = net.encode_images(images_of(2)), net.encode_captions(*captions_of(LENGTHS))
-    net.on_work = lambda flops: pytest.fail("work was reported")
+    net.on_work = lambda *_: pytest.fail("work was reported")
     kind = type(net).__name__
     with pytest.raises(TypeError, match=rf"^{kind} does not score images against images$"):
         net.score_images(images, images)

@@ -70,8 +70,18 @@ NUMBERS = [
     ("--method triplet --noise 0.2,,0.4", ("--noise", "'0.2,,0.4' has an empty item; write it as A,B,C.")),
     ("--method triplet --noise ''", ("--noise", "'' has an empty item; write it as A,B,C.")),
     *(
-        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is not a number above 0."))
-        for text in ("0", "-1", "x", "nan", "inf")
+        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is no budget; write 5 ("))
+        for text in ("-1", "x", "nan", "inf", "5x", "2.5.1", "5days")
+    ),
+    *(
+        (f"--method triplet --budget {text}", ("--budget", f"a budget must be above 0, found {found}."))
+        for text, found in (("0", "0"), ("0s", "0"), ("1e400", "inf"))
+    ),
+    ("--method triplet --budget 1.5own-epochs", ("--budget", "own epochs are only counted whole, found 1.5.")),
+    ("--method triplet --max-memory x", ("--max-memory", "'x' is no amount of memory; write 500MiB, 8GiB")),
+    *(
+        (f"--method {name} --budget paper", (f"no published schedule of {name} for scenes is known (for {known});",))
+        for name, known in (("triplet", "no dataset"), ("l2rm", "f30k, coco, cc152k"))
     ),
     ("--method triplet --seed -1", ("--seed", "-1 is not in the range x>=0.")),
     ("--method triplet --seed x", ("--seed", "'x' is not a")),

@@ -110,7 +110,7 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--backbone", "sgr"),
         ("--budget", "the dataset's"),
         ("--seed", "0"),
-        ("--evaluations", "once per baseline epoch"),
+        ("--evaluations", "once per epoch of the budget, 10 times where it is in flops or time"),
         ("--out", "runs"),
         ("--device", "auto"),
         ("--precision", "float32"),

@@ -158,7 +158,7 @@ def test_report_as_json(
     assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ends]
     clean, noisy = content["comparisons"]
     assert (clean["protocol"], clean["unit"], clean["noise"]) == ("clean", "clean", 0.0)
-    assert (noisy["dataset"], noisy["backbone"], noisy["budget"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)
+    assert (noisy["dataset"], noisy["backbone"], noisy["allowance"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)
     (row,) = noisy["rows"]
     assert (row["variant"], row["seeds"]) == ("quick", 2)
     assert row["rsum_std"] >= 0

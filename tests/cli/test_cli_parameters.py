@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from ncbench.cli.parameters import BUDGETS, NAMES, RATIOS, SEEDS, CommaList
+from ncbench.budget import Budget, Paper
+from ncbench.cli.parameters import BUDGETS, NAMES, RATIOS, SEEDS, Bytes, CommaList
 
 
 @pytest.mark.parametrize(
@@ -18,8 +19,9 @@ from ncbench.cli.parameters import BUDGETS, NAMES, RATIOS, SEEDS, CommaList
         (RATIOS, "0", (0.0,)),
         (RATIOS, "0.2,.4,0.999", (0.2, 0.4, 0.999)),
         (RATIOS, "0.2,2e-1,0.20", (0.2,)),
-        (BUDGETS, "0.5,2", (0.5, 2.0)),
-        (BUDGETS, "1,1.0", (1.0,)),
+        (BUDGETS, "0.5,2m", (Budget(0.5), Budget(120, "seconds"))),
+        (BUDGETS, "1,1.0", (Budget(1.0),)),
+        (BUDGETS, "paper,5own-epochs", (Paper(), Budget(5, "own-epochs"))),
         (SEEDS, "3,0", (3, 0)),
         (SEEDS, "1,01", (1,)),
     ],
@@ -45,11 +47,28 @@ def test_ratios_out_of_range(text: str) -> None:
     assert caught.value.message == expected
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", "1e400", "-0.0"])
-def test_budgets_out_of_range(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"), [("x", "'x' is no budget; write 5 ("), ("0", "must be above 0, found 0.")]
+)
+def test_budgets_that_are_none(text: str, message: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         BUDGETS.convert(text, None, None)
-    assert caught.value.message == f"{text!r} is not a number above 0."
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5", 5), ("1k", 1024), ("1.5MiB", 3 * 2**19), ("2 GB", 2**31), ("1g", 2**30), ("2TiB", 2**41), ("7b", 7)],
+)
+def test_amounts_of_memory(text: str, expected: int) -> None:
+    assert Bytes().convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "x", "5 apples", "1e9", "inf", "GiB"])
+def test_what_is_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        Bytes().convert(text, None, None)
+    assert caught.value.message == f"{text!r} is no amount of memory; write 500MiB, 8GiB or a number of bytes."
 
 
 @pytest.mark.parametrize("text", ["x", "1.5", "0-3", "1e3"])

@@ -211,7 +211,7 @@ def test_jobs(
     tmp_path: Path,
 ) -> None:
     def launch(grid: object, runs: list[PlannedRun], store: Store, *others: object) -> list[Outcome]:
-        seen.append(others[-2])
+        seen.append(others[-3])
         return [Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError("no")) for run in reversed(runs)]
 
     seen: list[object] = []
@@ -246,7 +246,7 @@ def test_checkpoints_are_as_often_as_asked(
     tmp_path: Path,
 ) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("ncbench.launch.launch", lambda *given: seen.append(given[-1]) or [])
+    monkeypatch.setattr("ncbench.launch.launch", lambda *given: seen.append(given[-2]) or [])
     assert cli("run", "--method", "quick", "--dataset", "tiny", "--noise", 0, "--out", tmp_path, *words).exit_code == 0
     assert seen == [expected]
 

@@ -317,7 +317,7 @@ def test_updates_are_those_of_a_plain_loop(backbone: str, make_task: MakeTask) -
     fresh = make_task(total, backbone=backbone).new_backbone()
     found = []
     for network in (method.backbone, net, fresh):
-        network.on_work = lambda flops: None
+        network.on_work = lambda *_: None
         with torch.no_grad():
             found.append(network.eval()(batch.images, batch.tokens, batch.lengths))
     ours, theirs, at_first = found

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ncbench import Batch, Task, UserError
 from ncbench.backbones import BACKBONES
-from ncbench.budget import BudgetSpent
+from ncbench.budget import Budget, BudgetSpent
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import detect
 from ncbench.noise import draw_noise
@@ -357,7 +357,7 @@ def plan(backbone: str) -> None:
             ratios=[0.4],
             methods=["gsc"],
             backbones=[backbone],
-            budgets=[0.5],
+            budgets=[Budget(0.5)],
             seeds=[0],
         )
     )

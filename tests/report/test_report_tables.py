@@ -51,6 +51,7 @@ def test_mean_and_deviation_over_seeds(record: Record, tmp_path: Path) -> None:
         ("dataset", "other"),
         ("backbone", "vse"),
         ("budget", 8.0),
+        ("budget_unit", "flops"),
         ("protocol", "shuffle-captions"),
         ("unit", "captions"),
         ("noise", 0.6),
@@ -63,7 +64,7 @@ def test_runs_that_differ_in_an_axis_are_not_compared(axis: str, value: object, 
     tables = comparisons(load_runs(tmp_path))
     assert sorted(len(table.rows) for table in tables) == [1, 2]
     (single,) = [table for table in tables if len(table.rows) == 1]
-    assert single.key[axis] == value
+    assert single.key[{"budget": "allowance"}.get(axis, axis)] == value
     assert set(single.key) == set(AXES)
 
 
@@ -259,7 +260,8 @@ def test_title_has_short_numbers() -> None:
         **dict.fromkeys(AXES, ""),
         "dataset": "d",
         "backbone": "vse",
-        "budget": 12.5,
+        "budget_unit": "epochs",
+        "allowance": 12.5,
         "protocol": "p",
         "unit": "images",
         "noise": 0.2,
@@ -267,3 +269,16 @@ def test_title_has_short_numbers() -> None:
     table = Comparison(key, rows=None)  # type: ignore[arg-type]
     assert table.title == "d: p 0.2 (unit: images), vse, budget 12.5"
     assert replace(table, key={**key, "noise": 0.0}).title == "d: clean pairs, vse, budget 12.5"
+    assert replace(table, key={**key, "budget_unit": "seconds"}).title.endswith("vse, budget 12.5 s")
+    own = {**key, "budget_unit": "own-epochs", "allowance": 0.0}
+    assert replace(table, key=own).title == "d: p 0.2 (unit: images), vse, own epochs, not compute-matched"
+
+
+def test_methods_with_epochs_of_their_own_share_a_table_and_say_how_many(record: Record, tmp_path: Path) -> None:
+    record(method="l2rm", budget=40.0, budget_unit="own-epochs")
+    record(method="ncr", budget=45.0, budget_unit="own-epochs")
+    record(method="ncr", budget=45.0)
+    apart, own = sorted(comparisons(load_runs(tmp_path)), key=lambda table: len(table.rows))
+    assert list(own.rows["variant"]) == ["l2rm (40 own epochs)", "ncr (45 own epochs)"]
+    assert own.key["allowance"] == 0
+    assert list(apart.rows["variant"]) == ["ncr"]
