@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from reports import Reported
 
 from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import FORWARD_AND_BACKWARD, BudgetSpent, WorkMeter, baseline_epoch_work
+from ncbench.budget import (
+    FORWARD_AND_BACKWARD,
+    Budget,
+    BudgetSpent,
+    EpochMeter,
+    Paper,
+    TimeMeter,
+    Unit,
+    WorkMeter,
+    baseline_epoch_work,
+)
 from ncbench.data.dataset import Captions, Dataset
 
 
@@ -93,3 +105,139 @@ def test_forward_and_backward_is_what_backbones_report() -> None:
 
 def test_no_captions_no_work() -> None:
     assert baseline_epoch_work(build_backbone("vse", Sizes(6, 3, 10)), Captions([], []), 8) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit", "said"),
+    [
+        ("5", 5.0, "epochs", "5"),
+        (" 0.5 ", 0.5, "epochs", "0.5"),
+        ("1e-1epochs-equiv", 0.1, "epochs", "0.1"),
+        ("2e15flops", 2e15, "flops", "2e+15 FLOPs"),
+        ("2E+15 FLOPs", 2e15, "flops", "2e+15 FLOPs"),
+        ("90s", 90.0, "seconds", "90 s"),
+        ("1.5m", 90.0, "seconds", "90 s"),
+        ("2h", 7200.0, "seconds", "7200 s"),
+        ("40own-epochs", 40.0, "own-epochs", "40 own epochs"),
+    ],
+)
+def test_budgets_are_read_and_said(text: str, amount: float, unit: Unit, said: str) -> None:
+    budget = Budget.parse(text)
+    assert (budget, str(budget)) == (Budget(amount, unit), said)
+    assert budget.matched == (unit != "own-epochs")
+
+
+def test_the_budget_of_a_paper_is_said() -> None:
+    assert str(Paper()) == "paper"
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "5d", "5 5", "1.2.3", "e5", "s", "nan", "inf", "5epochs", "5e", "+"])
+def test_texts_that_are_no_budget(text: str) -> None:
+    message = "is no budget; write 5 (epochs of plain training), 2e15flops, 90s, 10m, 2h, 5own-epochs or paper"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{text!r} {message}')}$"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize(("text", "found"), [("0", "0"), ("0h", "0"), ("1e400", "inf"), ("1e308h", "inf")])
+def test_budgets_out_of_range(text: str, found: str) -> None:
+    with pytest.raises(ValueError, match=f"^a budget must be above 0, found {found}$"):
+        Budget.parse(text)
+
+
+def test_own_epochs_are_whole() -> None:
+    with pytest.raises(ValueError, match=r"^own epochs are only counted whole, found 2.5$"):
+        Budget.parse("2.5own-epochs")
+
+
+def test_every_meter_counts_passes() -> None:
+    for meter in (WorkMeter(10), TimeMeter(10), EpochMeter(10)):
+        meter.charge(3, pairs=4, samples=2)
+        with meter.paused():
+            meter.charge(3, pairs=4, samples=2)
+        meter.charge(1, pairs=1)
+        assert (meter.used, meter.pair_passes, meter.samples) == (4, 5, 2)
+
+
+class Watch:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def step(meter: TimeMeter, watch: Watch, seconds: float) -> None:
+    meter.start()
+    watch.time += seconds
+    meter.charge(1)
+    meter.stop()
+
+
+def test_time_is_counted_from_start_to_stop_only() -> None:
+    watch = Watch()
+    meter = TimeMeter(10, watch)
+    step(meter, watch, 2)
+    watch.time += 1000  # evaluation
+    assert (meter.progress, meter.spent) == (0.2, 2)
+    meter.stop()  # twice is once
+    step(meter, watch, 3)
+    assert (meter.progress, meter.spent, meter.used) == (0.5, 5, 2)
+
+
+def test_a_step_begins_only_if_one_like_the_last_ones_would_fit() -> None:
+    watch = Watch()
+    meter = TimeMeter(10, watch)
+    step(meter, watch, 4)  # as long as no two steps are known, one begins
+    step(meter, watch, 1)
+    step(meter, watch, 3.5)
+    step(meter, watch, 1.25)  # 1.5 were left, and the shorter of the last two took 1
+    with pytest.raises(BudgetSpent):
+        step(meter, watch, 0.1)  # now 0.25 are left, and it took 1.25
+    assert (meter.spent, meter.used) == (9.75, 4)
+
+
+def test_no_pass_begins_after_the_end_of_the_time() -> None:
+    watch = Watch()
+    meter = TimeMeter(10, watch)
+    meter.start()
+    watch.time += 9.5
+    meter.charge(5)
+    watch.time += 1
+    with pytest.raises(BudgetSpent):
+        meter.charge(5)
+    meter.stop()
+    assert (meter.used, meter.spent, meter.progress) == (5, 10.5, 1.0)
+    with pytest.raises(BudgetSpent):
+        meter.start()
+
+
+def test_epochs_are_counted_at_their_end() -> None:
+    meter = EpochMeter(7)
+    seen = []
+    for _ in range(7):
+        meter.start()
+        meter.charge(10**12)
+        seen.append(meter.progress)
+        meter.stop()
+        meter.epoch_over()
+    with pytest.raises(BudgetSpent):
+        meter.start()
+    assert seen == pytest.approx([k / 7 for k in range(7)])
+    # Schedules are shares: a cut at 3 / 7 is due in epoch 3, and every 1 / 7 there is one.
+    assert all(progress >= k / 7 and int(progress / (1 / 7)) == k for k, progress in enumerate(seen))
+    assert meter.progress == 1.0
+
+
+def test_meters_go_on_from_their_states() -> None:
+    watch = Watch()
+    work, time, epochs = WorkMeter(10), TimeMeter(10, watch), EpochMeter(10)
+    step(time, watch, 2)
+    work.charge(3, 2, 1)
+    epochs.epoch_over()
+    for meter, fresh in ((work, WorkMeter(10)), (time, TimeMeter(10, watch)), (epochs, EpochMeter(10))):
+        fresh.load_state_dict(meter.state_dict())
+        assert (fresh.progress, fresh.state_dict()) == (meter.progress, meter.state_dict())
+    with pytest.raises(KeyError, match="a meter with"):
+        work.load_state_dict(epochs.state_dict())

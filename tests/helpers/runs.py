@@ -9,6 +9,7 @@ import torch
 from toy_methods import FAST
 
 from ncbench import Method
+from ncbench.budget import Unit
 from ncbench.data.dataset import Dataset
 from ncbench.methods import settings_of
 from ncbench.noise import draw_noise
@@ -24,6 +25,7 @@ def prepare_run(
     *,
     ratio: float = 0.4,
     budget: float = 2.0,
+    budget_unit: Unit = "epochs",
     evaluations: int = 3,
     seed: int = 0,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -47,6 +49,7 @@ def prepare_run(
         backbone=backbone,
         sizes=dataset.scale,
         budget=budget,
+        budget_unit=budget_unit,
         evaluations=evaluations,
         seed=seed,
     )
