@@ -15,6 +15,7 @@ from ncbench import __version__, memory
 from ncbench.errors import UserError
 
 PACKAGES = ("numpy", "pot", "torch")
+NVIDIA = Path("/proc/driver/nvidia/version")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -75,6 +76,8 @@ def describe(device: torch.device) -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "driver": _driver() if device.type == "cuda" else None,
         "command": sys.argv,
         "commit": _commit(),
     }
@@ -86,6 +89,14 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _driver() -> str | None:
+    """Return the version line of NVIDIA's driver, None where the system does not show it (Linux)."""
+    try:
+        return NVIDIA.read_text().partition("\n")[0]
+    except OSError:
+        return None
 
 
 def _commit() -> str | None:

@@ -104,6 +104,18 @@ class RematchQuality:
     claimed_closeness: float | None
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """The rank of every query, counted from 0: per fold the images', in their order, and the captions'."""
+
+    i2t: tuple[IntVector, ...]
+    t2i: tuple[IntVector, ...]
+
+    def retrieval(self) -> Retrieval:
+        """Return the scores, averaged over the folds."""
+        return Retrieval(*(_mean([Recalls.from_ranks(part) for part in parts]) for parts in (self.i2t, self.t2i)))
+
+
 def ranks_i2t(similarities: Similarities, true: IntVector) -> IntVector:
     """Return per image with captions, in image order, the rank of its best caption from 0: (images,) int64.
 
@@ -128,7 +140,14 @@ def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Ret
     """Return the retrieval scores of `similarities`, (images, captions), for captions of the images `true`.
 
     With `folds` above 1 the images are split into that many contiguous equal parts, each scored with its own captions
-    only, and every number is averaged over the parts (COCO 1K: 5 folds of the 5,000 images).
+    only, and every number is averaged over the parts (COCO 1K: 5 folds of the 5,000 images). Errors as for `rank`.
+    """
+    return rank(similarities, true, folds).retrieval()
+
+
+def rank(similarities: Similarities, true: IntVector, folds: int = 1) -> Ranks:
+    """Return the ranks that `evaluate` summarises.
+
     Raises ValueError for shapes that do not fit, image numbers out of range, NaN or infinite similarities, folds that
     do not divide the images, and a fold without captions.
     """
@@ -137,8 +156,8 @@ def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Ret
     if folds < 1 or n_images % folds:
         raise ValueError(f"{folds} folds do not divide {n_images} images")
     size = n_images // folds
-    parts = [_evaluate_fold(similarities, true, start, start + size) for start in range(0, n_images, size)]
-    return Retrieval(_mean([part.i2t for part in parts]), _mean([part.t2i for part in parts]))
+    parts = [_rank_fold(similarities, true, start, start + size) for start in range(0, n_images, size)]
+    return Ranks(tuple(i2t for i2t, _ in parts), tuple(t2i for _, t2i in parts))
 
 
 def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Detection:
@@ -263,15 +282,13 @@ def _ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
     return ranks
 
 
-def _evaluate_fold(similarities: Similarities, true: IntVector, start: int, stop: int) -> Retrieval:
+def _rank_fold(similarities: Similarities, true: IntVector, start: int, stop: int) -> tuple[IntVector, IntVector]:
     inside = np.flatnonzero((true >= start) & (true < stop))
     if len(inside) == 0:
         raise ValueError(f"images {start} to {stop - 1} form a fold without captions")
     if stop - start < len(similarities):
         similarities, true = similarities[start:stop, inside], true[inside] - start
-    return Retrieval(
-        Recalls.from_ranks(_ranks_i2t(similarities, true)), Recalls.from_ranks(_ranks_t2i(similarities, true))
-    )
+    return _ranks_i2t(similarities, true), _ranks_t2i(similarities, true)
 
 
 def _mean(parts: list[Recalls]) -> Recalls:

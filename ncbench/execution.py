@@ -17,7 +17,7 @@ from ncbench.claims import Claim, take
 from ncbench.noise import save_noise
 from ncbench.runner import USUAL, Cadence, Progress, Run
 from ncbench.stopping import Stopped, asked
-from ncbench.store import RunSpec, Status, Store
+from ncbench.store import RunSpec, Status, Store, noise_path
 from ncbench.sweep import PlannedRun
 from ncbench.trainer import Diverged
 
@@ -84,7 +84,7 @@ def _execute(
     claim: Claim,
 ) -> Outcome:
     folder = store.start(run.spec)
-    save_noise(run.noise, store.root / run.spec.dataset / "noise" / f"{run.noise.digest[:12]}.npy")
+    save_noise(run.noise, noise_path(store.root, run.spec))
     try:
         result = Run(
             run.spec,

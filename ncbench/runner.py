@@ -26,12 +26,13 @@ from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter, baseline_epo
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
-from ncbench.evaluation import FloatVector, detect, evaluate, rank_correlation, ranks_i2t, ranks_t2i, rematch_quality
+from ncbench.evaluation import FloatVector, detect, evaluate, rank, rank_correlation, rematch_quality
 from ncbench.files import write_atomic, write_json
 from ncbench.methods import Method, Rematches
 from ncbench.noise import Noise
 from ncbench.precision import matmul_precision
 from ncbench.randomness import random_state, seed_all, set_random_state
+from ncbench.ranks_file import save_ranks
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.snapshot import read_snapshot, write_snapshot
@@ -274,23 +275,19 @@ class Run:
 
     def _result(self) -> dict[str, Any]:
         similarities, true = self._similarities("test"), self.dataset.splits["test"].true
-        write_atomic(
-            self.folder / "ranks.npz",
-            lambda file: np.savez_compressed(
-                file,
-                i2t=ranks_i2t(similarities, true).astype(np.int32),
-                t2i=ranks_t2i(similarities, true).astype(np.int32),
-            ),
-        )
+        whole = rank(similarities, true)
+        folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
+        save_ranks(self.folder / "ranks.npz", whole, folded)
         meters = [trainer.meter for trainer in self.trainers]
-        metrics: dict[str, object] = {"test": evaluate(similarities, true, self.dataset.folds).to_dict()}
-        if self.dataset.folds > 1:
-            metrics["test_unfolded"] = evaluate(similarities, true).to_dict()
+        metrics: dict[str, object] = {"test": (folded or whole).retrieval().to_dict()}
+        if folded is not None:
+            metrics["test_unfolded"] = whole.retrieval().to_dict()
         return {
             "schema": SCHEMA,
             "id": self.spec.id,
             "spec": asdict(self.spec),
             "status": "done",
+            "vocabulary_digest": self.dataset.vocabulary.digest,
             "told_truth": self.trainers[0].method.needs_truth,
             "told_clean": len(self.trainers[0].told),
             "metrics": metrics,

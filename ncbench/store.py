@@ -132,6 +132,11 @@ class Store:
             yield path.parent, read_record(path), read_record(measurements) if measurements.is_file() else {}
 
 
+def noise_path(root: Path, spec: RunSpec) -> Path:
+    """Return where a folder of records keeps the noise of a run; all runs under this noise share it."""
+    return root / spec.dataset / "noise" / f"{spec.noise_digest[:12]}.npy"
+
+
 def _how_it_ended(folder: Path) -> tuple[Status, str]:
     """Return the status of a run that nobody works on, and its error; one that left no word was interrupted."""
     try:

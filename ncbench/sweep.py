@@ -88,7 +88,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         cell = (seed, dataset_name, protocol, ratio)
         if cell not in drawn:
-            drawn[cell] = _draw(dataset, protocol, ratio, seed)
+            drawn[cell] = draw(dataset, protocol, ratio, seed)
         noise = drawn[cell]
         true = dataset.splits["train"].true
         needed = method(config).clean_pairs_needed(len(true))
@@ -146,7 +146,9 @@ def _noises(grid: Grid) -> list[tuple[str, float]]:
     return [(protocol, ratio) for ratio in grid.ratios for protocol in grid.protocols]
 
 
-def _draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
+def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
+    """Return the noise of a run with `seed` on the training split. Raises UserError as `draw_noise`, and where the
+    dataset is mismatched by nature and the ratio not 0."""
     if not dataset.truth_known and ratio:
         raise UserError(f"{dataset.name} is mismatched by nature: --noise must be 0 there, found {ratio:g}.")
     train = dataset.splits["train"]

@@ -11,9 +11,11 @@ from ncbench import __version__
 from ncbench.cli.data import data
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
+from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
+from ncbench.cli.verify import verify
 from ncbench.errors import UserError
 
 # A group without a command ends in its help; click before 8.2 knows no such error.
@@ -75,5 +77,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, runs, methods, data):
+for command in (run, evaluate, report, runs, replay, verify, methods, data):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,11 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the words in the order of their ids, a line each."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
 
     def encode(self, words: Iterable[str]) -> list[int]:
         """Return the ids of `words` between those of `<start>` and `<end>`; unknown words become `<unk>`."""

@@ -1,0 +1,101 @@
+"""Running a record again from its own spec, and saying whether the same comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ncbench.catalog import load_dataset
+from ncbench.errors import UserError
+from ncbench.methods import load_method, make_config
+from ncbench.noise import load_noise
+from ncbench.store import RunSpec, noise_path, read_history, read_record
+from ncbench.sweep import CLEAN, PlannedRun, draw
+
+SIDES, RECALLS = ("i2t", "t2i"), ("r1", "r5", "r10")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a replay compares: `largest` is the largest difference of a test recall, in points; `detail` says where."""
+
+    outcome: Literal["identical", "within tolerance", "different"]
+    largest: float
+    detail: str
+
+
+def plan_again(folder: Path, data_root: Path | None) -> PlannedRun:
+    """Return the run that the record in `folder` is of, with its data and noise made anew.
+
+    Raises UserError where this version, or the data at hand, cannot make the same run.
+    """
+    record = read_record(folder / "spec.json")
+    try:
+        spec = RunSpec(**record)
+    except TypeError as error:
+        raise UserError(f"{folder / 'spec.json'}: is of another version of ncbench ({error}).") from error
+    dataset = load_dataset(spec.dataset, data_root)
+    found = (dataset.version, dataset.digest)
+    if found != (spec.dataset_version, spec.dataset_digest):
+        raise UserError(
+            f"{folder}: was run on {spec.dataset} version {spec.dataset_version} ({spec.dataset_digest[:12]}), here is "
+            f"version {dataset.version} ({dataset.digest[:12]}); replay it with the data that it was run on."
+        )
+    if spec.protocol == CLEAN:
+        noise = draw(dataset, "shuffle-images", 0.0, spec.seed)
+    elif ":" in spec.protocol:  # an index file, of which the record keeps what it said
+        noise = load_noise(noise_path(folder.parents[2], spec))
+    else:
+        noise = draw(dataset, spec.protocol, spec.noise, spec.seed)
+    if noise.digest != spec.noise_digest:
+        raise UserError(
+            f"{folder}: {spec.protocol} {spec.noise:g} draws other noise here ({noise.digest[:12]}) than it did "
+            f"({spec.noise_digest[:12]}); replay it with the version that made it."
+        )
+    method = load_method(spec.method)
+    make_config(method, spec.settings)
+    return PlannedRun(spec, dataset, noise, method)
+
+
+def compare(recorded: Path, again: Path, tolerance: float) -> Verdict:
+    """Compare two records of one spec; recalls on test may differ by `tolerance` points. Raises UserError."""
+    before, after = (read_record(folder / "result.json") for folder in (recorded, again))
+    largest = max(
+        abs(before["metrics"]["test"][side][key] - after["metrics"]["test"][side][key])
+        for side in SIDES
+        for key in RECALLS
+    )
+    course = _first_difference(read_history(recorded), read_history(again))
+    place = _differing(before, after)
+    if not course and not place:
+        return Verdict("identical", 0.0, "every score, every dev evaluation and all work")
+    detail = course or f"first in {place} of the result, all dev evaluations being equal"
+    if before["spec"].get("budget_unit") == "seconds":
+        detail += " (a budget in seconds buys what a machine manages)"
+    return Verdict("within tolerance" if largest <= tolerance else "different", largest, detail)
+
+
+def _first_difference(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
+    for number, (line, other) in enumerate(zip(before, after, strict=False), 1):
+        if (place := _differing({**line, "seconds": 0}, {**other, "seconds": 0})) is not None:
+            return (
+                f"first at dev evaluation {number} of {len(before)}, in {place}: at {line['share']:.0%} of the budget "
+                f"dev rSum {line['dev']['rsum']:.1f} was recorded, now it is {other['dev']['rsum']:.1f} at "
+                f"{other['share']:.0%}"
+            )
+    if len(before) != len(after):
+        return f"{len(before)} dev evaluations were recorded, now there are {len(after)}"
+    return ""
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Return the first key, in the order of `before`, whose value `after` does not have; what is new there is fine."""
+    for key, value in before.items():
+        if isinstance(value, Mapping) and isinstance(after.get(key), Mapping):
+            if (found := _differing(value, after[key], f"{prefix}{key}.")) is not None:
+                return found
+        elif key not in after or after[key] != value:
+            return f"{prefix}{key}"
+    return None
