@@ -130,6 +130,10 @@ def _create(folder: Path, holder: Holder) -> bool:
             json.dump(vars(holder), file)
     except FileExistsError:
         return False
+    except OSError as error:  # a full disk: nothing empty must stay, which others would wait for
+        (folder / NAME).unlink(missing_ok=True)
+        error.filename = error.filename or str(folder / NAME)
+        raise
     return True
 
 

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from ncbench.claims import Claim, take
+from ncbench.errors import UserError
 from ncbench.noise import save_noise
 from ncbench.runner import USUAL, Cadence, Progress, Run
 from ncbench.stopping import Stopped, asked
@@ -102,11 +104,28 @@ def _execute(
             return Outcome(run.spec, "running", folder)
         store.note(run.spec, "interrupted")
         return Outcome(run.spec, "interrupted", folder)
+    except OSError as error:
+        if not _is_below(error.filename, store.root):
+            return _failed(run, store, folder, error)
+        with suppress(OSError):
+            store.note(run.spec, "interrupted")
+        raise UserError(
+            f"{error.filename}: {error.strerror}; records that are complete are unharmed. Mend it and give the same "
+            "command: it goes on from the last checkpoint."
+        ) from error
     except Exception as error:
-        store.note(run.spec, status_of(error), traceback.format_exc())
-        return Outcome(run.spec, status_of(error), folder, error=error)
+        return _failed(run, store, folder, error)
     store.forget_end(run.spec)
     return Outcome(run.spec, "done", folder, result)
+
+
+def _failed(run: PlannedRun, store: Store, folder: Path, error: Exception) -> Outcome:
+    store.note(run.spec, status_of(error), "".join(traceback.format_exception(error)))
+    return Outcome(run.spec, status_of(error), folder, error=error)
+
+
+def _is_below(name: object, root: Path) -> bool:
+    return isinstance(name, str | Path) and Path(name).absolute().is_relative_to(root.absolute())
 
 
 def status_of(error: Exception) -> Status:

@@ -24,6 +24,7 @@ from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter, baseline_epoch_work
 from ncbench.data.dataset import Dataset, FloatArray
+from ncbench.data.stamps import check_unchanged
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation import FloatVector, detect, evaluate, rank, rank_correlation, rematch_quality
@@ -198,6 +199,7 @@ class Run:
             if not trainer.done:
                 trainer.train(dev, partial(self._report, trainer), partial(self._between, number))
         self._report(self.trainers[-1], "testing")
+        check_unchanged(self.dataset.files)
         result = self._result()
         measurements = {
             "schema": SCHEMA,
@@ -226,7 +228,8 @@ class Run:
             raise Stopped
 
     def _save(self, number: int) -> None:
-        """Write a checkpoint of trainer `number`, and of those before it."""
+        """Write a checkpoint of trainer `number`, and of those before it. Raises UserError if the data have changed."""
+        check_unchanged(self.dataset.files)
         since = time.perf_counter()
         state = {
             "trainers": [trainer.state_dict() for trainer in self.trainers[: number + 1]],

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
 
 IntVector = NDArray[np.int64]
@@ -95,7 +96,7 @@ class Dataset:
     `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
     nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
     sizes that backbones take on this dataset, `batch_size` the batch of the work unit, `budget` what a run may spend
-    unless told otherwise, in baseline epochs.
+    unless told otherwise, in baseline epochs. `files` are those that must not change while it is in use.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Dataset:
     truth_known: bool = True
     folds: int = 1
     semantics: Semantics | None = field(default=None, repr=False)
+    files: tuple[Stamp, ...] = field(default=(), repr=False)
 
     @property
     def image_dim(self) -> int:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
+from ncbench.data.stamps import stamp
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError, unknown_name
@@ -85,6 +86,8 @@ class PrecompSource:
         folder = root if is_folder else root / stem
         files = {split: self._test_file(folder) if split == "test" else split for split in wanted}
         vocabulary_file = self._locate(folder, tuple(files.values()))
+        kinds = ("ims.npy", f"caps.{self._suffix}")
+        read = stamp([vocabulary_file, *(folder / f"{file}_{kind}" for file in files.values() for kind in kinds)])
 
         vocabulary = Vocabulary.read(vocabulary_file)
         tokeniser = Tokeniser(_abbreviations(vocabulary))
@@ -106,6 +109,7 @@ class PrecompSource:
             budget=self.published_epochs,
             truth_known=self.truth_known,
             folds=self._folds(folder, files["test"], splits["test"]) if "test" in files else 1,
+            files=read,
         )
 
     @property

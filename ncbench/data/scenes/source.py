@@ -12,6 +12,7 @@ from ncbench.data.dataset import Captions, Dataset, ImageFeatures, IntVector, Sp
 from ncbench.data.scenes import store
 from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness
 from ncbench.data.scenes.grammar import Said, split_words
+from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
 
 _VERSION = "1"
@@ -56,6 +57,7 @@ class Scenes:
         `root` is not used. Raises UserError if the cache is damaged or cannot be written.
         """
         folder = store.ensure(self._recipe, workers)
+        files = stamp(sorted(path for path in folder.rglob("*") if path.is_file()))
         stored, digest = store.read(self._recipe, folder)
         words = {split: [split_words(text) for text in part.texts] for split, part in stored.items()}
         vocabulary = Vocabulary.build(words["train"], _WORD_THRESHOLD)
@@ -77,6 +79,7 @@ class Scenes:
             batch_size=_BATCH_SIZE,
             budget=_BUDGET,
             semantics=GraphSemantics(folder),
+            files=files,
         )
 
 
