@@ -184,15 +184,23 @@ def _work(grid: Grid, root: Path, device: str, cadence: Cadence, max_memory: int
         try:
             outcome = execute(runs[index], store, torch.device(device), _Reporter(parent), cadence)
         except UserError as error:
-            parent.send(("refused", str(error)))
+            _tell(parent, ("refused", str(error)))
         except OSError as error:
-            parent.send(("refused", f"{error.filename}: {error.strerror}"))
+            _tell(parent, ("refused", f"{error.filename}: {error.strerror}"))
         else:
             if outcome.status == "running":
                 time.sleep(POLL_SECONDS)
-            parent.send(("ended", _sendable(outcome)))
+            _tell(parent, ("ended", _sendable(outcome)))
         if asked() is not None:
             return
+
+
+def _tell(parent: Connection, message: tuple[str, object]) -> None:
+    """Send a message; a parent that has gone, or listens no more, is like one that asks to stop."""
+    try:
+        parent.send(message)
+    except OSError:
+        ask(signal.SIGTERM, None)
 
 
 class _Reporter:
@@ -206,7 +214,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._sent > PROGRESS_SECONDS:
             self._sent = now
-            self._parent.send(("progressed", progress))
+            _tell(self._parent, ("progressed", progress))
 
 
 def _sendable(outcome: Outcome) -> Outcome:

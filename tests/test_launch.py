@@ -12,12 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ncbench import UserError, launch, runner
+from ncbench import UserError, launch, runner, stopping
 from ncbench.budget import Budget
 from ncbench.execution import Outcome, run_sweep
 from ncbench.launch import default_jobs
 from ncbench.runner import Progress
 from ncbench.settings import Override
+from ncbench.stopping import asked, on_signals
 from ncbench.store import Store
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
 
@@ -276,3 +277,16 @@ def test_threads_that_the_user_set_mean_one_job(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert default_jobs(planned, CPU) == 1
+
+
+def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    report = launch._Reporter(theirs)
+    with on_signals():
+        ours.close()
+        report(Progress(0.5, None, None, "training"))
+        assert asked() == signal.SIGTERM
+    with on_signals():
+        launch._tell(theirs, ("ended", None))
+        assert asked() == signal.SIGTERM
+    stopping._asked.clear()

@@ -127,3 +127,18 @@ def test_four_processes_share_a_sweep_and_one_is_killed(whole: tuple[dict[str, o
             finish(process)
     assert records(tmp_path) == expected
     assert len(claims) == 2  # each run had its process
+
+
+@pytest.mark.torture
+def test_workers_stop_with_their_parent(whole: tuple[dict[str, object], float], tmp_path: Path) -> None:
+    expected, seconds = whole
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        process = start(tmp_path, "--jobs", "2")
+        assert wait_for_training(process, tmp_path)
+        time.sleep(seconds / 8)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)  # workers hold its output open for as long as they live
+        assert not list(tmp_path.rglob("claim.json"))
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    finish(start(tmp_path, "--jobs", "2"))
+    assert records(tmp_path) == expected
