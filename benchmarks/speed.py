@@ -186,9 +186,9 @@ def update_seconds(device: torch.device) -> tuple[list[float], list[float]]:
 
     report = Backbone._report
 
-    def timed_report(network: Backbone, flops: int) -> None:
+    def timed_report(network: Backbone, flops: int, **counts: int) -> None:
         started = time.perf_counter()
-        report(network, flops)
+        report(network, flops, **counts)
         reporting[0] += time.perf_counter() - started
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(Backbone, "_report", timed_report):

@@ -1,0 +1,124 @@
+"""Measures what surviving costs at the papers' size: checkpoints in time and bytes, and the meter in time.
+
+Usage: python benchmarks/survival.py [--repeats 5] [--threads 2] [--folder DIR] [--out FILE.json]
+
+One process measures by turns a training step of `sgr` (36 x 2048 regions, 1024-d, batch 128, hardest negatives), the
+reports of work that this step makes, and checkpoints of one network and of two, as a run writes them: weights, both
+moments of Adam, the best weights so far, flushed to a disk in DIR. Bytes are those of the files. A checkpoint is
+written every two minutes, so its share of the time is its seconds over 120.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+import torch
+from speed import PAPER, make_data, make_step
+from torch import Tensor
+
+from ncbench import environment
+from ncbench.backbones import build_backbone
+from ncbench.backbones.base import Backbone
+from ncbench.budget import WorkMeter
+from ncbench.cli.output import print_table
+from ncbench.optimiser import Optimiser
+from ncbench.runner import USUAL
+from ncbench.snapshot import write_snapshot
+from ncbench.state import State, capture
+
+PLENTY = 10**18  # FLOPs
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return how long `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def trained(networks: int) -> tuple[list[Backbone], Optimiser]:
+    """Return so many networks, and an optimiser that has moments of all their weights."""
+    made = [build_backbone("sgr", PAPER) for _ in range(networks)]
+    optimiser = Optimiser(made, WorkMeter(PLENTY), lr=1e-4)
+    losses: list[Tensor] = [weight.sum() for network in made for weight in network.parameters()]
+    optimiser.step(torch.stack(losses).sum())
+    return made, optimiser
+
+
+def checkpoint(networks: list[Backbone], optimiser: Optimiser, folder: Path, number: int) -> None:
+    """Write what a run would, but for pair-wise beliefs and the order of pairs, which are small beside it."""
+    best = [{key: value.clone() for key, value in network.state_dict().items()} for network in networks]
+    state: State = {"networks": capture(networks), "optimiser": capture(optimiser), "selected": capture(best)}
+    write_snapshot(folder, number, state)
+
+
+class Listening:
+    """A meter that times itself: Counter of lengths, formulas and the charge."""
+
+    def __init__(self) -> None:
+        self.seconds, self.meter = 0.0, WorkMeter(PLENTY)
+
+    def attach(self, network: Backbone) -> None:
+        """Have the reports of a network charged and timed."""
+        network.on_work = self.meter.charge
+        report = network._report
+
+        def timed(*flops: int, **counts: int) -> None:
+            self.seconds += seconds_of(lambda: report(*flops, **counts))
+
+        network._report = timed  # type: ignore[method-assign]
+
+
+@click.command()
+@click.option("--repeats", default=5, show_default=True, help="Turns.")
+@click.option("--threads", default=2, show_default=True, help="Threads of the training step.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where checkpoints go.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+def main(repeats: int, threads: int, folder: Path | None, out: Path | None) -> None:
+    """Measure what checkpoints and the meter cost; see the head of this file."""
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    sizes, split = make_data("paper", "train")
+    network = build_backbone("sgr", sizes).train()
+    listening = Listening()
+    listening.attach(network)
+    step = make_step(network, "ours", split, device)
+    step()
+    states = {"one network": trained(1), "two networks": trained(2)}
+    turns: dict[str, list[float]] = {"step": [], "meter": [], **{name: [] for name in states}}
+    sizes_of: dict[str, int] = {}
+    for turn in range(repeats):
+        listening.seconds = 0.0
+        turns["step"].append(seconds_of(step))
+        turns["meter"].append(listening.seconds)
+        for name, state in states.items():
+            with tempfile.TemporaryDirectory(dir=folder) as kept:
+                turns[name].append(seconds_of(partial(checkpoint, *state, Path(kept), turn)))
+                sizes_of[name] = sum(file.stat().st_size for file in Path(kept).iterdir())
+        click.echo(f"{ {name: round(times[-1], 4) for name, times in turns.items()} }", err=True)
+    medians = {name: statistics.median(times) for name, times in turns.items()}
+    parts = [meter / whole for meter, whole in zip(turns["meter"], turns["step"], strict=True)]
+    shares = {"meter": statistics.median(parts), **{name: medians[name] / USUAL.midway for name in states}}
+    rows = [("step", f"{medians['step']:.3g} s", "-", "-")]
+    rows += [("meter", f"{medians['meter'] * 1e3:.3g} ms", "-", f"{shares['meter']:.4%} of the step")]
+    rows += [
+        (f"checkpoint, {name}", f"{medians[name]:.3g} s", f"{sizes_of[name] / 2**20:,.0f} MiB", f"{shares[name]:.2%}")
+        for name in states
+    ]
+    print_table("What surviving costs", ("what", "median", "on disk", "share of the time"), rows)
+    if out is not None:
+        content = {"seconds": turns, "bytes": sizes_of, "shares": shares}
+        facts = {"command": sys.argv, "environment": environment.describe(device)}
+        out.write_text(json.dumps({**facts, **content}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
