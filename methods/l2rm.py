@@ -199,7 +199,7 @@ class L2RM(Method):
         self.backbone.eval()
         with torch.no_grad():
             similarities = self._similarities(images, clean)
-        self.cost_optimiser.step(self.cost_network(similarities)[places, captions].sum())
+        self.cost_optimiser.step(self._learned_cost(similarities, passes=3)[places, captions].sum())
 
     def _enqueue(self, noisy: Batch) -> None:
         """Put the images of a noisy batch in front of the queue; the oldest fall out."""
@@ -210,13 +210,19 @@ class L2RM(Method):
     @torch.no_grad()
     def _plan(self, similarities: Tensor, noisy: Batch) -> Tensor:
         """Return the transport plan (Q, B) between the images of the queue and the captions of a noisy batch."""
-        cost = self.cost_network(similarities) if self.config.cost == "learned" else 1 - similarities
+        cost = self._learned_cost(similarities, passes=1) if self.config.cost == "learned" else 1 - similarities
         forbidden = None
         if self.config.given == "forbidden":
             forbidden = torch.from_numpy(self.queue_numbers[:, None] == self.task.data.claimed[noisy.pairs])
         return transport.partial_transport(
             cost, self.config.mass, self.config.reg, forbidden, solver=self.config.solver, shrink=True
         )
+
+    def _learned_cost(self, similarities: Tensor, passes: int) -> Tensor:
+        """Return the costs (Q, B) of similarities (Q, B) and charge for `passes`: 3 where a backward pass follows."""
+        self.task.budget.charge(passes * 2 * similarities.numel() * similarities.shape[1])
+        cost: Tensor = self.cost_network(similarities)
+        return cost
 
     def _similarities(self, images: Tensor, batch: Batch) -> Tensor:
         similarities: Tensor = self.backbone(images, batch.tokens, batch.lengths)

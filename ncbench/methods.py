@@ -87,9 +87,10 @@ class Task:
     """What a method gets: the training view, a device, the meter of its budget, and backbones on demand.
 
     `budget.progress` tells how far training is, in [0, 1]; schedules are fractions of it. Every backbone comes from
-    `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device. `truth` says which
-    pairs are clean, (pairs,) bool, to a method that `needs_truth`; to others it is None. `clean` holds the numbers of
-    as many clean pairs as the method needs to be told, ascending; None where it needs none.
+    `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device. For passes of another
+    network the method calls `budget.charge` with their FLOPs before it makes them. `truth` says which pairs are clean,
+    (pairs,) bool, to a method that `needs_truth`; to others it is None. `clean` holds the numbers of as many clean
+    pairs as the method needs to be told, ascending; None where it needs none.
     """
 
     data: TrainingView

@@ -348,6 +348,19 @@ def test_warm_up_on_all_pairs_then_clean_and_noisy_ones(make_task: MakeTask, mon
     assert all(share >= 0.25 for _, share in called[n_warm:])
 
 
+@pytest.mark.parametrize(("cost", "expected"), [("learned", 4), ("complement", 0)])
+def test_the_cost_network_is_paid_for(cost: str, expected: int, make_task: MakeTask) -> None:
+    """A forward and backward pass where it learns, a forward pass where it is used: products of (Q, B) and (B, B)."""
+    method = make(make_task(), cost=cost)
+    method._similarities = lambda images, batch: torch.rand(len(images), len(batch))
+    clean, noisy = (method.task.data.batch(np.arange(first, first + 8)) for first in (0, 8))
+    before = method.task.budget.used
+    if cost == "learned":
+        method._learn_cost(clean)
+    method._plan(torch.rand(len(method.queue), 8), noisy)
+    assert method.task.budget.used - before == expected * 2 * len(method.queue) * 8 * 8
+
+
 @pytest.mark.parametrize(
     ("n_clean", "updates", "warm_ups"),
     [
