@@ -22,6 +22,7 @@ from safetensors.torch import save as to_safetensors
 from ncbench import environment, memory, outside
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
+from ncbench.beliefs_file import Beliefs, save_beliefs
 from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter, baseline_epoch_work
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.data.stamps import check_unchanged
@@ -281,6 +282,8 @@ class Run:
         whole = rank(similarities, true)
         folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
         save_ranks(self.folder / "ranks.npz", whole, folded)
+        believed = self._believed()
+        save_beliefs(self.folder / "beliefs.npz", believed)
         meters = [trainer.meter for trainer in self.trainers]
         metrics: dict[str, object] = {"test": (folded or whole).retrieval().to_dict()}
         if folded is not None:
@@ -304,7 +307,7 @@ class Run:
                 "updates": sum(trainer.updates for trainer in self.trainers),
             },
             "mismatched": self.noise.mismatch(self.dataset.splits["train"].true) if self.dataset.truth_known else None,
-            "beliefs": self._beliefs() if self.dataset.truth_known else {},
+            "beliefs": self._judged(believed) if self.dataset.truth_known else {},
         }
 
     def _selected(self) -> dict[str, object]:
@@ -317,16 +320,11 @@ class Run:
         members = {trainer.name: dict(found) for trainer, found in zip(self.trainers, each, strict=True)}
         return {"dev_rsum": whole.rsum, "share": latest, "members": members}
 
-    def _beliefs(self) -> dict[str, object]:
-        """Judge what the method believes of the training pairs against the truth that was hidden from it.
+    def _believed(self) -> Beliefs:
+        """Return what the method believes of the training pairs at the end.
 
-        Pairs that it was told are clean are left out: there is nothing to find out about them.
         The members of an ensemble are believed alike: P(clean) and soft labels are their means, rematches those of all.
         """
-        clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
-        semantics = self.dataset.semantics
-        closeness = partial(semantics.closeness, "train") if semantics is not None else None
-        beliefs: dict[str, object] = {}
         p_clean: list[FloatVector] = []
         soft_labels: list[FloatVector] = []
         rematches: list[Rematches] = []
@@ -340,18 +338,40 @@ class Run:
                 soft_labels.append(labels)
             if found is not None:
                 rematches.append(found)
-        untold = np.setdiff1d(np.arange(len(clean)), self.trainers[0].told)
-        if p_clean:
-            beliefs["detection"] = asdict(detect(np.mean(p_clean, axis=0)[untold], clean[untold]))
-        if soft_labels:
-            mean, wrong = np.mean(soft_labels, axis=0), np.flatnonzero(~clean)
-            follows = rank_correlation(mean[wrong], closeness(wrong, claimed[wrong])) if closeness is not None else None
-            beliefs["soft_labels"] = {**asdict(detect(mean[untold], clean[untold])), "closeness_correlation": follows}
-        if rematches and closeness is not None:
-            joined = Rematches(*(np.concatenate([getattr(r, f.name) for r in rematches]) for f in fields(Rematches)))
-            found_pairs = (joined.captions, joined.images, joined.weights)
+        joined = [
+            np.concatenate([getattr(found, f.name) for found in rematches]) for f in fields(Rematches) if rematches
+        ]
+        return Beliefs(
+            np.mean(p_clean, axis=0) if p_clean else None,
+            np.mean(soft_labels, axis=0) if soft_labels else None,
+            Rematches(*joined) if rematches else None,
+            self.trainers[0].told,
+        )
+
+    def _judged(self, believed: Beliefs) -> dict[str, object]:
+        """Judge what the method believes of the training pairs against the truth that was hidden from it.
+
+        Pairs that it was told are clean are left out: there is nothing to find out about them.
+        """
+        clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
+        semantics = self.dataset.semantics
+        closeness = partial(semantics.closeness, "train") if semantics is not None else None
+        untold = np.setdiff1d(np.arange(len(clean)), believed.told)
+        beliefs: dict[str, object] = {}
+        if believed.p_clean is not None:
+            beliefs["detection"] = asdict(detect(believed.p_clean[untold], clean[untold]))
+        if believed.soft_labels is not None:
+            labels, wrong = believed.soft_labels, np.flatnonzero(~clean)
+            follows = (
+                rank_correlation(labels[wrong], closeness(wrong, claimed[wrong])) if closeness is not None else None
+            )
+            judged = asdict(detect(labels[untold], clean[untold]))
+            beliefs["soft_labels"] = {**judged, "closeness_correlation": follows}
+        if believed.rematches is not None and closeness is not None:
+            found = believed.rematches
             n_images = len(self.dataset.splits["train"].images)
-            beliefs["rematches"] = asdict(rematch_quality(*found_pairs, claimed, closeness, n_images))
+            quality = rematch_quality(found.captions, found.images, found.weights, claimed, closeness, n_images)
+            beliefs["rematches"] = asdict(quality)
         return beliefs
 
     def _report(self, trainer: Trainer, doing: str) -> None:

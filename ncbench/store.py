@@ -6,7 +6,8 @@
 * `result.json`: metrics, work spent, what the method believed; on a CPU the same bytes for the same spec;
 * `measurements.json`: what differs from one execution to the next: times, memory, machine, versions;
 * `history.jsonl`: a line per dev evaluation;
-* `ranks.npz`: the test rank of every query, from which every score can be recomputed;
+* `ranks.npz`: the test rank of every query, from which every score can be recomputed (`ncbench.ranks_file`);
+* `beliefs.npz`: what the method believed of every training pair (`ncbench.beliefs_file`);
 * `model.safetensors`: the weights of the selected backbones.
 
 `result.json` is written last: a folder that has one holds a finished run. Others may hold

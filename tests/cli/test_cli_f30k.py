@@ -21,7 +21,15 @@ SIZES = {"backbone.embed": 16, "backbone.word": 8, "triplet.batch_size": 16, "l2
 SETTINGS = [word for key, value in SIZES.items() for word in ("--set", f"{key}={value}")]
 COMMON = ["run", "--dataset", "f30k", "--data-root", str(ROOT), "--method", "triplet,l2rm", "--backbone", "vse"]
 COMMON += ["--noise", "0.2", "--budget", "0.4", "--evaluations", "2", "--device", "cpu", "--jobs", "1", *SETTINGS]
-FILES = {"spec.json", "result.json", "measurements.json", "history.jsonl", "ranks.npz", "model.safetensors"}
+FILES = {
+    "spec.json",
+    "result.json",
+    "measurements.json",
+    "history.jsonl",
+    "ranks.npz",
+    "beliefs.npz",
+    "model.safetensors",
+}
 
 
 @pytest.fixture(scope="module")
