@@ -258,6 +258,7 @@ def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
         "measurements.json",
         "history.jsonl",
         "ranks.npz",
+        "beliefs.npz",
         "model.safetensors",
     }
     assert json.loads((tmp_path / "result.json").read_text()) == result
