@@ -18,6 +18,7 @@ from ncbench.errors import UserError
 from ncbench.evaluation import Ranks
 from ncbench.files import write_atomic
 
+NAME = "ranks.npz"
 SIDES = ("i2t", "t2i")
 
 

@@ -19,6 +19,7 @@ def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
     """
     from ncbench.report.figures import draw_ratios
     from ncbench.report.markdown import page
+    from ncbench.report.overview import overviews
     from ncbench.report.tables import comparisons
 
     written = []
@@ -26,8 +27,8 @@ def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
         name = str(dataset)
         figures = draw_ratios(rows, out / f"{name}-rsum")
         path = out / f"{name}.md"
-        write_text(path, page(name, comparisons(rows), figures[0].name))
+        write_text(path, page(name, overviews(rows), comparisons(rows), figures[0].name))
         runs = out / f"{name}.csv"
-        write_text(runs, rows.to_csv(index=False))
+        write_text(runs, rows.drop(columns="folder").to_csv(index=False))
         written += [path, *figures, runs]
     return written

@@ -17,13 +17,14 @@ def load_runs(folder: Path) -> pd.DataFrame:
     """Return a row per finished run below `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
     `variant` is the method's name, with those settings that differ between records of this method and dataset, and its
-    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched.
+    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched;
+    `folder` is where the record lies.
     Raises UserError where there is no folder or no record in it.
     """
     rows = []
     for path, result, measurements in Store(folder).results():
         try:
-            rows.append(_row(result, measurements))
+            rows.append({**_row(result, measurements), "folder": str(path)})
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path / 'result.json'}: is no run record ({error!r}); restore it or delete its folder."

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ncbench.budget import Budget
+from ncbench.errors import UserError
+from ncbench.evaluation import Ranks
+from ncbench.ranks_file import NAME, load_ranks
+from ncbench.report.ranking import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
 RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 COLUMNS = {
     "variant": "method",
+    "place": "rank",
     "i2t_r1": "i2t R@1",
     "i2t_r5": "i2t R@5",
     "i2t_r10": "i2t R@10",
@@ -27,6 +33,8 @@ COLUMNS = {
     "outside": "outside",
     "seeds": "seeds",
 }
+
+DIGITS = 1  # of scores: what looks equal is equally good
 
 LARGEST_OUTSIDE = 0.2  # of the training time: more of it and counted work no longer tells what a method costs
 
@@ -46,22 +54,32 @@ class Comparison:
         """What is compared, in words."""
         key = self.key
         noise = "clean pairs" if key["noise"] == 0 else f"{key['protocol']} {key['noise']:g} (unit: {key['unit']})"
-        matched = key["allowance"] > 0
-        budget = (
-            f"budget {Budget(key['allowance'], key['budget_unit'])}" if matched else "own epochs, not compute-matched"
-        )
-        return f"{key['dataset']}: {noise}, {key['backbone']}, {budget}" + (
-            f", {key['conditions']}" if key["conditions"] else ""
-        )
+        return f"{key['dataset']}: {noise}, {conditions_in_words(key)}"
 
     def best(self, column: str) -> float:
         """Return the best value of a score, NaN if there are references only."""
-        contestants = self.rows[~self.rows["told_truth"]]
-        return float(contestants[column].max())
+        return float(self._contestants[column].max())
+
+    def second(self, column: str) -> float:
+        """Return the best value that looks worse than the best, NaN if there is none."""
+        shown = sorted(set(self._contestants[column].round(DIGITS)), reverse=True)
+        return float(shown[1]) if len(shown) > 1 else float("nan")
+
+    @property
+    def _contestants(self) -> pd.DataFrame:
+        return self.rows[~self.rows["told_truth"]]
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
         return [[_text(column, row) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+
+
+def conditions_in_words(key: Mapping[str, Any]) -> str:
+    """Return backbone, budget and other conditions of runs that are compared."""
+    budget = "own epochs, not compute-matched"
+    if key["allowance"]:
+        budget = f"budget {Budget(key['allowance'], key['budget_unit'])}"
+    return ", ".join(filter(None, [key["backbone"], budget, key["conditions"]]))
 
 
 def comparisons(frame: pd.DataFrame) -> list[Comparison]:
@@ -74,9 +92,23 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["seeds"] = groups["seed"].nunique()
         numbers["told_truth"] = groups["told_truth"].any()
         numbers["told_clean"] = groups["told_clean"].max()
+        numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
         rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows))
     return tables
+
+
+def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
+    """Return the places of contestants whose runs all have readable ranks; others, and references, have none."""
+    ranks: dict[str, dict[int, Ranks]] = {}
+    lacking = set(runs.loc[runs["told_truth"], "variant"])
+    for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
+        try:
+            ranks.setdefault(variant, {})[seed] = load_ranks(Path(folder) / NAME)["test"]
+        except UserError:
+            lacking.add(variant)
+    contestants = {name: held for name, held in ranks.items() if name not in lacking}
+    return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
 
 
 def _text(column: str, row: dict[Any, Any]) -> str:
@@ -84,6 +116,8 @@ def _text(column: str, row: dict[Any, Any]) -> str:
     if column == "variant":
         told = "the truth" if row["told_truth"] else f"{row['told_clean']} clean pairs" if row["told_clean"] else ""
         return f"{value} (told {told})" if told else str(value)
+    if column == "place":
+        return "-" if pd.isna(value) else str(int(value))
     if column == "seeds":
         return str(int(value))
     if pd.isna(value):

@@ -11,22 +11,26 @@ import pytest
 from ncbench.report import write_report
 from ncbench.report.frame import load_runs
 from ncbench.report.markdown import page
+from ncbench.report.overview import overviews
 from ncbench.report.tables import COLUMNS, comparisons
 
 Record = Callable[..., Path]
 
 
 def make(folder: Path) -> str:
-    return page("toy", comparisons(load_runs(folder)), "toy-rsum.svg")
+    frame = load_runs(folder)
+    return page("toy", overviews(frame), comparisons(frame), "toy-rsum.svg")
 
 
 def cells(text: str) -> list[list[str]]:
-    """Return the body cells of all tables of a page."""
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    """Return the body cells of all comparisons of a page, without the rank."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
     return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines
-        if not line.startswith(("| method", "| ---"))
+        [name, *rest]
+        for name, *_, rest in ((row[0], row[1], row[2:]) for row in rows if len(row) == len(COLUMNS))
+        if name not in ("method", "---")
     ]
 
 
@@ -37,10 +41,10 @@ def test_a_whole_page(record: Record, tmp_path: Path) -> None:
     assert "\n![rSum against noise ratio](<toy-rsum.svg>)\n" in text
     assert text.endswith(
         "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
-        "| method | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
+        "| method | rank | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
         "| budget used | peak memory | time | outside | seeds |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| triplet | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| triplet | - | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
         "| 2.00 | 1 MiB | 30 s | - | 1 |\n"
     )
 
@@ -49,8 +53,17 @@ def test_the_best_is_bold_and_only_the_best(record: Record, tmp_path: Path) -> N
     record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0, seconds=1.0)
     record(9.0, 21.0, 30.0, 1.0, 2.0, 4.0, method="l2rm", seconds=99.0)
     l2rm, triplet = cells(make(tmp_path))
-    assert l2rm[:8] == ["l2rm", "9.0", "**21.0**", "**30.0**", "**1.0**", "**2.0**", "**4.0**", "**67.0**"]
-    assert triplet[:8] == ["triplet", "**10.0**", "20.0", "**30.0**", "**1.0**", "**2.0**", "3.0", "66.0"]
+    assert l2rm[:8] == ["l2rm", "<u>9.0</u>", "**21.0**", "**30.0**", "**1.0**", "**2.0**", "**4.0**", "**67.0**"]
+    assert triplet[:8] == [
+        "triplet",
+        "**10.0**",
+        "<u>20.0</u>",
+        "**30.0**",
+        "**1.0**",
+        "**2.0**",
+        "<u>3.0</u>",
+        "<u>66.0</u>",
+    ]
     for row in (l2rm, triplet):
         assert not any("*" in cell for cell in row[8:])  # neither time nor work is a score
 
@@ -111,7 +124,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
     frame = load_runs(tmp_path).assign(variant=name)
     (line,) = [
         line
-        for line in page("toy", comparisons(frame), "f.svg").splitlines()
+        for line in page("toy", [], comparisons(frame), "f.svg").splitlines()
         if line.startswith("| ") and "30 s" in line
     ]
     assert line.startswith(f"| {escaped} | ")
@@ -119,7 +132,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
 
 def test_markup_in_dataset_and_protocol(record: Record, tmp_path: Path) -> None:
     record(protocol="file:<b>|.npy")
-    text = page("<i>", comparisons(load_runs(tmp_path)), "f.svg")
+    text = page("<i>", [], comparisons(load_runs(tmp_path)), "f.svg")
     assert "<b>" not in text
     assert "<i>" not in text
     assert text.startswith("# &lt;i>\n")
@@ -202,4 +215,30 @@ def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
 def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
     record()
     (row,) = cells(make(tmp_path))
-    assert len(row) == len(COLUMNS)
+    assert len(row) == len(COLUMNS) - 1  # without the rank
+
+
+def test_second_means_second_of_the_contestants(record: Record, tmp_path: Path) -> None:
+    for name, score in (("a", 30.0), ("b", 20.0), ("c", 20.04), ("d", 10.0)):
+        record(score, 40.0, 50.0, 1.0, 2.0, 3.0, method=name)
+    record(25.0, 40.0, 50.0, 1.0, 2.0, 3.0, method="oracle", told_truth=True)
+    assert {row[0]: row[1] for row in cells(make(tmp_path))} == {
+        "a": "**30.0**",
+        "b": "<u>20.0</u>",
+        "c": "<u>20.0</u>",
+        "d": "10.0",
+        "oracle (told the truth)": "25.0",
+    }
+
+
+def test_an_overview_stands_before_the_tables(record: Record, tmp_path: Path) -> None:
+    for noise in (0.0, 0.4):
+        axes = {"protocol": "clean", "unit": "clean"} if noise == 0 else {}
+        record(*[10.0 - 5 * noise] * 6, noise=noise, method="<b>|", **axes)
+    record(noise=0.4)
+    text = make(tmp_path)
+    assert "## rSum over noise ratios: shuffle-images (unit: images), sgr, budget 4\n\n" in text
+    assert text.index("rSum over noise") < text.index("## toy: ")
+    assert "| &lt;b>\\| | 60.0 | 48.0 | 48.0 | 80% |\n" in text
+    assert "| triplet | - | 123.0 | 123.0 | - |\n" in text
+    assert "\nMissing: at 0: triplet.\n" in text

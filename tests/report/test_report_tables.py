@@ -151,6 +151,7 @@ def test_cells(record: Record, tmp_path: Path) -> None:
     ((cells),) = table.cells()
     expected = [
         "triplet",
+        "-",
         "1.0",
         "2.0",
         "3.1",
@@ -187,7 +188,7 @@ def test_missing_measurements_are_dashes(record: Record, tmp_path: Path) -> None
 def test_missing_measurements_of_all_runs(record: Record, tmp_path: Path) -> None:
     record(seconds=None)
     (table,) = comparisons(load_runs(tmp_path))
-    assert [cell for row in table.cells() for cell in row].count("-") == 3
+    assert [cell for row in table.cells() for cell in row].count("-") == 4
 
 
 def test_measurements_of_the_seeds_that_have_them(record: Record, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_references_come_last_and_are_never_the_best(record: Record, tmp_path: P
     (table,) = comparisons(load_runs(tmp_path))
     assert [row["variant"] for row in rows(table)] == ["b", "a", "oracle", "upper"]
     assert [cells[0] for cells in table.cells()] == ["b", "a", "oracle (told the truth)", "upper (told the truth)"]
-    assert [cells[7] for cells in table.cells()] == ["400.0", "300.0", "600.0", "500.0"]
+    assert [cells[8] for cells in table.cells()] == ["400.0", "300.0", "600.0", "500.0"]
     assert table.best("rsum") == pytest.approx(400)
     assert table.best("i2t_r1") == pytest.approx(400 / 6)
 
@@ -245,7 +246,7 @@ def test_references_are_told_by_table_and_averaged_over_seeds(record: Record, tm
     alone, mixed = comparisons(load_runs(tmp_path))
     assert [(row["variant"], row["told_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
     assert [row["variant"] for row in rows(mixed)] == ["triplet", "oracle"]
-    assert mixed.cells()[1][7] == "501.0 ± 1.4"
+    assert mixed.cells()[1][8] == "501.0 ± 1.4"
     assert mixed.best("rsum") == pytest.approx(100)
 
 
