@@ -137,15 +137,20 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     expected = ["tiny: clean pairs, vse, budget 0.3", "tiny: shuffle-images 0.4 (unit: images), vse, budget 0.3"]
     assert titles == expected
     page = written[0].read_text()
-    assert [line for line in page.splitlines() if line.startswith("## ")] == [f"## {title}" for title in expected]
+    overview = "rSum over noise ratios: shuffle-images (unit: images), vse, budget 0.3"
+    titles = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    assert titles == [overview, *expected]
+    assert result.stdout.startswith(overview)
     assert written[1].read_text().startswith("<?xml")
     assert written[2].read_bytes().startswith(b"\x89PNG")
-    for clean, row in zip((True, False), body(result.stdout), strict=True):
+    over_ratios, *tables = body(result.stdout)
+    assert (over_ratios[0], len(over_ratios)) == ("quick", 5)
+    for clean, row in zip((True, False), tables, strict=True):
         rsums = [
             r["metrics"]["test"]["rsum"] for _, r, _ in Store(recorded).results() if bool(r["spec"]["noise"]) != clean
         ]
         assert row[0] == "quick"
-        assert row[7].startswith(f"{sum(rsums) / 2:.1f} ± ")
+        assert row[8].startswith(f"{sum(rsums) / 2:.1f} ± ")
         assert row[-1] == "2"
 
 
