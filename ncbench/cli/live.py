@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.execution import Outcome
 from ncbench.runner import Progress
@@ -21,10 +22,24 @@ REFRESH_SECONDS = 0.25
 RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 
 
-def describe(spec: RunSpec) -> str:
-    """Return a run in words."""
+def describe(spec: RunSpec, told: str = "") -> str:
+    """Return a run in words; `told` is what sets its method apart from the same method in the sweep."""
     noise = "clean pairs" if spec.noise == 0 else f"{spec.protocol} {spec.noise:g}"
-    return f"{spec.method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
+    method = f"{spec.method} ({told})" if told else spec.method
+    return f"{method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
+
+
+def told_apart(specs: Sequence[RunSpec]) -> list[str]:
+    """Return per run the settings and the budget in which it differs from other runs of its method; most often none."""
+    found = []
+    for spec in specs:
+        alike = [other for other in specs if other.method == spec.method]
+        told = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
+        budgets = {(other.budget, other.budget_unit) for other in alike}
+        if len(budgets) > 1:
+            told.append(f"budget {Budget(spec.budget, spec.budget_unit)}")
+        found.append(", ".join(told))
+    return found
 
 
 @dataclass
@@ -32,6 +47,7 @@ class Row:
     """What is known of a run so far."""
 
     spec: RunSpec
+    told: str = ""
     started: float | None = None
     progress: Progress | None = None
     outcome: Outcome | None = None
@@ -41,7 +57,7 @@ class LiveTable:
     """An observer of a sweep that keeps a table up to date, or prints a line per run where there is no terminal."""
 
     def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
-        self.rows = [Row(spec) for spec in specs]
+        self.rows = [Row(spec, told) for spec, told in zip(specs, told_apart(specs), strict=True)]
         self.console = console
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.table)
         self.refreshed = 0.0
@@ -71,7 +87,7 @@ class LiveTable:
                 what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
             elif outcome.error is not None:
                 what.append(repr(outcome.error))
-            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec)}: {', '.join(what)}, {seconds:.0f} s"
+            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.told)}: {', '.join(what)}, {seconds:.0f} s"
             self.console.print(line, markup=False, highlight=False)
 
     def table(self) -> Table:
@@ -105,7 +121,7 @@ class LiveTable:
         spec, progress = row.spec, row.progress
         names: list[str | ProgressBar] = [
             spec.dataset,
-            spec.method,
+            f"{spec.method} ({row.told})" if row.told else spec.method,
             spec.backbone,
             spec.protocol,
             f"{spec.noise:g}",

@@ -138,7 +138,7 @@ def run(
     parsed = [parse_override(text) for text in overrides]
     varied = [parse_override(text, "--variant") for text in variants]
 
-    from ncbench.cli.live import describe, watch
+    from ncbench.cli.live import describe, told_apart, watch
     from ncbench.environment import choose_device
     from ncbench.execution import FAILURES
     from ncbench.launch import launch
@@ -167,10 +167,12 @@ def run(
                 for o in outcomes
             ]
         )
+    told = dict(zip((run.spec.id for run in planned), told_apart([run.spec for run in planned]), strict=True))
     failed = [outcome for outcome in outcomes if outcome.status in FAILURES]
     for outcome in failed:
         where = outcome.folder / ERROR_FILE
-        click.echo(f"{outcome.status}: {describe(outcome.spec)}: {outcome.error!r}; see {where}", err=True)
+        words = describe(outcome.spec, told[outcome.spec.id])
+        click.echo(f"{outcome.status}: {words}: {outcome.error!r}; see {where}", err=True)
     stopped_by = asked()
     if stopped_by is not None:
         done = sum(outcome.status in ("done", "kept") for outcome in outcomes)

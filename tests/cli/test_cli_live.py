@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ncbench.cli import live
-from ncbench.cli.live import LiveTable, describe, watch
+from ncbench.cli.live import LiveTable, describe, told_apart, watch
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.execution import Outcome
 from ncbench.runner import Progress
@@ -200,3 +200,15 @@ def test_watch_writes_where_it_should(quiet: bool, capsys: pytest.CaptureFixture
 def test_console_of_a_pipe_is_wide() -> None:
     assert console().width == console(to_stderr=True).width == PIPE_WIDTH
     assert console(to_stderr=True).stderr
+
+
+def test_runs_of_a_method_are_told_apart_by_what_differs_between_them() -> None:
+    plain = replace(spec(), settings={"lr": 0.1, "reg": 1})
+    other, longer = replace(plain, settings={"lr": 0.2, "reg": 1}), replace(plain, budget=9.0)
+    elsewhere = replace(plain, method="l2rm", settings={"lr": 7}, seed=3, noise=0.2)
+    assert told_apart([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
+    assert told_apart([plain, other]) == ["lr=0.1", "lr=0.2"]
+    assert told_apart([plain, longer]) == ["budget 1", "budget 9"]
+    assert told_apart([plain, replace(plain, budget_unit="seconds")]) == ["budget 1", "budget 1 s"]
+    assert [row[1] for row in printed(LiveTable([plain, other], screen()))] == ["triplet (lr=0.1)", "triplet (lr=0.2)"]
+    assert describe(other, "lr=0.2").startswith("triplet (lr=0.2) with vse on ")
