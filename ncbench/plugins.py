@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 
 from ncbench.errors import UserError, unknown_name
 
@@ -16,6 +18,18 @@ def check_plugin(group: str, kind: str, name: str) -> None:
     """Raise UserError unless `group` offers `name`; `kind` is the noun for the message."""
     if name not in plugin_names(group):
         raise unknown_name(kind, name, plugin_names(group))
+
+
+def module_file(group: str, name: str) -> Path | None:
+    """Return the file in which what `name` stands for is defined, without running it; None where that is not known."""
+    for entry in entry_points(group=group, name=name):
+        try:
+            spec = find_spec(entry.value.partition(":")[0])
+        except (ImportError, ValueError):
+            continue
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    return None
 
 
 def load_plugin(group: str, kind: str, name: str) -> object:

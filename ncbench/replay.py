@@ -26,8 +26,10 @@ class Verdict:
     detail: str
 
 
-def plan_again(folder: Path, data_root: Path | None) -> PlannedRun:
+def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = None) -> PlannedRun:
     """Return the run that the record in `folder` is of, with its data and noise made anew.
+
+    `method_file` holds the method, where it is neither installed nor found.
 
     Raises UserError where this version, or the data at hand, cannot make the same run.
     """
@@ -54,7 +56,12 @@ def plan_again(folder: Path, data_root: Path | None) -> PlannedRun:
             f"{folder}: {spec.protocol} {spec.noise:g} draws other noise here ({noise.digest[:12]}) than it did "
             f"({spec.noise_digest[:12]}); replay it with the version that made it."
         )
-    method = load_method(spec.method)
+    method = load_method(str(method_file.absolute()) if method_file else spec.method)
+    if (method.name, method.source) != (spec.method, spec.source):
+        raise UserError(
+            f"{folder}: was made by {spec.method} {spec.source or '(installed)'}, here is {method.name} "
+            f"{method.source or '(installed)'}; give the file as it was: --method-file FILE."
+        )
     make_config(method, spec.settings)
     return PlannedRun(spec, dataset, noise, method)
 

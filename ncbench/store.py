@@ -39,13 +39,14 @@ Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverge
 """What a run can be. `interrupted`: it goes on when it is run again; `diverged`: its loss is no finite number any more;
 `over-memory`: it needs more memory than there is; `failed`: any other error."""
 
-LATER = {"precision": "float32", "budget_unit": "epochs"}
+LATER = {"precision": "float32", "budget_unit": "epochs", "source": ""}
 """Fields of a spec that came later: at these values, which earlier runs had, they are no part of its id."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that defines a run. `budget` is in `budget_unit`; `seed` is the one that all others derive from."""
+    """All that defines a run. `budget` is in `budget_unit`; `seed` is the one that all others derive from; `source` is
+    the digest of the file of a method that is in no installed package."""
 
     dataset: str
     dataset_version: str
@@ -64,6 +65,7 @@ class RunSpec:
     seed: int
     precision: Precision = "float32"
     budget_unit: Unit = "epochs"
+    source: str = ""
     schema: int = SCHEMA
 
     @property

@@ -68,13 +68,13 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         check_precision(name, grid.precision)
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
-    methods = {name: load_method(name) for name in grid.methods}
+    methods = _methods(grid.methods)
     for override in [*grid.overrides, *grid.variants]:
         if override.target not in (*methods, BACKBONE):
             raise unknown_name(f"target of {override.option} in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
     changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
-    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, grid.methods, changes)
+    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, methods, changes)
     runs: dict[str, PlannedRun] = {}
     drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
     for seed, dataset_name, (protocol, ratio), backbone, method_name, overrides in cells:
@@ -114,9 +114,19 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
                 evaluations=grid.evaluations or _usual_evaluations(budget),
                 seed=seed,
                 precision=grid.precision,
+                source=method.source,
             )
             runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))
     return list(runs.values())
+
+
+def _methods(names: Sequence[str]) -> dict[str, type[Method]]:
+    """Return the methods by their own names, whatever files they are in. Raises UserError for two of one name."""
+    found: dict[str, type[Method]] = {}
+    for method in map(load_method, names):
+        if found.setdefault(method.name, method) is not method:
+            raise UserError(f"--method names two methods that call themselves {method.name!r}; rename one.")
+    return found
 
 
 def _published(method: type[Method], dataset: str) -> Budget:

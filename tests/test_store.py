@@ -50,6 +50,7 @@ CHANGES = {
     "seed": 1,
     "precision": "bf16",
     "budget_unit": "seconds",
+    "source": "0123456789ab",
     "schema": SCHEMA + 1,
 }
 

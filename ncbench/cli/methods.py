@@ -21,11 +21,15 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be named after --method."""
-    from ncbench.methods import GROUP, load_method
-    from ncbench.plugins import plugin_names
+    from ncbench.errors import UserError
+    from ncbench.methods import load_method, method_names
 
-    found = [load_method(name) for name in plugin_names(GROUP)]
-    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
+    rows = []
+    for name in method_names():
+        try:
+            rows.append((name, (inspect.getdoc(load_method(name)) or "").partition("\n")[0]))
+        except UserError as error:  # of a plugin that is broken; the others are no worse for it
+            click.echo(f"Warning: {error}", err=True)
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return

@@ -16,6 +16,11 @@ from ncbench.cli.output import print_json
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@click.option(
+    "--method-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file of a method that is neither installed nor found.",
+)
 @parameters.device
 @click.option(
     "--tolerance",
@@ -27,7 +32,15 @@ from ncbench.cli.output import print_json
 )
 @click.option("--out", type=parameters.FOLDER, help="Keep the record of the replay here.  [default: it is not kept]")
 @parameters.as_json
-def replay(run: Path, data_root: Path | None, device: str, tolerance: float, out: Path | None, as_json: bool) -> None:
+def replay(
+    run: Path,
+    data_root: Path | None,
+    method_file: Path | None,
+    device: str,
+    tolerance: float,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Run a stored record again from its own spec and compare.
 
     RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. Ends with exit code 1 if the replay is different.
@@ -42,7 +55,7 @@ def replay(run: Path, data_root: Path | None, device: str, tolerance: float, out
 
     if not (run / "result.json").is_file():
         raise UserError(f"{run} holds no finished run; give a folder that has a result.json.")
-    planned = plan_again(run, data_root)
+    planned = plan_again(run, data_root, method_file)
     chosen = choose_device(device)
     with ExitStack() as stack:
         store = Store(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ncbench-replay-"))))

@@ -14,7 +14,13 @@ from ncbench.precision import Precision
 
 
 @click.command()
-@click.option("--method", "methods", type=parameters.NAMES, required=True, help="Methods; see `ncbench methods list`.")
+@click.option(
+    "--method",
+    "methods",
+    type=parameters.NAMES,
+    required=True,
+    help="Methods (see `ncbench methods list`), or paths of files that hold one: my_method.py.",
+)
 @click.option(
     "--noise", "ratios", type=parameters.RATIOS, default="0.2,0.4,0.6", show_default=True, help="Noise ratios."
 )
@@ -121,14 +127,14 @@ def run(
     """
     from ncbench.backbones import check_backbone
     from ncbench.catalog import GROUP as DATASETS
-    from ncbench.methods import GROUP as METHODS
+    from ncbench.methods import check_method
     from ncbench.noise import check_protocol
     from ncbench.plugins import check_plugin
     from ncbench.settings import parse_override
 
     # All that can be checked without torch is checked before it is loaded.
     for name in axes["methods"]:
-        check_plugin(METHODS, "method", name)
+        check_method(name)
     for name in axes["datasets"]:
         check_plugin(DATASETS, "dataset", name)
     for name in axes["backbones"]:

@@ -54,6 +54,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "id": result["id"],
         "held": held,
         **{axis: spec[axis] for axis in axes},
+        "source": spec.get("source", ""),
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
@@ -90,6 +91,8 @@ def _variants(frame: pd.DataFrame) -> list[str]:
         alike = frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["settings"]
         settings: dict[str, object] = row.settings  # type: ignore[assignment]
         told = [f"{key}={value}" for key, value in settings.items() if any(o.get(key) != value for o in alike)]
+        if len(set(frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["source"])) > 1:
+            told.append(f"source={row.source!s}" if row.source else "installed")
         if row.budget_unit == "own-epochs":
             told.append(f"{row.budget:g} own epochs")
         names.append(f"{row.method} ({', '.join(told)})" if told else str(row.method))
