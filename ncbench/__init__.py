@@ -1,7 +1,7 @@
 """A benchmark suite for noisy correspondence.
 
-The names below are all that a method or a dataset needs; they are loaded on first use, so that importing ncbench
-loads no torch.
+The names below are all that a method or a dataset needs, and `load_runs` for notebooks; they are loaded on first use,
+so that importing ncbench loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ncbench.errors import UserError
     from ncbench.methods import Method, Rematches, Settings, Task, TrainingSettings, setting
     from ncbench.optimiser import Optimiser
+    from ncbench.report.frame import load_runs
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _HOMES = {
     "TrainingSettings": "ncbench.methods",
     "TrainingView": "ncbench.data.training",
     "UserError": "ncbench.errors",
+    "load_runs": "ncbench.report.frame",
     "setting": "ncbench.methods",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "TrainingView",
     "UserError",
     "evaluation",
+    "load_runs",
     "losses",
     "mixture",
     "setting",

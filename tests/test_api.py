@@ -53,6 +53,12 @@ def test_loads_no_torch(statement: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_loads_no_pandas() -> None:
+    code = "import ncbench, sys; sys.exit(sorted({'pandas', 'torch'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_loads_no_scikit_learn() -> None:
     """It takes a second to load, and two methods need it."""
     code = "import ncbench.mixture, ncbench.runner, sys; sys.exit('sklearn' in sys.modules)"
@@ -108,8 +114,10 @@ def test_packages_are_those_on_disk(pyproject: dict[str, Any]) -> None:
     expected = {folder.replace("/", ".") for folder in folders}
     methods = {path.parent.relative_to(ROOT / "methods").as_posix() for path in sources("methods")}
     expected |= {("ncbench_methods." + folder.replace("/", ".")).removesuffix("..") for folder in methods}
-    assert sorted(project["packages"]) == sorted(expected)
-    assert project["package-dir"] == {"ncbench_methods": "methods"}
+    assert sorted(project["packages"]) == sorted({*expected, "ncbench_leaderboards"})
+    assert project["package-dir"] == {"ncbench_leaderboards": "leaderboards", "ncbench_methods": "methods"}
+    assert project["package-data"]["ncbench_leaderboards"] == ["published.csv"]
+    assert (ROOT / "leaderboards" / "published.csv").is_file()
 
 
 def test_entry_points_lead_somewhere(pyproject: dict[str, Any]) -> None:

@@ -1,13 +1,18 @@
-"""`ncbench report`: leaderboards from run records."""
+"""`ncbench report`: leaderboards from run records, and published numbers beside them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ncbench.cli import parameters
 from ncbench.cli.output import print_json, print_table
+from ncbench.errors import UserError
+
+if TYPE_CHECKING:
+    from ncbench.report.formats import Format
 
 
 @click.command()
@@ -15,9 +20,52 @@ from ncbench.cli.output import print_json, print_table
 @click.option(
     "--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Where pages are written."
 )
+@click.option("--published", metavar="DATASET", help="Print published numbers beside ours; write nothing.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "latex", "markdown"]),
+    help="Print the tables in this format; write nothing.",
+)
 @parameters.as_json
-def report(folder: Path, out: Path, as_json: bool) -> None:
+def report(folder: Path, out: Path, published: str | None, form: Format | None, as_json: bool) -> None:
     """Write leaderboards: per dataset a markdown page, a figure and a table of the runs."""
+    if form and as_json:
+        raise UserError("--format and --json exclude each other; leave one of them out")
+    if published is not None:
+        _print_published(published, folder, form, as_json)
+    elif form:
+        _print_formatted(folder, form)
+    else:
+        _write(folder, out, as_json)
+
+
+def _print_published(dataset: str, folder: Path, form: Format | None, as_json: bool) -> None:
+    from ncbench.report.beside import COLUMNS, NUMBERS, published_beside
+    from ncbench.report.formats import format_beside
+    from ncbench.report.frame import load_runs
+    from ncbench.store import Store
+
+    has_runs = next(Store(folder).results(), None) is not None
+    tables = published_beside(dataset, load_runs(folder) if has_runs else None)
+    if as_json:
+        print_json([line.facts() for table in tables for line in table.lines])
+    elif form:
+        click.echo(format_beside(tables, form), nl=False)
+    else:
+        for table in tables:
+            print_table(table.title, COLUMNS, table.cells(), numbers=NUMBERS)
+
+
+def _print_formatted(folder: Path, form: Format) -> None:
+    from ncbench.report.formats import format_comparisons
+    from ncbench.report.frame import load_runs
+    from ncbench.report.tables import comparisons
+
+    click.echo(format_comparisons(comparisons(load_runs(folder)), form), nl=False)
+
+
+def _write(folder: Path, out: Path, as_json: bool) -> None:
     from ncbench.report import write_report
     from ncbench.report.frame import load_runs
     from ncbench.report.overview import overviews

@@ -15,11 +15,14 @@ def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
     """Write a markdown page, a figure and the runs themselves per dataset of `frame` (of `load_runs`) into `out`.
 
     The runs are rows of `<dataset>.csv`, from which all numbers of the page can be had again. Returns the files.
-    The same records give the same bytes. Raises OSError where `out` cannot be written.
+    The page of a dataset with published numbers has them beside ours. The same records give the same bytes. Raises
+    OSError where `out` cannot be written.
     """
+    from ncbench.report.beside import published_beside
     from ncbench.report.figures import draw_ratios
     from ncbench.report.markdown import page
     from ncbench.report.overview import overviews
+    from ncbench.report.published import EVALUATIONS
     from ncbench.report.tables import comparisons
 
     written = []
@@ -27,7 +30,8 @@ def write_report(frame: pd.DataFrame, out: Path) -> list[Path]:
         name = str(dataset)
         figures = draw_ratios(rows, out / f"{name}-rsum")
         path = out / f"{name}.md"
-        write_text(path, page(name, overviews(rows), comparisons(rows), figures[0].name))
+        published = published_beside(name, rows) if name in EVALUATIONS else []
+        write_text(path, page(name, overviews(rows), comparisons(rows), figures[0].name, published))
         runs = out / f"{name}.csv"
         write_text(runs, rows.drop(columns="folder").to_csv(index=False))
         written += [path, *figures, runs]

@@ -13,16 +13,17 @@ from ncbench.errors import UserError
 from ncbench.store import Store
 
 
-def load_runs(folder: Path) -> pd.DataFrame:
+def load_runs(folder: Path | str) -> pd.DataFrame:
     """Return a row per finished run below `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
     `variant` is the method's name, with those settings that differ between records of this method and dataset, and its
-    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched;
+    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched.
+    `rsum_unfolded` is that of all test images where `rsum` is a mean over folds; `sizes` are those of the backbone;
     `folder` is where the record lies.
     Raises UserError where there is no folder or no record in it.
     """
     rows = []
-    for path, result, measurements in Store(folder).results():
+    for path, result, measurements in Store(Path(folder)).results():
         try:
             rows.append({**_row(result, measurements), "folder": str(path)})
         except (AttributeError, KeyError, TypeError) as error:
@@ -55,6 +56,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "held": held,
         **{axis: spec[axis] for axis in axes},
         "source": spec.get("source", ""),
+        "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec["sizes"].items())),
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
@@ -62,6 +64,7 @@ def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str
         "told_clean": result.get("told_clean", 0),
         **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
         "rsum": test["rsum"],
+        "rsum_unfolded": result["metrics"].get("test_unfolded", {}).get("rsum"),
         "dev_rsum": result["selected"]["dev_rsum"],
         "used": work["used"] / baseline_epoch,
         "flops": work["used"],

@@ -6,6 +6,8 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from ncbench.report import beside
+from ncbench.report.beside import Beside
 from ncbench.report.overview import Overview
 from ncbench.report.overview import rows as overview_rows
 from ncbench.report.tables import COLUMNS, DIGITS, Comparison, scores
@@ -25,17 +27,49 @@ there for reference, and never the best. One that was *told clean pairs* knows o
 clean, which the others do not.
 """
 
+BESIDE_LEGEND = """\
+Recalls and rSum as printed in the *source*, which is often not the paper that proposed the method. *Nets* are the
+networks whose similarities were averaged. The *unit* of the noise is in the heading; it and the nets are *unknown*
+where no source settles them: tables that reprint numbers mix both units. *SUM-MISMATCH*: the printed sum is not that of
+the recalls; *SUSPECT*: something is likely misprinted. *Our rSum* is the mean over seeds (± their standard deviation)
+of the same method, backbone, ratio and unit, *difference* is ours less theirs; `triplet` stands beside plain backbones.
+Ours had the budget that is told, which need not be the paper's, and average the networks that the method builds.
+"""
 
-def page(dataset: str, overviews: Sequence[Overview], tables: Sequence[Comparison], figure: str) -> str:
-    """Return the page of a dataset: a legend, a figure (file name), overviews, and a table per comparison."""
+
+def page(
+    dataset: str,
+    overviews: Sequence[Overview],
+    tables: Sequence[Comparison],
+    figure: str,
+    published: Sequence[Beside] = (),
+) -> str:
+    """Return the page of a dataset: legend, figure (file name), overviews, comparisons, and published numbers."""
     parts = [f"# {_escape(dataset)}\n", LEGEND, f"![rSum against noise ratio](<{figure}>)\n"]
     for overview in overviews:
         parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")
         parts.append(_overview(overview))
-    for table in tables:
-        parts.append(f"## {_escape(table.title)}\n")
-        parts.append(_table(table))
+    parts.append(comparison_sections(tables))
+    if published:
+        parts += ["## Published beside reproduced\n", BESIDE_LEGEND, beside_sections(published, level=3)]
     return "\n".join(parts)
+
+
+def comparison_sections(tables: Sequence[Comparison]) -> str:
+    """Return a heading and a table per comparison."""
+    return "\n".join(f"## {_escape(table.title)}\n\n{_table(table)}" for table in tables)
+
+
+def beside_sections(tables: Sequence[Beside], level: int) -> str:
+    """Return a heading, of this level, and a table per evaluation, noise and unit."""
+    return "\n".join(f"{'#' * level} {_escape(table.title)}\n\n{_beside_table(table)}" for table in tables)
+
+
+def _beside_table(table: Beside) -> str:
+    marks = ("---:" if column in beside.NUMBERS else "---" for column in beside.COLUMNS)
+    lines = ["| " + " | ".join(beside.COLUMNS) + " |", "| " + " | ".join(marks) + " |"]
+    lines += ["| " + " | ".join(map(_escape, cells)) + " |" for cells in table.cells()]
+    return "\n".join(lines) + "\n"
 
 
 def _overview(overview: Overview) -> str:

@@ -132,6 +132,6 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
         "f30k.csv",
     }
     page = (tmp_path / "pages" / "f30k.md").read_text()
-    assert page.count("\n## ") == 3
+    assert page.count("\n## ") == 4  # three tables and what is published
     for outcome in outcomes:
         assert f"{outcome['result']['metrics']['test']['rsum']:.1f}" in page

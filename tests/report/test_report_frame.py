@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import ncbench
 from ncbench import UserError
 from ncbench.report.frame import load_runs
 from ncbench.store import History, read_history
@@ -97,6 +98,24 @@ def test_unfinished_runs_are_left_out(record: Record, tmp_path: Path) -> None:
     record()
     (record(seed=1) / "result.json").unlink()
     assert load_runs(tmp_path)["seed"].tolist() == [0]
+
+
+def test_a_folder_may_be_text(record: Record, tmp_path: Path) -> None:
+    record()
+    assert ncbench.load_runs(str(tmp_path)).equals(load_runs(tmp_path))
+    assert ncbench.load_runs is load_runs
+
+
+def test_sizes_and_scores_without_folds(record: Record, tmp_path: Path) -> None:
+    path = record(sizes={"word": 4, "embed": 16}) / "result.json"
+    record(seed=1)
+    content = json.loads(path.read_text())
+    content["metrics"]["test_unfolded"] = {"rsum": 7.5}
+    path.write_text(json.dumps(content))
+    frame = load_runs(tmp_path).set_index("seed")
+    assert frame["sizes"].to_dict() == {0: "embed=16, word=4", 1: "embed=16"}
+    assert frame["rsum_unfolded"][0] == 7.5
+    assert frame["rsum_unfolded"].isna().to_dict() == {0: False, 1: True}
 
 
 @pytest.mark.parametrize("folder", ["", "missing"])
