@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import click
 
 from ncbench.cli.output import print_json, print_table
+from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
 
 
@@ -67,6 +69,27 @@ def show_method(name: str, as_json: bool) -> None:
     ]
     columns = ("setting", "default", "presets", "meaning", "source of the default")
     print_table(f"Settings of {name} (change one with --set {name}.KEY=VALUE)", columns, rows)
+
+
+@methods.command("new")
+@click.argument("name")
+@click.option("--package", is_flag=True, help="A whole package, with an entry point, a README and a workflow for CI.")
+@click.option(
+    "--out", type=FOLDER, help="Where to put it.  [default: methods; of a package, ncbench-NAME; both in this folder]"
+)
+def new_method(name: str, package: bool, out: Path | None) -> None:
+    """Write a method to begin from: plain triplet training, with its test."""
+    from ncbench.scaffold import method_files, package_files, write_files
+
+    texts = package_files(name) if package else method_files(name)
+    folder = out or Path(f"ncbench-{name}" if package else "methods")
+    for path in write_files(folder, texts):
+        click.echo(f"wrote {path}")
+    if package:
+        click.echo(f"Install it: pip install -e {folder}")
+        click.echo(f"Then: ncbench run --method {name} --noise 0.4")
+    else:
+        click.echo(f"Run it: ncbench run --method {folder / name}.py --noise 0.4")
 
 
 def _presets(values: Mapping[str, object]) -> str:
