@@ -13,7 +13,7 @@ from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation import Ranks
 from ncbench.ranks_file import NAME, load_ranks
-from ncbench.report.ranking import Bootstrap
+from ncbench.report.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
 RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
