@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.archives import read_arrays
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.files import write_atomic
@@ -57,9 +57,7 @@ def save_beliefs(path: Path, beliefs: Beliefs) -> None:
 def load_beliefs(path: Path) -> Beliefs:
     """Return what `save_beliefs` wrote. Raises UserError for a file that is missing, damaged, or something else."""
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         for name, array in arrays.items():
             if array.ndim != 1 or not np.issubdtype(array.dtype, KINDS[name]):
                 raise ValueError(f"{name} is no vector of its kind")
@@ -77,5 +75,5 @@ def load_beliefs(path: Path) -> Beliefs:
             else None,
             arrays["told"].astype(np.int64),
         )
-    except (OSError, AttributeError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it.") from error

@@ -87,6 +87,18 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """What P(clean) says and what is true, per bin of equal width over [0, 1] that holds pairs, from below.
+
+    `pairs` (bins,) int64 are counts, `said` and `found` (bins,) float64 the mean P(clean) and the share of clean pairs.
+    """
+
+    pairs: IntVector
+    said: FloatVector
+    found: FloatVector
+
+
+@dataclass(frozen=True)
 class RematchQuality:
     """How good the images are that a method believes in instead of the claimed ones.
 
@@ -165,10 +177,7 @@ def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Dete
 
     Raises ValueError for shapes that differ, no pairs at all, and values outside [0, 1] or NaN.
     """
-    if p_clean.ndim != 1 or p_clean.shape != clean.shape or len(p_clean) == 0:
-        raise ValueError(f"need one P(clean) per pair, found shapes {p_clean.shape} and {clean.shape}")
-    if not (p_clean.min() >= 0 and p_clean.max() <= 1):  # false for NaN too
-        raise ValueError("P(clean) must be in [0, 1]")
+    _check_beliefs(p_clean, clean)
     flagged = p_clean < 0.5
     mismatched = ~clean
     n_flagged, n_mismatched = int(flagged.sum()), int(mismatched.sum())
@@ -181,6 +190,16 @@ def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Dete
         mismatched=n_mismatched,
         pairs=len(clean),
     )
+
+
+def reliability(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Reliability:
+    """Return what the calibration error of `detect` sums up, in the same bins. Shapes and errors as there."""
+    _check_beliefs(p_clean, clean)
+    bins = _calibration_bins(p_clean.astype(np.float64))
+    pairs = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = np.flatnonzero(pairs)
+    said, found = (np.bincount(bins, weights, CALIBRATION_BINS)[filled] / pairs[filled] for weights in (p_clean, clean))
+    return Reliability(pairs[filled], said, found)
 
 
 def rematch_quality(
@@ -233,6 +252,13 @@ def rank_correlation(one: NDArray[np.floating[Any]], other: NDArray[np.floating[
     x, y = _mid_ranks(one) - middle, _mid_ranks(other) - middle
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale else None
+
+
+def _check_beliefs(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> None:
+    if p_clean.ndim != 1 or p_clean.shape != clean.shape or len(p_clean) == 0:
+        raise ValueError(f"need one P(clean) per pair, found shapes {p_clean.shape} and {clean.shape}")
+    if not (p_clean.min() >= 0 and p_clean.max() <= 1):  # false for NaN too
+        raise ValueError("P(clean) must be in [0, 1]")
 
 
 def _check(similarities: Similarities, true: IntVector) -> None:
@@ -313,11 +339,15 @@ def _mid_ranks(values: NDArray[np.floating[Any]]) -> FloatVector:
 
 
 def _calibration_error(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> float:
-    """Return sum over bins of (pairs in bin / pairs) * |mean P(clean) - share of clean|; 1 is in the last bin."""
+    """Return sum over bins of (pairs in bin / pairs) * |mean P(clean) - share of clean|."""
     p = p_clean.astype(np.float64)
-    bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=p - clean)
+    gaps = np.bincount(_calibration_bins(p), weights=p - clean)
     return float(np.abs(gaps).sum()) / len(p)
+
+
+def _calibration_bins(p: FloatVector) -> IntVector:
+    """Return the bin of every value in [0, 1], (n,) int64; 1 is in the last bin."""
+    return np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.archives import read_arrays
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.evaluation import Ranks
@@ -39,14 +39,12 @@ def load_ranks(path: Path) -> dict[str, Ranks]:
     Raises UserError for a file that is missing, damaged, or holds something else.
     """
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         whole = Ranks(*((_vector(arrays, side),) for side in SIDES))
         if "i2t_folded" not in arrays:
             return {"test": whole}
         return {"test": Ranks(*(_split(arrays, side) for side in SIDES)), "test_unfolded": whole}
-    except (OSError, AttributeError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as ranks ({error}); restore it.") from error
 
 

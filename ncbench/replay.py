@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ncbench.catalog import load_dataset
 from ncbench.errors import UserError
 from ncbench.methods import load_method, make_config
 from ncbench.noise import load_noise
-from ncbench.store import RunSpec, noise_path, read_history, read_record
+from ncbench.recorded import load_data, read_spec
+from ncbench.store import noise_path, read_history, read_record, records_around
 from ncbench.sweep import CLEAN, PlannedRun, draw
 
 SIDES, RECALLS = ("i2t", "t2i"), ("r1", "r5", "r10")
@@ -33,22 +33,12 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
 
     Raises UserError where this version, or the data at hand, cannot make the same run.
     """
-    record = read_record(folder / "spec.json")
-    try:
-        spec = RunSpec(**record)
-    except TypeError as error:
-        raise UserError(f"{folder / 'spec.json'}: is of another version of ncbench ({error}).") from error
-    dataset = load_dataset(spec.dataset, data_root)
-    found = (dataset.version, dataset.digest)
-    if found != (spec.dataset_version, spec.dataset_digest):
-        raise UserError(
-            f"{folder}: was run on {spec.dataset} version {spec.dataset_version} ({spec.dataset_digest[:12]}), here is "
-            f"version {dataset.version} ({dataset.digest[:12]}); replay it with the data that it was run on."
-        )
+    spec = read_spec(folder)
+    dataset = load_data(folder, spec, data_root)
     if spec.protocol == CLEAN:
         noise = draw(dataset, "shuffle-images", 0.0, spec.seed)
     elif ":" in spec.protocol:  # an index file, of which the record keeps what it said
-        noise = load_noise(noise_path(folder.parents[2], spec))
+        noise = load_noise(noise_path(records_around(folder), spec))
     else:
         noise = draw(dataset, spec.protocol, spec.noise, spec.seed)
     if noise.digest != spec.noise_digest:

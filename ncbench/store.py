@@ -140,6 +140,12 @@ def noise_path(root: Path, spec: RunSpec) -> Path:
     return root / spec.dataset / "noise" / f"{spec.noise_digest[:12]}.npy"
 
 
+def records_around(folder: Path) -> Path:
+    """Return the folder of records that holds the run in `folder`, however that was written."""
+    parents = folder.resolve().parents
+    return parents[min(2, len(parents) - 1)]
+
+
 def _how_it_ended(folder: Path) -> tuple[Status, str]:
     """Return the status of a run that nobody works on, and its error; one that left no word was interrupted."""
     try:
@@ -178,6 +184,9 @@ class History:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's history; none where there is no file."""
+    """Return the lines of a run's history; none where there is no file. Raises UserError for one that is damaged."""
     path = folder / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is no history of a run ({error!r}); restore it.") from error

@@ -11,7 +11,7 @@ from ncbench.backbones import members_of
 from ncbench.errors import UserError
 from ncbench.noise import load_noise
 from ncbench.ranks_file import load_ranks
-from ncbench.store import RunSpec, noise_path, read_history, read_record
+from ncbench.store import RunSpec, noise_path, read_history, read_record, records_around
 
 TOLERANCE = 1e-9  # of scores, in points: the formulas are the same, sums may be taken in another order
 OVERTIME = 1.1  # of a budget in seconds: the last step may end late
@@ -109,7 +109,7 @@ def _course(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[
 
 
 def _noise(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    noise = load_noise(noise_path(folder.parents[2], spec))
+    noise = load_noise(noise_path(records_around(folder), spec))
     if noise.digest != spec.noise_digest:
         yield f"the noise that is kept has digest {noise.digest}, the spec names {spec.noise_digest}"
     if noise.ratio != spec.noise:

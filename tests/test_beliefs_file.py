@@ -56,3 +56,16 @@ def test_a_file_that_is_damaged_or_missing(tmp_path: Path) -> None:
             (tmp_path / "beliefs.npz").write_bytes(content)
         with pytest.raises(UserError, match="cannot be read as beliefs"):
             load_beliefs(tmp_path / "beliefs.npz")
+
+
+def test_any_byte_may_be_damaged(tmp_path: Path) -> None:
+    path, rng = tmp_path / "beliefs.npz", np.random.default_rng(0)
+    save_beliefs(path, Beliefs(rng.random(500), None, REMATCHES, TOLD))
+    good, refused = path.read_bytes(), 0
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ rng.integers(1, 256)]) + good[place + 1 :])
+        try:
+            load_beliefs(path)
+        except UserError:
+            refused += 1
+    assert refused > len(good) / 2

@@ -19,6 +19,7 @@ from ncbench.evaluation import (
     rank_correlation,
     ranks_i2t,
     ranks_t2i,
+    reliability,
     rematch_quality,
 )
 
@@ -287,6 +288,31 @@ def test_detection_by_hand():
     assert scores.recall == pytest.approx(1 / 2)
     # Bins of width 1/15: 0.9 | 0.6 and 0.6 | 0.4 | 0.1.
     assert scores.calibration_error == pytest.approx((0.1 + 0.2 + 0.6 + 0.1) / 5)
+
+
+@examples
+@given(beliefs())
+def test_reliability_sums_up_to_the_calibration_error(data):
+    p_clean, clean = data
+    bins = reliability(p_clean, clean)
+    assert bins.pairs.sum() == len(clean)
+    assert bins.pairs.min() > 0
+    error = sum(n * abs(said - found) for n, said, found in zip(bins.pairs, bins.said, bins.found, strict=True))
+    assert error / len(clean) == pytest.approx(naive_ece(p_clean, clean), abs=1e-6)
+
+
+def test_reliability_by_hand():
+    bins = reliability(np.array([0.9, 0.6, 0.4, 0.62, 1.0]), np.array([True, True, True, False, False]))
+    assert bins.pairs.tolist() == [1, 2, 1, 1]
+    assert bins.said == pytest.approx([0.4, 0.61, 0.9, 1.0])
+    assert bins.found.tolist() == [1.0, 0.5, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("p_clean", [np.array([]), np.array([0.5, 0.5]), np.array([1.5]), np.array([np.nan])])
+def test_reliability_refuses_what_detect_refuses(p_clean):
+    for judge in (detect, reliability):
+        with pytest.raises(ValueError, match=r"P\(clean\)"):
+            judge(p_clean, np.ones(1 if len(p_clean) else 0, bool))
 
 
 def test_perfect_and_reversed_beliefs():

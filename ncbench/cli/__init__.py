@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ncbench import __version__
+from ncbench.cli.audit import audit
 from ncbench.cli.data import data
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
@@ -77,5 +78,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, runs, replay, verify, methods, data):
+for command in (run, evaluate, report, audit, runs, replay, verify, methods, data):
     main.add_command(command)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @parameters.as_json
 def report(folder: Path, out: Path, published: str | None, form: Format | None, as_json: bool) -> None:
-    """Write leaderboards: per dataset a markdown page, a figure and a table of the runs."""
+    """Write leaderboards: per dataset a markdown page, figures and a table of the runs."""
     if form and as_json:
         raise UserError("--format and --json exclude each other; leave one of them out")
     if published is not None:
@@ -67,13 +67,14 @@ def _print_formatted(folder: Path, form: Format) -> None:
 
 def _write(folder: Path, out: Path, as_json: bool) -> None:
     from ncbench.report import write_report
+    from ncbench.report.course import load_courses
     from ncbench.report.frame import load_runs
     from ncbench.report.overview import overviews
     from ncbench.report.overview import rows as overview_rows
     from ncbench.report.tables import COLUMNS, comparisons
 
     frame = load_runs(folder)
-    written = write_report(frame, out)
+    written = write_report(frame, out, load_courses(folder))
     tables = comparisons(frame)
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]

@@ -89,6 +89,14 @@ class Semantics(Protocol):
         ...
 
 
+class Pictures(Protocol):
+    """The images of a dataset as people see them."""
+
+    def picture(self, split: str, image: int) -> NDArray[np.uint8]:
+        """Return an image by number, (height, width, 3) uint8, RGB; raises UserError if it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A named, versioned set of splits with one vocabulary.
@@ -96,7 +104,8 @@ class Dataset:
     `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
     nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
     sizes that backbones take on this dataset, `batch_size` the batch of the work unit, `budget` what a run may spend
-    unless told otherwise, in baseline epochs. `files` are those that must not change while it is in use.
+    unless told otherwise, in baseline epochs. `files` are those that must not change while it is in use. `pictures` are
+    there where the dataset has more of its images than features.
     """
 
     name: str
@@ -111,6 +120,7 @@ class Dataset:
     folds: int = 1
     semantics: Semantics | None = field(default=None, repr=False)
     files: tuple[Stamp, ...] = field(default=(), repr=False)
+    pictures: Pictures | None = field(default=None, repr=False)
 
     @property
     def image_dim(self) -> int:

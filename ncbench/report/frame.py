@@ -10,6 +10,7 @@ import pandas as pd
 
 from ncbench.budget import Budget
 from ncbench.errors import UserError
+from ncbench.methods import NAME
 from ncbench.store import Store
 
 
@@ -25,6 +26,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     rows = []
     for path, result, measurements in Store(Path(folder)).results():
         try:
+            _check_names(path, result["spec"])
             rows.append({**_row(result, measurements), "folder": str(path)})
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
@@ -36,6 +38,12 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
     return frame.drop(columns=["settings", "held"])
+
+
+def _check_names(path: Path, spec: Mapping[str, Any]) -> None:
+    """Raise UserError for a dataset that cannot name the files of its page."""
+    if not NAME.fullmatch(str(spec["dataset"])):
+        raise UserError(f"{path / 'result.json'}: {spec['dataset']!r} is no name of a dataset; delete its folder.")
 
 
 def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ncbench.report import beside
@@ -37,15 +38,28 @@ Ours had the budget that is told, which need not be the paper's, and average the
 """
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure on a page: what it shows, its file beside the page, and what is to be said below it."""
+
+    shows: str
+    file: str
+    caption: str = ""
+
+
 def page(
     dataset: str,
+    figures: Sequence[Figure],
     overviews: Sequence[Overview],
     tables: Sequence[Comparison],
-    figure: str,
     published: Sequence[Beside] = (),
 ) -> str:
-    """Return the page of a dataset: legend, figure (file name), overviews, comparisons, and published numbers."""
-    parts = [f"# {_escape(dataset)}\n", LEGEND, f"![rSum against noise ratio](<{figure}>)\n"]
+    """Return the page of a dataset: legend, figures, overviews, comparisons, and published numbers."""
+    parts = [f"# {_escape(dataset)}\n", LEGEND]
+    for figure in figures:
+        parts.append(f"![{_escape(figure.shows)}](<{figure.file}>)\n")
+        if figure.caption:
+            parts.append(f"{_escape(figure.caption)}\n")
     for overview in overviews:
         parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")
         parts.append(_overview(overview))

@@ -129,6 +129,8 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
         "f30k.md",
         "f30k-rsum.svg",
         "f30k-rsum.png",
+        "f30k-course.svg",
+        "f30k-course.png",
         "f30k.csv",
     }
     page = (tmp_path / "pages" / "f30k.md").read_text()

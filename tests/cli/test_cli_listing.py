@@ -13,6 +13,8 @@ from click.testing import Result
 from ncbench.claims import take
 from ncbench.store import Store
 
+ENDS = (".md", "-rsum.svg", "-rsum.png", "-course.svg", "-course.png", ".csv")
+
 
 def body(table: str) -> list[list[str]]:
     """Return the cells of a printed table, row by row."""
@@ -130,9 +132,9 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     pages = tmp_path / "deep" / "pages"
     result = cli("report", "--runs", recorded, "--out", pages)
     assert (result.exit_code, result.stderr) == (0, "")
-    written = [pages / name for name in ("tiny.md", "tiny-rsum.svg", "tiny-rsum.png", "tiny.csv")]
+    written = [pages / f"tiny{end}" for end in ENDS]
     assert sorted(pages.iterdir()) == sorted(written)
-    assert result.stdout.splitlines()[-4:] == [f"wrote {path}" for path in written]
+    assert result.stdout.splitlines()[-len(ENDS) :] == [f"wrote {path}" for path in written]
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("tiny: ")]
     expected = ["tiny: clean pairs, vse, budget 0.3", "tiny: shuffle-images 0.4 (unit: images), vse, budget 0.3"]
     assert titles == expected
@@ -159,8 +161,7 @@ def test_report_as_json(
 ) -> None:
     result = cli("report", "--runs", recorded, "--out", tmp_path / "pages", "--json")
     content = strict_json(result.stdout)
-    ends = (".md", "-rsum.svg", "-rsum.png", ".csv")
-    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ends]
+    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ENDS]
     clean, noisy = content["comparisons"]
     assert (clean["protocol"], clean["unit"], clean["noise"]) == ("clean", "clean", 0.0)
     assert (noisy["dataset"], noisy["backbone"], noisy["allowance"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)

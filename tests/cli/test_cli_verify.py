@@ -122,3 +122,14 @@ def test_nothing_to_verify(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("verify", tmp_path)
     message = f"Error: {tmp_path} is neither a finished run nor a folder of records with one.\n"
     assert (result.exit_code, result.stderr) == (2, message)
+
+
+def test_the_folder_one_stands_in(run: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    result = cli("verify", ".")
+    assert (result.exit_code, result.stdout) == (0, "1 run checked, 0 with problems\n")
+
+
+def test_a_history_that_is_damaged(run: Path) -> None:
+    (run / "history.jsonl").write_text("{")
+    assert any("history.jsonl: is no history of a run" in problem for problem in verify_run(run))

@@ -75,7 +75,7 @@ def test_markdown_is_that_of_the_page(record: Record, tmp_path: Path) -> None:
     tables = comparisons(load_runs(tmp_path))
     text = format_comparisons(tables, "markdown")
     assert text.startswith("## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n| method |")
-    assert page("toy", [], tables, "f.svg").endswith(f"\n{text}")
+    assert page("toy", [], [], tables).endswith(f"\n{text}")
 
 
 def test_latex_of_comparisons(record: Record, tmp_path: Path) -> None:

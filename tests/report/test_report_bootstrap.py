@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ncbench.evaluation import Ranks
 from ncbench.ranks_file import NAME, save_ranks
-from ncbench.report.frame import load_runs
 from ncbench.report.bootstrap import Bootstrap, scores
+from ncbench.report.frame import load_runs
 from ncbench.report.tables import comparisons
 
 QUERIES = 200

@@ -19,7 +19,7 @@ Record = Callable[..., Path]
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """Return a function that draws the records in tmp_path and returns matplotlib's Figure."""
     seen: list[Any] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, *_: seen.append(figure))  # drawing takes most of the time
+    monkeypatch.setattr(figures, "save", lambda figure, *_: seen.append(figure))  # drawing takes most of the time
 
     def drawn() -> Any:
         figures.draw_ratios(load_runs(tmp_path), tmp_path / "figure")

@@ -198,3 +198,13 @@ def test_history_of_a_run(record: Record) -> None:
     for line in lines:
         history.add(**line)
     assert read_history(folder) == lines
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "a/b", "x>y", ".hidden", ""])
+def test_a_dataset_whose_page_would_lie_elsewhere_is_refused(name: str, record: Record, tmp_path: Path) -> None:
+    folder = record()
+    content = json.loads((folder / "result.json").read_text())
+    content["spec"]["dataset"] = name
+    (folder / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is no name of a dataset; delete its folder"):
+        load_runs(tmp_path)

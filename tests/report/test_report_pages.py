@@ -10,7 +10,7 @@ import pytest
 
 from ncbench.report import write_report
 from ncbench.report.frame import load_runs
-from ncbench.report.markdown import page
+from ncbench.report.markdown import Figure, page
 from ncbench.report.overview import overviews
 from ncbench.report.tables import COLUMNS, comparisons
 
@@ -19,7 +19,7 @@ Record = Callable[..., Path]
 
 def make(folder: Path) -> str:
     frame = load_runs(folder)
-    return page("toy", overviews(frame), comparisons(frame), "toy-rsum.svg")
+    return page("toy", [Figure("rSum against noise ratio", "toy-rsum.svg")], overviews(frame), comparisons(frame))
 
 
 def cells(text: str) -> list[list[str]]:
@@ -124,7 +124,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
     frame = load_runs(tmp_path).assign(variant=name)
     (line,) = [
         line
-        for line in page("toy", [], comparisons(frame), "f.svg").splitlines()
+        for line in page("toy", [], [], comparisons(frame)).splitlines()
         if line.startswith("| ") and "30 s" in line
     ]
     assert line.startswith(f"| {escaped} | ")
@@ -132,7 +132,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
 
 def test_markup_in_dataset_and_protocol(record: Record, tmp_path: Path) -> None:
     record(protocol="file:<b>|.npy")
-    text = page("<i>", [], comparisons(load_runs(tmp_path)), "f.svg")
+    text = page("<i>", [], [], comparisons(load_runs(tmp_path)))
     assert "<b>" not in text
     assert "<i>" not in text
     assert text.startswith("# &lt;i>\n")

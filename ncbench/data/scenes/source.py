@@ -41,6 +41,17 @@ class GraphSemantics:
         return closeness(*self._tables[split], captions, images)
 
 
+class StoredPictures:
+    """The pictures that the features were made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def picture(self, split: str, image: int) -> NDArray[np.uint8]:
+        """Return picture `image` of `split`, (SIDE, SIDE, 3) uint8; raises UserError if the cache is damaged."""
+        return store.read_picture(self._folder, split, image)
+
+
 class Scenes:
     """A source of procedural pictures with captions; `sizes` are pictures per split (train, dev, test)."""
 
@@ -80,6 +91,7 @@ class Scenes:
             budget=_BUDGET,
             semantics=GraphSemantics(folder),
             files=files,
+            pictures=StoredPictures(folder),
         )
 
 

@@ -15,6 +15,7 @@ import pytest
 from ncbench.data.scenes import SCENES, SCENES_LARGE, store
 from ncbench.data.scenes.boxes import N_REGIONS
 from ncbench.data.scenes.descriptor import DIM, region_features
+from ncbench.data.scenes.render import SIDE
 from ncbench.data.scenes.source import Scenes
 from ncbench.errors import UserError
 
@@ -75,6 +76,18 @@ def test_features_are_those_of_the_stored_pictures(filled: Path) -> None:
     folder = filled / "tiny-1-0"
     for index in range(6):
         np.testing.assert_array_equal(region_features(store.read_picture(folder, "dev", index)), features[index])
+
+
+def test_pictures_are_the_stored_ones(filled: Path) -> None:
+    dataset = tiny().load(None)
+    assert dataset.pictures is not None
+    for split, index in (("train", 11), ("test", 0)):
+        picture = dataset.pictures.picture(split, index)
+        assert (picture.shape, picture.dtype) == ((SIDE, SIDE, 3), np.uint8)
+        np.testing.assert_array_equal(picture, store.make_sample("1", 0, split, index).picture)
+    shutil.rmtree(filled / "tiny-1-0" / "train" / "pictures")
+    with pytest.raises(UserError, match="is damaged"):
+        dataset.pictures.picture("train", 0)
 
 
 def test_features_are_read_in_place(filled: Path) -> None:

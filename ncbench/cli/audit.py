@@ -1,0 +1,86 @@
+"""`ncbench audit`: which training pairs of a run are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncbench.cli import parameters
+from ncbench.cli.output import print_json
+
+PICTURED = 50  # rows that have pictures, unless --top says how many
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The CSV.  [default: audit-ID.csv in the working directory]",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only so many pairs.  [default: all]")
+@click.option(
+    "--pictures",
+    type=parameters.FOLDER,
+    help=f"Write the images of the first rows here as PNGs: of --top, else of {PICTURED}.",
+)
+@click.option("--with-truth", is_flag=True, help="Say which pairs are truly mismatched, where that is known.")
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path),
+    metavar="STEM",
+    help="Draw how well P(clean) tells mismatched pairs, into STEM.svg and STEM.png; where the truth is known.",
+)
+@click.option("--force", is_flag=True, help="Write over files that exist.")
+@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@parameters.as_json
+def audit(
+    run: Path,
+    out: Path | None,
+    top: int | None,
+    pictures: Path | None,
+    with_truth: bool,
+    figure: Path | None,
+    force: bool,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """List the training pairs of a run, those first that its method believes to be mismatched.
+
+    RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. The CSV has a row per pair: caption, claimed image,
+    P(mismatched), and the image that the method would rather have.
+    """
+    from ncbench.audit import check_absent, load_audit, write_audit, write_pictures
+    from ncbench.report.drawing import files_of
+
+    found = load_audit(run, data_root)
+    path = out or Path(f"audit-{found.spec.id}.csv")
+    drawn = files_of(figure) if figure else []
+    clean = found.clean() if with_truth or figure else None
+    if not force:
+        check_absent([path, *drawn])
+    shown = write_pictures(found, top or PICTURED, pictures, force) if pictures else []
+    rows = write_audit(found, path, top, with_truth, shown)
+    if figure and clean is not None:
+        from ncbench.report.beliefs import draw_beliefs
+
+        draw_beliefs(found.p_clean[found.untold], clean[found.untold], found.title, figure)
+    images = sorted({str(file) for row in shown for file in (row.claimed, row.rematched) if file})
+    if as_json:
+        print_json(
+            {
+                "written": [str(path), *map(str, drawn), *images],
+                "rows": rows,
+                "pairs": len(found.p_clean),
+                "flagged": found.flagged,
+            }
+        )
+        return
+    click.echo(f"{found.flagged:,} of {len(found.p_clean):,} pairs are more likely mismatched than not")
+    click.echo(f"wrote {path} ({rows:,} {'row' if rows == 1 else 'rows'})")
+    for file in drawn:
+        click.echo(f"wrote {file}")
+    if pictures:
+        click.echo(f"wrote {len(images)} pictures into {pictures}")
