@@ -3,7 +3,9 @@
 Usage: python benchmarks/agreement.py [--runs leaderboards/scenes.csv] [--backbone sgr] [--budget 5] [--protocol ...]
 
 Prints, as markdown, mean test rSum of both and Kendall's tau between them. What is published stands in
-leaderboards/published.csv; SOURCES says which rows are taken, one source per method.
+leaderboards/published.csv; SOURCES says which rows are taken, one source per method. The tables that are taken reprint
+numbers of both noise units in one column (`ncbench report --published f30k` says which are known), so the published
+order is the one that a reader of these tables sees, not a result under one noise.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def published(path: Path) -> pd.DataFrame:
 def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFrame:
     """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises click.ClickException for none."""
     rows = pd.read_csv(path)
-    rows = rows[(rows["backbone"] == backbone) & (rows["budget"] == budget) & (rows["variant"] == rows["method"])]
+    rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == rows["method"])]
+    rows = rows[(rows["budget"] == budget) & (rows["budget_unit"] == "epochs")]
     rows = rows[rows["protocol"].isin([protocol, "clean"])]
     if rows.empty:
         raise click.ClickException(f"{path} has no runs of {backbone} at budget {budget:g} under {protocol}.")
