@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -57,19 +56,19 @@ def load_module(path: Path) -> tuple[ModuleType, str]:
     """
     path = path.expanduser().resolve()
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        text = path.read_bytes()
     except OSError as error:
         raise UserError(f"method file {path}: {error.strerror}; give the path of a Python file.") from error
+    digest = hashlib.sha256(text).hexdigest()[:12]
     name = f"ncbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{digest}"
     if name in sys.modules:
         return sys.modules[name], digest
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"method file {path}: is no Python file; its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        # Not by an importer: its cache takes a file changed within a second, at the same size, for the old one.
+        exec(compile(text, str(path), "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"method file {path} cannot be loaded: {type(error).__name__}: {error}") from error

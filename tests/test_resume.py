@@ -129,7 +129,7 @@ def test_killed_while_it_tests(with_dropout: Dataset, tmp_path: Path, monkeypatc
     def kill(*given: Any) -> None:
         raise Killed
 
-    for function in ("detect", "ranks_i2t", "to_safetensors"):
+    for function in ("detect", "rank", "to_safetensors"):
         with monkeypatch.context() as patch:
             patch.setattr(runner, function, kill)
             patch.setattr(load_method("triplet"), "pair_scores", lambda self: np.ones(48))
