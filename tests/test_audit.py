@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from runs import prepare_run
+from sources import Source
 from toy_methods import Toy
 
 from ncbench import Rematches, UserError
@@ -40,16 +41,6 @@ class Painted:
     def picture(self, split: str, image: int) -> np.ndarray:
         self.asked.append((split, image))
         return np.full((4, 5, 3), image, np.uint8)
-
-
-class Source:
-    summary, needs_root = "made for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 def rematches(*triples: tuple[int, int, float]) -> Rematches:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sources import Source
 
 from ncbench import UserError
 from ncbench.cli import main
@@ -55,16 +56,6 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir()
     path.write_text(TEXT)
     return path
-
-
-class Source:
-    summary, needs_root, name = "for tests", False, "tiny"
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 @pytest.fixture

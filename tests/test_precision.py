@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from golden_networks import Golden, load_golden
+from sources import Source
 from torch import Tensor, nn
 
 from ncbench import Method, Optimiser, Task, UserError, losses, setting
@@ -214,16 +215,6 @@ class Quick(Method):
             loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
-
-
-class Source:
-    name, summary, needs_root = "tiny", "for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 @pytest.fixture

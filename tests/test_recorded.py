@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pytest
 from runs import prepare_run
+from sources import Source
 from toy_methods import Toy
 
 from ncbench import UserError
 from ncbench.data.dataset import Dataset
 from ncbench.recorded import TEXTS, load_data, read_spec
-
-
-class Source:
-    summary, needs_root = "made for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from sources import Source
 
 from ncbench import Method, Optimiser, Task, UserError, execution, losses, setting, sweep
 from ncbench.backbones import BACKBONES
@@ -66,16 +67,6 @@ class Quick(Method):
 class Failing(Quick):
     name = "failing"
     presets: ClassVar = {"tiny": {"fails": True}}
-
-
-class Source:
-    summary, needs_root = "for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 class Watcher:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sources import Source
 from toy_methods import Toy
 
 from ncbench import Task, UserError, setting
@@ -89,16 +90,6 @@ GRID = Grid(
     budgets=[Budget(0.3)],
     seeds=[0],
 )
-
-
-class Source:
-    summary, needs_root = "for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
 
 
 @pytest.fixture(autouse=True)

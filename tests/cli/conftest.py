@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
+from sources import Source
 
 from ncbench import Method, Optimiser, Task, losses, setting
 from ncbench.cli import main
@@ -49,20 +50,10 @@ class Failing(Quick):
     presets: ClassVar = {"tiny": {"fails": True}}
 
 
-class Source:
-    summary, needs_root = "made for [bold]tests[/bold]", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-
-    def load(self, root: Path | None) -> Dataset:
-        return self.dataset
-
-
 @pytest.fixture
 def toys(register: Callable[[str, str, object], None], tiny: Dataset) -> None:
     """Register the methods `quick` and `failing` and the dataset `tiny`."""
-    register("ncbench.datasets", "tiny", Source(tiny))
+    register("ncbench.datasets", "tiny", Source(tiny, "made for [bold]tests[/bold]"))
     register("ncbench.methods", "quick", Quick)
     register("ncbench.methods", "failing", Failing)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from sources import Source
 
 from ncbench import Method, Optimiser, Rematches, Task, losses, setting
 from ncbench.data.dataset import Dataset
@@ -53,18 +54,6 @@ class Judge(Method):
 class Painted:
     def picture(self, split: str, image: int) -> np.ndarray:
         return np.full((4, 5, 3), image, np.uint8)
-
-
-class Source:
-    summary, needs_root = "made for tests", False
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.name
-        self.roots: list[Path | None] = []
-
-    def load(self, root: Path | None) -> Dataset:
-        self.roots.append(root)
-        return self.dataset
 
 
 @pytest.fixture
