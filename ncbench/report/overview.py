@@ -16,8 +16,9 @@ CLEAN = "clean"
 class Overview:
     """Mean rSum over seeds under one protocol, backbone and budget.
 
-    `means` and `stds` are (variants, ratios), NaN where there is no run, in the order of `variants`, the best average
-    first and references last. `seeds` (variants, ratios) counts runs; the largest count is what a cell should have.
+    `means` and `stds` are (variants, ratios), NaN where there is no run: the best average first, then those whose
+    average lacks a ratio, references last. `seeds` (variants, ratios) counts runs; the largest count is what a cell
+    should have.
     """
 
     title: str
@@ -84,9 +85,10 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
         f"{protocol} (unit: {unit}), {conditions_in_words(key)}", means, stds, seeds.fillna(0).astype(int), references
     )
     order = pd.DataFrame({"reference": means.index.isin(references), "average": found.average}, means.index)
-    # Where an average lacks, the mean over what there is decides the order, and nothing else.
+    order["part"] = order["average"].isna()
+    # Where an average lacks, the mean over what there is decides the order among these, and nothing else.
     order["average"] = order["average"].fillna(means[found._noisy].mean(axis=1))
-    names = order.sort_values(["reference", "average"], ascending=[True, False], kind="stable").index
+    names = order.sort_values(["reference", "part", "average"], ascending=[True, True, False], kind="stable").index
     return Overview(found.title, means.loc[names], stds.loc[names], found.seeds.loc[names], references)
 
 

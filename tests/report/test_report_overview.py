@@ -50,12 +50,12 @@ def test_nothing_is_averaged_over_fewer_ratios(record: Record, tmp_path: Path) -
     assert math.isnan(found.average["part"])
     assert math.isnan(found.kept["part"])
     assert rows(found)[1:] == [
-        ["part", "-", "300.0", "-", "-", "-"],  # ordered by what there is
         ["whole", "100.0", "100.0", "100.0 ± 0.0", "100.0", "100%"],
+        ["part", "-", "300.0", "-", "-", "-"],  # not before one that is complete
     ]
     assert found.missing == [
-        "at 0: part, whole (1 of 2 seeds)",
-        "at 0.2: part (1 of 2 seeds), whole (1 of 2 seeds)",
+        "at 0: whole (1 of 2 seeds), part",
+        "at 0.2: whole (1 of 2 seeds), part (1 of 2 seeds)",
         "at 0.4: part",
     ]
 
