@@ -85,7 +85,7 @@ class Work:
         return Work(epoch, epoch * dataset.batch_size // len(captions))
 
 
-def meters(spec: RunSpec, dataset: Dataset) -> list[Meter]:
+def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
     """Return the meters of the budget of `spec`, one for each member of its backbone.
 
     Members get the same epochs, of either kind, the same time, and their part of FLOPs by what an epoch costs them.
@@ -171,7 +171,7 @@ class Run:
                 self.clock,
                 self.history,
             )
-            for name, meter in zip(members_of(spec.backbone), meters(spec, dataset), strict=True)
+            for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
 
     def execute(self) -> dict[str, Any]:
