@@ -34,7 +34,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ncbench import Batch, Method, Optimiser, Rematches, Task, TrainingSettings, losses, mixture, setting, transport
+from ncbench import (
+    Batch,
+    Method,
+    Optimiser,
+    Plan,
+    Rematches,
+    Task,
+    TrainingSettings,
+    losses,
+    mixture,
+    setting,
+    transport,
+)
 
 
 class CostNetwork(nn.Module):
@@ -232,28 +244,39 @@ class L2RM(Method):
         """Return the posterior of the clean component at the latest split, (pairs,); None before the first one."""
         return self.p_clean
 
-    @torch.no_grad()
     def rematches(self) -> Rematches | None:
         """Return, for every caption that is believed mismatched, the image that gets most of its transported mass.
 
         The weight is its share of that mass, which is the label that training goes by, however little is transported.
         It is 0 where the image is the claimed one, and where the label is uniform for want of mass (see `losses`).
         """
-        if self.p_clean is None:
-            return None
-        self.backbone.eval()
-        noisy = np.flatnonzero(self.p_clean <= 0.5)
         captions, images, weights = [], [], []
-        before = self.queue, self.queue_numbers
-        for batch in self.task.data.batches(self.config.batch_size, self.task.rng("rematches"), noisy, drop_last=True):
-            self._enqueue(batch)
-            plan = self._plan(self._similarities(self.queue, batch), batch).cpu().numpy().astype(np.float64)
-            found, most = self.queue_numbers[plan.argmax(0)], plan.max(0)
-            believed = (most > losses.LABEL_FLOOR) & (found != self.task.data.claimed[batch.pairs])
-            captions.append(batch.pairs)
+        for plan in self._plans(self.task.rng("rematches")):
+            found, most = plan.images[plan.mass.argmax(0)], plan.mass.max(0)
+            believed = (most > losses.LABEL_FLOOR) & (found != self.task.data.claimed[plan.captions])
+            captions.append(plan.captions)
             images.append(found)
-            weights.append(np.divide(most, plan.sum(0), out=np.zeros_like(most), where=believed))
-        self.queue, self.queue_numbers = before  # training goes on as if nothing had been asked
+            weights.append(np.divide(most, plan.mass.sum(0), out=np.zeros_like(most), where=believed))
         if not captions:
             return None
         return Rematches(np.concatenate(captions), np.concatenate(images), np.concatenate(weights))
+
+    def transport_plan(self) -> Plan | None:
+        """Return the plan of a random batch of captions that are believed mismatched; None before the first split."""
+        return next(self._plans(self.task.rng("plan to look at")), None)
+
+    @torch.no_grad()
+    def _plans(self, rng: np.random.Generator) -> Iterator[Plan]:
+        """Yield the plans of all that is believed mismatched, in batches as in training."""
+        if self.p_clean is None:
+            return
+        self.backbone.eval()
+        noisy = np.flatnonzero(self.p_clean <= 0.5)
+        before = self.queue, self.queue_numbers
+        try:
+            for batch in self.task.data.batches(self.config.batch_size, rng, noisy, drop_last=True):
+                self._enqueue(batch)
+                mass = self._plan(self._similarities(self.queue, batch), batch).cpu().numpy().astype(np.float64)
+                yield Plan(batch.pairs, self.queue_numbers, mass)
+        finally:
+            self.queue, self.queue_numbers = before  # training goes on as if nothing had been asked

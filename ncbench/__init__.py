@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
     from ncbench.data.training import Batch, TrainingView
     from ncbench.errors import UserError
-    from ncbench.methods import Method, Rematches, Settings, Task, TrainingSettings, setting
+    from ncbench.methods import Method, Plan, Rematches, Settings, Task, TrainingSettings, setting
     from ncbench.optimiser import Optimiser
     from ncbench.report.frame import load_runs
 
@@ -24,6 +24,7 @@ _HOMES = {
     "Batch": "ncbench.data.training",
     "Method": "ncbench.methods",
     "Optimiser": "ncbench.optimiser",
+    "Plan": "ncbench.methods",
     "Rematches": "ncbench.methods",
     "Settings": "ncbench.methods",
     "Task": "ncbench.methods",
@@ -38,6 +39,7 @@ __all__ = [
     "Batch",
     "Method",
     "Optimiser",
+    "Plan",
     "Rematches",
     "Settings",
     "Task",

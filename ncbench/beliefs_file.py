@@ -2,11 +2,14 @@
 
 `p_clean` and `soft_labels` are (pairs,) float32; `rematch_captions`, `rematch_images` (n,) int32 and `rematch_weights`
 (n,) float32 are pairs that it believed in instead of claimed ones; `told` are the pairs that it was told are clean.
-What a method does not estimate is not there.
+`plan` (images, captions) float32 is the transport plan of one batch, `plan_images` and `plan_captions` say of what.
+What a method does not estimate is not there. Beside it stands what the harness knows, where anybody does: which pairs
+are `clean`, (pairs,) bool, and `plan_true`, the true images of the captions of the plan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,26 +21,41 @@ from ncbench.archives import read_arrays
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.files import write_atomic
-from ncbench.methods import Rematches
+from ncbench.methods import Plan, Rematches
 
-KINDS = {
-    "p_clean": np.floating,
-    "soft_labels": np.floating,
-    "rematch_captions": np.integer,
-    "rematch_images": np.integer,
-    "rematch_weights": np.floating,
-    "told": np.integer,
+KINDS: Mapping[str, tuple[type[np.generic], int]] = {
+    "p_clean": (np.floating, 1),
+    "soft_labels": (np.floating, 1),
+    "rematch_captions": (np.integer, 1),
+    "rematch_images": (np.integer, 1),
+    "rematch_weights": (np.floating, 1),
+    "told": (np.integer, 1),
+    "clean": (np.bool_, 1),
+    "plan": (np.floating, 2),
+    "plan_captions": (np.integer, 1),
+    "plan_images": (np.integer, 1),
+    "plan_true": (np.integer, 1),
 }
+"""What an array holds, and its number of dimensions."""
+
+REMATCHES = ("rematch_captions", "rematch_images", "rematch_weights")
+PLAN = ("plan_captions", "plan_images", "plan")
 
 
 @dataclass(frozen=True)
 class Beliefs:
-    """P(clean) and soft labels (pairs,) in [0, 1], rematches, and the pairs that the method was told are clean."""
+    """P(clean) and soft labels (pairs,) in [0, 1], rematches, the pairs that the method was told are clean, and a plan.
+
+    `clean` (pairs,) bool and `true_images`, those of the captions of the plan, are the truth; None where nobody knows.
+    """
 
     p_clean: NDArray[np.float64] | None
     soft_labels: NDArray[np.float64] | None
     rematches: Rematches | None
     told: IntVector
+    plan: Plan | None = None
+    clean: NDArray[np.bool_] | None = None
+    true_images: IntVector | None = None
 
 
 def save_beliefs(path: Path, beliefs: Beliefs) -> None:
@@ -51,6 +69,14 @@ def save_beliefs(path: Path, beliefs: Beliefs) -> None:
         arrays["rematch_captions"] = beliefs.rematches.captions.astype(np.int32)
         arrays["rematch_images"] = beliefs.rematches.images.astype(np.int32)
         arrays["rematch_weights"] = beliefs.rematches.weights.astype(np.float32)
+    if beliefs.plan is not None:
+        arrays["plan"] = beliefs.plan.mass.astype(np.float32)
+        arrays["plan_captions"] = beliefs.plan.captions.astype(np.int32)
+        arrays["plan_images"] = beliefs.plan.images.astype(np.int32)
+    if beliefs.clean is not None:
+        arrays["clean"] = beliefs.clean
+    if beliefs.true_images is not None:
+        arrays["plan_true"] = beliefs.true_images.astype(np.int32)
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
@@ -59,21 +85,48 @@ def load_beliefs(path: Path) -> Beliefs:
     try:
         arrays = read_arrays(path)
         for name, array in arrays.items():
-            if array.ndim != 1 or not np.issubdtype(array.dtype, KINDS[name]):
-                raise ValueError(f"{name} is no vector of its kind")
+            kind, dimensions = KINDS[name]
+            if array.ndim != dimensions or not np.issubdtype(array.dtype, kind):
+                raise ValueError(f"{name} is not of its kind")
             if not np.isfinite(array).all() or (array.size and array.min() < 0):
                 raise ValueError(f"{name} holds values below 0, or none at all")
-        names = ("rematch_captions", "rematch_images", "rematch_weights")
-        found = [arrays[name] for name in names if name in arrays]
-        if found and (len(found) != len(names) or len({len(array) for array in found}) != 1):
-            raise ValueError("rematches are not complete")
         return Beliefs(
-            arrays["p_clean"].astype(np.float64) if "p_clean" in arrays else None,
-            arrays["soft_labels"].astype(np.float64) if "soft_labels" in arrays else None,
-            Rematches(found[0].astype(np.int64), found[1].astype(np.int64), found[2].astype(np.float64))
-            if found
-            else None,
+            _given(arrays, "p_clean", np.float64),
+            _given(arrays, "soft_labels", np.float64),
+            _rematches(arrays),
             arrays["told"].astype(np.int64),
+            _plan(arrays),
+            arrays.get("clean"),
+            _given(arrays, "plan_true", np.int64),
         )
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it.") from error
+
+
+def _given(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+    return arrays[name].astype(dtype) if name in arrays else None
+
+
+def _all_or_none(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], what: str) -> list[NDArray[Any]]:
+    found = [arrays[name] for name in names if name in arrays]
+    if found and len(found) != len(names):
+        raise ValueError(f"{what} is not complete")
+    return found
+
+
+def _rematches(arrays: Mapping[str, NDArray[Any]]) -> Rematches | None:
+    found = _all_or_none(arrays, REMATCHES, "what was rematched")
+    if len({len(array) for array in found}) > 1:
+        raise ValueError("what was rematched is not complete")
+    return Rematches(*(array.astype(np.int64) for array in found[:2]), found[2].astype(np.float64)) if found else None
+
+
+def _plan(arrays: Mapping[str, NDArray[Any]]) -> Plan | None:
+    found = _all_or_none(arrays, PLAN, "the plan")
+    if not found:
+        return None
+    captions, images, mass = found
+    true = arrays.get("plan_true", captions)
+    if mass.shape != (len(images), len(captions)) or len(true) != len(captions):
+        raise ValueError(f"the plan of {len(images)} images and {len(captions)} captions has shape {mass.shape}")
+    return Plan(captions.astype(np.int64), images.astype(np.int64), mass.astype(np.float64))

@@ -119,6 +119,15 @@ class Rematches:
     weights: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A transport plan: the mass (m, n), at least 0, that goes from (m,) images to (n,) captions, by their numbers."""
+
+    captions: IntVector
+    images: IntVector
+    mass: NDArray[np.float64]
+
+
 class Method(ABC):
     """A training strategy around one or more backbones.
 
@@ -175,6 +184,13 @@ class Method(ABC):
 
     def rematches(self) -> Rematches | None:
         """Return the pairs that the method believes in instead of claimed ones, or None."""
+        return None
+
+    def transport_plan(self) -> Plan | None:
+        """Return the plan of one batch of training pairs, to be looked at, or None where the method transports nothing.
+
+        Which batch it is must not depend on how its plan looks.
+        """
         return None
 
     def state_dict(self) -> State:

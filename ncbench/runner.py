@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 
-from ncbench import environment, memory, outside
+from ncbench import environment, memory, outside, retrieved
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.beliefs_file import Beliefs, save_beliefs
@@ -30,11 +30,12 @@ from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation import FloatVector, detect, evaluate, rank, rank_correlation, rematch_quality
 from ncbench.files import write_atomic, write_json
-from ncbench.methods import Method, Rematches
+from ncbench.methods import Method, Plan, Rematches
 from ncbench.noise import Noise
 from ncbench.precision import matmul_precision
 from ncbench.randomness import random_state, seed_all, set_random_state
 from ncbench.ranks_file import save_ranks
+from ncbench.retrieved import retrieve, save_retrieved
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.snapshot import read_snapshot, write_snapshot
@@ -282,6 +283,7 @@ class Run:
         whole = rank(similarities, true)
         folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
         save_ranks(self.folder / "ranks.npz", whole, folded)
+        save_retrieved(self.folder / retrieved.NAME, retrieve(similarities, true))
         believed = self._believed()
         save_beliefs(self.folder / "beliefs.npz", believed)
         meters = [trainer.meter for trainer in self.trainers]
@@ -323,29 +325,38 @@ class Run:
     def _believed(self) -> Beliefs:
         """Return what the method believes of the training pairs at the end.
 
-        The members of an ensemble are believed alike: P(clean) and soft labels are their means, rematches those of all.
+        The members of an ensemble are believed alike: P(clean) and soft labels are their means, rematches those of all;
+        the plan is that of the first.
         """
         p_clean: list[FloatVector] = []
         soft_labels: list[FloatVector] = []
         rematches: list[Rematches] = []
+        plans: list[Plan] = []
         for trainer in self.trainers:
             with trainer.meter.paused():
                 method = trainer.method
                 scores, labels, found = method.pair_scores(), method.soft_labels(), method.rematches()
+                plan = method.transport_plan()
             if scores is not None:
                 p_clean.append(scores)
             if labels is not None:
                 soft_labels.append(labels)
             if found is not None:
                 rematches.append(found)
+            if plan is not None:
+                plans.append(plan)
         joined = [
             np.concatenate([getattr(found, f.name) for found in rematches]) for f in fields(Rematches) if rematches
         ]
+        true, known = self.dataset.splits["train"].true, self.dataset.truth_known
         return Beliefs(
             np.mean(p_clean, axis=0) if p_clean else None,
             np.mean(soft_labels, axis=0) if soft_labels else None,
             Rematches(*joined) if rematches else None,
             self.trainers[0].told,
+            plans[0] if plans else None,
+            self.noise.clean(true) if known else None,
+            true[plans[0].captions] if known and plans else None,
         )
 
     def _judged(self, believed: Beliefs) -> dict[str, object]:

@@ -7,6 +7,7 @@
 * `measurements.json`: what differs from one execution to the next: times, memory, machine, versions;
 * `history.jsonl`: a line per dev evaluation;
 * `ranks.npz`: the test rank of every query, from which every score can be recomputed (`ncbench.ranks_file`);
+* `retrieved.npz`: what was found first for every test query (`ncbench.retrieved`);
 * `beliefs.npz`: what the method believed of every training pair (`ncbench.beliefs_file`);
 * `model.safetensors`: the weights of the selected backbones.
 

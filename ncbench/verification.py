@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ncbench import retrieved
 from ncbench.backbones import members_of
 from ncbench.errors import UserError
 from ncbench.noise import load_noise
 from ncbench.ranks_file import load_ranks
+from ncbench.retrieved import load_retrieved
 from ncbench.store import RunSpec, noise_path, read_history, read_record, records_around
 
 TOLERANCE = 1e-9  # of scores, in points: the formulas are the same, sums may be taken in another order
@@ -25,7 +29,7 @@ def verify_run(folder: Path) -> list[str]:
         spec = RunSpec(**result["spec"])
     except (UserError, KeyError, TypeError) as error:
         return [f"result.json is no result of this version ({error})"]
-    for check in (_identity, _scores, _work, _course, _noise, _measurements):
+    for check in (_identity, _scores, _retrieved, _work, _course, _noise, _measurements):
         try:
             problems += check(folder, spec, result)
         except UserError as error:
@@ -74,6 +78,23 @@ def _differences(said: Mapping[str, Any], found: Mapping[str, Any], prefix: str 
             yield from _differences(said[key], found[key], f"{prefix}{key} ")
         elif not abs(said[key] - found[key]) <= TOLERANCE:  # also not for NaN
             yield f"{prefix}{key}", said[key], found[key]
+
+
+def _retrieved(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
+    """Compare what was found first with the ranks: a record of old may not hold it."""
+    path = folder / retrieved.NAME
+    if not path.is_file() or not (folder / "ranks.npz").is_file():
+        return
+    found, ranks = load_retrieved(path), load_ranks(folder / "ranks.npz")
+    whole = ranks.get("test_unfolded", ranks["test"])
+    described = np.unique(found.true)  # images without captions have no rank
+    for side, right in (("i2t", found.i2t_right[described]), ("t2i", found.t2i_right)):
+        said = getattr(whole, side)[0]
+        shown = np.where(right.any(1), right.argmax(1), right.shape[1])
+        if len(said) != len(shown):
+            yield f"{retrieved.NAME} is of {len(shown)} {side} queries, ranks.npz of {len(said)}"
+        elif wrong := int(np.count_nonzero(shown != np.minimum(said, right.shape[1]))):
+            yield f"{retrieved.NAME} contradicts ranks.npz in {wrong} of {len(said)} {side} queries"
 
 
 def _work(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:

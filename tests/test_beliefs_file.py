@@ -7,11 +7,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncbench import Rematches, UserError
+from ncbench import Plan, Rematches, UserError
 from ncbench.beliefs_file import Beliefs, load_beliefs, save_beliefs
 
 TOLD = np.array([3, 5])
 REMATCHES = Rematches(np.array([4, 2]), np.array([1, 0]), np.array([0.5, 1.0]))
+
+PLAN = Plan(np.array([4, 2]), np.array([1, 0, 6]), np.array([[0.5, 0], [0.25, 0.25], [0, 0]]))
+PLAN_ARRAYS = {"plan": PLAN.mass, "plan_captions": PLAN.captions, "plan_images": PLAN.images}
+
+
+def test_plans_and_the_truth_are_read_back(tmp_path: Path) -> None:
+    clean, true = np.array([True, False]), np.array([6, 7])
+    save_beliefs(tmp_path / "beliefs.npz", Beliefs(None, None, None, TOLD, PLAN, clean, true))
+    found = load_beliefs(tmp_path / "beliefs.npz")
+    assert found.plan is not None
+    for name, values in vars(PLAN).items():
+        np.testing.assert_array_equal(getattr(found.plan, name), values)
+        assert getattr(found.plan, name).dtype == values.dtype
+    np.testing.assert_array_equal(found.clean, clean)
+    np.testing.assert_array_equal(found.true_images, true)
 
 
 @pytest.mark.parametrize("p_clean", [None, np.array([0.25, 0.5, 1.0])])
@@ -36,12 +51,23 @@ def test_beliefs_are_read_back(
     [
         ({}, "told"),
         ({"colour": np.zeros(2), "told": TOLD}, "colour"),
-        ({"p_clean": np.zeros((2, 2)), "told": TOLD}, "p_clean is no vector of its kind"),
-        ({"p_clean": np.zeros(2, int), "told": TOLD}, "p_clean is no vector of its kind"),
+        ({"p_clean": np.zeros((2, 2)), "told": TOLD}, "p_clean is not of its kind"),
+        ({"p_clean": np.zeros(2, int), "told": TOLD}, "p_clean is not of its kind"),
+        ({"clean": np.zeros(2), "told": TOLD}, "clean is not of its kind"),
+        ({"plan": np.zeros(2), "told": TOLD}, "plan is not of its kind"),
+        ({"plan": np.zeros((2, 2)), "told": TOLD}, "the plan is not complete"),
+        (
+            {"plan": np.zeros((2, 3)), "plan_captions": TOLD, "plan_images": TOLD, "told": TOLD},
+            r"the plan of 2 images and 2 captions has shape \(2, 3\)",
+        ),
+        (
+            {**PLAN_ARRAYS, "plan_true": np.array([1]), "told": TOLD},
+            r"the plan of 3 images and 2 captions has shape \(3, 2\)",
+        ),
         ({"p_clean": np.array([0.5, np.nan]), "told": TOLD}, "p_clean holds values below 0, or none at all"),
         ({"told": np.array([-1])}, "told holds values below 0, or none at all"),
         ({"told": np.array([None])}, "pickle"),
-        ({"rematch_images": TOLD, "told": TOLD}, "rematches are not complete"),
+        ({"rematch_images": TOLD, "told": TOLD}, "what was rematched is not complete"),
     ],
 )
 def test_files_that_hold_something_else(arrays: dict[str, np.ndarray], complaint: str, tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ from ncbench import Method, Rematches, UserError, runner, trainer
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.graph import SAF, SGR
+from ncbench.beliefs_file import load_beliefs
 from ncbench.budget import baseline_epoch_work
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation import Recalls, Retrieval, detect, evaluate, rank_correlation, rematch_quality
 from ncbench.methods import load_method
 from ncbench.noise import draw_noise
+from ncbench.retrieved import load_retrieved
 from ncbench.runner import SMALL_STEP, Progress, Run, Work, denormals_flushed, is_small, threads_for
 from ncbench.similarity import similarity_matrix
 from ncbench.store import RunSpec, read_history
@@ -258,6 +260,7 @@ def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
         "measurements.json",
         "history.jsonl",
         "ranks.npz",
+        "retrieved.npz",
         "beliefs.npz",
         "model.safetensors",
     }
@@ -296,6 +299,17 @@ def test_beliefs_are_not_charged(tiny: Dataset, tmp_path: Path) -> None:
     _, result = execute(tiny, tmp_path, "believer", budget=0.7)
     assert result["beliefs"]
     assert result["work"]["used"] == read_history(tmp_path)[-1]["work"]
+
+
+def test_the_truth_stands_beside_beliefs(tiny: Dataset, tmp_path: Path) -> None:
+    run, _ = execute(tiny, tmp_path, "triplet", budget=0.5, ratio=0.5)
+    clean = load_beliefs(tmp_path / "beliefs.npz").clean
+    assert clean is not None
+    np.testing.assert_array_equal(clean, run.noise.claimed == tiny.splits["train"].true)
+    found = load_retrieved(tmp_path / "retrieved.npz")
+    np.testing.assert_array_equal(found.true, tiny.splits["test"].true)
+    execute(replace(tiny, truth_known=False), tmp_path / "natural", "triplet", budget=0.5, ratio=0.5)
+    assert load_beliefs(tmp_path / "natural" / "beliefs.npz").clean is None
 
 
 def test_beliefs_are_judged_by_the_truth(tiny: Dataset, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from ncbench.retrieved import Retrieved, load_retrieved, save_retrieved
 from ncbench.verification import verify_run
 
 Change = Callable[[dict[str, Any]], object]
@@ -93,6 +94,20 @@ def test_noise_that_was_exchanged(run: Path) -> None:
     assert any("has digest" in problem for problem in verify_run(run))
     kept.unlink()
     assert verify_run(run)
+
+
+def test_retrieval_that_was_improved(run: Path) -> None:
+    found = load_retrieved(run / "retrieved.npz")
+    found.t2i[3] = np.roll(found.t2i[3], 1)  # what was first is no longer
+    found.i2t[5:7] = np.roll(found.i2t[5:7], 1, axis=1)
+    save_retrieved(run / "retrieved.npz", found)
+    problems = verify_run(run)
+    assert problems
+    assert all("retrieved.npz contradicts ranks.npz in " in problem for problem in problems)
+    save_retrieved(run / "retrieved.npz", Retrieved(found.i2t[:5], found.t2i % 5, found.true % 5))
+    assert any("retrieved.npz is of 5 i2t queries, ranks.npz of " in problem for problem in verify_run(run))
+    (run / "retrieved.npz").unlink()  # as in records of old
+    assert verify_run(run) == []
 
 
 def test_ranks_that_were_improved(run: Path) -> None:

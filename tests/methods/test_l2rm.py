@@ -406,6 +406,7 @@ def test_no_beliefs_before_the_first_split(make_task: MakeTask) -> None:
     list(method.train_epoch(0))
     assert method.pair_scores() is None
     assert method.rematches() is None
+    assert method.transport_plan() is None
 
 
 def oracle(tiny: Dataset) -> Callable[[Tensor, Batch], Tensor]:
@@ -474,6 +475,23 @@ def test_rematches(noisy: np.ndarray, make_task: MakeTask) -> None:
     assert ((rematches.images >= 0) & (rematches.images < 24)).all()
     assert ((rematches.weights >= 0) & (rematches.weights <= 1)).all()
     assert (rematches.weights > 0).any()
+
+
+def test_the_plan_to_look_at_is_one_of_training(noisy: np.ndarray, make_task: MakeTask) -> None:
+    method = make(make_task(claimed=noisy), queue=20)
+    for epoch in range(3):
+        list(method.train_epoch(epoch))
+    before = method.queue_numbers.tolist()
+    plan, again = method.transport_plan(), method.transport_plan()
+    assert plan is not None
+    assert method.queue_numbers.tolist() == before
+    np.testing.assert_array_equal(plan.mass, again.mass)
+    assert plan.mass.shape == (20, 8) == (len(plan.images), len(plan.captions))
+    assert (method.pair_scores()[plan.captions] <= 0.5).all()
+    assert plan.images.tolist() == [*noisy[plan.captions], *before[:12]]
+    given = plan.images[:, None] == noisy[plan.captions]
+    assert (plan.mass[given] == 0).all()
+    assert plan.mass.sum() == pytest.approx(method.config.mass, rel=1e-3)
 
 
 def test_rematches_are_what_training_believes(make_task: MakeTask) -> None:
