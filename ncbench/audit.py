@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ncbench import beliefs_file
 from ncbench.beliefs_file import Beliefs, load_beliefs
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.errors import UserError
@@ -101,9 +102,11 @@ def load_audit(folder: Path, data_root: Path | None) -> Audit:
     """
     if not (folder / "result.json").is_file():
         raise UserError(f"{folder} holds no finished run; give a folder that has a result.json.")
-    spec, path = read_spec(folder), folder / "beliefs.npz"
+    spec, path = read_spec(folder), folder / beliefs_file.NAME
     if not path.is_file():
-        raise UserError(f"{folder} has no beliefs.npz: it was run before records held beliefs of pairs; run it again.")
+        raise UserError(
+            f"{folder} has no {beliefs_file.NAME}: it was run before records held beliefs of pairs; run it again."
+        )
     beliefs = load_beliefs(path)
     if beliefs.p_clean is None:
         raise UserError(

@@ -23,6 +23,7 @@ from ncbench.errors import UserError
 from ncbench.files import write_atomic
 from ncbench.methods import Plan, Rematches
 
+NAME = "beliefs.npz"
 KINDS: Mapping[str, tuple[type[np.generic], int]] = {
     "p_clean": (np.floating, 1),
     "soft_labels": (np.floating, 1),
@@ -118,7 +119,10 @@ def _rematches(arrays: Mapping[str, NDArray[Any]]) -> Rematches | None:
     found = _all_or_none(arrays, REMATCHES, "what was rematched")
     if len({len(array) for array in found}) > 1:
         raise ValueError("what was rematched is not complete")
-    return Rematches(*(array.astype(np.int64) for array in found[:2]), found[2].astype(np.float64)) if found else None
+    if not found:
+        return None
+    captions, images, weights = found
+    return Rematches(captions.astype(np.int64), images.astype(np.int64), weights.astype(np.float64))
 
 
 def _plan(arrays: Mapping[str, NDArray[Any]]) -> Plan | None:

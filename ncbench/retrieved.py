@@ -38,12 +38,14 @@ class Retrieved:
     @property
     def i2t_right(self) -> NDArray[np.bool_]:
         """Which captions found for an image are its own, (images, k)."""
-        return self.true[self.i2t] == np.arange(len(self.i2t))[:, None]
+        right: NDArray[np.bool_] = self.true[self.i2t] == np.arange(len(self.i2t))[:, None]
+        return right
 
     @property
     def t2i_right(self) -> NDArray[np.bool_]:
         """Which image found for a caption is its own, (captions, k)."""
-        return self.t2i == self.true[:, None]
+        right: NDArray[np.bool_] = self.t2i == self.true[:, None]
+        return right
 
 
 def retrieve(similarities: NDArray[np.floating[Any]], true: IntVector, depth: int = DEPTH) -> Retrieved:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 
-from ncbench import environment, memory, outside, retrieved
+from ncbench import beliefs_file, environment, memory, outside, retrieved
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Sizes
 from ncbench.beliefs_file import Beliefs, save_beliefs
@@ -285,7 +285,7 @@ class Run:
         save_ranks(self.folder / "ranks.npz", whole, folded)
         save_retrieved(self.folder / retrieved.NAME, retrieve(similarities, true))
         believed = self._believed()
-        save_beliefs(self.folder / "beliefs.npz", believed)
+        save_beliefs(self.folder / beliefs_file.NAME, believed)
         meters = [trainer.meter for trainer in self.trainers]
         metrics: dict[str, object] = {"test": (folded or whole).retrieval().to_dict()}
         if folded is not None:

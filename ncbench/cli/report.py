@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Where pages are written."
 )
+@click.option("--html", is_flag=True, help="Write index.html too: one page with everything, that needs no other file.")
+@click.option(
+    "--data-root",
+    type=parameters.FOLDER,
+    help="Where the files of datasets lie that need some; examples are drawn of those with pictures.",
+)
 @click.option("--published", metavar="DATASET", help="Print published numbers beside ours; write nothing.")
 @click.option(
     "--format",
@@ -28,7 +35,15 @@ if TYPE_CHECKING:
     help="Print the tables in this format; write nothing.",
 )
 @parameters.as_json
-def report(folder: Path, out: Path, published: str | None, form: Format | None, as_json: bool) -> None:
+def report(
+    folder: Path,
+    out: Path,
+    html: bool,
+    data_root: Path | None,
+    published: str | None,
+    form: Format | None,
+    as_json: bool,
+) -> None:
     """Write leaderboards: per dataset a markdown page, figures and a table of the runs."""
     if form and as_json:
         raise UserError("--format and --json exclude each other; leave one of them out")
@@ -37,7 +52,7 @@ def report(folder: Path, out: Path, published: str | None, form: Format | None, 
     elif form:
         _print_formatted(folder, form)
     else:
-        _write(folder, out, as_json)
+        _write(folder, out, html, data_root, as_json)
 
 
 def _print_published(dataset: str, folder: Path, form: Format | None, as_json: bool) -> None:
@@ -65,22 +80,23 @@ def _print_formatted(folder: Path, form: Format) -> None:
     click.echo(format_comparisons(comparisons(load_runs(folder)), form), nl=False)
 
 
-def _write(folder: Path, out: Path, as_json: bool) -> None:
+def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
     from ncbench.report import write_report
     from ncbench.report.course import load_courses
     from ncbench.report.frame import load_runs
-    from ncbench.report.overview import overviews
+    from ncbench.report.leaderboard import leaderboards
     from ncbench.report.overview import rows as overview_rows
-    from ncbench.report.tables import COLUMNS, comparisons
+    from ncbench.report.tables import COLUMNS
 
-    frame = load_runs(folder)
-    written = write_report(frame, out, load_courses(folder))
-    tables = comparisons(frame)
+    boards = leaderboards(load_runs(folder))
+    say = partial(click.echo, err=True)
+    written = write_report(boards, out, load_courses(folder), html=html, data_root=data_root, say=say)
+    tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]
         print_json({"written": [str(path) for path in written], "comparisons": content})
         return
-    for overview in overviews(frame):
+    for overview in (each for board in boards for each in board.overviews):
         heads, *rows = overview_rows(overview)
         print_table(f"rSum over noise ratios: {overview.title}", tuple(heads), rows, numbers=heads[1:])
     for table in tables:

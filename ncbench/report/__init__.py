@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,42 +11,43 @@ from ncbench.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ncbench.report.leaderboard import Leaderboard
 
-def write_report(frame: pd.DataFrame, out: Path, courses: pd.DataFrame | None = None) -> list[Path]:
-    """Write a markdown page, figures and the runs themselves per dataset of `frame` (of `load_runs`) into `out`.
+
+def write_report(
+    boards: Sequence[Leaderboard],
+    out: Path,
+    courses: pd.DataFrame | None = None,
+    *,
+    html: bool = False,
+    data_root: Path | None = None,
+    say: Callable[[str], object] = print,
+) -> list[Path]:
+    """Write a markdown page, figures and the runs themselves per leaderboard into `out`; return the files.
 
     The runs are rows of `<dataset>.csv`, from which all numbers of the page can be had again. With `courses` (of
-    `load_courses`) there is a figure of dev rSum against work too. The page of a dataset with published numbers has
-    them beside ours. Returns the files. The same records give the same bytes. Raises OSError where `out` cannot be
-    written.
+    `load_courses`) there is a figure of dev rSum against work too; examples need the dataset, which is read below
+    `data_root` if it needs files, and `say` is told why there are none. `html` adds `index.html`, which holds all pages
+    with their figures. The same records give the same bytes.
+    Raises UserError for records that are damaged, OSError where `out` cannot be written.
     """
-    from ncbench.report.beside import published_beside
-    from ncbench.report.course import draw_courses, has_courses
-    from ncbench.report.figures import draw_ratios
-    from ncbench.report.markdown import Figure, page
-    from ncbench.report.overview import overviews
-    from ncbench.report.published import EVALUATIONS
-    from ncbench.report.ranking import draw_ranking, rank_methods
-    from ncbench.report.tables import comparisons
+    from ncbench.report.drawing import files_of
+    from ncbench.report.gallery import draw_all
+    from ncbench.report.html import html_page
+    from ncbench.report.markdown import page
 
-    written = []
-    for dataset, rows in frame.groupby("dataset", sort=True):
-        name = str(dataset)
-        figures = draw_ratios(rows, out / f"{name}-rsum")
-        shown = [Figure("rSum against noise ratio", figures[0].name)]
-        if courses is not None and has_courses(rows, courses):
-            drawn = draw_courses(rows, courses, out / f"{name}-course")
-            shown.append(Figure("rSum on dev against work spent", drawn[0].name))
-            figures += drawn
-        ranking = rank_methods(rows)
-        if ranking is not None:
-            drawn = draw_ranking(ranking, out / f"{name}-ranks")
-            shown.append(Figure("average ranks", drawn[0].name, ranking.caption))
-            figures += drawn
-        path = out / f"{name}.md"
-        published = published_beside(name, rows) if name in EVALUATIONS else []
-        write_text(path, page(name, shown, overviews(rows), comparisons(rows), published))
-        runs = out / f"{name}.csv"
-        write_text(runs, rows.drop(columns="folder").to_csv(index=False))
-        written += [path, *figures, runs]
+    written: list[Path] = []
+    pages = []
+    for board in boards:
+        figures = draw_all(board, courses, out, data_root, say)
+        text, runs = out / f"{board.dataset}.md", out / f"{board.dataset}.csv"
+        write_text(text, page(board, figures))
+        write_text(runs, board.runs.drop(columns="folder").to_csv(index=False))
+        drawn = [file for figure in figures for file in files_of((out / figure.file).with_suffix(""))]
+        written += [text, *drawn, runs]
+        pages.append((board, figures))
+    if html:
+        whole = out / "index.html"
+        write_text(whole, html_page(pages, out))
+        written.append(whole)
     return written

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench import beliefs_file
+from ncbench.beliefs_file import load_beliefs
 from ncbench.evaluation import CALIBRATION_BINS, Detection, detect, reliability
 from ncbench.report.drawing import COLOURS, save, style, tidy
+from ncbench.report.tables import Comparison
+
+ABREAST = 4  # variants
 
 
 def draw_beliefs(p_clean: NDArray[np.float64], clean: NDArray[np.bool_], title: str, stem: Path) -> list[Path]:
@@ -26,6 +32,50 @@ def draw_beliefs(p_clean: NDArray[np.float64], clean: NDArray[np.bool_], title: 
         left, right = figure.subplots(1, 2)
         _draw_histogram(left, p_clean, clean, found)
         _draw_reliability(right, p_clean, clean, found)
+        figure.suptitle(title)
+        return save(figure, stem)
+
+
+def believed(table: Comparison) -> dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Return P(clean) and what is clean, (pairs,) each, by variant: of those whose records tell both, seeds together.
+
+    Pairs that a method was told are clean are left out. Raises UserError for beliefs that are damaged.
+    """
+    found: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
+    for variant, folder in zip(table.runs["variant"], table.runs["folder"], strict=True):
+        path = Path(folder) / beliefs_file.NAME
+        beliefs = load_beliefs(path) if path.is_file() else None
+        if beliefs is not None and beliefs.p_clean is not None and beliefs.clean is not None:
+            untold = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.told)
+            found.setdefault(str(variant), []).append((beliefs.p_clean[untold], beliefs.clean[untold]))
+    return {
+        name: (np.concatenate([p for p, _ in parts]), np.concatenate([clean for _, clean in parts]))
+        for name, parts in sorted(found.items())
+    }
+
+
+def draw_believed(
+    parts: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], title: str, stem: Path
+) -> list[Path]:
+    """Draw what `believed` found, a histogram and below it a reliability diagram per variant; return SVG, PNG."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(parts), ABREAST)
+    rows = -(-len(parts) // columns)
+    with style():
+        figure = Figure(figsize=(3.6 * columns, 6.6 * rows), layout="constrained")
+        grid = figure.subplots(2 * rows, columns, squeeze=False)
+        for panel in grid.flat:
+            panel.set_visible(False)
+        for number, (name, (p_clean, clean)) in enumerate(parts.items()):
+            row, column = divmod(number, columns)
+            upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
+            found = detect(p_clean, clean)
+            _draw_histogram(upper, p_clean, clean, found)
+            upper.set_title(f"{name}: {upper.get_title()}", fontsize=10)
+            _draw_reliability(lower, p_clean, clean, found)
+            for panel in (upper, lower):
+                panel.set_visible(True)
         figure.suptitle(title)
         return save(figure, stem)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,24 @@ from ncbench.files import write_atomic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 MARKERS = "osD^vP*"  # seven, so that colour and marker together tell 56 lines apart
 KINDS = ("svg", "png")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on a page: what it shows, its SVG beside the page, what is to be said below it, and its section.
+
+    Those without a section stand above the tables.
+    """
+
+    shows: str
+    file: str
+    caption: str = ""
+    section: str = ""
+
+
+def sections_of(figures: Sequence[Figure]) -> list[str]:
+    """Return the sections that figures name, in their order."""
+    return list(dict.fromkeys(figure.section for figure in figures if figure.section))
 
 
 def style() -> AbstractContextManager[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -43,18 +43,24 @@ LARGEST_OUTSIDE = 0.2  # of the training time: more of it and counted work no lo
 class Comparison:
     """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first.
 
-    References, which are told which pairs are clean, come last and are never the best.
+    References, which are told which pairs are clean, come last and are never the best. `runs` are what is averaged,
+    rows as of `load_runs`.
     """
 
     key: dict[str, Any]
     rows: pd.DataFrame
+    runs: pd.DataFrame
 
     @property
     def title(self) -> str:
         """What is compared, in words."""
-        key = self.key
-        noise = "clean pairs" if key["noise"] == 0 else f"{key['protocol']} {key['noise']:g} (unit: {key['unit']})"
-        return f"{key['dataset']}: {noise}, {conditions_in_words(key)}"
+        unit = f" (unit: {self.key['unit']})" if self.key["noise"] else ""
+        return f"{self.key['dataset']}: {self.noise}{unit}, {conditions_in_words(self.key)}"
+
+    @property
+    def noise(self) -> str:
+        """Noise protocol and ratio, in words."""
+        return f"{self.key['protocol']} {self.key['noise']:g}" if self.key["noise"] else "clean pairs"
 
     def best(self, column: str) -> float:
         """Return the best value of a score, NaN if there are references only."""
@@ -68,6 +74,15 @@ class Comparison:
     @property
     def _contestants(self) -> pd.DataFrame:
         return self.rows[~self.rows["told_truth"]]
+
+    def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
+        """Return what the score of a row is among contestants: what looks equally good is."""
+        if column not in scores() or row["told_truth"]:
+            return None
+        shown = _shown(row[column])
+        if shown == _shown(self.best(column)):
+            return "best"
+        return "second" if shown == _shown(self.second(column)) else None
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
@@ -94,7 +109,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["told_clean"] = groups["told_clean"].max()
         numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
         rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
-        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows))
+        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
     return tables
 
 
@@ -133,6 +148,11 @@ def _text(column: str, row: dict[Any, Any]) -> str:
     if column == "rsum" and not pd.isna(row["rsum_std"]):
         return f"{value:.1f} ± {row['rsum_std']:.1f}"
     return f"{value:.1f}"
+
+
+def _shown(score: float) -> str:
+    """Return a score as readers see it."""
+    return f"{score:.{DIGITS}f}"
 
 
 def scores() -> Sequence[str]:

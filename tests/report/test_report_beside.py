@@ -15,6 +15,7 @@ from ncbench import UserError, load_runs
 from ncbench.report import beside, write_report
 from ncbench.report.beside import COLUMNS, NUMBERS, Beside, Line, published_beside
 from ncbench.report.formats import format_beside
+from ncbench.report.leaderboard import leaderboards
 from ncbench.report.published import Published, read_published
 
 Record = Callable[..., Path]
@@ -240,7 +241,7 @@ def test_nothing_published(dataset: str) -> None:
 def test_pages_have_a_section_where_there_are_numbers(record: Record, tmp_path: Path) -> None:
     record(**L2RM)
     record(dataset="toy")
-    write_report(load_runs(tmp_path), tmp_path / "pages")
+    write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
     page, toy = ((tmp_path / "pages" / f"{name}.md").read_text() for name in ("f30k", "toy"))
     assert "Published" not in toy
     before, after = page.split("\n## Published beside reproduced\n")

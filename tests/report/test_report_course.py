@@ -13,6 +13,7 @@ from ncbench import UserError
 from ncbench.report import course, write_report
 from ncbench.report.course import draw_courses, has_courses, load_courses
 from ncbench.report.frame import load_runs
+from ncbench.report.leaderboard import leaderboards
 
 Record = Callable[..., Path]
 EPOCH = 250  # FLOPs: records made by hand have a budget of 1000 for four
@@ -148,13 +149,13 @@ def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Pat
     frame, courses = load_runs(tmp_path), load_courses(tmp_path)
     assert has_courses(frame, courses)
     assert not has_courses(frame[frame["dataset"] == "other"], courses)
-    first, second = (write_report(frame, tmp_path / name, courses) for name in ("a", "b"))
+    first, second = (write_report(leaderboards(frame), tmp_path / name, courses) for name in ("a", "b"))
     assert [path.name for path in first if "course" in path.name] == ["toy-course.svg", "toy-course.png"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
     assert "![rSum on dev against work spent](<toy-course.svg>)\n" in (tmp_path / "a/toy.md").read_text()
     assert "course" not in (tmp_path / "a/other.md").read_text()
-    assert not any("course" in path.name for path in write_report(frame, tmp_path / "c"))
+    assert not any("course" in path.name for path in write_report(leaderboards(frame), tmp_path / "c"))
 
 
 @pytest.mark.parametrize("name", ["<script>", "$x_1$"])

@@ -16,6 +16,7 @@ from ncbench.report.beside import COLUMNS as BESIDE_COLUMNS
 from ncbench.report.beside import published_beside
 from ncbench.report.formats import format_beside, format_comparisons
 from ncbench.report.latex import escape, latex_table
+from ncbench.report.leaderboard import Leaderboard
 from ncbench.report.markdown import page
 from ncbench.report.tables import AXES, COLUMNS, comparisons
 
@@ -75,7 +76,7 @@ def test_markdown_is_that_of_the_page(record: Record, tmp_path: Path) -> None:
     tables = comparisons(load_runs(tmp_path))
     text = format_comparisons(tables, "markdown")
     assert text.startswith("## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n| method |")
-    assert page("toy", [], [], tables).endswith(f"\n{text}")
+    assert page(Leaderboard("toy", load_runs(tmp_path), [], tables)).endswith(f"\n{text}")
 
 
 def test_latex_of_comparisons(record: Record, tmp_path: Path) -> None:

@@ -9,17 +9,23 @@ import pandas as pd
 import pytest
 
 from ncbench.report import write_report
+from ncbench.report.drawing import Figure
 from ncbench.report.frame import load_runs
-from ncbench.report.markdown import Figure, page
+from ncbench.report.leaderboard import Leaderboard, leaderboards
+from ncbench.report.markdown import page
 from ncbench.report.overview import overviews
 from ncbench.report.tables import COLUMNS, comparisons
 
 Record = Callable[..., Path]
 
 
+def board(name: str, frame: pd.DataFrame) -> Leaderboard:
+    return Leaderboard(name, frame, overviews(frame), comparisons(frame))
+
+
 def make(folder: Path) -> str:
     frame = load_runs(folder)
-    return page("toy", [Figure("rSum against noise ratio", "toy-rsum.svg")], overviews(frame), comparisons(frame))
+    return page(board("toy", frame), [Figure("rSum against noise ratio", "toy-rsum.svg")])
 
 
 def cells(text: str) -> list[list[str]]:
@@ -87,7 +93,7 @@ def test_a_page_of_references_only(record: Record, tmp_path: Path) -> None:
     record(method="oracle", told_truth=True)
     (row,) = cells(make(tmp_path))
     assert row[:8] == ["oracle (told the truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
-    written = write_report(load_runs(tmp_path), tmp_path / "pages")
+    written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
     assert "**" not in written[0].read_text()
 
 
@@ -124,7 +130,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
     frame = load_runs(tmp_path).assign(variant=name)
     (line,) = [
         line
-        for line in page("toy", [], [], comparisons(frame)).splitlines()
+        for line in page(Leaderboard("toy", frame, [], comparisons(frame))).splitlines()
         if line.startswith("| ") and "30 s" in line
     ]
     assert line.startswith(f"| {escaped} | ")
@@ -132,7 +138,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
 
 def test_markup_in_dataset_and_protocol(record: Record, tmp_path: Path) -> None:
     record(protocol="file:<b>|.npy")
-    text = page("<i>", [], [], comparisons(load_runs(tmp_path)))
+    text = page(board("<i>", load_runs(tmp_path)))
     assert "<b>" not in text
     assert "<i>" not in text
     assert text.startswith("# &lt;i>\n")
@@ -168,7 +174,7 @@ ENDS = (".md", "-rsum.svg", "-rsum.png", ".csv")
 
 def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages"
-    written = write_report(load_runs(varied), out)
+    written = write_report(leaderboards(load_runs(varied)), out)
     assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in ENDS]
     assert sorted(out.iterdir()) == sorted(written)
     for name in ("other", "toy"):
@@ -180,9 +186,9 @@ def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = write_report(load_runs(varied), tmp_path / "a")
+    first = write_report(leaderboards(load_runs(varied)), tmp_path / "a")
     monkeypatch.setattr("time.time", lambda: 2e9)  # another day
-    second = write_report(load_runs(varied), tmp_path / "b")
+    second = write_report(leaderboards(load_runs(varied)), tmp_path / "b")
     assert len(first) == len(second) == 2 * len(ENDS)
     for a, b in zip(first, second, strict=True):
         assert a.name == b.name
@@ -190,7 +196,7 @@ def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monk
 
 
 def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
-    write_report(load_runs(varied), tmp_path / "pages")
+    write_report(leaderboards(load_runs(varied)), tmp_path / "pages")
     frame = load_runs(varied)
     kept = pd.concat([pd.read_csv(tmp_path / "pages" / f"{name}.csv") for name in ("other", "toy")]).set_index("id")
     assert len(kept) == len(frame) > 4
@@ -201,10 +207,10 @@ def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
 def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     record()
-    write_report(load_runs(tmp_path), out)
+    write_report(leaderboards(load_runs(tmp_path)), out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
-    write_report(load_runs(tmp_path), out)
+    write_report(leaderboards(load_runs(tmp_path)), out)
     after = {path.name: path.read_bytes() for path in out.iterdir()}
     assert len(before) == len(ENDS)
     assert set(after) == set(before)

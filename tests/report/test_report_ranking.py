@@ -15,6 +15,7 @@ import pytest
 from ncbench.report import ranking as module
 from ncbench.report import write_report
 from ncbench.report.frame import load_runs
+from ncbench.report.leaderboard import leaderboards
 from ncbench.report.ranking import Ranking, critical_difference, draw_ranking, rank_methods
 
 Record = Callable[..., Path]
@@ -95,7 +96,7 @@ def test_three_methods_and_three_cells_are_needed(
         for number, method in enumerate(methods):
             record(*flat(100.0 + number), method=method, noise=noise)
     assert (rank_methods(load_runs(tmp_path)) is not None) == enough
-    written = write_report(load_runs(tmp_path), tmp_path / "pages")
+    written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
     assert ((tmp_path / "pages/toy-ranks.svg") in written) == enough
     assert ("![average ranks](<toy-ranks.svg>)\n\nAverage ranks by rSum of 3" in written[0].read_text()) == enough
 

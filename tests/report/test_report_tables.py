@@ -267,7 +267,7 @@ def test_title_has_short_numbers() -> None:
         "unit": "images",
         "noise": 0.2,
     }
-    table = Comparison(key, rows=None)  # type: ignore[arg-type]
+    table = Comparison(key, rows=None, runs=None)  # type: ignore[arg-type]
     assert table.title == "d: p 0.2 (unit: images), vse, budget 12.5"
     assert replace(table, key={**key, "noise": 0.0}).title == "d: clean pairs, vse, budget 12.5"
     assert replace(table, key={**key, "budget_unit": "seconds"}).title.endswith("vse, budget 12.5 s")
