@@ -84,12 +84,12 @@ def files_of(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in KINDS]
 
 
-def save(figure: Any, stem: Path) -> list[Path]:
-    """Write a figure and return its files: SVG, PNG. Raises OSError."""
+def save(figure: Any, stem: Path, dpi: int = 150) -> list[Path]:
+    """Write a figure and return its files: SVG, PNG of so many dots per inch. Raises OSError."""
     for kind, path in zip(KINDS, files_of(stem), strict=True):
         content = io.BytesIO()
         # A date in the file would make every report differ from the last.
-        figure.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        figure.savefig(content, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else {"Software": None})
         write_atomic(path, partial(_put, content.getvalue()))
     return files_of(stem)
 

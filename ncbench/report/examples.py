@@ -25,6 +25,7 @@ from ncbench.seeds import derive_rng
 
 CAPTION_QUERIES, IMAGE_QUERIES, REMATCHED = 4, 2, 6
 RIGHT, OTHER = COLOURS[2], COLOURS[7]
+DPI = 80  # pictures of noise are large
 MARKS = {True: "✓", False: "✗"}
 
 RETRIEVED_CAPTION = (
@@ -114,7 +115,7 @@ def draw_retrieved(found: Retrieved, dataset: Dataset, title: str, stem: Path) -
             ]
             _write(figure.add_subplot(grid[row, 2:]), texts, width=24 * depth, right=found.i2t_right[image])
         figure.suptitle(title)
-        return save(figure, stem)
+        return save(figure, stem, DPI)
 
 
 def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
@@ -146,7 +147,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
             )
             _show(figure.add_subplot(grid[row, 3]), pictures.picture("train", proposal), right, told)
         figure.suptitle(title)
-        return save(figure, stem)
+        return save(figure, stem, DPI)
 
 
 def _closer(audit: Audit, pair: int, claimed: int, proposal: int) -> str:
@@ -172,7 +173,7 @@ def _drawn(dataset: Dataset, what: str, count: int, wanted: int) -> IntVector:
 
 def _show(panel: Any, picture: NDArray[np.uint8], right: bool | None, told: str) -> None:
     """Draw a picture, framed by whether it is right; None is a query."""
-    panel.imshow(picture, interpolation="nearest")
+    panel.imshow(picture, interpolation="none")
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_xlabel(told, fontsize=9, color=RIGHT if right else "black")

@@ -65,7 +65,7 @@ def _beliefs(board: Leaderboard, out: Path) -> Iterator[Figure]:
     for table in noisy:
         parts = believed(table)
         if parts:
-            drawn = draw_believed(parts, table.title, out / f"{board.dataset}-beliefs-{stems[table.title]}")
+            drawn = draw_believed(parts, table.noise, out / f"{board.dataset}-beliefs-{stems[table.title]}")
             yield Figure(f"P(clean), {table.title}", drawn[0].name, BELIEVED_CAPTION, BELIEFS)
     plans = plans_of(noisy)
     if plans:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ncbench import beliefs_file
 from ncbench.beliefs_file import load_beliefs
 from ncbench.data.dataset import IntVector
+from ncbench.errors import UserError
 from ncbench.methods import Plan
 from ncbench.report.drawing import COLOURS, save, style
 from ncbench.report.tables import Comparison
@@ -20,18 +21,20 @@ from ncbench.report.tables import Comparison
 CAPTION = (
     "The transport plan of one batch at the end of training, of the lowest seed: a column is a caption that the method "
     "believes mismatched, a row an image that it may be rematched to; darker is more mass. Circles are true matches, "
-    "sorted onto the diagonal. Even spread is what their share of the mass would be if all cells had the same."
+    "sorted onto the diagonal: orange ones are to be found, grey ones are what the training set claims anyway, which a "
+    "method may forbid. Even spread is what the share of the orange ones would be if all cells had the same mass."
 )
 
 
 @dataclass(frozen=True)
 class SeenPlan:
-    """The plan of a run with the true images (n,) of its captions."""
+    """The plan of a run, with the true images (n,) of its captions, and which of these are claimed, (n,) bool."""
 
     variant: str
     noise: str
     plan: Plan
     true: IntVector
+    claimed: NDArray[np.bool_]
 
     @property
     def matches(self) -> NDArray[np.bool_]:
@@ -40,18 +43,24 @@ class SeenPlan:
         return found
 
     @property
-    def on_matches(self) -> float:
-        """Share of the mass on true matches; NaN where nothing moves."""
+    def hidden(self) -> NDArray[np.bool_]:
+        """Which of the true matches are there to be found, not claimed, (images, captions)."""
+        return self.matches & ~self.claimed
+
+    @property
+    def on_hidden(self) -> float:
+        """Share of the mass on true matches that are not claimed; NaN where nothing moves."""
         total = self.plan.mass.sum()
-        return float(self.plan.mass[self.matches].sum() / total) if total > 0 else float("nan")
+        return float(self.plan.mass[self.hidden].sum() / total) if total > 0 else float("nan")
 
     @property
     def title(self) -> str:
         """What the heat map shows, in words."""
-        there = int(self.matches.any(0).sum())
+        wrong, there = int((~self.claimed).sum()), int(self.hidden.any(0).sum())
         return (
-            f"{self.variant}, {self.noise}\n{self.on_matches:.0%} of the mass on true matches (even spread "
-            f"{self.matches.mean():.1%})\n{there} of {len(self.true)} captions have their image here"
+            f"{self.variant}, {self.noise}\n"
+            f"{wrong} of {len(self.true)} captions are mismatched, {there} have their image here:\n"
+            f"{self.on_hidden:.1%} of the mass is on these (even spread {self.hidden.mean():.1%})"
         )
 
 
@@ -66,9 +75,13 @@ def plans_of(tables: Sequence[Comparison]) -> list[SeenPlan]:
             for folder in runs["folder"]:
                 path = Path(folder) / beliefs_file.NAME
                 beliefs = load_beliefs(path) if path.is_file() else None
-                if beliefs is not None and beliefs.plan is not None and beliefs.true_images is not None:
-                    found.append(SeenPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images))
-                    break
+                if beliefs is None or beliefs.plan is None or beliefs.true_images is None or beliefs.clean is None:
+                    continue
+                if beliefs.plan.captions.max(initial=-1) >= len(beliefs.clean):
+                    raise UserError(f"{path}: its plan names pairs that are not there; restore it.")
+                claimed = beliefs.clean[beliefs.plan.captions]
+                found.append(SeenPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images, claimed))
+                break
     return found
 
 
@@ -94,9 +107,10 @@ def _draw_plan(panel: Any, seen: SeenPlan) -> None:
     mass = seen.plan.mass
     order = sorted_images(seen)
     # Few cells hold most of the mass: its square root lets the others be seen.
-    panel.imshow(mass[order], cmap="Greys", norm=PowerNorm(0.5, 0, mass.max() or 1), interpolation="nearest")
-    rows, columns = np.nonzero(seen.matches[order])
-    panel.scatter(columns, rows, s=28, facecolors="none", edgecolors=COLOURS[1], linewidths=1.2)
+    panel.imshow(mass[order], cmap="Greys", norm=PowerNorm(0.5, 0, mass.max() or 1), interpolation="none")
+    for cells, colour in ((seen.hidden, COLOURS[1]), (seen.matches & seen.claimed, COLOURS[7])):
+        rows, columns = np.nonzero(cells[order])
+        panel.scatter(columns, rows, s=28, facecolors="none", edgecolors=colour, linewidths=1.2)
     panel.set_title(seen.title, fontsize=9)
     panel.set_xlabel("captions of the batch")
     panel.set_ylabel("images to be rematched to")

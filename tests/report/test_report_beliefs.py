@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncbench.beliefs_file import Beliefs, save_beliefs
 from ncbench.evaluation import detect
 from ncbench.report import beliefs
-from ncbench.report.beliefs import draw_beliefs
+from ncbench.report.beliefs import believed, draw_beliefs, draw_believed
+from ncbench.report.frame import load_runs
+from ncbench.report.tables import comparisons
 
 P_CLEAN = np.array([0.02, 0.5, 0.98, 1.0, 0.03, 0.5])
 CLEAN = np.array([False, True, True, True, False, False])
@@ -62,3 +65,30 @@ def test_files(title: str, tmp_path: Path) -> None:
     words = re.findall(r"<text [^>]*>([^<]*)</text>", first[0].read_text())
     assert title.replace("<", "&lt;").replace(">", "&gt;") in words
     assert "<script>" not in first[0].read_text()
+
+
+def test_beliefs_of_all_seeds_of_a_variant(record: Callable[..., Path], tmp_path: Path) -> None:
+    def write(folder: Path, p_clean: np.ndarray | None, clean: np.ndarray | None, told: list[int]) -> None:
+        save_beliefs(folder / "beliefs.npz", Beliefs(p_clean, None, None, np.array(told, np.int64), None, clean))
+
+    write(record(method="ncr", seed=0), P_CLEAN, CLEAN, [])
+    write(record(method="ncr", seed=1), P_CLEAN[::-1], CLEAN[::-1], [0, 5])
+    record(method="ncr", seed=2)  # of old
+    write(record(method="bicro"), 1 - P_CLEAN, CLEAN, [])
+    write(record(method="triplet"), None, CLEAN, [])
+    write(record(method="natural"), P_CLEAN, None, [])
+    (table,) = comparisons(load_runs(tmp_path))
+    found = believed(table)
+    assert list(found) == ["bicro", "ncr"]
+    expected = [*zip(P_CLEAN, CLEAN, strict=True), *zip(P_CLEAN[1:5], CLEAN[1:5], strict=True)]
+    assert sorted((round(p, 6), is_clean) for p, is_clean in zip(*found["ncr"], strict=True)) == sorted(expected)
+
+
+def test_a_panel_of_each_kind_per_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(beliefs, "save", lambda figure, *_: seen.append(figure))
+    draw_believed({f"m{n}": (P_CLEAN, CLEAN) for n in range(5)}, "noise", tmp_path / "x")
+    panels = [panel for panel in seen[0].axes if panel.get_visible()]
+    auc = f"AUC {detect(P_CLEAN, CLEAN).auc:.3f}"
+    titles = [panel.get_title() for panel in panels]
+    assert sorted(titles) == sorted([f"m{n}: {auc}" for n in range(5)] + ["calibration error 0.012"] * 5)
