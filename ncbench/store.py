@@ -9,7 +9,8 @@
 * `ranks.npz`: the test rank of every query, from which every score can be recomputed (`ncbench.ranks_file`);
 * `retrieved.npz`: what was found first for every test query (`ncbench.retrieved`);
 * `beliefs.npz`: what the method believed of every training pair (`ncbench.beliefs_file`);
-* `model.safetensors`: the weights of the selected backbones.
+* `model.safetensors`: the weights of the selected backbones;
+* `origin.json`: which submission it is from, if it was not run here (`ncbench.submission`).
 
 `result.json` is written last: a folder that has one holds a finished run. Others may hold
 
@@ -34,7 +35,7 @@ from ncbench.files import write_json, write_text
 from ncbench.precision import Precision
 
 SCHEMA = 1
-STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
+STATUS_FILE, ERROR_FILE, ORIGIN = "status.json", "error.txt", "origin.json"
 
 Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverged", "over-memory"]
 """What a run can be. `interrupted`: it goes on when it is run again; `diverged`: its loss is no finite number any more;

@@ -15,7 +15,7 @@ from ncbench.errors import UserError
 from ncbench.noise import load_noise
 from ncbench.ranks_file import load_ranks
 from ncbench.retrieved import load_retrieved
-from ncbench.store import RunSpec, noise_path, read_history, read_record, records_around
+from ncbench.store import ORIGIN, RunSpec, noise_path, read_history, read_record, records_around
 
 TOLERANCE = 1e-9  # of scores, in points: the formulas are the same, sums may be taken in another order
 OVERTIME = 1.1  # of a budget in seconds: the last step may end late
@@ -130,7 +130,10 @@ def _course(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[
 
 
 def _noise(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    noise = load_noise(noise_path(records_around(folder), spec))
+    path = noise_path(records_around(folder), spec)
+    if not path.is_file() and (folder / ORIGIN).is_file():
+        return  # a submission names noise by its digest alone
+    noise = load_noise(path)
     if noise.digest != spec.noise_digest:
         yield f"the noise that is kept has digest {noise.digest}, the spec names {spec.noise_digest}"
     if noise.ratio != spec.noise:

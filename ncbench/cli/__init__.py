@@ -16,6 +16,7 @@ from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
+from ncbench.cli.submit import submit, unpack
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
 
@@ -78,5 +79,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, audit, runs, replay, verify, methods, data):
+for command in (run, evaluate, report, audit, runs, replay, verify, submit, unpack, methods, data):
     main.add_command(command)

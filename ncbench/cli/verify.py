@@ -1,8 +1,9 @@
-"""`ncbench verify`: whether records hold together."""
+"""`ncbench verify`: whether records, and those in submissions, hold together."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -11,24 +12,34 @@ from ncbench.cli.output import print_json
 
 
 @click.command()
-@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=parameters.FOLDER)
+@click.argument("places", metavar="DIR|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @parameters.as_json
-def verify(folders: tuple[Path, ...], as_json: bool) -> None:
-    """Check records: a folder of runs, or of one.
+def verify(places: tuple[Path, ...], as_json: bool) -> None:
+    """Check records: a folder of runs, or of one, or a submission.
 
     Scores are computed again from the ranks that were stored; work must keep the budget; specs, ids, digests, dev
     evaluations and measurements must fit together. Ends with exit code 1 if a record does not hold.
     """
-    from ncbench.verification import runs_below, verify_run
-
-    found = {run: verify_run(run) for folder in folders for run in runs_below(folder)}
-    bad = {run: problems for run, problems in found.items() if problems}
+    found = {name: problems for place in places for name, problems in _verified(place).items()}
+    bad = {name: problems for name, problems in found.items() if problems}
     if as_json:
-        print_json({"runs": len(found), "problems": {str(run): problems for run, problems in bad.items()}})
+        print_json({"runs": len(found), "problems": bad})
     else:
-        for run, problems in bad.items():
+        for name, problems in bad.items():
             for problem in problems:
-                click.echo(f"{run}: {problem}.")
+                click.echo(f"{name}: {problem}.")
         click.echo(f"{len(found)} {'run' if len(found) == 1 else 'runs'} checked, {len(bad)} with problems")
     if bad:
         raise SystemExit(1)
+
+
+def _verified(place: Path) -> dict[str, list[str]]:
+    """Return what is wrong with every run in a folder, or in a submission, by what the run is called."""
+    from ncbench.submission import unpack
+    from ncbench.verification import runs_below, verify_run
+
+    if not place.is_file():
+        return {str(run): verify_run(run) for run in runs_below(place)}
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        return {f"{place}, {run.relative_to(root)}": verify_run(run) for run in unpack(place, root)}

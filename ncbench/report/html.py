@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from ncbench.report import beside, legend, overview
 from ncbench.report.drawing import Figure, sections_of
 from ncbench.report.leaderboard import Leaderboard
 from ncbench.report.tables import COLUMNS, Comparison
-from ncbench.store import read_record
+from ncbench.store import ORIGIN, read_record
 
 ASSETS = files("ncbench.report") / "assets"
 
@@ -166,7 +167,9 @@ def _runs(table: Comparison) -> Iterator[RunDetails]:
         command = measured.get("environment", {}).get("command")
         if command:  # where ncbench was installed is nobody's business
             measured["environment"]["command"] = [Path(command[0]).name, *command[1:]]
-        facts = dict(facts_of({**record, **measured}))
+        origin = Path(folder) / ORIGIN
+        from_elsewhere = {"origin": json.loads(origin.read_text())} if origin.is_file() else {}
+        facts = dict(facts_of({**from_elsewhere, **record, **measured}))
         yield RunDetails(f"{variant}, seed {seed}", rsum if math.isfinite(rsum) else 0.0, facts)
 
 
