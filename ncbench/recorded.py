@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ncbench.catalog import load_dataset
 from ncbench.errors import UserError
@@ -27,6 +27,19 @@ def read_spec(folder: Path) -> RunSpec:
         if not isinstance(getattr(spec, name), str):
             raise UserError(f"{path}: its {name!r} is {getattr(spec, name)!r}, which is no text; restore it.")
     return spec
+
+
+def read_measurements(folder: Path) -> dict[str, Any]:
+    """Return the measurements of the run in `folder`, {} where there are none; commands without the path to ncbench.
+
+    Raises UserError for a file that is damaged.
+    """
+    path = folder / "measurements.json"
+    measured = read_record(path) if path.is_file() else {}
+    command = measured.get("environment", {}).get("command")
+    if command:  # records of old tell where ncbench was installed, which is nobody's business
+        measured["environment"]["command"] = [Path(command[0]).name, *command[1:]]
+    return measured
 
 
 def load_data(folder: Path, spec: RunSpec, data_root: Path | None) -> Dataset:

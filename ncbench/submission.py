@@ -22,6 +22,7 @@ from ncbench.evaluation import Ranks
 from ncbench.files import write_json, write_text
 from ncbench.methods import NAME
 from ncbench.ranks_file import load_ranks, save_ranks
+from ncbench.recorded import read_measurements
 from ncbench.store import ORIGIN, RunSpec, Store, read_history, read_record
 from ncbench.verification import verify_run
 
@@ -54,7 +55,7 @@ def bundle(name: str, folders: Sequence[Path], about: str) -> dict[str, Any]:
         spec = RunSpec(**result["spec"])
         runs[(spec.dataset, spec.method, spec.id)] = {
             "result": result,
-            "measurements": read_record(folder / "measurements.json"),
+            "measurements": read_measurements(folder),
             "history": read_history(folder),
             "ranks": {
                 name: {side: [fold.tolist() for fold in getattr(ranks, side)] for side in ranks_file.SIDES}

@@ -14,7 +14,8 @@ from toy_methods import Toy
 
 from ncbench import UserError
 from ncbench.data.dataset import Dataset
-from ncbench.recorded import TEXTS, load_data, read_spec
+from ncbench.files import write_json
+from ncbench.recorded import TEXTS, load_data, read_measurements, read_spec
 
 
 @pytest.fixture
@@ -56,3 +57,10 @@ def test_other_data(field: str, folder: Path) -> None:
     change(folder, **{field: "0" * 64})
     with pytest.raises(UserError, match=r": was run on tiny version .*; it needs the data that it was run on\.$"):
         load_data(folder, read_spec(folder), None)
+
+
+def test_commands_are_told_without_the_path_to_ncbench(tmp_path: Path) -> None:
+    assert read_measurements(tmp_path) == {}
+    content = {"schema": 1, "environment": {"command": ["/home/somebody/bin/ncbench", "run", "--out", "a/b"]}}
+    write_json(tmp_path / "measurements.json", content)
+    assert read_measurements(tmp_path)["environment"]["command"] == ["ncbench", "run", "--out", "a/b"]

@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ncbench.recorded import read_measurements
 from ncbench.report import beside, legend, overview
 from ncbench.report.drawing import Figure, sections_of
 from ncbench.report.leaderboard import Leaderboard
@@ -162,14 +163,9 @@ def _runs(table: Comparison) -> Iterator[RunDetails]:
     runs = table.runs.sort_values(["variant", "seed", "id"])
     for variant, seed, rsum, folder in zip(runs["variant"], runs["seed"], runs["rsum"], runs["folder"], strict=True):
         record = read_record(Path(folder) / "result.json")
-        path = Path(folder) / "measurements.json"
-        measured = read_record(path) if path.is_file() else {}
-        command = measured.get("environment", {}).get("command")
-        if command:  # where ncbench was installed is nobody's business
-            measured["environment"]["command"] = [Path(command[0]).name, *command[1:]]
         origin = Path(folder) / ORIGIN
         from_elsewhere = {"origin": json.loads(origin.read_text())} if origin.is_file() else {}
-        facts = dict(facts_of({**from_elsewhere, **record, **measured}))
+        facts = dict(facts_of({**from_elsewhere, **record, **read_measurements(Path(folder))}))
         yield RunDetails(f"{variant}, seed {seed}", rsum if math.isfinite(rsum) else 0.0, facts)
 
 
