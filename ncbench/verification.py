@@ -18,7 +18,7 @@ from ncbench.retrieved import load_retrieved
 from ncbench.store import ORIGIN, RunSpec, noise_path, read_history, read_record, records_around
 
 TOLERANCE = 1e-9  # of scores, in points: the formulas are the same, sums may be taken in another order
-OVERTIME = 1.1  # of a budget in seconds: the last step may end late
+OVERTIME = 1.1  # of a budget in seconds, and a second more: the last step may end late
 
 
 def verify_run(folder: Path) -> list[str]:
@@ -136,7 +136,8 @@ def _noise(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[s
     noise = load_noise(path)
     if noise.digest != spec.noise_digest:
         yield f"the noise that is kept has digest {noise.digest}, the spec names {spec.noise_digest}"
-    if noise.ratio != spec.noise:
+    # What is drawn of a tiny set may be nothing, whatever the ratio: such noises share a digest, and a file.
+    if noise.ratio != spec.noise and noise.ratio and spec.noise:
         yield f"the noise that is kept is of ratio {noise.ratio:g}, the spec says {spec.noise:g}"
 
 
@@ -145,5 +146,5 @@ def _measurements(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Ite
     for use, value in seconds.items():
         if not (math.isfinite(value) and value >= 0):
             yield f"the seconds of {use} are {value}"
-    if spec.budget_unit == "seconds" and seconds["training"] > OVERTIME * spec.budget:
+    if spec.budget_unit == "seconds" and seconds["training"] > OVERTIME * spec.budget + 1:
         yield f"training took {seconds['training']:.1f} s of a budget of {spec.budget:g} s"

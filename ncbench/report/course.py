@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ncbench.errors import UserError
-from ncbench.report.drawing import draw_line, line_names, save, style, tidy
+from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 from ncbench.store import Store, read_history
 
 COLUMNS = ("id", "member", "evaluation", "work", "reached")
@@ -55,7 +55,9 @@ def draw_courses(frame: pd.DataFrame, courses: pd.DataFrame, stem: Path) -> list
     columns = min(len(panels), ABREAST)
     rows = -(-len(panels) // columns)
     with style():
-        figure = Figure(figsize=(1.5 + 3.6 * columns, 0.5 + 3.5 * rows), layout="constrained")
+        width, height = legend_size(names)
+        size = (width + 3.6 * columns, max(0.5 + 3.5 * rows, height))
+        figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
         legend: dict[str, Any] = {}
         for panel, (_, part) in zip(grid.flat, panels, strict=False):

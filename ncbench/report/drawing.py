@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,12 @@ def style() -> AbstractContextManager[None]:
 def look(number: int) -> dict[str, str]:
     """Return colour and marker of a line by its number among the names of a page."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def legend_size(names: Iterable[str]) -> tuple[float, float]:
+    """Return width and height, in inches, that a legend of such lines takes beside the panels of a figure."""
+    lengths = [len(name) for name in names]
+    return max(1.5, 0.7 + 0.085 * max(lengths, default=0)), 0.3 + 0.21 * len(lengths)
 
 
 def draw_line(panel: Any, points: pd.DataFrame, number: int, **words: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncbench.report.drawing import draw_line, line_names, save, style, tidy
+from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 
 
 def draw_ratios(frame: pd.DataFrame, stem: Path) -> list[Path]:
@@ -22,7 +22,8 @@ def draw_ratios(frame: pd.DataFrame, stem: Path) -> list[Path]:
     protocols = sorted(set(lines["protocol"]) - {"clean"}) or ["clean"]
     names = sorted(set(lines["line"]))
     with style():
-        figure = Figure(figsize=(1.5 + 4.2 * len(protocols), 4), layout="constrained")
+        width, height = legend_size(names)
+        figure = Figure(figsize=(width + 4.2 * len(protocols), max(4, height)), layout="constrained")
         panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
         for panel, protocol in zip(panels, protocols, strict=True):
             shown = lines[lines["protocol"].isin([protocol, "clean"])]

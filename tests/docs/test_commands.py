@@ -1,0 +1,118 @@
+"""Every command on a page of the documentation, and in the README, is run: on tiny data, in the order of its page."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ncbench.cli import main
+from ncbench.data.dataset import Dataset
+from ncbench.data.scenes.source import Scenes
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests" / "fixtures"
+PAGES = sorted((ROOT / "docs" / "pages").glob("*.md"))
+
+BLOCK = re.compile(r"^```(\S*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CHECKPOINTS = ("model_best.pth.tar", "SGR.pth.tar", "SAF.pth.tar")
+SMALL = {
+    "f30k": "--set backbone.embed=16 --set backbone.word=8 --set backbone.similarity=8 --budget 0.3 --evaluations 1",
+    "scenes": "--budget 4 --evaluations 1",
+}
+"""What runs are given so that they take a moment; a budget on the page is replaced by one of its kind."""
+BUDGETS = {"paper": "1own-epochs", "2h": "1s"}
+ELSEWHERE = ("pip install -e .", "make demo", "make test")
+"""Commands that are no part of ncbench; `make` is what runs this."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file that it shows, its text."""
+
+    language: str
+    title: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a block of shell, each in one line, without comments."""
+        joined = re.sub(r"\\\n\s*", "", self.text)
+        lines = (shlex.join(shlex.split(line, comments=True)) for line in joined.splitlines())
+        return [line for line in lines if line]
+
+
+def blocks(path: Path) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall(path.read_text())]
+
+
+def is_shell(block: Block) -> bool:
+    return block.language == "sh" or (block.language == "" and block.text.startswith(("ncbench ", "make ")))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a working directory with what pages name; `scenes` is a tiny dataset here."""
+    monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name))
+    monkeypatch.chdir(tmp_path)
+    for name in CHECKPOINTS:
+        shutil.copy(FIXTURES / "published_sgr" / "official_sgr.pth.tar", tmp_path / name)
+    for name, ratio in (("f30k_noise_0.4.npy", 0.4), ("noise_index.npy", 0.4)):
+        moved = np.arange(round(40 * ratio))
+        np.save(tmp_path / name, np.concatenate([np.roll(moved, 1), np.arange(len(moved), 40)]))
+    return tmp_path
+
+
+def words_of(command: str, desk: Path) -> Iterator[str]:
+    """Yield the words of a command, with what pages leave open filled in, and made small."""
+    data = FIXTURES / ("published_sgr" if command.startswith("ncbench eval") else "f30k")
+    _, *words = shlex.split(command)
+    for before, word in zip(["", *words], words, strict=False):
+        if word == "DIR":
+            yield str(data if before == "--data-root" else desk / "somewhere")
+        elif word == "FILE":
+            yield str(next(desk.glob("leaderboards/submissions/*.json")))
+        elif word.endswith("/ID"):
+            yield str(next(path.parent for path in sorted(desk.glob(f"{word[:-2]}*/result.json"))))
+        elif before == "--budget":
+            yield BUDGETS.get(word, word)
+        else:
+            yield word
+    if words[0] == "run":
+        small = shlex.split(SMALL["f30k" if "f30k" in words else "scenes"])
+        if "--budget" in words:
+            place = small.index("--budget")
+            del small[place : place + 2]
+        yield from [*small, "--jobs", "1", *(() if "--backbone" in words else ("--backbone", "vse"))]
+        for method in words[words.index("--method") + 1].split(","):
+            yield from ("--set", f"{method}.batch_size=8")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+def test_commands_of(page: Path, desk: Path) -> None:
+    for block in blocks(page):
+        if block.title:
+            assert (desk / block.title).is_file(), "what is shown begins from a file that a command has written"
+            (desk / block.title).write_text(block.text)
+        for command in block.commands if is_shell(block) else ():
+            if command in ELSEWHERE:
+                continue
+            assert command.startswith("ncbench "), command
+            result = CliRunner().invoke(main, list(words_of(command, desk)))
+            assert result.exit_code == 0, f"{command}\n{result.output}"
+            assert "Warning" not in result.stderr, f"{command}\n{result.stderr}"
+
+
+def test_commands_are_found() -> None:
+    """No page hides commands from the test above in a block of another kind."""
+    for page in (ROOT / "README.md", *PAGES):
+        for block in blocks(page):
+            assert is_shell(block) or "ncbench run" not in block.text, page
+    assert sum(len(block.commands) for page in PAGES for block in blocks(page) if is_shell(block)) > 30
