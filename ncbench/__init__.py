@@ -1,7 +1,7 @@
 """A benchmark suite for noisy correspondence.
 
-The names below are all that a method or a dataset needs, and `load_runs` for notebooks; they are loaded on first use,
-so that importing ncbench loads neither torch nor pandas.
+The names below are all that a method needs, and `run`, `load_runs` and `evaluate` for scripts and notebooks; they are
+loaded on first use, so that importing ncbench loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
+    from ncbench.api import run
     from ncbench.data.training import Batch, TrainingView
     from ncbench.errors import UserError
+    from ncbench.evaluation import evaluate
     from ncbench.methods import Method, Plan, Rematches, Settings, Task, TrainingSettings, setting
     from ncbench.optimiser import Optimiser
     from ncbench.report.frame import load_runs
@@ -31,7 +33,9 @@ _HOMES = {
     "TrainingSettings": "ncbench.methods",
     "TrainingView": "ncbench.data.training",
     "UserError": "ncbench.errors",
+    "evaluate": "ncbench.evaluation",
     "load_runs": "ncbench.report.frame",
+    "run": "ncbench.api",
     "setting": "ncbench.methods",
 }
 
@@ -46,10 +50,12 @@ __all__ = [
     "TrainingSettings",
     "TrainingView",
     "UserError",
+    "evaluate",
     "evaluation",
     "load_runs",
     "losses",
     "mixture",
+    "run",
     "setting",
     "transport",
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ncbench import __version__, memory
-from ncbench.errors import UserError
+from ncbench.errors import UserError, unknown_name
 
 PACKAGES = ("numpy", "pot", "torch")
 NVIDIA = Path("/proc/driver/nvidia/version")
@@ -24,6 +24,8 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in present:
+        raise unknown_name("device", name, DEVICES)
     if not present[name]:
         raise UserError(
             f"--device {name}: there is none here; present: {', '.join(k for k, v in present.items() if v)}."

@@ -56,7 +56,11 @@ def hinge_mean(S: Tensor, margin: float | Tensor) -> Tensor:
 
 
 def hinge_max(S: Tensor, margin: float | Tensor) -> Tensor:
-    """Return the triplet loss of each query's hardest negative, both directions, summed: VSE++'s max of hinges."""
+    """Return the triplet loss of each query's hardest negative, both directions, summed: VSE++'s max of hinges.
+
+    >>> hinge_max(torch.tensor([[0.9, 0.8], [0.3, 0.7]]), margin=0.2)
+    tensor(0.4000)
+    """
     cost_s, cost_im = hinge_costs(S, margin)
     # max and not amax: of several equally hard negatives one gets the whole gradient.
     return cost_s.max(dim=1).values.sum() + cost_im.max(dim=0).values.sum()

@@ -97,6 +97,9 @@ def clean_probability(losses: Floats) -> Floats:
     The result need not fall with the loss: of two overlapping beta distributions the wider one wins at both ends, so
     that the largest losses can look clean again, or the smallest noisy. This is the published behaviour, left as it is.
     Raises ValueError if `losses` is not a non-empty vector of finite numbers.
+
+    >>> clean_probability(np.array([0.1, 0.12, 0.15, 0.2, 1.8, 1.9, 2.0])).round(2)
+    array([1., 1., 1., 1., 0., 0., 0.])
     """
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 1 or not losses.size or not np.isfinite(losses).all():

@@ -58,6 +58,11 @@ def partial_transport(
     Raises ValueError for arguments out of range and for a `forbidden` that leaves room for less than `mass`; if
     `shrink`, such a problem moves as much as there is room for instead, be it nothing.
     Warns (RuntimeWarning) if "sinkhorn" has not converged after `max_iterations`; the plan is then the last iterate.
+
+    >>> cost = torch.tensor([[0.0, 0.9], [0.8, 0.1]])
+    >>> partial_transport(cost, mass=0.5, reg=0.1, solver="exact")
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
     """
     _check_arguments(cost, mass, reg, solver, tolerance, max_iterations)
     costs = cost.detach().to(device="cpu", dtype=torch.float64).numpy()
