@@ -67,4 +67,5 @@ def short(value: object) -> str:
 
 def text(words: str) -> str:
     """Return words that markdown shows as they are, but for lists and `code`."""
-    return re.sub(r"([<>|_])", r"\\\1", words)
+    parts = words.split("`")
+    return "`".join(part if number % 2 else re.sub(r"([<>|_])", r"\\\1", part) for number, part in enumerate(parts))
