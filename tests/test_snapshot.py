@@ -12,10 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ncbench.conformance.sameness import differences
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
+from ncbench.conformance.sameness import differences
 from ncbench.snapshot import read_snapshot, write_snapshot
 from ncbench.state import capture
 

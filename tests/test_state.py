@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ncbench.conformance.sameness import differences
 from torch import nn
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
+from ncbench.conformance.sameness import differences
 from ncbench.state import capture, restore
 
 

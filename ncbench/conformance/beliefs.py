@@ -70,7 +70,7 @@ def _check_numbers(what: str, values: object, stop: int) -> None:
 
 CHECK = Check(
     "pair-scores",
-    "pair_scores and soft_labels are (pairs,) floats in [0, 1], rematches name pairs and images that exist; or are None",
+    "pair_scores and soft_labels are (pairs,) floats in [0, 1], rematches name what exists; or they are None",
     "return float64 arrays with one entry per training pair, P(clean) for pair_scores; None while there is no belief",
     _examine,
     after=("trains", "budget"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +17,12 @@ from ncbench.settings import Override
 CHECKS: Sequence[Check[Candidate]] = (
     learning.TRAINS,
     spending.BUDGET,
+    continuation.STATE,
     beliefs.CHECK,
     learning.LEARNS,
     spending.METERED,
     spending.OUTSIDE,
     continuation.SAME_SEED,
-    continuation.STATE,
     continuation.RESUME,
     blindness.CHECK,
     learning.DEVICES,
@@ -35,7 +35,7 @@ CHECKS: Sequence[Check[Candidate]] = (
 
 def check_method_class(
     method: type[Method], backbone: str = "vse", device: torch.device = CPU, overrides: Sequence[Override] = ()
-) -> Iterator[Verdict]:
+) -> Generator[Verdict, None, None]:
     """Yield the verdicts on a method, in the order of CHECKS, as they come. Records are removed again.
 
     It is trained with its preset for `shapes` or else `scenes`, changed by `overrides`. Raises UserError for settings

@@ -11,7 +11,7 @@ import torch
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
     """Return the places in which two states are not equal to the last bit; types, shapes and orders of keys included.
 
-    NaN is the same as NaN. States are numbers, texts, None, arrays, tensors, and dictionaries, lists and tuples of these.
+    NaN is the same as NaN. States are numbers, texts, None, arrays, tensors; dictionaries, lists and tuples of these.
     """
     if type(left) is not type(right):
         return [f"{where}: {type(left).__name__} and {type(right).__name__}"]
@@ -32,7 +32,7 @@ def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
         return (left.dtype, left.shape) == (right.dtype, right.shape) and torch.equal(_bits(left), _bits(right))
     if isinstance(left, np.ndarray):
-        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+        return (left.dtype, left.shape) == (right.dtype, right.shape) and left.tobytes() == right.tobytes()
     return bool(left == right or (left != left and right != right))
 
 

@@ -212,6 +212,5 @@ OUTSIDE = Check(
     "nothing is trained outside of updates: not in setup, between yields, or where beliefs are told",
     "train in train_epoch only, in the thread that calls it, and yield after the update",
     _outside,
-    after=("trains", "budget", "pair-scores"),
+    after=("trains", "budget", "pair-scores", "state"),
 )
-

@@ -27,8 +27,8 @@ class Skipped(Exception):  # noqa: N818
 class Check(Generic[Subject]):
     """One thing that must hold. `examine` returns what it measured, or raises Failed or Skipped.
 
-    `proves` says what holds if it passes, `remedy` what to do if it fails. Where one of the checks in `after` has failed,
-    its verdict would mean nothing: it is skipped.
+    `proves` says what holds if it passes, `remedy` what to do if it fails. Where one of the checks in `after` has
+    failed, its verdict would mean nothing: it is skipped.
     """
 
     name: str
