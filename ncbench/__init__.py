@@ -1,7 +1,7 @@
 """A benchmark suite for noisy correspondence.
 
-The names below are all that a method or a dataset needs, and `load_runs` for notebooks; they are loaded on first use,
-so that importing ncbench loads neither torch nor pandas.
+The names below are all that a method, a dataset or a noise protocol needs, and `load_runs` for notebooks; they are loaded
+on first use, so that importing ncbench loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
+    from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
     from ncbench.data.training import Batch, TrainingView
+    from ncbench.data.vocabulary import Vocabulary
     from ncbench.errors import UserError
     from ncbench.methods import Method, Rematches, Settings, Task, TrainingSettings, setting
+    from ncbench.noise import NoiseProtocol, NoiseRequest
     from ncbench.optimiser import Optimiser
     from ncbench.report.frame import load_runs
 
@@ -22,28 +25,42 @@ __version__ = "0.1.0"
 _MODULES = ("evaluation", "losses", "mixture", "transport")
 _HOMES = {
     "Batch": "ncbench.data.training",
+    "Captions": "ncbench.data.dataset",
+    "Dataset": "ncbench.data.dataset",
+    "ImageFeatures": "ncbench.data.dataset",
     "Method": "ncbench.methods",
+    "NoiseProtocol": "ncbench.noise",
+    "NoiseRequest": "ncbench.noise",
     "Optimiser": "ncbench.optimiser",
     "Rematches": "ncbench.methods",
     "Settings": "ncbench.methods",
+    "Split": "ncbench.data.dataset",
     "Task": "ncbench.methods",
     "TrainingSettings": "ncbench.methods",
     "TrainingView": "ncbench.data.training",
     "UserError": "ncbench.errors",
+    "Vocabulary": "ncbench.data.vocabulary",
     "load_runs": "ncbench.report.frame",
     "setting": "ncbench.methods",
 }
 
 __all__ = [
     "Batch",
+    "Captions",
+    "Dataset",
+    "ImageFeatures",
     "Method",
+    "NoiseProtocol",
+    "NoiseRequest",
     "Optimiser",
     "Rematches",
     "Settings",
+    "Split",
     "Task",
     "TrainingSettings",
     "TrainingView",
     "UserError",
+    "Vocabulary",
     "evaluation",
     "load_runs",
     "losses",
