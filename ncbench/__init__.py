@@ -1,7 +1,7 @@
 """A benchmark suite for noisy correspondence.
 
-The names below are all that a method, a dataset or a noise protocol needs, and `load_runs` for notebooks; they are loaded
-on first use, so that importing ncbench loads neither torch nor pandas.
+The names below are all that a method, a dataset or a noise protocol needs, and `load_runs` for notebooks; they are
+loaded on first use, so that importing ncbench loads neither torch nor pandas.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def _from_file(request: NoiseRequest, stated: Unit | None = None) -> tuple[IntVe
     if _is_per_image(claimed, request, stated):
         _check_permutation(claimed, request.path)
         claimed = claimed[request.true]
-    unit = find_unit(claimed, request, stated)
+    unit = _find_unit(claimed, request, stated)
     _check_file_ratio(claimed, unit, request)
     return claimed, unit
 
@@ -373,7 +373,7 @@ def _check_permutation(index: IntVector, path: Path) -> None:
         )
 
 
-def find_unit(claimed: IntVector, request: NoiseRequest, stated: Unit | None) -> Unit:
+def _find_unit(claimed: IntVector, request: NoiseRequest, stated: Unit | None) -> Unit:
     """Return the unit that `claimed` moves; UserError if it is not the one stated."""
     path, true = request.path, request.true
     moved_to = np.zeros(request.n_images, np.int64)

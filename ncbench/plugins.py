@@ -126,6 +126,4 @@ def find_plugin(kind: Kind, name: str, what: str, in_module: Callable[[ModuleTyp
 def check_calls_itself(kind: Kind, name: str, found: Named) -> None:
     """Raise UserError unless a plugin that is registered as `name` calls itself so."""
     if not is_path(name) and found.name != name:
-        raise UserError(
-            f"{kind.noun} {name!r} calls itself {found.name!r}; its name and its entry point must agree."
-        )
+        raise UserError(f"{kind.noun} {name!r} calls itself {found.name!r}; its name and its entry point must agree.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ncbench.cli import parameters
+from ncbench.cli.listing import list_plugins
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
@@ -25,15 +26,10 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be named after --method."""
-    from ncbench.errors import UserError
     from ncbench.methods import load_method, method_names
 
-    rows = []
-    for name in method_names():
-        try:
-            rows.append((name, (inspect.getdoc(load_method(name)) or "").partition("\n")[0]))
-        except UserError as error:  # of a plugin that is broken; the others are no worse for it
-            click.echo(f"Warning: {error}", err=True)
+    found = list_plugins(method_names(), load_method)
+    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return

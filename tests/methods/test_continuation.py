@@ -86,7 +86,7 @@ def snapshot(method: Any) -> dict[str, Any]:
     """Return all that training goes on from; the snapshot is of the middle of an epoch if `view` holds anything."""
     return {
         "state": method.state_dict(),
-        "view": capture(method.task.data.state_dict()),
+        "view": capture(dict(sorted(method.task.data.state_dict().items()))),
         "random": torch.get_rng_state(),
         "used": method.task.budget.used,
     }
