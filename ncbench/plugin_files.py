@@ -1,8 +1,8 @@
 """Plugins in files of their own, outside of any installed package: named by a path, or found where users keep them.
 
 Looked through are the files and folders that NCBENCH_PLUGINS names (separated as in PATH), and of the working
-directory `methods/*.py` for methods, `datasets/*.py` for datasets and `noise/*.py` for noise protocols. What a file offers is seen
-without running it: a class says `name = "..."`, and so does a call such as `NoiseProtocol("...")`.
+directory `methods/*.py` for methods, `datasets/*.py` for datasets and `noise/*.py` for noise protocols. What a file
+offers is seen without running it: a class says `name = "..."`, and so does a call such as `NoiseProtocol("...")`.
 """
 
 from __future__ import annotations
