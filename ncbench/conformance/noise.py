@@ -270,7 +270,7 @@ CHECKS: Sequence[Check[Drawer]] = (
         "it takes one or three captions per image, in any order, images without captions, two pairs",
         "rely on request.true alone: it says which image each caption is of",
         _any_shape,
-        AFTER,
+        (*AFTER, "clean-at-0"),
     ),
 )
 

@@ -10,25 +10,9 @@ import numpy as np
 
 from ncbench import Captions, Dataset, ImageFeatures, Split, Vocabulary
 
-COLOURS = tuple(
-    [
-        "red",
-        "green",
-        "blue",
-        "black",
-        "white",
-        "brown",
-        "grey",
-        "pink",
-        "orange",
-        "purple",
-        "cyan",
-        "gold",
-        "olive",
-        "teal",
-        "plum",
-        "lime",
-    ]
+COLOURS = (
+    *("red", "green", "blue", "black", "white", "brown", "grey", "pink"),
+    *("orange", "purple", "cyan", "gold", "olive", "teal", "plum", "lime"),
 )
 WORDS = ("a", "and", "dot", *COLOURS)
 SIZES = {"train": 80, "dev": 20, "test": 20}
