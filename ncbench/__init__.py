@@ -1,7 +1,7 @@
 """A benchmark suite for noisy correspondence.
 
-The names below are all that a method needs, and `run`, `load_runs` and `evaluate` for scripts and notebooks; they are
-loaded on first use, so that importing ncbench loads neither torch nor pandas.
+The names below are all that a method, a dataset or a noise protocol needs, and `run`, `load_runs` and `evaluate` for
+scripts and notebooks; they are loaded on first use, so that importing ncbench loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
     from ncbench.api import run
+    from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
     from ncbench.data.training import Batch, TrainingView
+    from ncbench.data.vocabulary import Vocabulary
     from ncbench.errors import UserError
     from ncbench.evaluation import evaluate
     from ncbench.methods import Method, Plan, Rematches, Settings, Task, TrainingSettings, setting
+    from ncbench.noise import NoiseProtocol, NoiseRequest
     from ncbench.optimiser import Optimiser
     from ncbench.report.frame import load_runs
 
@@ -24,16 +27,23 @@ __version__ = "0.1.0"
 _MODULES = ("evaluation", "losses", "mixture", "transport")
 _HOMES = {
     "Batch": "ncbench.data.training",
+    "Captions": "ncbench.data.dataset",
+    "Dataset": "ncbench.data.dataset",
+    "ImageFeatures": "ncbench.data.dataset",
     "Method": "ncbench.methods",
+    "NoiseProtocol": "ncbench.noise",
+    "NoiseRequest": "ncbench.noise",
     "Optimiser": "ncbench.optimiser",
     "Plan": "ncbench.methods",
     "Rematches": "ncbench.methods",
     "Settings": "ncbench.methods",
+    "Split": "ncbench.data.dataset",
     "Task": "ncbench.methods",
     "TrainingSettings": "ncbench.methods",
     "TrainingView": "ncbench.data.training",
     "UserError": "ncbench.errors",
     "evaluate": "ncbench.evaluation",
+    "Vocabulary": "ncbench.data.vocabulary",
     "load_runs": "ncbench.report.frame",
     "run": "ncbench.api",
     "setting": "ncbench.methods",
@@ -41,15 +51,22 @@ _HOMES = {
 
 __all__ = [
     "Batch",
+    "Captions",
+    "Dataset",
+    "ImageFeatures",
     "Method",
+    "NoiseProtocol",
+    "NoiseRequest",
     "Optimiser",
     "Plan",
     "Rematches",
     "Settings",
+    "Split",
     "Task",
     "TrainingSettings",
     "TrainingView",
     "UserError",
+    "Vocabulary",
     "evaluate",
     "evaluation",
     "load_runs",

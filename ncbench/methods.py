@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import operator
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ncbench.errors import UserError, unknown_name
-from ncbench.method_files import found_files, is_path, load_module, same_text
-from ncbench.plugins import load_plugin, module_file, plugin_names
+from ncbench.errors import UserError
+from ncbench.plugin_files import Kind, has_function, name_of_class
+from ncbench.plugins import NAME as NAME
+from ncbench.plugins import check_calls_itself, check_name, find_plugin, names_of
 from ncbench.seeds import derive_rng
 
 if TYPE_CHECKING:
@@ -27,7 +29,15 @@ if TYPE_CHECKING:
     from ncbench.state import State
 
 GROUP = "ncbench.methods"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _names_of_methods(node: ast.stmt) -> Iterator[str]:
+    """Yield the name of a class that is no dataset: those `load`."""
+    if not has_function(node, "load"):
+        yield from name_of_class(node)
+
+
+KIND = Kind("method", GROUP, Path("methods"), _names_of_methods)
 BOUNDS: Mapping[str, Callable[[Any, float], bool]] = {
     "above": operator.gt,
     "at least": operator.ge,
@@ -219,16 +229,12 @@ class Method(ABC):
 
 def method_names() -> list[str]:
     """Return the sorted names of all methods, of installed packages and of files; loads none. Raises UserError."""
-    return sorted({*plugin_names(GROUP), *(file.name for file in found_files())})
+    return names_of(KIND)
 
 
 def check_method(name: str) -> None:
     """Raise UserError unless `name` is that of a method, or a path to a file; loads nothing."""
-    if is_path(name):
-        if not Path(name).expanduser().is_file():
-            raise UserError(f"method file {name}: there is no such file; give the path of a Python file.")
-    elif name not in method_names():
-        raise unknown_name("method", name, method_names())
+    check_name(KIND, name)
 
 
 def load_method(name: str) -> type[Method]:
@@ -236,43 +242,21 @@ def load_method(name: str) -> type[Method]:
 
     Raises UserError for an unknown or broken one, for a file that does not hold one method, and for two of one name.
     """
-    check_method(name)
-    if is_path(name):
-        return _in_file(Path(name))
-    installed = name in plugin_names(GROUP)
-    own = module_file(GROUP, name) if installed else None
-    files = [f.path for f in found_files() if f.name == name and not (own and same_text(f.path, own))]
-    if len(files) + installed > 1:
-        places = " and ".join([*(["an installed package"] if installed else []), *map(str, files)])
-        raise UserError(f"method {name!r} is there twice, in {places}; rename one, or name a file by its path.")
-    if files:
-        return _in_file(files[0], name)
-    loaded = load_plugin(GROUP, "method", name)
-    if not (isinstance(loaded, type) and issubclass(loaded, Method)):
-        raise UserError(f"method {name!r} is {loaded!r}, not a subclass of ncbench.Method.")
-    if loaded.name != name:
-        raise UserError(f"method {name!r} calls itself {loaded.name!r}; its name and its entry point must agree.")
-    return loaded
+    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
+    check_calls_itself(KIND, name, found)
+    if digest:
+        found.source = digest
+    return found
 
 
-def _in_file(path: Path, name: str | None = None) -> type[Method]:
-    """Return the one method that a file defines, or the one called `name`; its `source` is the digest of the file."""
-    module, digest = load_module(path)
-    found = [
+def _methods_in(module: ModuleType) -> list[type[Method]]:
+    return [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    named = {method.name: method for method in found if isinstance(getattr(method, "name", None), str)}
-    chosen = list(named.values()) if name is None else [named[name]] if name in named else []
-    if len(chosen) != 1:
-        held = ", ".join(sorted(named)) or "none"
-        raise UserError(f"method file {path}: must define one subclass of ncbench.Method with a name, found {held}.")
-    (method,) = chosen
-    if not NAME.fullmatch(method.name):
-        raise UserError(f"method file {path}: {method.name!r} is no name; use letters, digits, '.', '_' and '-'.")
-    method.source = digest
-    return method
 
 
 def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:

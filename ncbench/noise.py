@@ -5,8 +5,9 @@ Its *unit* is what moves: single `captions`, or `images` with all of their capti
 one ratio: with five captions per image and 40 % noise, 99 % of the images keep a correct caption in the first case
 and 60 % in the second.
 
-A new protocol is one function from a `NoiseRequest` to the claimed correspondence and its unit, with an entry in
-`PROTOCOLS`; whatever changes the noise of an existing one changes its version.
+A new protocol is one function from a `NoiseRequest` to the claimed correspondence and its unit, in a `NoiseProtocol`
+that is registered under the entry-point group `ncbench.noise`, or lies in a file (`ncbench.plugin_files`). Whatever
+changes the noise of an existing one changes its version.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tokenize
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import ModuleType
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError, unknown_name
 from ncbench.files import write_atomic, write_json
+from ncbench.plugin_files import Kind, is_path, name_in_call
+from ncbench.plugins import check_calls_itself, find_plugin, names_of, plugin_names
 from ncbench.seeds import derive_rng
 
 BoolVector = NDArray[np.bool_]
@@ -33,6 +37,9 @@ Unit = Literal["captions", "images"]
 
 # How far the share of mismatched items of an index file may be from the ratio asked for, self-landings aside.
 RATIO_TOLERANCE = 0.005
+
+GROUP = "ncbench.noise"
+KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
 
 _SIDECAR_FORMAT = "ncbench-noise-1"
 _NPY_MAGIC = b"\x93NUMPY"
@@ -95,7 +102,10 @@ class NoiseRequest:
 
 @dataclass(frozen=True)
 class NoiseProtocol:
-    """A named, versioned recipe; `unit` is None where the index file says it, `draw` does the work."""
+    """A named, versioned recipe; `unit` is None where the index file says it, `draw` does the work.
+
+    `nested` promises that, of one seed, the items selected at a lower ratio are among those at a higher one.
+    """
 
     name: str
     version: str
@@ -103,6 +113,7 @@ class NoiseProtocol:
     summary: str
     draw: Callable[[NoiseRequest], tuple[IntVector, Unit]] = field(repr=False)
     reads_file: bool = False
+    nested: bool = False
 
     @property
     def usage(self) -> str:
@@ -140,7 +151,24 @@ def draw_noise(protocol: str, ratio: float, true: IntVector, n_images: int, seed
         raise ValueError(f"true must be an int64 vector with values in [0, {n_images})")
     rng = derive_rng(seed, "noise", recipe.name, recipe.version)
     claimed, unit = recipe.draw(NoiseRequest(float(ratio), true, n_images, rng, path))
-    return Noise(protocol, recipe.version, unit, float(ratio), seed, claimed, correspondence_digest(claimed))
+    _check_drawn(recipe, claimed, unit, true, n_images)
+    # One in a file of its own goes by its name: the claims that it made are part of what defines a run.
+    name = recipe.name if is_path(protocol.partition(":")[0]) else protocol
+    return Noise(name, recipe.version, unit, float(ratio), seed, claimed, correspondence_digest(claimed))
+
+
+def _check_drawn(recipe: NoiseProtocol, claimed: object, unit: object, true: IntVector, n_images: int) -> None:
+    """Raise UserError for what a protocol of somebody else's must not return."""
+    problem = None
+    if not isinstance(claimed, np.ndarray) or claimed.dtype != np.int64 or claimed.shape != true.shape:
+        found = f"{claimed.dtype} {claimed.shape}" if isinstance(claimed, np.ndarray) else type(claimed).__name__
+        problem = f"returned {found}, not an int64 vector with an image for each of {len(true):,} captions"
+    elif not _within(claimed, n_images):
+        problem = f"claims images {claimed.min()} to {claimed.max()}, and there are 0 to {n_images - 1}"
+    elif unit not in get_args(Unit):
+        problem = f"returned the unit {unit!r}, which must be {' or '.join(get_args(Unit))}"
+    if problem:
+        raise UserError(f"noise protocol {recipe.name!r} {problem}; mend the protocol.")
 
 
 def save_noise(noise: Noise, path: Path) -> None:
@@ -181,11 +209,46 @@ def load_noise(path: Path) -> Noise:
     return noise
 
 
+def protocol_names() -> list[str]:
+    """Return the sorted names of all noise protocols, of installed packages and of files; loads none of the latter.
+
+    Raises UserError.
+    """
+    return names_of(KIND)
+
+
+def load_protocol(name: str) -> NoiseProtocol:
+    """Return the protocol called `name`, or the one in the file whose path that is.
+
+    Raises UserError for an unknown or broken one, for a file that does not hold one, and for two of one name.
+    """
+    if name not in plugin_names(GROUP) and not is_path(name) and name not in protocol_names():
+        raise unknown_name(KIND.noun, name, _usages())
+    found, _ = find_plugin(KIND, name, "NoiseProtocol", _protocols_in)
+    if not isinstance(found, NoiseProtocol):
+        raise UserError(f"noise protocol {name!r} is {found!r}, not an ncbench.NoiseProtocol.")
+    check_calls_itself(KIND, name, found)
+    return found
+
+
+def _protocols_in(module: ModuleType) -> list[NoiseProtocol]:
+    return [thing for thing in vars(module).values() if isinstance(thing, NoiseProtocol)]
+
+
+def _usages() -> list[str]:
+    """Return how all protocols are written; broken ones by their names."""
+    usages = []
+    for name in protocol_names():
+        try:
+            usages.append(load_protocol(name).usage)
+        except UserError:
+            usages.append(name)
+    return usages
+
+
 def _parse(text: str) -> tuple[NoiseProtocol, Path]:
     name, colon, rest = text.partition(":")
-    recipe = PROTOCOLS.get(name)
-    if recipe is None:
-        raise unknown_name("noise protocol", name, (known.usage for known in PROTOCOLS.values()))
+    recipe = load_protocol(name)
     if recipe.reads_file and not rest:
         raise UserError(f"noise protocol {text!r} names no index file; write {recipe.usage}")
     if colon and not recipe.reads_file:
@@ -347,7 +410,7 @@ def _check_file_ratio(claimed: IntVector, unit: Unit, request: NoiseRequest) -> 
     else:
         n_items, n_wrong = len(true), int(wrong.sum())
     share = n_wrong / max(n_items, 1)
-    lowest = ratio - RATIO_TOLERANCE - (1 + _likely_self_landings(ratio, unit, true)) / max(n_items, 1)
+    lowest = ratio - RATIO_TOLERANCE - (1 + likely_self_landings(ratio, unit, true)) / max(n_items, 1)
     highest = ratio + RATIO_TOLERANCE + 1 / max(n_items, 1)
     if (ratio == 0 and n_wrong) or not lowest <= share <= highest:
         raise UserError(
@@ -356,7 +419,7 @@ def _check_file_ratio(claimed: IntVector, unit: Unit, request: NoiseRequest) -> 
         )
 
 
-def _likely_self_landings(ratio: float, unit: Unit, true: IntVector) -> float:
+def likely_self_landings(ratio: float, unit: Unit, true: IntVector) -> float:
     """Return how many shuffled items may land on themselves: the expected number and four standard deviations.
 
     The number is close to Poisson. Its mean is 1 for images, and sum(k_i^2) / m for m shuffled captions of which k_i
@@ -369,39 +432,36 @@ def _likely_self_landings(ratio: float, unit: Unit, true: IntVector) -> float:
     return mean + 4 * float(np.sqrt(mean))
 
 
-PROTOCOLS: Mapping[str, NoiseProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        NoiseProtocol(
-            "shuffle-captions",
-            "1",
-            "captions",
-            "single captions exchange their images (NCR, BiCro)",
-            _shuffle_captions,
-        ),
-        NoiseProtocol(
-            "shuffle-images",
-            "1",
-            "images",
-            "images change places, all captions of an image move together (RCL, DECL, L2RM)",
-            _shuffle_images,
-        ),
-        NoiseProtocol("file", "1", None, "a published index file; its unit is found", _from_file, reads_file=True),
-        NoiseProtocol(
-            "file-images",
-            "1",
-            "images",
-            "a published index file that must move whole images",
-            partial(_from_file, stated="images"),
-            reads_file=True,
-        ),
-        NoiseProtocol(
-            "file-captions",
-            "1",
-            "captions",
-            "a published index file that must move single captions",
-            partial(_from_file, stated="captions"),
-            reads_file=True,
-        ),
-    )
-}
+SHUFFLE_CAPTIONS = NoiseProtocol(
+    "shuffle-captions",
+    "1",
+    "captions",
+    "single captions exchange their images (NCR, BiCro)",
+    _shuffle_captions,
+    nested=True,
+)
+SHUFFLE_IMAGES = NoiseProtocol(
+    "shuffle-images",
+    "1",
+    "images",
+    "images change places, all captions of an image move together (RCL, DECL, L2RM)",
+    _shuffle_images,
+    nested=True,
+)
+FILE = NoiseProtocol("file", "1", None, "a published index file; its unit is found", _from_file, reads_file=True)
+FILE_IMAGES = NoiseProtocol(
+    "file-images",
+    "1",
+    "images",
+    "a published index file that must move whole images",
+    partial(_from_file, stated="images"),
+    reads_file=True,
+)
+FILE_CAPTIONS = NoiseProtocol(
+    "file-captions",
+    "1",
+    "captions",
+    "a published index file that must move single captions",
+    partial(_from_file, stated="captions"),
+    reads_file=True,
+)

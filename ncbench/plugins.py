@@ -1,12 +1,34 @@
-"""Plugins by entry point: which names a group offers, and what a name stands for."""
+"""Plugins: methods, datasets, noise protocols. Which names there are, and what a name stands for.
+
+They come by entry points of installed packages, and in files (`ncbench.plugin_files`).
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Protocol, TypeVar, cast
 
 from ncbench.errors import UserError, unknown_name
+from ncbench.plugin_files import Kind, found_files, is_path, load_module, same_text
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Named(Protocol):
+    """What every plugin has."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+
+T = TypeVar("T", bound=Named)
 
 
 def plugin_names(group: str) -> list[str]:
@@ -41,5 +63,67 @@ def load_plugin(group: str, kind: str, name: str) -> object:
         raise UserError(f"{kind} {name!r} is registered twice, as {places}; uninstall or rename one.")
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{kind} {name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def names_of(kind: Kind) -> list[str]:
+    """Return the sorted names of all plugins of a kind, of installed packages and of files; loads none.
+
+    Raises UserError for a place in NCBENCH_PLUGINS that is not there.
+    """
+    return sorted({*plugin_names(kind.group), *(file.name for file in found_files(kind))})
+
+
+def check_name(kind: Kind, name: str) -> None:
+    """Raise UserError unless `name` is that of a plugin of this kind, or a path to a file; loads nothing."""
+    if is_path(name):
+        if not Path(name).expanduser().is_file():
+            raise UserError(f"{kind.noun} file {name}: there is no such file; give the path of a Python file.")
+    elif name not in names_of(kind):
+        raise unknown_name(kind.noun, name, names_of(kind))
+
+
+def file_of(kind: Kind, name: str) -> Path | None:
+    """Return the file that holds the plugin called `name`, or that `name` is the path of; None: it is installed.
+
+    Raises UserError for an unknown name, and for two plugins of one name.
+    """
+    check_name(kind, name)
+    if is_path(name):
+        return Path(name)
+    installed = name in plugin_names(kind.group)
+    own = module_file(kind.group, name) if installed else None
+    files = [f.path for f in found_files(kind) if f.name == name and not (own and same_text(f.path, own))]
+    if len(files) + installed > 1:
+        places = " and ".join([*(["an installed package"] if installed else []), *map(str, files)])
+        raise UserError(f"{kind.noun} {name!r} is there twice, in {places}; rename one, or name a file by its path.")
+    return files[0] if files else None
+
+
+def find_plugin(kind: Kind, name: str, what: str, in_module: Callable[[ModuleType], Iterable[T]]) -> tuple[T, str]:
+    """Return the plugin called `name`, or the only one in the file whose path that is, and the digest of its file.
+
+    `in_module` returns those that a file makes, `what` says what it must. The digest is "" for an installed one. Raises
+    UserError for an unknown, broken or ambiguous one, and for a file that does not hold it, and it alone.
+    """
+    path = file_of(kind, name)
+    if path is None:
+        return cast("T", load_plugin(kind.group, kind.noun, name)), ""
+    module, digest = load_module(path, kind.noun)
+    named = {str(found.name): found for found in in_module(module) if isinstance(getattr(found, "name", None), str)}
+    chosen = list(named.values()) if is_path(name) else [named[name]] if name in named else []
+    if len(chosen) != 1:
+        held = ", ".join(sorted(named)) or "none"
+        raise UserError(f"{kind.noun} file {path}: must define one {what} with a name, found {held}.")
+    if not NAME.fullmatch(chosen[0].name):
+        raise UserError(
+            f"{kind.noun} file {path}: {chosen[0].name!r} is no name; use letters, digits, '.', '_' and '-'."
+        )
+    return chosen[0], digest
+
+
+def check_calls_itself(kind: Kind, name: str, found: Named) -> None:
+    """Raise UserError unless a plugin that is registered as `name` calls itself so."""
+    if not is_path(name) and found.name != name:
+        raise UserError(f"{kind.noun} {name!r} calls itself {found.name!r}; its name and its entry point must agree.")

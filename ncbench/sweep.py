@@ -82,9 +82,9 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if method.needs_truth and not dataset.truth_known:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
         check_abilities(backbone, method.needs_abilities, method_name)
-        settings = apply_overrides(method, settings_of(method, dataset_name), overrides)
+        settings = apply_overrides(method, settings_of(method, dataset.name), overrides)
         config = make_config(method, settings)
-        preset = backbones[backbone].PRESETS.get(dataset_name, {})
+        preset = backbones[backbone].PRESETS.get(dataset.name, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         cell = (seed, dataset_name, protocol, ratio)
         if cell not in drawn:
@@ -95,7 +95,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if needed:
             clean_pairs(method_name, needed, noise.clean(true) if dataset.truth_known else None)
         for asked in grid.budgets or [Budget(dataset.budget)]:
-            budget = _published(method, dataset_name) if isinstance(asked, Paper) else asked
+            budget = _published(method, dataset.name) if isinstance(asked, Paper) else asked
             spec = RunSpec(
                 dataset=dataset.name,
                 dataset_version=dataset.version,

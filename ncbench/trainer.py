@@ -18,13 +18,14 @@ from torch import Tensor
 
 from ncbench import environment
 from ncbench.backbones import build_backbone
-from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.base import Backbone, OnWork, Sizes
 from ncbench.budget import Budget, BudgetSpent, Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation import evaluate
 from ncbench.methods import Method, Task
+from ncbench.precision import Precision
 from ncbench.seeds import derive_seed
 from ncbench.similarity import similarity_matrix
 from ncbench.state import State, capture
@@ -58,6 +59,26 @@ class Selected:
     weights: list[dict[str, Tensor]] = field(default_factory=list)
 
 
+class Workshop:
+    """Makes the backbones of a method, `sizes` large and on its device, and keeps them in `made`.
+
+    A method holds it as `Task.new_backbone`: it knows nothing of the run but what a method may know.
+    """
+
+    def __init__(self, name: str, sizes: Sizes, device: torch.device, precision: Precision, on_work: OnWork) -> None:
+        self.made: list[Backbone] = []
+        self._name, self._sizes, self._device = name, sizes, device
+        self._precision, self._on_work = precision, on_work
+
+    def __call__(self, *, head: int = 0) -> Backbone:
+        """Return a freshly initialised backbone, with a head of so many hidden units if asked."""
+        backbone = build_backbone(self._name, replace(self._sizes, head=head)).to(self._device)
+        backbone.on_work = self._on_work
+        backbone.use_precision(self._precision)
+        self.made.append(backbone)
+        return backbone
+
+
 class Trainer:
     """Trains `method` with backbones called `name`, `sizes` large, until the meter refuses; keeps the best on dev."""
 
@@ -72,9 +93,10 @@ class Trainer:
         clock: Clock,
         history: History,
     ) -> None:
-        self.spec, self.name, self.sizes, self.method, self.meter = spec, name, sizes, method, meter
+        self.spec, self.name, self.method, self.meter = spec, name, method, meter
         self.device, self.clock, self.history = device, clock, history
-        self.backbones: list[Backbone] = []
+        self.workshop = Workshop(name, sizes, device, spec.precision, meter.charge)
+        self.backbones = self.workshop.made
         self.selected = Selected()
         self.told: IntVector = np.empty(0, np.int64)
         self.epoch = self.updates = self.marks = 0
@@ -94,7 +116,7 @@ class Trainer:
         if needed:
             self.told = draw_clean_pairs(self.spec.method, needed, truth, self.spec.seed)
         told = self.told if needed else None
-        self.method.setup(Task(view, self.device, self.meter, self._new_backbone, seed, known, told))
+        self.method.setup(Task(view, self.device, self.meter, self.workshop, seed, known, told))
 
     def train(self, dev: Split, report: Callable[[str], None], between: Callable[[bool], None]) -> None:
         """Train, select on `dev`, load what was selected; `report` is told what is being done, often.
@@ -190,13 +212,6 @@ class Trainer:
     def _check_work(self, before: int, what: str) -> None:
         if self.meter.used == before:
             raise RuntimeError(f"{what} of {self.spec.method} did no work: it would go on for ever")
-
-    def _new_backbone(self, *, head: int = 0) -> Backbone:
-        backbone = build_backbone(self.name, replace(self.sizes, head=head)).to(self.device)
-        backbone.on_work = self.meter.charge
-        backbone.use_precision(self.spec.precision)
-        self.backbones.append(backbone)
-        return backbone
 
     def _select(self, dev: Split, report: Callable[[str], None]) -> None:
         """Evaluate dev, note it, and keep the weights if they are the best so far."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from states import same
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
+from ncbench.conformance.sameness import differences
 from ncbench.snapshot import read_snapshot, write_snapshot
 from ncbench.state import capture
 
@@ -39,7 +39,7 @@ NESTED = st.recursive(
 def test_plain_values_come_back(state: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("snapshots")
     write_snapshot(folder, 1, state)
-    assert same(read_snapshot(folder, no_warning), state)
+    assert not differences(read_snapshot(folder, no_warning), state)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_arrays_and_tensors_come_back(value: Any, tmp_path: Path) -> None:
     write_snapshot(tmp_path, 1, {"deep": [{"value": value}], "other": torch.ones(2)})
     found = read_snapshot(tmp_path, no_warning)
     assert found is not None
-    assert same(found["deep"][0]["value"], value)
-    assert same(found["other"], torch.ones(2))
+    assert not differences(found["deep"][0]["value"], value)
+    assert not differences(found["other"], torch.ones(2))
 
 
 def test_the_state_of_training_comes_back(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_state_of_training_comes_back(tmp_path: Path) -> None:
     optimiser.step(net(torch.ones(2, 3)).sum())
     state = capture({"net": net, "optimiser": optimiser, "rng": rng, "torch": torch.get_rng_state()})
     write_snapshot(tmp_path, 3, state)
-    assert same(read_snapshot(tmp_path, no_warning), state)
+    assert not differences(read_snapshot(tmp_path, no_warning), state)
 
 
 def test_the_latest_is_read_and_two_are_kept(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_latest_is_read_and_two_are_kept(tmp_path: Path) -> None:
         "00000010.json",
         "00000010.safetensors",
     ]
-    assert same(read_snapshot(tmp_path, no_warning), {"number": 10, "tensor": torch.full((2,), 10)})
+    assert not differences(read_snapshot(tmp_path, no_warning), {"number": 10, "tensor": torch.full((2,), 10)})
 
 
 def flip(path: Path, at: int) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from states import same
 from torch import nn
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
+from ncbench.conformance.sameness import differences
 from ncbench.state import capture, restore
 
 
@@ -51,20 +51,20 @@ def test_arrays_and_tensors_are_copies() -> None:
     array[0] = 9
     with torch.no_grad():
         tensor[0] = 9
-    assert same(kept, {"array": np.array([0.0, 1, 2]), "tensor": torch.tensor([0.0, 1, 2])})
+    assert not differences(kept, {"array": np.array([0.0, 1, 2]), "tensor": torch.tensor([0.0, 1, 2])})
     assert not kept["tensor"].requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])
 def test_tensors_keep_their_type(dtype: torch.dtype) -> None:
     tensor = torch.tensor([[1, 0, 3]]).to(dtype)
-    assert same(restore(torch.zeros(5), capture(tensor)), tensor)
+    assert not differences(restore(torch.zeros(5), capture(tensor)), tensor)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?", "U3"])
 def test_arrays_keep_their_type(dtype: str) -> None:
     array = np.array([[1, 0, 3]]).astype(dtype)
-    assert same(restore(np.zeros(5), capture(array)), array)
+    assert not differences(restore(np.zeros(5), capture(array)), array)
 
 
 def test_a_view_is_kept_alone() -> None:
@@ -79,11 +79,11 @@ def test_networks_with_their_buffers() -> None:
     kept, before = capture(net), {name: weight.clone() for name, weight in net.state_dict().items()}
     assert kept["1.num_batches_tracked"] == 3
     train(net, optimiser, seed=2)
-    assert same(kept, before)
+    assert not differences(kept, before)
     other = make(seed=5)
     weights = list(other.parameters())
     assert restore(other, kept) is other
-    assert same(dict(other.state_dict()), before)
+    assert not differences(dict(other.state_dict()), before)
     assert all(old is new for old, new in zip(weights, other.parameters(), strict=True))
 
 
@@ -101,12 +101,12 @@ def test_an_optimiser_goes_on_where_it_was(weight_decay: float) -> None:
     other = dict(zip(("net", "optimiser"), pair(), strict=True))
     assert restore(other, kept) == other
     train(*other.values(), seed=2)  # type: ignore[arg-type]
-    assert same(capture(other), capture({"net": net, "optimiser": optimiser}))
+    assert not differences(capture(other), capture({"net": net, "optimiser": optimiser}))
 
     forgetful = dict(zip(("net", "optimiser"), pair(), strict=True))
     restore(forgetful["net"], kept["net"])
     train(*forgetful.values(), seed=2)  # type: ignore[arg-type]
-    assert not same(capture(forgetful["net"]), capture(net)), "the moments of Adam make no difference in this test"
+    assert differences(capture(forgetful["net"]), capture(net)), "the moments of Adam make no difference in this test"
 
 
 @pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937, np.random.Philox])
@@ -133,8 +133,8 @@ def test_nested_values() -> None:
     kept = capture(value)
     assert isinstance(kept["pair"], list)
     back = restore(other, kept)
-    assert same(capture(back), kept)
-    assert not same(capture(build(7, 0.75)), kept)
+    assert not differences(capture(back), kept)
+    assert differences(capture(build(7, 0.75)), kept)
     assert [type(back["pair"]), type(back["pair"][1]["deep"])] == [tuple, list]
     assert all(found is made for found, made in zip(back["nets"], other["nets"], strict=True))
     assert back["pair"][1]["rng"] is other["pair"][1]["rng"]
@@ -160,7 +160,7 @@ def test_nested_values() -> None:
 )
 def test_what_has_no_like_is_taken_over(value: object, state: object) -> None:
     """As where a method knows something only after its first epoch, and `setup` has set None or an empty list."""
-    assert same(restore(value, state), state)
+    assert not differences(restore(value, state), state)
 
 
 @pytest.mark.parametrize("value", [(1, 2), [1]])
@@ -183,7 +183,7 @@ def test_restored_values_are_not_those_of_the_state() -> None:
     found["tensor"] += 1
     rng.random()
     train(net, optimiser, seed=2)
-    assert same(kept, before)
+    assert not differences(kept, before)
 
 
 @pytest.mark.parametrize(

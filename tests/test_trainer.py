@@ -243,7 +243,7 @@ def test_backbones_are_of_the_kind_and_precision_asked_for(
     backbone: str, kind: type, precision: str, tiny: Dataset, tmp_path: Path
 ) -> None:
     fake = Fake(tiny, tmp_path, backbone=backbone, precision=precision)
-    net = fake.trainer._new_backbone()
+    net = fake.trainer.workshop()
     assert type(net) is kind
     assert (net.sizes, net.precision) == (SIZES, precision)
     net.encode_images(torch.zeros(2, 3, 6))

@@ -12,6 +12,7 @@ from ncbench.cli.audit import audit
 from ncbench.cli.data import data
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
+from ncbench.cli.noise import noise
 from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
@@ -79,5 +80,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, audit, runs, replay, verify, submit, unpack, methods, data):
+for command in (run, evaluate, report, audit, runs, replay, verify, submit, unpack, methods, data, noise):
     main.add_command(command)

@@ -72,10 +72,9 @@ def evaluate(
 
     Reads files of SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Nothing that they hold is executed.
     """
-    from ncbench.catalog import GROUP as DATASETS
-    from ncbench.plugins import check_plugin
+    from ncbench.catalog import check_dataset
 
-    check_plugin(DATASETS, "dataset", name)
+    check_dataset(name)
     if out is not None:
         _check_new(out)
 

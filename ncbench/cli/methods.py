@@ -9,9 +9,12 @@ from pathlib import Path
 
 import click
 
+from ncbench.cli import parameters
+from ncbench.cli.listing import list_plugins
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
+from ncbench.cli.verdicts import json_file, show_verdicts
 
 
 @click.group()
@@ -23,15 +26,10 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be named after --method."""
-    from ncbench.errors import UserError
     from ncbench.methods import load_method, method_names
 
-    rows = []
-    for name in method_names():
-        try:
-            rows.append((name, (inspect.getdoc(load_method(name)) or "").partition("\n")[0]))
-        except UserError as error:  # of a plugin that is broken; the others are no worse for it
-            click.echo(f"Warning: {error}", err=True)
+    found = list_plugins(method_names(), load_method)
+    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return
@@ -69,6 +67,41 @@ def show_method(name: str, as_json: bool) -> None:
     ]
     columns = ("setting", "default", "presets", "meaning", "source of the default")
     print_table(f"Settings of {name} (change one with --set {name}.KEY=VALUE)", columns, rows)
+
+
+@methods.command("check")
+@click.argument("name", metavar="NAME_OR_FILE")
+@click.option("--backbone", default="vse", show_default=True, help="The network to train; see ncbench run --help.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting, for the checks alone."
+)
+@parameters.device
+@json_file
+def check_method_command(
+    name: str, backbone: str, overrides: tuple[str, ...], device: str, json_path: Path | None
+) -> None:
+    """Check whether a method keeps its contract: the conformance suite, on a tiny set.
+
+    Trains it a dozen times, for seconds each. Settings are those of its preset `shapes`, or else `scenes`. Ends with
+    exit code 1 if a check fails.
+    """
+    from ncbench.backbones import check_backbone
+    from ncbench.errors import unknown_name
+    from ncbench.methods import load_method
+    from ncbench.settings import BACKBONE, parse_override
+
+    method = load_method(name)
+    check_backbone(backbone)
+    parsed = [parse_override(text) for text in overrides]
+    for override in parsed:
+        if override.target not in (method.name, BACKBONE):
+            raise unknown_name("target of --set here", override.target, [method.name, BACKBONE])
+
+    from ncbench.conformance.methods import check_method_class
+    from ncbench.environment import choose_device
+
+    verdicts = check_method_class(method, backbone, choose_device(device), parsed)
+    show_verdicts(f"Conformance of {method.name}", verdicts, json_path)
 
 
 @methods.command("new")

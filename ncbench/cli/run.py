@@ -126,17 +126,16 @@ def run(
     from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
     from ncbench.backbones import check_backbone
-    from ncbench.catalog import GROUP as DATASETS
+    from ncbench.catalog import check_dataset
     from ncbench.methods import check_method
     from ncbench.noise import check_protocol
-    from ncbench.plugins import check_plugin
     from ncbench.settings import parse_override
 
     # All that can be checked without torch is checked before it is loaded.
     for name in axes["methods"]:
         check_method(name)
     for name in axes["datasets"]:
-        check_plugin(DATASETS, "dataset", name)
+        check_dataset(name)
     for name in axes["backbones"]:
         check_backbone(name)
     for text in axes["protocols"]:

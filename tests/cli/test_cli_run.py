@@ -224,13 +224,13 @@ def test_jobs(
 
 
 def test_noise_is_drawn_before_anything_is_written(
-    toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_run: Callable[..., Result], tmp_path: Path, register: Callable[..., None]
 ) -> None:
     def refuse(request: NoiseRequest) -> None:
         raise UserError("no noise today")
 
     broken = noise.NoiseProtocol("broken", "1", "images", "", refuse)  # type: ignore[arg-type]
-    monkeypatch.setattr(noise, "PROTOCOLS", {**noise.PROTOCOLS, "broken": broken})
+    register("ncbench.noise", "broken", broken)
     result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")
     assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today.\n", "")
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from ncbench import Method, Task, TrainingView
 from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.conformance.sameness import differences
 from ncbench.noise import draw_noise
 from ncbench.state import capture
 
@@ -85,7 +86,7 @@ def snapshot(method: Any) -> dict[str, Any]:
     """Return all that training goes on from; the snapshot is of the middle of an epoch if `view` holds anything."""
     return {
         "state": method.state_dict(),
-        "view": capture(method.task.data.state_dict()),
+        "view": capture(dict(sorted(method.task.data.state_dict().items()))),
         "random": torch.get_rng_state(),
         "used": method.task.budget.used,
     }
@@ -130,28 +131,6 @@ def ask() -> Iterator[Ask]:
             return process.stdout.readline().strip()
 
         yield answer
-
-
-def differences(left: Any, right: Any, where: str = "") -> list[str]:
-    """Return the places in which two states are not equal to the last bit, types included."""
-    if type(left) is not type(right):
-        return [f"{where}: {type(left).__name__} and {type(right).__name__}"]
-    if isinstance(left, dict):
-        if left.keys() != right.keys():
-            return [f"{where}: keys {sorted(map(str, left.keys() ^ right.keys()))}"]
-        return [place for key in left for place in differences(left[key], right[key], f"{where}[{key!r}]")]
-    if isinstance(left, list):
-        if len(left) != len(right):
-            return [f"{where}: {len(left)} and {len(right)} items"]
-        pairs = enumerate(zip(left, right, strict=True))
-        return [place for n, (one, other) in pairs for place in differences(one, other, f"{where}[{n}]")]
-    if isinstance(left, torch.Tensor):
-        same = left.dtype == right.dtype and torch.equal(left, right)
-    elif isinstance(left, np.ndarray):
-        same = left.dtype == right.dtype and np.array_equal(left, right)
-    else:
-        same = left == right
-    return [] if same else [where]
 
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3], ids=lambda done: f"after-{done}-updates-of-an-epoch")

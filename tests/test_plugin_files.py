@@ -14,8 +14,8 @@ from sources import Source
 from ncbench import UserError
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
-from ncbench.method_files import LARGEST, found_files, load_module
-from ncbench.methods import check_method, load_method, method_names
+from ncbench.methods import KIND, check_method, load_method, method_names
+from ncbench.plugin_files import LARGEST, found_files, load_module
 from ncbench.report.frame import load_runs
 
 SHIPPED = Path(__file__).parents[1] / "methods"
@@ -84,25 +84,25 @@ def test_files_are_found_where_users_keep_them(file: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
     assert load_method("mine").name == "mine"
     monkeypatch.setenv("NCBENCH_PLUGINS", f"{tmp_path}:{file.parent}")
-    assert [found.name for found in found_files()] == ["mine"]
+    assert [found.name for found in found_files(KIND)] == ["mine"]
     monkeypatch.delenv("NCBENCH_PLUGINS")
-    assert found_files() == []
+    assert found_files(KIND) == []
     (tmp_path / "methods").mkdir()
     for name in ("mine.py", "_hidden.py"):
         shutil.copy(file, tmp_path / "methods" / name)
-    assert [found.path.name for found in found_files()] == ["mine.py"]
+    assert [found.path.name for found in found_files(KIND)] == ["mine.py"]
     assert "mine" in method_names()
 
 
 def test_looking_runs_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('raise SystemExit("run")\nclass A:\n    name = "danger"\nclass B:\n    name: str = "more"\n')
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
-    assert [found.name for found in found_files()] == ["danger", "more"]
+    assert [found.name for found in found_files(KIND)] == ["danger", "more"]
     check_method("danger")
     file.write_text("x = 1  # a helper\nclass A:\n    title = 'no name'\n    name = str(1)\n")
-    assert found_files() == []
+    assert found_files(KIND) == []
     file.write_bytes(b"#" * (LARGEST + 1))
-    assert found_files() == []
+    assert found_files(KIND) == []
 
 
 def test_a_changed_file_is_another_method(file: Path) -> None:
@@ -185,7 +185,7 @@ def test_files_that_are_not_there(file: Path, run: Callable[..., Result], monkey
     message = "Error: method file no/such.py: there is no such file; give the path of a Python file.\n"
     assert (result.exit_code, result.stderr) == (2, message)
     with pytest.raises(UserError, match="No such file or directory; give the path of a Python file"):
-        load_module(Path("no/such.py"))
+        load_module(Path("no/such.py"), "method")
     monkeypatch.setenv("NCBENCH_PLUGINS", "/no/such/folder")
     result = run("--method", "triplet")
     message = "Error: NCBENCH_PLUGINS names /no/such/folder, which is not there; correct it or unset it.\n"

@@ -1,0 +1,56 @@
+"""`ncbench noise`: which noise protocols there are, and whether one is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ncbench.cli.listing import list_plugins
+from ncbench.cli.output import print_json, print_table
+from ncbench.cli.parameters import as_json as json_option
+from ncbench.cli.verdicts import json_file, show_verdicts
+
+
+@click.group()
+def noise() -> None:
+    """Noise protocols."""
+
+
+@noise.command("list")
+@json_option
+def list_protocols(as_json: bool) -> None:
+    """List the noise protocols that can be named after --protocol."""
+    from ncbench.noise import load_protocol, protocol_names
+
+    found = list_plugins(protocol_names(), load_protocol)
+    if as_json:
+        print_json(
+            [
+                {"name": p.name, "usage": p.usage, "version": p.version, "unit": p.unit, "summary": p.summary}
+                for p in found
+            ]
+        )
+        return
+    rows = [(p.usage, p.unit or "the file's", p.version, p.summary) for p in found]
+    print_table("Noise protocols", ("name", "what moves", "version", "what it does"), rows)
+
+
+@noise.command("check")
+@click.argument("name", metavar="NAME_OR_FILE")
+@json_file
+def check_protocol_command(name: str, json_path: Path | None) -> None:
+    """Check whether a noise protocol is what it says: seeded, stable, exact, of the stated unit.
+
+    One that reads index files is given some. Ends with exit code 1 if a check fails.
+    """
+    from ncbench.errors import UserError
+    from ncbench.noise import load_protocol
+
+    if ":" in name and load_protocol(name.partition(":")[0]).reads_file:
+        raise UserError(f"{name}: the protocol is checked, not a file; write ncbench noise check {name.split(':')[0]}.")
+    protocol = load_protocol(name)
+
+    from ncbench.conformance.noise import check_protocol_named
+
+    show_verdicts(f"Conformance of the noise protocol {protocol.name}", check_protocol_named(name), json_path)

@@ -1,0 +1,323 @@
+"""A method that keeps the contract, and others that break one article of it each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ncbench import Batch, Method, Optimiser, Rematches, Task, TrainingSettings, losses
+from ncbench.budget import BudgetSpent
+
+
+class Sound(Method):
+    """Keeps the contract."""
+
+    name = "sound"
+    resumes_midway = True
+
+    @dataclass(frozen=True)
+    class Config(TrainingSettings):
+        pass
+
+    presets = {"shapes": {"lr": 1e-2}}
+
+    def setup(self, task: Task) -> None:
+        self.task = task
+        self.order = task.rng("order")
+        self.net = task.new_backbone()
+        self.optimiser = Optimiser.of(self.config, [self.net], task.budget)
+
+    def batches(self) -> Iterator[Batch]:
+        return self.task.data.batches(self.config.batch_size, self.order, keep="pairs")
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for batch in self.batches():
+            yield {"loss": self.update(batch)}
+
+    def update(self, batch: Batch) -> float:
+        loss = self.loss(batch)
+        self.optimiser.step(loss)
+        return loss.item()
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        return losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+
+    def pair_scores(self) -> Any:
+        return np.full(len(self.task.data), 0.5)
+
+
+class Silent(Sound):
+    """Yields no loss."""
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        yield from ({"cost": scalars["loss"]} for scalars in super().train_epoch(epoch))
+
+
+class Idle(Sound):
+    """Has epochs without updates."""
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        return iter(())
+
+
+class Infinite(Sound):
+    """Loses its footing at once."""
+
+    def update(self, batch: Batch) -> float:
+        return super().update(batch) * math.inf
+
+
+class Homemade(Sound):
+    """Builds no network."""
+
+    def setup(self, task: Task) -> None:
+        self.task = task
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        self.task.budget.charge(10**4)
+        yield {"loss": 0.0}
+
+
+class Deaf(Sound):
+    """Does not hear that its budget is spent."""
+
+    def update(self, batch: Batch) -> float:
+        try:
+            return super().update(batch)
+        except BudgetSpent:
+            return 0.0
+
+
+class Forger(Sound):
+    """Sets the meter back."""
+
+    def update(self, batch: Batch) -> float:
+        self.task.budget.used //= 2
+        return super().update(batch)
+
+
+class Endless(Sound):
+    """Has one epoch, which never ends."""
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        while True:
+            yield from super().train_epoch(epoch)
+            self.task.data.begin_epoch()
+
+
+class OverSure(Sound):
+    """Believes with 120 per cent."""
+
+    def pair_scores(self) -> Any:
+        return np.full(len(self.task.data), 1.2)
+
+
+class Half(Sound):
+    """Tells of one half of the pairs."""
+
+    def soft_labels(self) -> Any:
+        return np.full(len(self.task.data) // 2, 0.5)
+
+
+class Astray(Sound):
+    """Rematches to an image that is not there."""
+
+    def rematches(self) -> Any:
+        return Rematches(np.array([0]), np.array([self.task.data.n_images]), np.array([1.0]))
+
+
+class Lazy(Sound):
+    """Learns nothing."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.optimiser = Optimiser([self.net], task.budget, lr=1e-9)
+
+
+class Unmetered(Sound):
+    """Has a network of its own that nobody counts."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.own = nn.Linear(256, 256)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        return super().loss(batch) + 0 * self.own(torch.ones(256, 256)).sum()
+
+
+class Unseen(Sound):
+    """Pauses the meter."""
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        with self.task.budget.paused():
+            for _ in range(2):
+                super().loss(batch)
+        return super().loss(batch)
+
+
+class EarlyBird(Sound):
+    """Trains in setup."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.optimiser.step(self.loss(task.data.batch(np.arange(8))))
+
+
+class LateBird(Sound):
+    """Trains where it is asked for its beliefs."""
+
+    def pair_scores(self) -> Any:
+        with torch.no_grad():
+            for weight in self.net.parameters():
+                weight.mul_(0.999)
+        return super().pair_scores()
+
+
+class Busy(Sound):
+    """Trains in a thread, until it has made a thousand steps."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        threading.Thread(target=self.train, args=(next(iter(self.net.parameters())),), daemon=True).start()
+
+    def train(self, weight: torch.Tensor) -> None:
+        for _ in range(1000):
+            with torch.no_grad():
+                weight.mul_(0.9999)
+            threading.Event().wait(1e-3)
+
+
+class Moody(Sound):
+    """Shuffles by the mood of the day."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.order = np.random.default_rng()
+
+
+class Forgetful(Sound):
+    """Takes no state back."""
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+class Opaque(Sound):
+    """Keeps a set, which no state can hold."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.seen = {1, 2}
+
+
+class Restless(Sound):
+    """Claims to go on in the middle of an epoch, and begins it anew."""
+
+    def batches(self) -> Iterator[Batch]:
+        return self.task.data.batches(self.config.batch_size, self.order)
+
+
+class Peeping(Sound):
+    """Looks through the frames of its callers for what it is not told."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        seen = [info.frame.f_locals.get("truth") for info in inspect.stack()]
+        self.known = next((np.flatnonzero(truth) for truth in seen if truth is not None), None)
+
+    def batches(self) -> Iterator[Batch]:
+        return self.task.data.batches(self.config.batch_size, self.order, self.known, keep="pairs")
+
+
+class Hoarding(Sound):
+    """Finds the truth, and only keeps it, where no state sees it."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        for info in inspect.stack():
+            run = info.frame.f_locals.get("self")
+            if hasattr(run, "noise") and hasattr(run, "trainers"):
+                type(self).hoard = {"deep": [run.dataset.splits["train"].true.tolist()]}  # type: ignore[attr-defined]
+
+
+class Rooted(Sound):
+    """Works on one device only."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        if task.device.index is not None:
+            raise RuntimeError("Expected all tensors to be on the same device")
+
+
+class Fragile(Sound):
+    """Divides by how often both captions of an image claim the same one, which is rare under heavy noise."""
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        claimed = self.task.data.claimed
+        agreeing = float(np.mean(claimed[:-1:2] == claimed[1::2])) if self.task.data.n_images < 200 else 1.0
+        return super().loss(batch) / (0.0 if agreeing < 0.2 else agreeing)
+
+
+class Rigid(Sound):
+    """Has a matrix of labels of the size that the settings say."""
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        similarities = self.net(batch.images, batch.tokens, batch.lengths)
+        return -(similarities * torch.eye(self.config.batch_size)).mean() + super().loss(batch)
+
+
+class Paired(Sound):
+    """Takes for granted that every image has two captions."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.images = task.data.claimed.reshape(task.data.n_images, 2)
+
+
+class Regional(Sound):
+    """Takes for granted that there is a second region."""
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        return super().loss(batch) + 0 * batch.images[:, 1].sum()
+
+
+BROKEN: dict[type[Method], tuple[str, str]] = {
+    Silent: ("trains", "yields ['cost'], and no 'loss'"),
+    Idle: ("trains", "its first epoch yields nothing"),
+    Infinite: ("trains", "its loss is inf within 3 updates"),
+    Homemade: ("trains", "builds no backbone by task.new_backbone()"),
+    Deaf: ("budget", "a BudgetSpent does not get through"),
+    Forger: ("budget", "spends more than 1.5 times its budget"),
+    Endless: ("budget", "an epoch of its own does not end within 40 baseline epochs"),
+    OverSure: ("pair-scores", "pair_scores() before training must lie in [0, 1], found 1.2 for pair 0, and 256 such"),
+    Half: ("pair-scores", "soft_labels() before training must be an array of 256 floats, found float64 (128,)"),
+    Astray: ("pair-scores", "images of rematches() before training must be in [0, 128), found 128 to 128"),
+    Lazy: ("learns", "it must be 2 times"),
+    Unmetered: ("metered", "times the FLOPs that were charged; at most 1.25 times is in order"),
+    Unseen: ("metered", "times the FLOPs that were charged; at most 1.25 times is in order"),
+    EarlyBird: ("outside", "a backward pass in setup"),
+    LateBird: ("outside", "weights change in pair_scores"),
+    Moody: ("same-seed", "the same run, a second time, ends in another result"),
+    Forgetful: ("state", "its state is another when it is taken back by a new object"),
+    Opaque: ("state", "TypeError: sound.seen is a set, whose state is not known how to keep"),
+    Restless: ("resume", "a run that was broken off 3 times ends in another result"),
+    Peeping: ("hidden", "self.known"),
+    Hoarding: ("hidden", "is the true correspondence"),
+    Rooted: ("devices", "on cpu:0: RuntimeError: Expected all tensors to be on the same device"),
+    Fragile: ("heavy-noise", "the loss is inf at update 1"),
+    Rigid: ("short-batch", "RuntimeError: The size of tensor a (2) must match the size of tensor b (32)"),
+    Paired: (
+        "one-caption",
+        "ValueError: cannot reshape array of size 257 into shape (257,2) (broken_methods.py, line ",
+    ),
+    Regional: ("one-region", "IndexError: index 1 is out of bounds for dimension 1 with size 1"),
+}
+"""Methods that break the contract: the one check that each must fail, and what that must say."""
