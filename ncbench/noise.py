@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ Unit = Literal["captions", "images"]
 # How far the share of mismatched items of an index file may be from the ratio asked for, self-landings aside.
 RATIO_TOLERANCE = 0.005
 
+LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
 KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
 
@@ -154,6 +156,7 @@ def draw_noise(protocol: str, ratio: float, true: IntVector, n_images: int, seed
     _check_drawn(recipe, claimed, unit, true, n_images)
     # One in a file of its own goes by its name: the claims that it made are part of what defines a run.
     name = recipe.name if is_path(protocol.partition(":")[0]) else protocol
+    LOG.info("drew noise %s %g with seed %d: %s", name, ratio, seed, unit)
     return Noise(name, recipe.version, unit, float(ratio), seed, claimed, correspondence_digest(claimed))
 
 

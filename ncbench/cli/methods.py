@@ -11,6 +11,7 @@ import click
 
 from ncbench.cli import parameters
 from ncbench.cli.listing import list_plugins
+from ncbench.cli.names import Name
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
@@ -37,7 +38,7 @@ def list_methods(as_json: bool) -> None:
 
 
 @methods.command("show")
-@click.argument("name")
+@click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @json_option
 def show_method(name: str, as_json: bool) -> None:
     """Show what a method does, its settings and their presets per dataset."""
@@ -70,7 +71,7 @@ def show_method(name: str, as_json: bool) -> None:
 
 
 @methods.command("check")
-@click.argument("name", metavar="NAME_OR_FILE")
+@click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @click.option("--backbone", default="vse", show_default=True, help="The network to train; see ncbench run --help.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting, for the checks alone."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 Subject = TypeVar("Subject")
 Outcome: TypeAlias = Literal["pass", "fail", "skipped"]
 
+LOG = logging.getLogger(__name__)
 HERE = Path(__file__).parents[1]
 
 
@@ -62,6 +64,7 @@ def judge(checks: Sequence[Check[Subject]], subject: Subject) -> Iterator[Verdic
             outcome, detail = _examined(check, subject)
         if missing or outcome == "fail":
             unsound.add(check.name)
+        LOG.info("%s: %s (%.1f s)", check.name, outcome, time.perf_counter() - since)
         yield Verdict(check.name, outcome, detail, check.proves, check.remedy, time.perf_counter() - since)
 
 
