@@ -122,8 +122,10 @@ def new_method(name: str, package: bool, out: Path | None) -> None:
     if package:
         click.echo(f"Install it: pip install -e {folder}")
         click.echo(f"Then: ncbench run --method {name} --noise 0.4")
+        click.echo(f"Check it: ncbench methods check {name}")
     else:
         click.echo(f"Run it: ncbench run --method {folder / name}.py --noise 0.4")
+        click.echo(f"Check it: ncbench methods check {folder / name}.py")
 
 
 def _presets(values: Mapping[str, object]) -> str:
