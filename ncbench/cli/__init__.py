@@ -40,7 +40,7 @@ class BadInput(click.ClickException):
 
 
 class Bug(click.ClickException):
-    """An error that is no user's: one line, with the place, and how to see all of it."""
+    """An error that nobody foresaw: one line, with the place, and how to see all of it."""
 
     exit_code = 1
 
@@ -48,7 +48,7 @@ class Bug(click.ClickException):
         (line, *_) = traceback.format_exception_only(error)[-1].strip().splitlines() or [type(error).__name__]
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-        super().__init__(f"{line}{place}. This is no fault of yours; ncbench --debug shows all of it.")
+        super().__init__(f"{line}{place}. That was not foreseen; ncbench --debug shows all of it.")
 
 
 def _show_traceback() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
 from ncbench.cli.listing import list_plugins
 from ncbench.cli.names import Name
 from ncbench.cli.output import print_json, print_table
@@ -38,7 +37,7 @@ def list_methods(as_json: bool) -> None:
 
 
 @methods.command("show")
-@click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
+@click.argument("name", type=Name("methods"))
 @json_option
 def show_method(name: str, as_json: bool) -> None:
     """Show what a method does, its settings and their presets per dataset."""
@@ -76,15 +75,13 @@ def show_method(name: str, as_json: bool) -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting, for the checks alone."
 )
-@parameters.device
 @json_file
-def check_method_command(
-    name: str, backbone: str, overrides: tuple[str, ...], device: str, json_path: Path | None
-) -> None:
+def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], json_path: Path | None) -> None:
     """Check whether a method keeps its contract: the conformance suite, on a tiny set.
 
-    Trains it a dozen times, for seconds each. Settings are those of its preset `shapes`, or else `scenes`. Ends with
-    exit code 1 if a check fails.
+    Trains it a dozen times, for seconds each, on the CPU, where results can be compared to the last bit; and shortly on
+    every other device that is here. Settings are those of its preset `shapes`, or else `scenes`. Ends with exit code 1
+    if a check fails.
     """
     from ncbench.backbones import check_backbone
     from ncbench.errors import unknown_name
@@ -99,9 +96,8 @@ def check_method_command(
             raise unknown_name("target of --set here", override.target, [method.name, BACKBONE])
 
     from ncbench.conformance.methods import check_method_class
-    from ncbench.environment import choose_device
 
-    verdicts = check_method_class(method, backbone, choose_device(device), parsed)
+    verdicts = check_method_class(method, backbone, parsed)
     show_verdicts(f"Conformance of {method.name}", verdicts, json_path)
 
 

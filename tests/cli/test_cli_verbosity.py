@@ -97,7 +97,7 @@ def test_a_bug_is_told_in_a_line(cli: Callable[..., Result], bug: None) -> None:
     result = cli("methods", "show", "triplet")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert result.stderr.startswith("Error: KeyError: 'oh\\nno' (test_cli_verbosity.py, line ")
-    assert result.stderr.endswith("This is no fault of yours; ncbench --debug shows all of it.\n")
+    assert result.stderr.endswith("That was not foreseen; ncbench --debug shows all of it.\n")
     with_all = cli("--debug", "methods", "show", "triplet")
     assert isinstance(with_all.exception, KeyError)
 
