@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, told
 from ncbench.plugin_files import Kind, has_function, name_in_call, name_of_class
 from ncbench.plugins import check_calls_itself, check_name, find_plugin, names_of
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset, DatasetSource
 
+LOG = logging.getLogger(__name__)
 GROUP = "ncbench.datasets"
 PARTS = ("name", "summary", "needs_root", "load")
 
@@ -71,7 +74,17 @@ def _sources_in(module: ModuleType) -> list[DatasetSource]:
 
 def load_dataset(name: str, root: Path | None) -> Dataset:
     """Return the dataset called `name`, read below `root` where it needs files. Raises UserError."""
-    return dataset_source(name).load(root)
+    source, since = dataset_source(name), time.perf_counter()
+    LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
+    try:
+        dataset = source.load(root)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # of a plugin
+        raise UserError(f"dataset {source.name!r} cannot be loaded: {told(error)}") from error
+    sizes = ", ".join(f"{split} {len(part.images):,}" for split, part in dataset.splits.items())
+    LOG.info("dataset %s: images %s (%.1f s)", source.name, sizes, time.perf_counter() - since)
+    return dataset
 
 
 def load_split(name: str, root: Path | None, split: str) -> Dataset:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
-from ncbench.errors import UserError, unknown_name
+from ncbench.errors import UserError, told, unknown_name
 from ncbench.files import write_atomic, write_json
 from ncbench.plugin_files import Kind, is_path, name_in_call
 from ncbench.plugins import check_calls_itself, find_plugin, names_of, plugin_names
@@ -38,6 +39,7 @@ Unit = Literal["captions", "images"]
 # How far the share of mismatched items of an index file may be from the ratio asked for, self-landings aside.
 RATIO_TOLERANCE = 0.005
 
+LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
 KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
 
@@ -150,10 +152,16 @@ def draw_noise(protocol: str, ratio: float, true: IntVector, n_images: int, seed
     if true.ndim != 1 or true.dtype != np.int64 or not _within(true, n_images):
         raise ValueError(f"true must be an int64 vector with values in [0, {n_images})")
     rng = derive_rng(seed, "noise", recipe.name, recipe.version)
-    claimed, unit = recipe.draw(NoiseRequest(float(ratio), true, n_images, rng, path))
+    try:
+        claimed, unit = recipe.draw(NoiseRequest(float(ratio), true, n_images, rng, path))
+    except UserError:
+        raise
+    except Exception as error:  # of a plugin
+        raise UserError(f"noise protocol {recipe.name!r} cannot draw {ratio:g}: {told(error)}") from error
     _check_drawn(recipe, claimed, unit, true, n_images)
     # One in a file of its own goes by its name: the claims that it made are part of what defines a run.
     name = recipe.name if is_path(protocol.partition(":")[0]) else protocol
+    LOG.debug("drew noise %s %g with seed %d: %s", name, ratio, seed, unit)
     return Noise(name, recipe.version, unit, float(ratio), seed, claimed, correspondence_digest(claimed))
 
 

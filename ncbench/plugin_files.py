@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from types import ModuleType
 
 from ncbench.errors import UserError
 
+LOG = logging.getLogger(__name__)
 VARIABLE = "NCBENCH_PLUGINS"
 LARGEST = 2**20  # bytes; a longer file is no plugin that someone has written
 
@@ -77,6 +79,7 @@ def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
     name = f"ncbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{digest}"
     if name in sys.modules:
         return sys.modules[name], digest
+    LOG.info("running %s file %s", noun, path)
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up

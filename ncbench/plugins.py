@@ -5,6 +5,7 @@ They come by entry points of installed packages, and in files (`ncbench.plugin_f
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
@@ -16,6 +17,7 @@ from typing import Protocol, TypeVar, cast
 from ncbench.errors import UserError, unknown_name
 from ncbench.plugin_files import Kind, found_files, is_path, load_module, same_text
 
+LOG = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -61,6 +63,7 @@ def load_plugin(group: str, kind: str, name: str) -> object:
     if others:
         places = " and ".join(sorted(found.value for found in (entry, *others)))
         raise UserError(f"{kind} {name!r} is registered twice, as {places}; uninstall or rename one.")
+    LOG.debug("loading %s %s from %s", kind, name, entry.value)
     try:
         return entry.load()
     except (Exception, SystemExit) as error:

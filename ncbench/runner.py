@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -43,6 +44,7 @@ from ncbench.stopping import Stopped, asked
 from ncbench.store import SCHEMA, History, RunSpec
 from ncbench.trainer import Clock, Trainer
 
+LOG = logging.getLogger(__name__)
 SMALL_STEP = 10**10  # FLOPs of a training step
 
 CHECKPOINT = "checkpoint"
@@ -194,6 +196,8 @@ class Run:
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
         outside.begin({})
         begun = self._go_on(view, truth)
+        done = sum(trainer.updates for trainer in self.trainers)
+        LOG.info("run %s: %s", self.spec.id, f"goes on after {done} updates" if begun else f"begins, in {self.folder}")
         self._saved = time.monotonic()
         for number, trainer in enumerate(self.trainers):
             if number >= begun:
@@ -217,6 +221,7 @@ class Run:
         write_json(self.folder / "measurements.json", measurements)
         write_json(self.folder / "result.json", result)
         shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+        LOG.info("run %s: recorded in %s", self.spec.id, self.folder)
         return result
 
     def _between(self, number: int, epoch_is_over: bool) -> None:
@@ -242,6 +247,7 @@ class Run:
         }
         updates = sum(trainer.updates for trainer in self.trainers)
         write_snapshot(self.folder / CHECKPOINT, updates, state)
+        LOG.debug("run %s: checkpoint after %d updates", self.spec.id, updates)
         self.clock.spend("checkpoints", since)
         self._saved = time.monotonic()
 

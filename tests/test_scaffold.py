@@ -36,6 +36,7 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
         "wrote methods/soft_margin.py",
         "wrote methods/test_soft_margin.py",
         "Run it: ncbench run --method methods/soft_margin.py --noise 0.4",
+        "Check it: ncbench methods check methods/soft_margin.py",
     ]
     method = load_method("soft_margin")  # found in ./methods
     assert (method.__name__, method.name) == ("SoftMargin", "soft_margin")
@@ -48,9 +49,10 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
 
 def test_a_new_package_is_complete(new: Callable[..., Result], tmp_path: Path) -> None:
     result = new("mine", "--package")
-    assert result.stdout.splitlines()[-2:] == [
+    assert result.stdout.splitlines()[-3:] == [
         "Install it: pip install -e ncbench-mine",
         "Then: ncbench run --method mine --noise 0.4",
+        "Check it: ncbench methods check mine",
     ]
     folder = tmp_path / "ncbench-mine"
     project = tomllib.loads((folder / "pyproject.toml").read_text())
@@ -107,3 +109,4 @@ def test_the_test_that_comes_with_it_passes(words: tuple[str, ...], new: Callabl
     space: dict[str, object] = {"__file__": str(test), "__name__": "test_mine"}
     exec(compile(text, str(test), "exec"), space)
     space["test_it_learns"](tmp_path / "runs")  # type: ignore[operator]
+    space["test_it_keeps_the_contract"]()  # type: ignore[operator]

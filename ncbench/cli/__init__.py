@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ncbench import __version__
 from ncbench.cli.audit import audit
+from ncbench.cli.completion import completion
 from ncbench.cli.data import data
+from ncbench.cli.doctor import doctor
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
 from ncbench.cli.noise import noise
@@ -18,6 +22,7 @@ from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
 from ncbench.cli.submit import submit, unpack
+from ncbench.cli.verbosity import add_flags, verbosity
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
 
@@ -33,6 +38,24 @@ class BadInput(click.ClickException):
     def __init__(self, message: str) -> None:
         line = " ".join(message.splitlines())
         super().__init__(line if line.endswith((".", "?", "!")) else f"{line}.")
+
+
+class Bug(click.ClickException):
+    """An error that nobody foresaw: one line, with the place, and how to see all of it."""
+
+    exit_code = 1
+
+    def __init__(self, error: Exception) -> None:
+        (line, *_) = traceback.format_exception_only(error)[-1].strip().splitlines() or [type(error).__name__]
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        super().__init__(f"{line}{place}. That was not foreseen; ncbench --debug shows all of it.")
+
+
+def _show_traceback() -> None:
+    """Print the traceback of the error that is being handled, if --debug asks for it."""
+    if verbosity().debug:
+        click.echo(traceback.format_exc(), err=True, nl=False)
 
 
 class Commands(click.Group):
@@ -53,16 +76,22 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            _show_traceback()
             raise BadInput(str(error)) from error
-        except OSError as error:
-            if error.filename is None:
-                raise
-            raise BadInput(f"{error.filename}: {error.strerror}.") from error
         except _NEEDS_CONTEXT:
             raise
         except click.UsageError as error:
             error.ctx = None  # with it, click would add the usage in lines of its own
             raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                _show_traceback()
+                raise BadInput(f"{error.filename}: {error.strerror}.") from error
+            if verbosity().debug or isinstance(error, BrokenPipeError):
+                raise
+            raise Bug(error) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -77,8 +106,12 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning in one line, without the place in the code that a user cannot do anything about."""
-    click.echo(f"Warning: {message}", err=True)
+    if not verbosity().quiet:
+        click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, audit, runs, replay, verify, submit, unpack, methods, data, noise):
+for command in (
+    run, evaluate, report, audit, runs, replay, verify, submit, unpack, methods, data, noise, doctor, completion
+):  # fmt: skip
     main.add_command(command)
+add_flags(main)

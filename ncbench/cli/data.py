@@ -8,6 +8,7 @@ import click
 
 from ncbench.cli import parameters
 from ncbench.cli.listing import list_plugins
+from ncbench.cli.names import Name
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import as_json as json_option
 from ncbench.cli.verdicts import json_file, show_verdicts
@@ -33,7 +34,7 @@ def list_datasets(as_json: bool) -> None:
 
 
 @data.command("check")
-@click.argument("name", metavar="NAME_OR_FILE")
+@click.argument("name", metavar="NAME_OR_FILE", type=Name("datasets"))
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @json_file
 def check_dataset_command(name: str, data_root: Path | None, json_path: Path | None) -> None:

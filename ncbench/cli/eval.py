@@ -11,6 +11,7 @@ import click
 
 from ncbench.cli import parameters
 from ncbench.cli.output import console, print_json, print_table
+from ncbench.cli.verbosity import verbosity
 from ncbench.errors import UserError
 from ncbench.precision import Precision, matmul_precision
 
@@ -153,7 +154,7 @@ def _matrices(
     shown = console(to_stderr=True)
     for number, (path, backbone) in enumerate(networks, 1):
         words = f"network {number} of {len(networks)}: {path}"
-        with nullcontext() if quiet or not shown.is_terminal else shown.status(escape(words)):
+        with nullcontext() if quiet or verbosity().quiet or not shown.is_terminal else shown.status(escape(words)):
             matrix = similarity_matrix([backbone.to(device)], split, device)
         if not np.isfinite(matrix).all():
             raise UserError(f"{path}: gives similarities that are NaN or infinite; its weights are of no use")

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from ncbench.cli.verbosity import verbosity
 from ncbench.errors import UserError
 
 T = TypeVar("T")
@@ -19,5 +20,6 @@ def list_plugins(names: Iterable[str], load: Callable[[str], T]) -> list[T]:
         try:
             found.append(load(name))
         except UserError as error:
-            click.echo(f"Warning: {error}", err=True)
+            if not verbosity().quiet:
+                click.echo(f"Warning: {error}", err=True)
     return found

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
+from ncbench.cli.verbosity import verbosity
 from ncbench.execution import Outcome
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
@@ -54,11 +55,14 @@ class Row:
 
 
 class LiveTable:
-    """An observer of a sweep that keeps a table up to date, or prints a line per run where there is no terminal."""
+    """An observer of a sweep that keeps a table up to date, or prints a line per run where there is no terminal.
 
-    def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
+    One that is `silent` does neither.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], console: Console, silent: bool = False) -> None:
         self.rows = [Row(spec, told) for spec, told in zip(specs, told_apart(specs), strict=True)]
-        self.console = console
+        self.console, self.silent = console, silent
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.table)
         self.refreshed = 0.0
 
@@ -70,7 +74,7 @@ class LiveTable:
         """Show how far a run is, at most a few times a second."""
         self.rows[index].progress = progress
         now = time.monotonic()
-        if self.console.is_terminal and now - self.refreshed > REFRESH_SECONDS:
+        if not self.silent and self.console.is_terminal and now - self.refreshed > REFRESH_SECONDS:
             self.refreshed = now
             self.live.refresh()
 
@@ -78,6 +82,8 @@ class LiveTable:
         """Show how a run ended."""
         row = self.rows[index]
         row.outcome = outcome
+        if self.silent:
+            return
         if self.console.is_terminal:
             self.live.refresh()
         elif outcome.status != "kept":
@@ -154,12 +160,16 @@ def _time_left(share: float, elapsed: float) -> str:
 
 @contextmanager
 def watch(specs: Sequence[RunSpec], quiet: bool) -> Iterator[LiveTable]:
-    """Show a sweep while it runs and its table at the end; `quiet` keeps standard output free of it."""
-    shown = console(to_stderr=quiet)
-    table = LiveTable(specs, shown)
-    if not shown.is_terminal:
+    """Show a sweep while it runs and its table at the end; `quiet` keeps standard output free of it.
+
+    With --quiet the table at the end is all, and not even that where `quiet` says that the result is another.
+    """
+    shown, silent = console(to_stderr=quiet), verbosity().quiet
+    table = LiveTable(specs, shown, silent)
+    if silent or not shown.is_terminal:
         yield table
-        shown.print(table.table())
+        if not (silent and quiet):
+            shown.print(table.table())
         return
     with table.live:
         yield table

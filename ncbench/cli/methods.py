@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
 from ncbench.cli.listing import list_plugins
+from ncbench.cli.names import Name
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
@@ -37,7 +37,7 @@ def list_methods(as_json: bool) -> None:
 
 
 @methods.command("show")
-@click.argument("name")
+@click.argument("name", type=Name("methods"))
 @json_option
 def show_method(name: str, as_json: bool) -> None:
     """Show what a method does, its settings and their presets per dataset."""
@@ -70,20 +70,18 @@ def show_method(name: str, as_json: bool) -> None:
 
 
 @methods.command("check")
-@click.argument("name", metavar="NAME_OR_FILE")
+@click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @click.option("--backbone", default="vse", show_default=True, help="The network to train; see ncbench run --help.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting, for the checks alone."
 )
-@parameters.device
 @json_file
-def check_method_command(
-    name: str, backbone: str, overrides: tuple[str, ...], device: str, json_path: Path | None
-) -> None:
+def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], json_path: Path | None) -> None:
     """Check whether a method keeps its contract: the conformance suite, on a tiny set.
 
-    Trains it a dozen times, for seconds each. Settings are those of its preset `shapes`, or else `scenes`. Ends with
-    exit code 1 if a check fails.
+    Trains it a dozen times, for seconds each, on the CPU, where results can be compared to the last bit; and shortly on
+    every other device that is here. Settings are those of its preset `shapes`, or else `scenes`. Ends with exit code 1
+    if a check fails.
     """
     from ncbench.backbones import check_backbone
     from ncbench.errors import unknown_name
@@ -98,9 +96,8 @@ def check_method_command(
             raise unknown_name("target of --set here", override.target, [method.name, BACKBONE])
 
     from ncbench.conformance.methods import check_method_class
-    from ncbench.environment import choose_device
 
-    verdicts = check_method_class(method, backbone, choose_device(device), parsed)
+    verdicts = check_method_class(method, backbone, parsed)
     show_verdicts(f"Conformance of {method.name}", verdicts, json_path)
 
 
@@ -121,8 +118,10 @@ def new_method(name: str, package: bool, out: Path | None) -> None:
     if package:
         click.echo(f"Install it: pip install -e {folder}")
         click.echo(f"Then: ncbench run --method {name} --noise 0.4")
+        click.echo(f"Check it: ncbench methods check {name}")
     else:
         click.echo(f"Run it: ncbench run --method {folder / name}.py --noise 0.4")
+        click.echo(f"Check it: ncbench methods check {folder / name}.py")
 
 
 def _presets(values: Mapping[str, object]) -> str:

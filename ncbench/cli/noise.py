@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ncbench.cli.listing import list_plugins
+from ncbench.cli.names import Name
 from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import as_json as json_option
 from ncbench.cli.verdicts import json_file, show_verdicts
@@ -37,7 +38,7 @@ def list_protocols(as_json: bool) -> None:
 
 
 @noise.command("check")
-@click.argument("name", metavar="NAME_OR_FILE")
+@click.argument("name", metavar="NAME_OR_FILE", type=Name("protocols"))
 @json_file
 def check_protocol_command(name: str, json_path: Path | None) -> None:
     """Check whether a noise protocol is what it says: seeded, stable, exact, of the stated unit.

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from ncbench.cli.names import complete_names
 from ncbench.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class CommaList(click.ParamType[Any]):
         if not all(parts):
             self.fail(f"{value!r} has an empty item; write it as A,B,C.", param, ctx)
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that there are of what the parameter is called."""
+        return complete_names(str(param.name), incomplete)
 
 
 class BudgetType(click.ParamType["Budget | Paper"]):

@@ -10,6 +10,7 @@ import click
 from ncbench.backbones import BACKBONES, SHORT_NAMES
 from ncbench.cli import parameters
 from ncbench.cli.output import print_json
+from ncbench.cli.verbosity import verbosity
 from ncbench.precision import Precision
 
 
@@ -189,5 +190,5 @@ def run(
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
-    if not as_json:
+    if not as_json and not verbosity().quiet:
         click.echo(f"Records are in {out}. Leaderboards: ncbench report --runs {out}")

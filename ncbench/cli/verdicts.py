@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncbench.cli.output import console, print_json
+from ncbench.cli.verbosity import verbosity
 
 if TYPE_CHECKING:
     from ncbench.conformance.verdicts import Verdict
@@ -62,7 +63,7 @@ def _watched(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
     from rich.markup import escape
 
     shown = console(to_stderr=True)
-    with shown.status(escape(title)) if shown.is_terminal else nullcontext() as status:
+    with shown.status(escape(title)) if shown.is_terminal and not verbosity().quiet else nullcontext() as status:
         for verdict in verdicts:
             if status is not None:
                 status.update(escape(f"{title}: {verdict.check} {verdict.outcome}, going on"))

@@ -90,13 +90,16 @@ def chunks(split: Split) -> list[NDArray[np.float32]]:
 
 
 def as_vector(thing: Any) -> NDArray[Any] | None:
-    """Return the numbers in a vector, list, tuple or set as an array; None for anything else."""
+    """Return the numbers in an array of one axis, a list, tuple, set or the values of a dictionary; None for others."""
+    if isinstance(thing, dict):
+        thing = list(thing.values())
     if isinstance(thing, torch.Tensor):
         thing = thing.detach().cpu().numpy() if thing.dtype != torch.bfloat16 else None
     if isinstance(thing, list | tuple | set | frozenset) and all(isinstance(item, int | float) for item in thing):
         thing = np.array(list(thing)) if thing else None
-    if isinstance(thing, np.ndarray) and thing.ndim == 1 and len(thing) > 1 and thing.dtype.kind in "buif":
-        return thing
+    if isinstance(thing, np.ndarray) and thing.dtype.kind in "buif":
+        vector: NDArray[Any] = np.squeeze(thing)
+        return vector if vector.ndim == 1 and len(vector) > 1 else None
     return None
 
 

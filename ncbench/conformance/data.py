@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from ncbench.conformance.verdicts import Check, Failed, Skipped, Verdict, judge
 from ncbench.data.dataset import Dataset, DatasetSource, Split
 from ncbench.data.stamps import check_unchanged
 from ncbench.data.training import TrainingView
-from ncbench.errors import UserError
+from ncbench.errors import UserError, told
 from ncbench.plugins import NAME
 
+LOG = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 SAMPLED = 512  # images of a split whose features are looked at
 AT_ONCE = 10_000  # captions whose tokens are looked at
@@ -46,6 +48,15 @@ class Examined:
     def dataset(self) -> Dataset:
         """The dataset, loaded once. Raises what the source raises."""
         return self.source.load(self.root)
+
+    def check_files(self) -> None:
+        """Raise UserError where files are missing or malformed; what else is wrong is for the checks to tell."""
+        try:
+            _ = self.dataset
+        except UserError:
+            raise
+        except Exception as error:
+            LOG.info("%s cannot be loaded: %s", self.source.name, told(error))
 
     def per_split(self, examine: Callable[[str, Split], T]) -> list[T]:
         """Return what `examine` returns for the name and the content of each split."""
@@ -313,10 +324,5 @@ def check_source(source: DatasetSource, root: Path | None) -> Generator[Verdict,
     """
     found = Examined(source, root)
     if source.needs_root:
-        try:
-            _ = found.dataset
-        except UserError:
-            raise
-        except Exception:
-            pass
+        found.check_files()
     yield from judge(CHECKS, found)

@@ -6,10 +6,8 @@ import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-import torch
-
 from ncbench.conformance import beliefs, blindness, continuation, learning, odd_data, spending
-from ncbench.conformance.candidate import CPU, Candidate
+from ncbench.conformance.candidate import Candidate
 from ncbench.conformance.verdicts import Check, Verdict, judge
 from ncbench.methods import Method
 from ncbench.settings import Override
@@ -34,7 +32,7 @@ CHECKS: Sequence[Check[Candidate]] = (
 
 
 def check_method_class(
-    method: type[Method], backbone: str = "vse", device: torch.device = CPU, overrides: Sequence[Override] = ()
+    method: type[Method], backbone: str = "vse", overrides: Sequence[Override] = ()
 ) -> Generator[Verdict, None, None]:
     """Yield the verdicts on a method, in the order of CHECKS, as they come. Records are removed again.
 
@@ -42,5 +40,5 @@ def check_method_class(
     that it refuses, and for a backbone that is unknown, an ensemble, or not one for this method.
     """
     with tempfile.TemporaryDirectory(prefix="ncbench-check-") as folder:
-        candidate = Candidate(method, Path(folder), backbone, device, tuple(overrides))
+        candidate = Candidate(method, Path(folder), backbone, overrides=tuple(overrides))
         yield from judge(CHECKS, candidate)

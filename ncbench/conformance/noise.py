@@ -15,6 +15,7 @@ import numpy as np
 
 from ncbench.conformance.verdicts import Check, Failed, Skipped, Verdict, judge
 from ncbench.data.dataset import IntVector
+from ncbench.errors import UserError
 from ncbench.noise import Noise, NoiseProtocol, draw_noise, likely_self_landings, load_protocol
 from ncbench.plugins import NAME
 from ncbench.randomness import seed_all
@@ -63,14 +64,15 @@ class Drawer:
         """Return noise. A protocol that reads a file is given one, of the unit that it is for, at that ratio."""
         text = self.text
         if self.protocol.reads_file:
-            text = f"{self.text}:{self._index(ratio, true, images)}"
+            text = f"{self.text}:{self.index(ratio, true, images)}"
         return draw_noise(text, ratio, true.copy(), images, seed)
 
     def sample(self) -> list[Noise]:
         """Return draws at all RATIOS with two seeds."""
         return [self.draw(ratio, seed) for ratio, seed in AXES]
 
-    def _index(self, ratio: float, true: IntVector, images: int) -> Path:
+    def index(self, ratio: float, true: IntVector, images: int) -> Path:
+        """Write an index file with noise of the unit that the protocol is for; return its path."""
         unit = self.protocol.unit or "captions"
         claimed = draw_noise(f"shuffle-{unit}", ratio, true, images, 5).claimed
         path = self.folder / f"{unit}-{ratio}-{len(true)}-{images}-{int(true[0])}.npy"
@@ -99,7 +101,7 @@ def _truth_untouched(drawer: Drawer) -> str:
     true = FIVE_EACH.copy()
     text = drawer.text
     if drawer.protocol.reads_file:
-        text = f"{text}:{drawer._index(0.4, true, IMAGES)}"
+        text = f"{text}:{drawer.index(0.4, true, IMAGES)}"
     noise = draw_noise(text, 0.4, true, IMAGES, 0)
     if not np.array_equal(true, FIVE_EACH):
         raise Failed("it changes the truth that it is given")
@@ -201,8 +203,8 @@ def _any_shape(drawer: Drawer) -> str:
         try:
             drawer.draw(0.4, 0, true, images)
             wrong = int((drawer.draw(0.0, 0, true, images).claimed != true).sum())
-        except Exception as error:
-            raise Failed(f"{words}: {type(error).__name__}: {error}") from error
+        except UserError as error:
+            raise Failed(f"{words}: {error}") from error
         if wrong:
             raise Failed(f"{words}: at ratio 0, {wrong} pairs are mismatched")
     return ", ".join(shapes)

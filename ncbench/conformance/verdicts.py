@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
+
+from ncbench.errors import told
 
 Subject = TypeVar("Subject")
 Outcome: TypeAlias = Literal["pass", "fail", "skipped"]
 
-HERE = Path(__file__).parents[1]
+LOG = logging.getLogger(__name__)
 
 
 class Failed(Exception):  # noqa: N818 - a verdict
@@ -62,6 +63,7 @@ def judge(checks: Sequence[Check[Subject]], subject: Subject) -> Iterator[Verdic
             outcome, detail = _examined(check, subject)
         if missing or outcome == "fail":
             unsound.add(check.name)
+        LOG.info("%s: %s (%.1f s)", check.name, outcome, time.perf_counter() - since)
         yield Verdict(check.name, outcome, detail, check.proves, check.remedy, time.perf_counter() - since)
 
 
@@ -78,15 +80,3 @@ def _examined(check: Check[Subject], subject: Subject) -> tuple[Outcome, str]:
         return "skipped", str(reason)
     except Exception as error:
         return "fail", told(error)
-
-
-def told(error: BaseException) -> str:
-    """Return an error in a line: its last one, and the last place in it that is neither ncbench's nor a library's."""
-    line = " ".join(traceback.format_exception_only(error)[-1].split())
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_foreign(Path(frame.filename))]
-    return f"{line} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else line
-
-
-def _is_foreign(file: Path) -> bool:
-    return file.is_relative_to(HERE) or not file.exists() or "site-packages" in file.parts or "lib" in file.parts

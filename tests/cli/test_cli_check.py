@@ -65,7 +65,7 @@ def test_json_alone(few: None, cli: Callable[..., Result]) -> None:
 
 
 def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
-    words = ("--set", "ncr.batch_size=16", "--set", "backbone.embed=8", "--backbone", "saf", "--device", "cpu")
+    words = ("--set", "ncr.batch_size=16", "--set", "backbone.embed=8", "--backbone", "saf")
     result = cli("methods", "check", "ncr", *words)
     assert (result.exit_code, "2 networks" in result.stdout) == (0, True)
 

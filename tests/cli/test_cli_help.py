@@ -36,6 +36,12 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules))
         ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked before
         ("rum", 2, []),
         ("eval --help", 0, []),
+        ("methods check --help", 0, []),
+        ("methods check triplt", 2, ["numpy"]),
+        ("noise check --help", 0, []),
+        ("doctor --help", 0, []),
+        ("completion fish", 0, []),
+        ("--quiet --debug runs", 2, []),
         ("audit --help", 0, []),
         ("audit . --top 0", 2, []),
         ("eval --checkpoint nosuch --dataset f30k", 2, []),
@@ -67,13 +73,16 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
     result = cli("--help")
     assert result.exit_code == 0
     for line in (
-        "  run      Train and test methods under noise; keep records.",
-        "  eval     Evaluate released checkpoints of SGR and SAF networks, or runs.",
-        "  report   Write leaderboards: ",
-        "  audit    List the training pairs of a run, ",
-        "  runs     List the recorded runs, and those that are not done.",
-        "  methods  Training methods.",
-        "  data     Datasets.",
+        "  run         Train and test methods under noise; keep records.",
+        "  eval        Evaluate released checkpoints of SGR and SAF networks, or",
+        "  report      Write leaderboards: ",
+        "  audit       List the training pairs of a run, ",
+        "  runs        List the recorded runs, and those that are not done.",
+        "  methods     Training methods.",
+        "  data        Datasets.",
+        "  noise       Noise protocols.",
+        "  doctor      Print what is installed, devices, caches, data and plugins,",
+        "  completion  Print a script with which a shell completes commands,",
         "  Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6",
     ):
         assert f"\n{line}" in result.stdout
@@ -93,6 +102,14 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
         ("methods", "show"),
         ("data",),
         ("data", "list"),
+        ("data", "check"),
+        ("methods", "check"),
+        ("methods", "new"),
+        ("noise",),
+        ("noise", "list"),
+        ("noise", "check"),
+        ("doctor",),
+        ("completion",),
     ],
     ids=" ".join,
 )
@@ -136,7 +153,9 @@ def test_help_says_what_precisions_are_for(command: str, cli: Callable[..., Resu
     assert " --device [auto|cpu|cuda|mps] " in text
 
 
-@pytest.mark.parametrize("words", [(), ("methods",), ("data",)], ids=["ncbench", "methods", "data"])
+@pytest.mark.parametrize(
+    "words", [(), ("methods",), ("data",), ("noise",)], ids=["ncbench", "methods", "data", "noise"]
+)
 def test_a_group_alone_shows_its_help(words: tuple[str, ...], cli: Callable[..., Result]) -> None:
     result = cli(*words)
     assert isinstance(result.exception, SystemExit), result.exception

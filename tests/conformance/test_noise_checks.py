@@ -224,3 +224,11 @@ def test_runs_take_protocols_in_files(
     kept = call("run", "--method", "triplet", *common, "--protocol", "carousel", "--out", "runs")
     assert "kept from before" in kept.stdout
     assert protocol_names() == sorted([*plugin_names(GROUP), "carousel"])
+
+
+def test_an_error_of_a_protocol_is_told_in_a_line(file: Path, call: Callable[..., Result]) -> None:
+    file.write_text(TEXT.replace(CHOSEN, "order[: 1 // 0]"))
+    with pytest.raises(UserError) as caught:
+        draw_noise("carousel", 0.4, np.arange(10), 10, 0)
+    expected = "noise protocol 'carousel' cannot draw 0.4: ZeroDivisionError: integer division or modulo by zero"
+    assert str(caught.value) == f"{expected} (carousel.py, line 13)"

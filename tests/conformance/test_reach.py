@@ -156,3 +156,5 @@ def test_what_counts_as_a_vector() -> None:
     assert as_vector([]) is None
     assert as_vector(torch.ones(3, dtype=torch.bfloat16)) is None
     np.testing.assert_array_equal(as_vector((1, 2)), [1, 2])
+    np.testing.assert_array_equal(as_vector({"a": 1, "b": 2}), [1, 2])
+    np.testing.assert_array_equal(as_vector(np.array([[1], [2]])), [1, 2])

@@ -8,8 +8,9 @@ import pytest
 from ncbench.conformance.learning import chance_rsum
 from ncbench.conformance.sameness import differences
 from ncbench.conformance.shapes import Shapes
-from ncbench.conformance.verdicts import Check, Failed, Skipped, judge, told
+from ncbench.conformance.verdicts import Check, Failed, Skipped, judge
 from ncbench.data.dataset import Dataset
+from ncbench.errors import told
 from ncbench.evaluation import evaluate
 
 
