@@ -114,6 +114,10 @@ class Store:
         for name in (ERROR_FILE, STATUS_FILE):
             (self.folder(spec) / name).unlink(missing_ok=True)
 
+    def how_it_ended(self, spec: RunSpec) -> tuple[Status, str]:
+        """Return how a run without a result ended and its error, as noted; `interrupted` where nothing was."""
+        return _how_it_ended(self.folder(spec))
+
     def unfinished(self) -> Iterator[Unfinished]:
         """Yield the runs without a result, in the order of their paths. Raises UserError for a damaged spec."""
         for path in sorted(self.root.glob("*/*/*/spec.json")):

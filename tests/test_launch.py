@@ -12,15 +12,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ncbench import UserError, launch, runner, stopping
+from ncbench import UserError, runner, stopping
 from ncbench.budget import Budget
 from ncbench.execution import Outcome, run_sweep
-from ncbench.launch import default_jobs
+from ncbench.launch import launcher
+from ncbench.launch import processes as launch
+from ncbench.launch.base import Sweep
+from ncbench.launch.processes import default_jobs
 from ncbench.runner import Progress
 from ncbench.settings import Override
 from ncbench.stopping import asked, on_signals
 from ncbench.store import Store
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
+from ncbench.sweep_record import SweepRecord
 
 CPU = torch.device("cpu")
 SIZES = {"backbone.embed": 16, "backbone.word": 8, "backbone.similarity": 8}
@@ -55,8 +59,9 @@ class Watcher:
         self.events.append(("ended", index, outcome.status))
 
 
-def start(grid: Grid, root: Path, jobs: int, watcher: Watcher | None = None) -> list[Outcome]:
-    return list(launch.launch(grid, plan_sweep(grid), Store(root), CPU, watcher or Watcher(), jobs))
+def start(grid: Grid, root: Path, jobs: int, watcher: Watcher | None = None, name: str = "processes") -> list[Outcome]:
+    sweep = Sweep(grid, plan_sweep(grid), Store(root), SweepRecord(root, "0"), "cpu", jobs)
+    return list(launcher(name).launch(sweep, watcher or Watcher()))
 
 
 @pytest.fixture

@@ -44,10 +44,8 @@ class CommaList(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return the converted values in the order given."""
-        if not isinstance(value, str):
-            return tuple(value)
-        parts = [part.strip() for part in value.split(",")]
-        if not all(parts):
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        if any(part == "" for part in parts):
             self.fail(f"{value!r} has an empty item; write it as A,B,C.", param, ctx)
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
 
@@ -61,6 +59,8 @@ class BudgetType(click.ParamType["Budget | Paper"]):
         """Return the budget."""
         from ncbench.budget import Budget, Paper  # here, as it loads numpy
 
+        if isinstance(value, Budget | Paper):
+            return value
         if str(value).lower() == "paper":
             return Paper()
         try:
