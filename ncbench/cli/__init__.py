@@ -9,6 +9,7 @@ import click
 
 from ncbench import __version__
 from ncbench.cli.audit import audit
+from ncbench.cli.cancel import cancel
 from ncbench.cli.data import data
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
@@ -78,5 +79,5 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-for command in (run, evaluate, report, audit, runs, replay, verify, methods, data):
+for command in (run, evaluate, report, audit, runs, cancel, replay, verify, methods, data):
     main.add_command(command)

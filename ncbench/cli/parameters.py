@@ -32,6 +32,11 @@ precision = click.option(
     show_default=True,
     help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
 )
+sweep = click.option(
+    "--sweep",
+    metavar="ID",
+    help="Which sweep, by its id or how that begins.  [default: the one that was launched last]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

@@ -108,8 +108,8 @@ from ncbench.precision import Precision
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Runs to execute at a time.  [default: one per CUDA device; on a CPU small networks one per core, others 1; as "
-    "many as Slurm admits]",
+    help="Runs to execute at a time.  [default: one per CUDA device; on a CPU small networks one per core, others 1; "
+    "in Slurm as many as it admits]",
 )
 @click.option(
     "--slurm",
@@ -117,9 +117,7 @@ from ncbench.precision import Precision
     metavar="KEY=VALUE,...",
     help="Of each job: partition=gpu,time=2h,gpus=1,account=name, or a TOML file with these.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Print the runs, what is done, and estimates of work and time; run nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Print the runs, which are done, and estimates of work and time.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),

@@ -5,7 +5,8 @@ Nothing heavy is loaded before `launcher` is asked for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ncbench.errors import UserError, unknown_name
@@ -22,31 +23,9 @@ def launcher(name: str, options: Mapping[str, object] | None = None) -> Launcher
 
     Raises UserError for an unknown one, for options that it does not take, and where it cannot work on this machine.
     """
-    makers: dict[str, Callable[[], Launcher]] = {
-        "here": _here,
-        "processes": _processes,
-        "slurm": lambda: _slurm(options),
-    }
-    if name not in makers:
+    if name not in LAUNCHERS:
         raise unknown_name("launcher", name, LAUNCHERS)
     if options and name != "slurm":
         raise UserError(f"--slurm is for --launcher slurm, found --launcher {name}; leave one of them out.")
-    return makers[name]()
-
-
-def _here() -> Launcher:
-    from ncbench.launch.here import Here
-
-    return Here()
-
-
-def _processes() -> Launcher:
-    from ncbench.launch.processes import Processes
-
-    return Processes()
-
-
-def _slurm(options: Mapping[str, object] | None) -> Launcher:
-    from ncbench.launch.slurm import Slurm
-
-    return Slurm(options or {})
+    made: Launcher = import_module(f"ncbench.launch.{name}").make(options or {})
+    return made

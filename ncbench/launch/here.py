@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ncbench.environment import cap_memory, choose_device
 from ncbench.errors import UserError
 from ncbench.execution import Observer, Outcome, run_sweep
 from ncbench.launch.base import Launcher, Sweep
+
+
+def make(options: Mapping[str, object]) -> Here:
+    """Return the launcher."""
+    return Here()
 
 
 class Here(Launcher):

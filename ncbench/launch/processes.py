@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -29,6 +29,11 @@ from ncbench.sweep import Grid, PlannedRun, plan_sweep
 PROGRESS_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0
 LOST = "its process died; the system may have run out of memory"
+
+
+def make(options: Mapping[str, object]) -> Processes:
+    """Return the launcher."""
+    return Processes()
 
 
 class Processes(Launcher):

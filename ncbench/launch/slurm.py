@@ -40,6 +40,11 @@ GONE = "GONE"  # so long ago that Slurm has forgotten
 JOBS, LOGS = "jobs.json", "slurm"
 
 
+def make(options: Mapping[str, object]) -> Slurm:
+    """Return the launcher. Raises UserError for bad options, and where Slurm or submitit is not there."""
+    return Slurm(options)
+
+
 class Slurm(Launcher):
     """A cluster; `options` are those of --slurm."""
 
