@@ -44,6 +44,11 @@ class SweepRecord:
         """Where it lies."""
         return self.root / FOLDER / self.id
 
+    def write(self, specs: Sequence[RunSpec], config: Mapping[str, Any]) -> None:
+        """Keep the runs of the sweep, and the `config` that they follow from."""
+        write_json(self.folder / PLAN, [asdict(spec) for spec in specs])
+        write_text(self.folder / CONFIG, tomli_w.dumps(config))
+
     def specs(self) -> list[RunSpec]:
         """Return its runs, in their order. Raises UserError for a plan that cannot be read."""
         path = self.folder / PLAN
@@ -66,13 +71,10 @@ class SweepRecord:
             return ""
 
 
-def keep_sweep(root: Path, specs: Sequence[RunSpec], config: Mapping[str, Any]) -> SweepRecord:
-    """Return the record of a sweep after writing it: its runs, and the `config` that they follow from."""
+def record_of(root: Path, specs: Sequence[RunSpec]) -> SweepRecord:
+    """Return the record of the sweep of these runs, which may not be there yet."""
     digest = hashlib.sha256("".join(sorted(spec.id for spec in specs)).encode()).hexdigest()
-    record = SweepRecord(root, digest[:12])
-    write_json(record.folder / PLAN, [asdict(spec) for spec in specs])
-    write_text(record.folder / CONFIG, tomli_w.dumps(config))
-    return record
+    return SweepRecord(root, digest[:12])
 
 
 def find_sweep(root: Path, name: str | None = None) -> SweepRecord:

@@ -189,17 +189,21 @@ def run(
     from ncbench.stopping import ask, on_signals
     from ncbench.store import Store
     from ncbench.sweep import Grid, plan_sweep
-    from ncbench.sweep_record import keep_sweep, listening
+    from ncbench.sweep_record import listening, record_of
 
     chosen = launcher_called(launcher, options)
     grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
     specs = [run.spec for run in planned]
     cadence = OFTEN if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
-    if dry_run:
-        raise NotImplementedError
-    record = keep_sweep(out, specs, config.resolved(params))
+    record = record_of(out, specs)
     sweep = Sweep(grid, planned, Store(out), record, device, jobs, cadence, max_memory)
+    if dry_run:
+        from ncbench.cli.dry_run import show
+
+        show(sweep, chosen, as_json)
+        return
+    record.write(specs, config.resolved(params))
     with (
         on_signals(),
         listening(record, lambda: ask(signal.SIGTERM)) as cancelled,

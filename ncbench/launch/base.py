@@ -45,6 +45,10 @@ class Launcher(ABC):
     """What becomes of the runs that are not done when the launching process is asked to stop."""
 
     @abstractmethod
+    def slots(self, sweep: Sweep) -> int | None:
+        """Return how many of the waiting runs will execute at a time; None where that is not known here."""
+
+    @abstractmethod
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
         """Execute the runs that have no result; yield the outcome of each, as they come.
 

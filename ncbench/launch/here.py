@@ -20,6 +20,10 @@ class Here(Launcher):
 
     name = "here"
 
+    def slots(self, sweep: Sweep) -> int | None:
+        """Return 1."""
+        return 1
+
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
         """Execute the runs here. Raises UserError as any launcher, and where several at a time are asked for."""
         if sweep.jobs not in (None, 1):

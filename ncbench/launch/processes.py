@@ -41,14 +41,19 @@ class Processes(Launcher):
 
     name = "processes"
 
+    def slots(self, sweep: Sweep) -> int:
+        """Return how many processes there will be."""
+        waiting = sweep.waiting()
+        jobs = sweep.jobs or default_jobs([sweep.runs[index] for index in waiting], choose_device(sweep.device))
+        return max(1, min(jobs, len(waiting)))
+
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
         """Execute up to `jobs` runs at a time. Raises UserError as any launcher."""
         device = choose_device(sweep.device)
         if sweep.max_memory is not None:
             cap_memory(device, sweep.max_memory)
-        waiting = sweep.waiting()
-        jobs = min(sweep.jobs or default_jobs([sweep.runs[index] for index in waiting], device), len(waiting))
-        if jobs <= 1:
+        waiting, jobs = sweep.waiting(), self.slots(sweep)
+        if jobs == 1:
             return Here().launch(replace(sweep, jobs=1), observer)
         return _in_processes(sweep, observer, waiting, workplaces(device, jobs))
 

@@ -41,7 +41,7 @@ JOBS, LOGS = "jobs.json", "slurm"
 
 
 def make(options: Mapping[str, object]) -> Slurm:
-    """Return the launcher. Raises UserError for bad options, and where Slurm or submitit is not there."""
+    """Return the launcher. Raises UserError for bad options."""
     return Slurm(options)
 
 
@@ -55,13 +55,20 @@ class Slurm(Launcher):
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:
-        """Take the options. Raises UserError for bad ones, and where Slurm or submitit is not there."""
+        """Take the options. Raises UserError for bad ones."""
         self._python = options.get("python")
         self._parameters = submitit_parameters(options)
-        _check_present()
+
+    def slots(self, sweep: Sweep) -> int | None:
+        """Return the jobs that were asked for; Slurm may admit fewer."""
+        return sweep.jobs
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Submit the runs that have neither result nor job, and follow all. Raises UserError as any launcher."""
+        """Submit the runs that have neither result nor job, and follow all.
+
+        Raises UserError as any launcher, and where Slurm or submitit is not there.
+        """
+        _check_present()
         sweep.store.root.mkdir(parents=True, exist_ok=True)
         store = Store(sweep.store.root.resolve())  # jobs may start elsewhere
         sweep = replace(sweep, store=store, record=replace(sweep.record, root=store.root))
