@@ -23,6 +23,7 @@ from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Split
 from ncbench.data.training import TrainingView
 from ncbench.environment import choose_device
+from ncbench.index import indexed_results
 from ncbench.precision import matmul_precision
 from ncbench.progress_file import read_progress
 from ncbench.runner import Work, denormals_flushed, meters_of, sizes_of, threads_for
@@ -70,7 +71,7 @@ class Speeds:
 
     def __init__(self, store: Store, device: str, tell: Callable[[PlannedRun], None]) -> None:
         self._device, self._tell = device, tell
-        self._recorded = _recorded(store.results())
+        self._recorded = _recorded(indexed_results(store.root))
         self._measured: dict[Kind, Speed] = {}
 
     def of(self, run: PlannedRun) -> Speed:

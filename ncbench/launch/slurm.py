@@ -169,7 +169,7 @@ def _job(sweep: Sweep, index: int) -> RunJob:
 
 def _submit(executor: submitit.SlurmExecutor, jobs: Sequence[RunJob], after: str | None) -> list[str]:
     """Submit an array of jobs, to begin when that called `after` has ended; return their ids."""
-    from submitit.core.utils import FailedSubmissionError
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     if after is not None:
         executor.update_parameters(dependency=f"afterany:{after}")
@@ -177,7 +177,7 @@ def _submit(executor: submitit.SlurmExecutor, jobs: Sequence[RunJob], after: str
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
         return [str(job.job_id) for job in submitted]
-    except (FailedSubmissionError, subprocess.SubprocessError) as error:
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"Slurm refused the jobs: {words}; mend --slurm and give the same command") from error
 

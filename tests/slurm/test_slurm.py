@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def start_again(cluster: Cluster, job: str, out: Path) -> None:
 def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Return the records of the sweep in one process."""
     out = tmp_path_factory.mktemp("here")
-    with started(cluster, out, "--budget", "25", "--seed", "0,1", "--launcher", "here") as process:
+    with started(cluster, out, "--budget", "40", "--seed", "0,1", "--launcher", "here") as process:
         said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
     return records(out)
@@ -83,12 +84,12 @@ def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_jobs_that_are_requeued_end_in_the_same_records(
     cluster: Cluster, expected: dict[str, object], tmp_path: Path
 ) -> None:
-    words = ("--budget", "25", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
+    words = ("--budget", "40", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
     with started(cluster, tmp_path, *words) as process:
         jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
-        # From outside, as a preemption; and by submitit's hook, as shortly before the time is up.
-        cluster.call("scontrol", "requeue", jobs["l2rm"])
+        # By submitit's hook, as shortly before the time is up; and from outside, as a preemption.
         cluster.call("scancel", "--signal=USR2", jobs["ncr"])
+        cluster.call("scontrol", "requeue", jobs["l2rm"])
         for job in jobs.values():
             start_again(cluster, job, tmp_path)
         said, complaints = process.communicate(timeout=PATIENCE)
@@ -141,7 +142,8 @@ def specs(out: Path) -> list[Path]:
 def test_jobs_that_come_to_grief(cluster: Cluster, tmp_path: Path) -> None:
     with started(cluster, tmp_path, *LONG, *ON_SLURM) as process:
         jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
-        cluster.call("scancel", "--full", "--signal=KILL", jobs["l2rm"])
+        (claim,) = tmp_path.glob("f30k/l2rm/*/claim.json")
+        os.kill(json.loads(claim.read_text())["process"], signal.SIGKILL)
         cluster.call("scancel", jobs["ncr"])
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
