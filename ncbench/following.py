@@ -19,11 +19,15 @@ class Following:
     def __init__(self, specs: Sequence[RunSpec], store: Store, observer: Observer) -> None:
         self._specs, self._store, self._observer = specs, store, observer
         self._begun: set[int] = set()
+        self._looked = False
         self.open = [*range(len(specs))]
         """The places of the runs that have not ended."""
 
     def look(self) -> Iterator[Outcome]:
-        """Yield the outcomes of the runs that have ended since. Raises UserError for a record that cannot be read."""
+        """Yield the outcomes of the runs that have ended since; those that had at the first look are `kept`.
+
+        Raises UserError for a record that cannot be read.
+        """
         for index in list(self.open):
             outcome = self._ended(index)
             if outcome is not None:
@@ -31,6 +35,7 @@ class Following:
             elif is_held(folder := self._store.folder(self._specs[index])):
                 self._begin(index)
                 self._observer.progressed(index, read_progress(folder) or BEGINNING)
+        self._looked = True
 
     def end(self, index: int, outcome: Outcome) -> Outcome:
         """Take the run at `index` for ended by `outcome`, and return it."""
@@ -43,7 +48,7 @@ class Following:
         spec = self._specs[index]
         folder, result = self._store.folder(spec), self._store.find(spec)
         if result is not None:
-            return Outcome(spec, "done" if index in self._begun else "kept", folder, result)
+            return Outcome(spec, "done" if self._looked else "kept", folder, result)
         status, error = self._store.how_it_ended(spec)
         if status in FAILURES and not is_held(folder):
             return Outcome(spec, status, folder, error=RuntimeError(error))

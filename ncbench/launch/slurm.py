@@ -6,11 +6,13 @@ needed. Jobs outlive the process that submitted them; the same command, given ag
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +176,7 @@ def _submit(executor: submitit.SlurmExecutor, jobs: Sequence[RunJob], after: str
     if after is not None:
         executor.update_parameters(dependency=f"afterany:{after}")
     try:
-        with executor.batch():
+        with redirect_stderr(io.StringIO()), executor.batch():  # it would print what sbatch says too
             submitted = [executor.submit(job) for job in jobs]
         return [str(job.job_id) for job in submitted]
     except (FailedJobError, FailedSubmissionError, OSError) as error:

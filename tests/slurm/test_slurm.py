@@ -65,6 +65,13 @@ def jobs_at_work(out: Path) -> dict[str, str]:
     return {folder.parent.name: jobs[folder.name] for folder in at_work if folder.name in jobs}
 
 
+def process_of(method: str, out: Path) -> int:
+    """Return the id of the process that is at work on the run of a method."""
+    (claim,) = out.glob(f"f30k/{method}/*/claim.json")
+    number: int = json.loads(claim.read_text())["process"]
+    return number
+
+
 def start_again(cluster: Cluster, job: str, out: Path) -> None:
     """Wait until a job is queued again, and spare it the two minutes that Slurm lets it wait."""
     wait(lambda: cluster.call("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() == "PENDING", "requeue")
@@ -87,8 +94,9 @@ def test_jobs_that_are_requeued_end_in_the_same_records(
     words = ("--budget", "40", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
     with started(cluster, tmp_path, *words) as process:
         jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
-        # By submitit's hook, as shortly before the time is up; and from outside, as a preemption.
-        cluster.call("scancel", "--signal=USR2", jobs["ncr"])
+        # By submitit's hook, as shortly before the time is up; and from outside, as a preemption. The signal is sent
+        # without scancel, which waits as long as an array of this Slurm has tasks that are pending.
+        os.kill(process_of("ncr", tmp_path), signal.SIGUSR2)
         cluster.call("scontrol", "requeue", jobs["l2rm"])
         for job in jobs.values():
             start_again(cluster, job, tmp_path)
@@ -142,8 +150,7 @@ def specs(out: Path) -> list[Path]:
 def test_jobs_that_come_to_grief(cluster: Cluster, tmp_path: Path) -> None:
     with started(cluster, tmp_path, *LONG, *ON_SLURM) as process:
         jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
-        (claim,) = tmp_path.glob("f30k/l2rm/*/claim.json")
-        os.kill(json.loads(claim.read_text())["process"], signal.SIGKILL)
+        os.kill(process_of("l2rm", tmp_path), signal.SIGKILL)
         cluster.call("scancel", jobs["ncr"])
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1

@@ -39,7 +39,7 @@ GRID = Grid(
     seeds=[0],
     evaluations=2,
     overrides=[Override(*key.split("."), str(value)) for key, value in (SIZES | SETTINGS).items()],
-    data_root=Path(__file__).parent / "fixtures" / "f30k",
+    data_root=Path(__file__).parents[1] / "fixtures" / "f30k",
 )
 TRIPLET = replace(GRID, methods=["triplet"], overrides=[o for o in GRID.overrides if o.target != "l2rm"])
 SAME = ("spec.json", "result.json", "model.safetensors", "ranks.npz")
