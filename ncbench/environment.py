@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def describe(device: torch.device) -> dict[str, object]:
     return {
         "ncbench": __version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _versions(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -83,6 +84,12 @@ def describe(device: torch.device) -> dict[str, object]:
     }
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -99,8 +106,12 @@ def _driver() -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere."""
+    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere.
+
+    It is that of the first call: what this process has loaded does not change with the checkout.
+    """
     here = Path(__file__).parent
     try:
         head, status = (

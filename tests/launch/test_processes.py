@@ -295,3 +295,39 @@ def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
         launch._tell(theirs, ("ended", None))
         assert asked() == signal.SIGTERM
     stopping._asked.clear()
+
+
+@pytest.mark.parametrize(
+    ("devices", "jobs", "expected"),
+    [
+        (2, 2, ["cuda:0", "cuda:1"]),
+        (2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
+        (4, 1, ["cuda:0"]),
+    ],
+)
+def test_processes_take_cuda_devices_in_turn(
+    devices: int, jobs: int, expected: list[str], planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    assert default_jobs(planned, torch.device("cuda")) == devices
+    assert launch.workplaces(torch.device("cuda"), jobs) == [launch.Workplace(name, None) for name in expected]
+
+
+@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (8, 3, 2), (2, 3, 1)])
+def test_processes_divide_the_threads_of_a_cpu(
+    cores: int, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", threads)] * jobs
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", None)] * jobs
+
+
+def test_one_process_executes_what_several_do(tmp_path: Path) -> None:
+    (here,) = start(TRIPLET, tmp_path / "a", 1, name="here")
+    (pooled,) = start(TRIPLET, tmp_path / "b", 1)
+    assert (here.result, here.status) == (pooled.result, "done")
+    with pytest.raises(UserError, match=r"^--launcher here executes one run at a time, found --jobs 2; take processes"):
+        start(TRIPLET, tmp_path / "c", 2, name="here")
+    assert not (tmp_path / "c").exists()

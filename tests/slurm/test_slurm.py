@@ -20,7 +20,7 @@ from left_behind import records
 from ncbench.launch.slurm import jobs_of
 from ncbench.sweep_record import find_sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slurm
 
 DATA = Path(__file__).parents[1] / "fixtures" / "f30k"
 NCBENCH = [sys.executable, "-c", "from ncbench.cli import main; main()"]
@@ -82,7 +82,7 @@ def start_again(cluster: Cluster, job: str, out: Path) -> None:
 def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Return the records of the sweep in one process."""
     out = tmp_path_factory.mktemp("here")
-    with started(cluster, out, "--budget", "40", "--seed", "0,1", "--launcher", "here") as process:
+    with started(cluster, out, "--budget", "20", "--seed", "0,1", "--launcher", "here") as process:
         said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
     return records(out)
@@ -91,7 +91,7 @@ def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_jobs_that_are_requeued_end_in_the_same_records(
     cluster: Cluster, expected: dict[str, object], tmp_path: Path
 ) -> None:
-    words = ("--budget", "40", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
+    words = ("--budget", "20", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
     with started(cluster, tmp_path, *words) as process:
         jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
         # By submitit's hook, as shortly before the time is up; and from outside, as a preemption. The signal is sent
