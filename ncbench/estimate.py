@@ -1,13 +1,14 @@
 """What runs will cost before any of them executes: work by the cost formulas, time by a speed that was measured.
 
 The speed is that of earlier records of the same method, backbone, sizes and dataset, on whatever machine they ran;
-where there are none, that of a few updates made here. Evaluation is work too: every image of a split against every
-caption, without gradients, and is taken to run at the speed of training unless records tell.
+where there are none, that of a few updates made here. Evaluation is work too, every image of a split against every
+caption, and has a speed of its own.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,18 +21,20 @@ from safetensors import SafetensorError, safe_open
 from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Backbone
 from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
-from ncbench.data.dataset import Split
+from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.training import TrainingView
 from ncbench.environment import choose_device
 from ncbench.index import indexed_results
 from ncbench.precision import matmul_precision
 from ncbench.progress_file import read_progress
 from ncbench.runner import Work, denormals_flushed, meters_of, sizes_of, threads_for
+from ncbench.similarity import similarity_matrix
 from ncbench.store import History, Store
 from ncbench.sweep import PlannedRun
 from ncbench.trainer import Clock, Trainer
 
 CALIBRATION_SECONDS = 2.0
+FEW = 32  # images and captions that a measurement of scoring begins with
 LATEST = 5  # records that a speed is the median of
 
 Kind = tuple[str, ...]
@@ -39,10 +42,10 @@ Kind = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Speed:
-    """FLOPs of training a second, seconds of one evaluation of dev (None: not measured), networks, and whence it is."""
+    """FLOPs of training a second, seconds of one evaluation of dev, networks of the method; whence that is known."""
 
     flops: float
-    evaluation: float | None
+    evaluation: float
     networks: int
     source: str
 
@@ -93,10 +96,7 @@ def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
     dev, test = (evaluation_work(backbone, run.dataset.splits[name]) * speed.networks for name in ("dev", "test"))
     training = training_work(run, speed)
     evaluation = spec.evaluations * dev + test
-    if speed.evaluation is None:
-        seconds = (training + evaluation) / speed.flops
-    else:
-        seconds = training / speed.flops + speed.evaluation * (spec.evaluations + test / dev)
+    seconds = training / speed.flops + speed.evaluation * (spec.evaluations + test / dev)
     if (folder / "result.json").is_file():
         done = 1.0
     else:
@@ -136,12 +136,15 @@ def evaluation_work(backbone: Backbone, split: Split) -> int:
 
 
 def measure(run: PlannedRun, device: torch.device) -> Speed:
-    """Return the speed of a run from training it for CALIBRATION_SECONDS, at least two updates, without recording."""
+    """Return the speed of a run from a little of it, without recording.
+
+    It is trained for CALIBRATION_SECONDS, at least two updates, and scores a part of dev for a quarter of that.
+    """
     spec, dataset = run.spec, run.dataset
     train = dataset.splits["train"]
     view = TrainingView(train.images, train.captions, run.noise.claimed, device)
     truth = run.noise.clean(train.true) if dataset.truth_known else None
-    flops = seconds = 0.0
+    flops = seconds = evaluation = 0.0
     networks = 0
     members = members_of(spec.backbone)
     for name in members:
@@ -159,9 +162,37 @@ def measure(run: PlannedRun, device: torch.device) -> Speed:
         with threads_for(work.step, device), denormals_flushed(), matmul_precision(spec.precision):
             trainer.set_up(view, truth)
             used, spent = trainer.spend()
+            with trainer.meter.paused():
+                evaluation += scoring_seconds(trainer.backbones, dataset.splits["dev"], device)
         flops, seconds = flops + used, seconds + spent
         networks += len(trainer.backbones)
-    return Speed(flops / seconds, None, networks // len(members), f"measured here ({_called(device)})")
+    return Speed(flops / seconds, evaluation, networks // len(members), f"measured here ({_called(device)})")
+
+
+def scoring_seconds(backbones: Sequence[Backbone], split: Split, device: torch.device) -> float:
+    """Return the seconds that `backbones` would take to score a split, from those that they take for a part of it."""
+    whole, size = evaluation_work(backbones[0], split), FEW
+    while True:
+        part = part_of(split, size)
+        since = time.perf_counter()
+        similarity_matrix(backbones, part, device)
+        spent = time.perf_counter() - since
+        enough = spent >= CALIBRATION_SECONDS / 4 or size >= max(len(split.images), len(split.captions))
+        if enough:
+            return spent * whole / evaluation_work(backbones[0], part)
+        size *= 2
+
+
+def part_of(split: Split, size: int) -> Split:
+    """Return `size` of the images and as many of the captions of a split, or all, from all over it; not their truth."""
+    images, captions = (
+        np.linspace(0, count - 1, min(size, count)).astype(np.int64)
+        for count in (len(split.images), len(split.captions))
+    )
+    tokens, lengths = split.captions.padded(captions)
+    words = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    texts = [split.captions.texts[number] for number in captions]
+    return Split(ImageFeatures([split.images.take(images)]), Captions(texts, words), np.zeros_like(captions))
 
 
 def kind_of(spec: Mapping[str, Any]) -> Kind:

@@ -12,9 +12,12 @@
 
 `result.json` is written last: a folder that has one holds a finished run. Others may hold
 
+* `progress.json`: how far it is (`ncbench.progress_file`);
 * `checkpoint/`: from where training goes on (`ncbench.snapshot`);
 * `claim.json`: who is at work on it (`ncbench.claims`);
 * `status.json`: how it ended without a result, and `error.txt`, the traceback of an error.
+
+Beside the datasets lie `sweeps/` (`ncbench.sweep_record`) and, of many records, `index/` (`ncbench.index`).
 """
 
 from __future__ import annotations

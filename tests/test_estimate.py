@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy_methods import Toy, Twins
 
 from ncbench import UserError, estimate
 from ncbench.budget import Unit
-from ncbench.data.dataset import Dataset
+from ncbench.data.dataset import Dataset, Split
 from ncbench.estimate import Speed, Speeds, evaluation_work, training_work
 from ncbench.execution import execute
 from ncbench.methods import Method
@@ -22,7 +23,7 @@ from ncbench.sweep import PlannedRun
 from runs import prepare_run
 
 CPU = torch.device("cpu")
-SPEED = Speed(1e6, None, 1, "made up")
+SPEED = Speed(1e6, 4.0, 1, "made up")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,7 @@ def test_a_speed_that_was_measured_here(tiny: Dataset, tmp_path: Path) -> None:
     assert [speed.networks for speed in found] == [1, 1, 2]
     assert {speed.source for speed in found} == {"measured here (cpu)"}
     assert all(1e4 < speed.flops < 1e13 for speed in found)
+    assert all(1e-5 < speed.evaluation < 10 for speed in found)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,8 +148,42 @@ def test_what_is_left(tiny: Dataset, tmp_path: Path) -> None:
     folder = store.start(run.spec)
     assert estimate.estimate(run, SPEED, folder).done == 0.0
     cost = estimate.estimate(run, SPEED, folder)
-    assert cost.seconds == cost.left == pytest.approx((cost.training + cost.evaluation) / 1e6)
+    assert cost.seconds == cost.left == pytest.approx(cost.training / 1e6 + 4.0 * (3 + 1))  # dev and test are as large
     (folder / "progress.json").write_text('{"share": 0.25, "doing": "training"}')
     assert estimate.estimate(run, SPEED, folder).left == pytest.approx(0.75 * cost.seconds)
     (folder / "result.json").touch()
     assert estimate.estimate(run, SPEED, folder).left == 0.0
+
+
+def test_a_part_of_a_split(tiny: Dataset) -> None:
+    split = tiny.splits["train"]
+    part = estimate.part_of(split, 5)
+    assert (len(part.images), len(part.captions), len(part.true)) == (5, 5, 5)
+    chosen = [0, 11, 23, 35, 47]
+    assert part.captions.texts == [split.captions.texts[number] for number in chosen]
+    assert part.captions.padded(np.arange(5))[0].tolist() == split.captions.padded(np.array(chosen))[0].tolist()
+    assert np.array_equal(part.images.take(np.arange(5)), split.images.take(np.array([0, 5, 11, 17, 23])))
+    whole = estimate.part_of(split, 10**6)
+    assert (len(whole.images), len(whole.captions)) == (len(split.images), len(split.captions))
+
+
+def test_scoring_is_measured_on_a_part(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part with a quarter of the work takes a quarter of the time."""
+    from ncbench.backbones import build_backbone
+
+    backbone = build_backbone("vse", sizes_of(planned(tiny, tmp_path).spec, tiny))
+    now, sizes = [0.0], list[tuple[int, int]]()
+
+    def score(backbones: object, part: Split, device: object) -> None:
+        sizes.append((len(part.images), len(part.captions)))
+        now[0] += 1e-6 * evaluation_work(backbone, part)
+
+    monkeypatch.setattr(estimate, "FEW", 2)
+    monkeypatch.setattr(estimate, "similarity_matrix", score)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 4 * 0.05)
+    split = tiny.splits["train"]
+    found = estimate.scoring_seconds([backbone], split, CPU)
+    assert found == pytest.approx(1e-6 * evaluation_work(backbone, split))
+    assert sizes[0] == (2, 2)
+    assert sizes[-1][1] < len(split.captions)
