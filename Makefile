@@ -5,7 +5,7 @@ VENV := .venv
 DEMO ?= demo
 DEMO_OPTIONS ?=
 
-.PHONY: demo test slow torture clean
+.PHONY: demo test slow slurm torture clean
 
 # Installed anew whenever what is to be installed changes.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ test: $(VENV)/tox
 # Tests that take longer than those of `make test`.
 slow: $(VENV)/tox
 	$(VENV)/bin/tox run -e tests -- -m slow
+
+# Sweeps on a Slurm of one node, which is started and ended (Debian: apt-get install slurm-wlm munge; as root).
+slurm: $(VENV)/tox
+	$(VENV)/bin/tox run -e tests -- -n 0 -m slurm
 
 # Kills sweeps at random moments, for minutes, and looks whether they end in the same records.
 torture: $(VENV)/tox

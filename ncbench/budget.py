@@ -38,6 +38,7 @@ _UNITS: dict[str, tuple[float, Unit]] = {
     "own-epochs": (1, "own-epochs"),
 }
 _WORDS: dict[Unit, str] = {"epochs": "", "flops": " FLOPs", "seconds": " s", "own-epochs": " own epochs"}
+_SUFFIX: dict[Unit, str] = {unit: suffix for suffix, (scale, unit) in reversed(_UNITS.items()) if scale == 1}
 _TEXT = re.compile(r"(?P<amount>[+\d.]+(?:e[+-]?\d+)?)\s*(?P<unit>[a-z-]*)")
 
 
@@ -75,6 +76,11 @@ class Budget:
     def matched(self) -> bool:
         """Whether methods under this budget spend the same."""
         return self.unit != "own-epochs"
+
+    @property
+    def text(self) -> str:
+        """What `parse` reads as this budget, to the last digit."""
+        return f"{self.amount!r}{_SUFFIX[self.unit]}"
 
     def __str__(self) -> str:
         return f"{self.amount:g}{_WORDS[self.unit]}"

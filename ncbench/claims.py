@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -161,12 +162,25 @@ def _clear_stale(folder: Path, stale: float) -> bool:
 
 
 def _age(folder: Path) -> float | None:
-    """Return the seconds since the claim's last sign of life, by the clock of the file system; None without a claim."""
+    """Return the seconds since the claim's last sign of life, by the clock of the file system; None without a claim.
+
+    Who may not write there has this machine's clock.
+    """
     probe = folder / f".{NAME}.{uuid.uuid4().hex}"
     try:
         probe.touch()
         return probe.stat().st_mtime - (folder / NAME).stat().st_mtime
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return _age_here(folder)
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            probe.unlink(missing_ok=True)
+
+
+def _age_here(folder: Path) -> float | None:
+    try:
+        return time.time() - (folder / NAME).stat().st_mtime
+    except OSError:
+        return None

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def describe(device: torch.device) -> dict[str, object]:
     return {
         "ncbench": __version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _versions(),
         "platform": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -85,6 +86,12 @@ def describe(device: torch.device) -> dict[str, object]:
     }
 
 
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
 def processor() -> str:
     """Return the name of the processor."""
     try:
@@ -102,8 +109,12 @@ def _driver() -> str | None:
         return None
 
 
+@cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere."""
+    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere.
+
+    It is that of the first call: what this process has loaded does not change with the checkout.
+    """
     here = Path(__file__).parent
     try:
         head, status = (

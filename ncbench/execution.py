@@ -17,6 +17,7 @@ import torch
 from ncbench.claims import Claim, take
 from ncbench.errors import UserError
 from ncbench.noise import save_noise
+from ncbench.progress_file import ProgressFile
 from ncbench.runner import USUAL, Cadence, Progress, Run
 from ncbench.stopping import Stopped, asked
 from ncbench.store import RunSpec, Status, Store, noise_path
@@ -87,6 +88,12 @@ def _execute(
 ) -> Outcome:
     folder = store.start(run.spec)
     save_noise(run.noise, noise_path(store.root, run.spec))
+    noted = ProgressFile(folder)
+
+    def progressed(progress: Progress) -> None:
+        noted(progress)
+        on_progress(progress)
+
     try:
         result = Run(
             run.spec,
@@ -95,7 +102,7 @@ def _execute(
             run.method,
             folder,
             device,
-            on_progress,
+            progressed,
             cadence,
             should_stop=lambda: claim.lost or asked() is not None,
         ).execute()
@@ -116,6 +123,7 @@ def _execute(
     except Exception as error:
         return _failed(run, store, folder, error)
     store.forget_end(run.spec)
+    noted.remove()
     return Outcome(run.spec, "done", folder, result)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Create or replace `path` with what `write` puts into the binary file that it is given.
 
-    The content goes to a temporary file in the same folder, is flushed to disk and renamed.
+    The content goes to a temporary file in the same folder, is flushed to disk and renamed; what need not outlive the
+    machine may spare the flush (not `durable`).
     Raises OSError; then `path` is as it was and no temporary file stays behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +24,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # mkstemp makes private files; records are to be read by whoever may read the folder.
         umask = os.umask(0)
         os.umask(umask)

@@ -63,12 +63,16 @@ USUAL = Cadence()
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: share of the budget spent, latest loss, best dev rsum so far, what it is doing."""
+    """How far a run is: share of the budget spent, latest loss, best dev rsum so far, what it is doing.
+
+    `left` are the seconds that it will take, where who executes it has told.
+    """
 
     share: float
     loss: float | None
     dev_rsum: float | None
     doing: str
+    left: float | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ def read_snapshot(folder: Path, warn: Callable[[str], None]) -> State | None:
     return None
 
 
+def latest_number(folder: Path) -> int:
+    """Return the number of the latest snapshot, whole or not; -1 if there is none."""
+    return max((int(path.stem) for path in _snapshots(folder)), default=-1)
+
+
 def _snapshots(folder: Path) -> list[Path]:
     """Return the JSON files of all snapshots in `folder`, the latest first."""
     return sorted((path for path in folder.glob("*.json") if NAME.fullmatch(path.name)), reverse=True)

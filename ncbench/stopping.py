@@ -29,10 +29,10 @@ def asked() -> signal.Signals | None:
 
 
 @contextmanager
-def on_signals() -> Iterator[None]:
-    """Take Ctrl-C and SIGTERM as requests to stop inside, in the main thread."""
+def on_signals(*more: signal.Signals) -> Iterator[None]:
+    """Take Ctrl-C, SIGTERM and `more` signals as requests to stop inside, in the main thread."""
     _asked.clear()
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    before = {number: signal.signal(number, ask) for number in (*SIGNALS, *more)}
     try:
         yield
     finally:

@@ -14,9 +14,12 @@
 
 `result.json` is written last: a folder that has one holds a finished run. Others may hold
 
+* `progress.json`: how far it is (`ncbench.progress_file`);
 * `checkpoint/`: from where training goes on (`ncbench.snapshot`);
 * `claim.json`: who is at work on it (`ncbench.claims`);
 * `status.json`: how it ended without a result, and `error.txt`, the traceback of an error.
+
+Beside the datasets lie `sweeps/` (`ncbench.sweep_record`) and, of many records, `index/` (`ncbench.index`).
 """
 
 from __future__ import annotations
@@ -115,6 +118,10 @@ class Store:
         """Remove what `note` keeps: the run has a result now."""
         for name in (ERROR_FILE, STATUS_FILE):
             (self.folder(spec) / name).unlink(missing_ok=True)
+
+    def how_it_ended(self, spec: RunSpec) -> tuple[Status, str]:
+        """Return how a run without a result ended and its error, as noted; `interrupted` where nothing was."""
+        return _how_it_ended(self.folder(spec))
 
     def unfinished(self) -> Iterator[Unfinished]:
         """Yield the runs without a result, in the order of their paths. Raises UserError for a damaged spec."""

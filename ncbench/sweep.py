@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -49,17 +49,24 @@ class Grid:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep, checked and ready: nothing about it can turn out to be bad input later."""
+    """One run of a sweep, checked and ready: nothing about it can turn out to be bad input later.
+
+    `cell` is the grid that holds this run alone, from which another process plans the same run; None for one that was
+    read from a record.
+    """
 
     spec: RunSpec
     dataset: Dataset
     noise: Noise
     method: type[Method]
+    cell: Grid | None = None
 
 
 def plan_sweep(grid: Grid) -> list[PlannedRun]:
-    """Return the runs of a grid, seeds outermost, so that a first complete table appears early.
+    """Return the runs of a grid in the order in which they are to be executed: table by table, seeds outermost.
 
+    A table holds one dataset, noise, backbone and budget; its methods come one after another, so that the first table
+    is complete before the second begins, and the first seed of all tables before the second.
     A ratio of 0 is the same under all protocols that draw noise, and is run once, as protocol `clean`.
     Raises UserError for anything about the grid that cannot run.
     """
@@ -68,16 +75,19 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         check_precision(name, grid.precision)
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
-    methods = _methods(grid.methods)
+    names = _named(grid.methods)
+    methods = {name: load_method(given) for name, given in names.items()}
     for override in [*grid.overrides, *grid.variants]:
         if override.target not in (*methods, BACKBONE):
             raise unknown_name(f"target of {override.option} in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
     changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
-    cells = product(grid.seeds, grid.datasets, _noises(grid), backbones, methods, changes)
+    asked_budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
+    tables = product(grid.seeds, grid.datasets, _noises(grid), backbones, asked_budgets)
     runs: dict[str, PlannedRun] = {}
     drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
-    for seed, dataset_name, (protocol, ratio), backbone, method_name, overrides in cells:
+    cells = ((*table, name, overrides) for table in tables for name, overrides in product(methods, changes))
+    for seed, dataset_name, (protocol, ratio), backbone, asked, method_name, overrides in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         if method.needs_truth and not dataset.truth_known:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
@@ -86,46 +96,63 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         config = make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset.name, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
-        cell = (seed, dataset_name, protocol, ratio)
-        if cell not in drawn:
-            drawn[cell] = draw(dataset, protocol, ratio, seed)
-        noise = drawn[cell]
+        key = (seed, dataset_name, protocol, ratio)
+        if key not in drawn:
+            drawn[key] = draw(dataset, protocol, ratio, seed)
+        noise = drawn[key]
         true = dataset.splits["train"].true
         needed = method(config).clean_pairs_needed(len(true))
         if needed:
             clean_pairs(method_name, needed, noise.clean(true) if dataset.truth_known else None)
-        for asked in grid.budgets or [Budget(dataset.budget)]:
+        if asked is None:
+            budget = Budget(dataset.budget)
+        else:
             budget = _published(method, dataset.name) if isinstance(asked, Paper) else asked
-            spec = RunSpec(
-                dataset=dataset.name,
-                dataset_version=dataset.version,
-                dataset_digest=dataset.digest,
-                protocol=_protocol_label(noise) if ratio else CLEAN,
-                protocol_version=noise.version if ratio else CLEAN,
-                unit=noise.unit if ratio else CLEAN,
-                noise=ratio,
-                noise_digest=noise.digest,
-                method=method_name,
-                settings=settings,
-                backbone=backbone,
-                sizes=sizes,
-                budget=budget.amount,
-                budget_unit=budget.unit,
-                evaluations=grid.evaluations or _usual_evaluations(budget),
-                seed=seed,
-                precision=grid.precision,
-                source=method.source,
-            )
-            runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method))
+        spec = RunSpec(
+            dataset=dataset.name,
+            dataset_version=dataset.version,
+            dataset_digest=dataset.digest,
+            protocol=_protocol_label(noise) if ratio else CLEAN,
+            protocol_version=noise.version if ratio else CLEAN,
+            unit=noise.unit if ratio else CLEAN,
+            noise=ratio,
+            noise_digest=noise.digest,
+            method=method_name,
+            settings=settings,
+            backbone=backbone,
+            sizes=sizes,
+            budget=budget.amount,
+            budget_unit=budget.unit,
+            evaluations=grid.evaluations or _usual_evaluations(budget),
+            seed=seed,
+            precision=grid.precision,
+            source=method.source,
+        )
+        cell = replace(
+            grid,
+            datasets=[dataset_name],
+            protocols=[protocol],
+            ratios=[ratio],
+            methods=[names[method_name]],
+            backbones=[backbone],
+            budgets=[budget],
+            seeds=[seed],
+            overrides=[override for override in overrides if override.target in (method_name, BACKBONE)],
+            variants=[],
+        )
+        runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method, cell))
     return list(runs.values())
 
 
-def _methods(names: Sequence[str]) -> dict[str, type[Method]]:
-    """Return the methods by their own names, whatever files they are in. Raises UserError for two of one name."""
-    found: dict[str, type[Method]] = {}
-    for method in map(load_method, names):
-        if found.setdefault(method.name, method) is not method:
+def _named(given: Sequence[str]) -> dict[str, str]:
+    """Return per method what it was given as, a name or a file, by its own name. Raises UserError for two of one."""
+    found: dict[str, str] = {}
+    classes: dict[str, type[Method]] = {}
+    for text in given:
+        method = load_method(text)
+        if classes.setdefault(method.name, method) is not method:
             raise UserError(f"--method names two methods that call themselves {method.name!r}; rename one.")
+        found.setdefault(method.name, text)
     return found
 
 

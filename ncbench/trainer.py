@@ -144,6 +144,18 @@ class Trainer:
             backbone.load_state_dict(weights)
         self.done = True
 
+    def spend(self) -> tuple[int, float]:
+        """Train until the meter refuses, without evaluating; return the FLOPs and the seconds on the clock.
+
+        Those of the first update, which is slower than others, do not count where there are more.
+        """
+        first = (0, 0.0)
+        for updates, _ in enumerate(self._timed_updates()):
+            if updates == 0:
+                first = self.meter.used, self.clock.seconds["training"]
+        used, seconds = self.meter.used - first[0], self.clock.seconds["training"] - first[1]
+        return (used, seconds) if used else (self.meter.used, self.clock.seconds["training"])
+
     @property
     def resumable(self) -> bool:
         """Whether training can go on from `state_dict` as it is now."""

@@ -417,3 +417,37 @@ def test_shipped_methods_run_in_a_sweep(method: str, tmp_path: Path) -> None:
         overrides.append(Override(method, "queue", "8"))
     (outcome,) = execute(replace(GRID, methods=[method], overrides=overrides, backbones=["saf"]), tmp_path)
     assert outcome.status == "done"
+
+
+def test_tables_come_whole_one_after_another() -> None:
+    runs = plan_sweep(
+        replace(
+            GRID,
+            methods=["quick", "triplet"],
+            ratios=[0.2, 0.4],
+            budgets=[Budget(1), Budget(2)],
+            seeds=[0, 1],
+            variants=[],
+        )
+    )
+    tables = [(run.spec.seed, run.spec.noise, run.spec.budget) for run in runs]
+    assert tables[::2] == tables[1::2] == [(s, n, b) for s in (0, 1) for n in (0.2, 0.4) for b in (1, 2)]
+    assert [run.spec.method for run in runs[:4]] == ["quick", "triplet"] * 2
+
+
+def test_a_cell_is_the_grid_of_its_run() -> None:
+    wide = replace(
+        GRID,
+        methods=["quick", "triplet"],
+        ratios=[0, 0.4],
+        protocols=["shuffle-images", "shuffle-captions"],
+        seeds=[0, 1],
+        overrides=[Override("quick", "lr", "0.5"), Override("backbone", "embed", "8")],
+        variants=[Override("triplet", "lr", "0.25")],
+    )
+    runs = plan_sweep(wide)
+    assert len({run.spec.id for run in runs}) == len(runs) > 8
+    for run in runs:
+        assert run.cell is not None
+        (again,) = plan_sweep(run.cell)
+        assert again.spec == run.spec

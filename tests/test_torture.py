@@ -11,10 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from ncbench.store import read_history
+from left_behind import records
 
 DATA = Path(__file__).parent / "fixtures" / "f30k"
 SETTINGS = [
@@ -37,24 +35,6 @@ def start(out: Path, *words: str) -> subprocess.Popen[bytes]:
 def finish(process: subprocess.Popen[bytes]) -> None:
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said.decode()
-
-
-def records(out: Path) -> dict[str, object]:
-    """Return all that the sweep has left behind, but for times."""
-    found: dict[str, object] = {}
-    for path in sorted(out.rglob("*")):
-        name = str(path.relative_to(out))
-        if path.name in ("measurements.json", "history.jsonl", "ranks.npz") or path.is_dir():
-            continue
-        found[name] = path.read_bytes()
-    for path in out.rglob("history.jsonl"):
-        found[str(path)[len(str(out)) :]] = [
-            {key: value for key, value in line.items() if key != "seconds"} for line in read_history(path.parent)
-        ]
-    for path in out.rglob("ranks.npz"):
-        with np.load(path) as ranks:
-            found[str(path)[len(str(out)) :]] = {key: ranks[key].tolist() for key in ranks}
-    return found
 
 
 def wait_for_training(process: subprocess.Popen[bytes], out: Path) -> bool:

@@ -16,6 +16,7 @@ from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.cli.verbosity import verbosity
 from ncbench.execution import Outcome
+from ncbench.progress_file import TELLING
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
 
@@ -148,14 +149,16 @@ class LiveTable:
         bar = ProgressBar(total=1.0, completed=progress.share, width=18)
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
-        return [*names, bar, _time_left(progress.share, time.monotonic() - row.started), loss, dev]
+        left = progress.left
+        if left is None and progress.share >= TELLING:
+            left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
+        return [*names, bar, "?" if left is None else clock(left), loss, dev]
 
 
-def _time_left(share: float, elapsed: float) -> str:
-    if share < 0.01:
-        return "?"
-    seconds = round(elapsed * (1 - share) / share)
-    return f"{seconds // 60}:{seconds % 60:02d}"
+def clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
 
 
 @contextmanager

@@ -34,6 +34,11 @@ precision = click.option(
     show_default=True,
     help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
 )
+sweep = click.option(
+    "--sweep",
+    metavar="ID",
+    help="Which sweep, by its id or how that begins.  [default: the one that was launched last]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
@@ -46,10 +51,8 @@ class CommaList(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return the converted values in the order given."""
-        if not isinstance(value, str):
-            return tuple(value)
-        parts = [part.strip() for part in value.split(",")]
-        if not all(parts):
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        if any(part == "" for part in parts):
             self.fail(f"{value!r} has an empty item; write it as A,B,C.", param, ctx)
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
 
@@ -67,6 +70,8 @@ class BudgetType(click.ParamType["Budget | Paper"]):
         """Return the budget."""
         from ncbench.budget import Budget, Paper  # here, as it loads numpy
 
+        if isinstance(value, Budget | Paper):
+            return value
         if str(value).lower() == "paper":
             return Paper()
         try:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ncbench.backbones import BACKBONES, SHORT_NAMES
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json
-from ncbench.cli.verbosity import verbosity
+from ncbench.cli import config, parameters
+from ncbench.launch import LAUNCHERS, USUAL
 from ncbench.precision import Precision
 
 
 @click.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=config.load,
+    help="A sweep file, TOML, with `methods`, `ratios`, `budgets` and so on; options given beside it override it.",
+)
 @click.option(
     "--method",
     "methods",
@@ -91,10 +99,25 @@ from ncbench.precision import Precision
 @parameters.device
 @parameters.precision
 @click.option(
+    "--launcher",
+    type=click.Choice(LAUNCHERS),
+    default=USUAL,
+    show_default=True,
+    help="Where runs execute: in this process; in processes, one per CUDA device or a few on a CPU; as Slurm jobs.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Runs to execute at a time, in processes of their own.  [default: small networks one per core, others 1]",
+    help="Runs to execute at a time.  [default: one per CUDA device; on a CPU small networks one per core, others 1; "
+    "in Slurm as many as it admits]",
 )
+@click.option(
+    "--slurm",
+    multiple=True,
+    metavar="KEY=VALUE,...",
+    help="Of each job: partition=gpu,time=2h,gpus=1,account=name, or a TOML file with these.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the runs, which are done, and estimates of work and time.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -108,16 +131,22 @@ from ncbench.precision import Precision
     help="Most memory that a run may take on a CUDA device, as 8GiB; one that needs more ends as over-memory.",
 )
 @parameters.as_json
+@click.pass_context
 def run(
+    ctx: click.Context,
+    /,
     out: Path,
     max_memory: int | None,
     checkpoint_every: float | None,
     device: str,
     precision: Precision,
+    launcher: str,
     jobs: int | None,
+    slurm: tuple[str, ...],
     overrides: tuple[str, ...],
     variants: tuple[str, ...],
     data_root: Path | None,
+    dry_run: bool,
     as_json: bool,
     **axes: Any,
 ) -> None:
@@ -128,6 +157,7 @@ def run(
     """
     from ncbench.backbones import check_backbone
     from ncbench.catalog import check_dataset
+    from ncbench.launch.slurm_options import parse_options
     from ncbench.methods import check_method
     from ncbench.noise import check_protocol
     from ncbench.settings import parse_override
@@ -141,54 +171,42 @@ def run(
         check_backbone(name)
     for text in axes["protocols"]:
         check_protocol(text)
+    overrides = (*config.added(ctx, "overrides"), *overrides)
     parsed = [parse_override(text) for text in overrides]
     varied = [parse_override(text, "--variant") for text in variants]
+    options = parse_options(slurm)
+    if launcher == "slurm":
+        options = {**dict(config.added(ctx, "slurm")), **options}
+    params = {**ctx.params, "overrides": overrides, "slurm": options}
 
-    from ncbench.cli.live import describe, told_apart, watch
-    from ncbench.environment import choose_device
-    from ncbench.execution import FAILURES
-    from ncbench.launch import launch
-    from ncbench.runner import USUAL, Cadence
-    from ncbench.stopping import asked, on_signals
-    from ncbench.store import ERROR_FILE, Store
+    from ncbench.cli.live import watch
+    from ncbench.cli.outcomes import tell
+    from ncbench.launch import launcher as launcher_called
+    from ncbench.launch.base import Sweep
+    from ncbench.runner import USUAL as OFTEN
+    from ncbench.runner import Cadence
+    from ncbench.stopping import ask, on_signals
+    from ncbench.store import Store
     from ncbench.sweep import Grid, plan_sweep
+    from ncbench.sweep_record import listening, record_of
 
-    chosen = choose_device(device)
+    chosen = launcher_called(launcher, options)
     grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
-    cadence = USUAL if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
-    with on_signals(), watch([run.spec for run in planned], quiet=as_json) as observer:
-        launched = launch(grid, planned, Store(out), chosen, observer, jobs, cadence, max_memory)
-        ended = {outcome.spec.id: outcome for outcome in launched}
-    outcomes = [ended[run.spec.id] for run in planned if run.spec.id in ended]
-    if as_json:
-        print_json(
-            [
-                {
-                    "status": o.status,
-                    "folder": str(o.folder),
-                    "error": repr(o.error) if o.error else None,
-                    "result": o.result,
-                }
-                for o in outcomes
-            ]
-        )
-    told = dict(zip((run.spec.id for run in planned), told_apart([run.spec for run in planned]), strict=True))
-    failed = [outcome for outcome in outcomes if outcome.status in FAILURES]
-    for outcome in failed:
-        where = outcome.folder / ERROR_FILE
-        words = describe(outcome.spec, told[outcome.spec.id])
-        click.echo(f"{outcome.status}: {words}: {outcome.error!r}; see {where}", err=True)
-    stopped_by = asked()
-    if stopped_by is not None:
-        done = sum(outcome.status in ("done", "kept") for outcome in outcomes)
-        click.echo(
-            f"Stopped by {stopped_by.name}: {done} of {len(planned)} runs are done, and what the others have trained "
-            "is saved. The same command goes on from there.",
-            err=True,
-        )
-        raise SystemExit(128 + stopped_by)
-    if failed:
-        raise SystemExit(1)
-    if not as_json and not verbosity().quiet:
-        click.echo(f"Records are in {out}. Leaderboards: ncbench report --runs {out}")
+    specs = [run.spec for run in planned]
+    cadence = OFTEN if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
+    record = record_of(out, specs)
+    sweep = Sweep(grid, planned, Store(out), record, device, jobs, cadence, max_memory)
+    if dry_run:
+        from ncbench.cli.dry_run import show
+
+        show(sweep, chosen, as_json)
+        return
+    record.write(specs, config.resolved(params))
+    with (
+        on_signals(),
+        listening(record, lambda: ask(signal.SIGTERM)) as cancelled,
+        watch(specs, quiet=as_json) as observer,
+    ):
+        ended = {outcome.spec.id: outcome for outcome in chosen.launch(sweep, observer)}
+    tell(specs, [ended[spec.id] for spec in specs if spec.id in ended], chosen, out, as_json, cancelled.heard)

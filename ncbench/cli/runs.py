@@ -19,9 +19,19 @@ NUMBERS = ("noise", "budget", "seed", "rsum", "seconds")
 
 @click.command()
 @click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
+@click.option("--watch", is_flag=True, help="Show a sweep while it goes on, whoever executes its runs.")
+@parameters.sweep
 @parameters.as_json
-def runs(folder: Path, as_json: bool) -> None:
-    """List the recorded runs, and those that are not done."""
+def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
+    """List the recorded runs, and those that are not done.
+
+    With --watch, a table of one sweep is kept up to date until all its runs have ended; --json prints how it stands.
+    """
+    if watch or sweep is not None:
+        from ncbench.cli.watching import show_sweep, watch_sweep
+
+        (show_sweep if as_json or not watch else watch_sweep)(folder, sweep, as_json)
+        return
     from ncbench.report.frame import load_runs
     from ncbench.store import Store
 

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from ncbench.errors import UserError
+from ncbench.index import indexed
 from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
-from ncbench.store import Store, read_history
+from ncbench.store import read_history, read_record
 
 COLUMNS = ("id", "member", "evaluation", "work", "reached")
 DASHES = ("-", "--")  # of the members of an ensemble
@@ -25,12 +26,18 @@ def load_courses(folder: Path) -> pd.DataFrame:
     from 0, `work` is in FLOPs, its own, and `reached` the dev rSum. Raises UserError for a history that is damaged.
     """
     rows: list[dict[str, Any]] = []
-    for path, result, _ in Store(folder).results():
-        try:
-            rows += _rows(result["id"], read_history(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path / 'history.jsonl'}: is no history of a run ({error!r}); restore it.") from error
+    for _, found in indexed(folder, "courses", ("result.json", "history.jsonl"), _read):
+        rows += found
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the run in `folder`. Raises UserError."""
+    result = read_record(folder / "result.json")
+    try:
+        return list(_rows(result["id"], read_history(folder)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'history.jsonl'}: is no history of a run ({error!r}); restore it.") from error
 
 
 def has_courses(frame: pd.DataFrame, courses: pd.DataFrame) -> bool:

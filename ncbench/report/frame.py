@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from ncbench.budget import Budget
 from ncbench.errors import UserError
+from ncbench.index import indexed_results
 from ncbench.methods import NAME
-from ncbench.store import Store
 
 
 def load_runs(folder: Path | str) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     Raises UserError where there is no folder or no record in it.
     """
     rows = []
-    for path, result, measurements in Store(Path(folder)).results():
+    for path, result, measurements in indexed_results(Path(folder)):
         try:
             _check_names(path, result["spec"])
             rows.append({**_row(result, measurements), "folder": str(path)})
@@ -97,25 +97,34 @@ def _outside(measurements: Mapping[str, Any]) -> float | None:
 
 def _variants(frame: pd.DataFrame) -> list[str]:
     """Return per run the method, told apart from other settings of it."""
-    names = []
-    for row in frame.itertuples():
-        alike = frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["settings"]
-        settings: dict[str, object] = row.settings  # type: ignore[assignment]
-        told = [f"{key}={value}" for key, value in settings.items() if any(o.get(key) != value for o in alike)]
-        if len(set(frame[(frame["method"] == row.method) & (frame["dataset"] == row.dataset)]["source"])) > 1:
-            told.append(f"source={row.source!s}" if row.source else "installed")
-        if row.budget_unit == "own-epochs":
-            told.append(f"{row.budget:g} own epochs")
-        names.append(f"{row.method} ({', '.join(told)})" if told else str(row.method))
-    return names
+    names: dict[Hashable, str] = {}
+    for (method, _), rows in frame.groupby(["method", "dataset"]):
+        differing, sources = _differing(rows["settings"]), rows["source"].nunique() > 1
+        for number, settings, source, unit, budget in zip(
+            rows.index, rows["settings"], rows["source"], rows["budget_unit"], rows["budget"], strict=True
+        ):
+            told = [f"{key}={value}" for key, value in settings.items() if key in differing]
+            if sources:
+                told.append(f"source={source!s}" if source else "installed")
+            if unit == "own-epochs":
+                told.append(f"{budget:g} own epochs")
+            names[number] = f"{method} ({', '.join(told)})" if told else str(method)
+    return [names[number] for number in frame.index]
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
     """Return per run what else it was run under, where that differs between runs of the same axes."""
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
-    texts = {}
+    texts: dict[Hashable, str] = {}
     for _, rows in frame.groupby(axes):
+        differing = _differing(rows["held"])
         for number, held in rows["held"].items():
-            told = [(k, v) for k, v in held.items() if any(other.get(k) != v for other in rows["held"])]
-            texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in told)
+            texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in held.items() if key in differing)
     return [texts[number] for number in frame.index]
+
+
+def _differing(rows: Iterable[Mapping[str, object]]) -> set[str]:
+    """Return the keys whose values are not the same in all rows; one that lacks a key has None there."""
+    first, *others = rows
+    keys = dict.fromkeys(key for row in (first, *others) for key in row)
+    return {key for key in keys if any(row.get(key) != first.get(key) for row in others)}

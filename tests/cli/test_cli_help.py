@@ -135,7 +135,11 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--out", "runs"),
         ("--device", "auto"),
         ("--precision", "float32"),
-        ("--jobs", "small networks one per core, others 1"),
+        (
+            "--jobs",
+            "one per CUDA device; on a CPU small networks one per core, others 1; in Slurm as many as it admits",
+        ),
+        ("--launcher", "processes"),
     ],
 )
 def test_help_of_run_states_defaults(option: str, default: str, cli: Callable[..., Result]) -> None:

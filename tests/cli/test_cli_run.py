@@ -14,11 +14,11 @@ from click.testing import Result
 
 from ncbench import UserError, noise
 from ncbench.execution import Outcome
+from ncbench.launch.base import Sweep
 from ncbench.methods import load_method
 from ncbench.noise import NoiseRequest
 from ncbench.runner import USUAL, Cadence
 from ncbench.store import Store
-from ncbench.sweep import PlannedRun
 
 
 def test_comma_lists_make_a_grid(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -107,8 +107,9 @@ def test_options_reach_the_record(
         assert len((folder / "history.jsonl").read_text().splitlines()) == value
 
 
-def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = []
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ncbench.sweep.plan_sweep", lambda grid: seen.append(grid) or [])
     assert cli("run", "--method", "quick").exit_code == 0
     (grid,) = seen
@@ -210,12 +211,15 @@ def test_jobs(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    def launch(grid: object, runs: list[PlannedRun], store: Store, *others: object) -> list[Outcome]:
-        seen.append(others[-3])
-        return [Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError("no")) for run in reversed(runs)]
+    def launch(self: object, sweep: Sweep, observer: object) -> list[Outcome]:
+        seen.append(sweep.jobs)
+        return [
+            Outcome(run.spec, "failed", sweep.store.folder(run.spec), error=RuntimeError("no"))
+            for run in reversed(sweep.runs)
+        ]
 
     seen: list[object] = []
-    monkeypatch.setattr("ncbench.launch.launch", launch)
+    monkeypatch.setattr("ncbench.launch.processes.Processes.launch", launch)
     result = cli("run", "--method", "quick", "--dataset", "tiny", "--noise", "0.2,0.4", "--out", tmp_path, *words)
     assert result.exit_code == 1
     assert seen == [expected]
@@ -246,7 +250,8 @@ def test_checkpoints_are_as_often_as_asked(
     tmp_path: Path,
 ) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("ncbench.launch.launch", lambda *given: seen.append(given[-2]) or [])
+    launch = lambda self, sweep, observer: seen.append(sweep.cadence) or []  # noqa: E731
+    monkeypatch.setattr("ncbench.launch.processes.Processes.launch", launch)
     assert cli("run", "--method", "quick", "--dataset", "tiny", "--noise", 0, "--out", tmp_path, *words).exit_code == 0
     assert seen == [expected]
 

@@ -12,15 +12,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ncbench import UserError, launch, runner, stopping
+from ncbench import UserError, runner, stopping
 from ncbench.budget import Budget
 from ncbench.execution import Outcome, run_sweep
-from ncbench.launch import default_jobs
+from ncbench.launch import launcher
+from ncbench.launch import processes as launch
+from ncbench.launch.base import Sweep
+from ncbench.launch.processes import default_jobs
 from ncbench.runner import Progress
 from ncbench.settings import Override
 from ncbench.stopping import asked, on_signals
 from ncbench.store import Store
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
+from ncbench.sweep_record import SweepRecord
 
 CPU = torch.device("cpu")
 SIZES = {"backbone.embed": 16, "backbone.word": 8, "backbone.similarity": 8}
@@ -35,7 +39,7 @@ GRID = Grid(
     seeds=[0],
     evaluations=2,
     overrides=[Override(*key.split("."), str(value)) for key, value in (SIZES | SETTINGS).items()],
-    data_root=Path(__file__).parent / "fixtures" / "f30k",
+    data_root=Path(__file__).parents[1] / "fixtures" / "f30k",
 )
 TRIPLET = replace(GRID, methods=["triplet"], overrides=[o for o in GRID.overrides if o.target != "l2rm"])
 SAME = ("spec.json", "result.json", "model.safetensors", "ranks.npz")
@@ -55,8 +59,9 @@ class Watcher:
         self.events.append(("ended", index, outcome.status))
 
 
-def start(grid: Grid, root: Path, jobs: int, watcher: Watcher | None = None) -> list[Outcome]:
-    return list(launch.launch(grid, plan_sweep(grid), Store(root), CPU, watcher or Watcher(), jobs))
+def start(grid: Grid, root: Path, jobs: int, watcher: Watcher | None = None, name: str = "processes") -> list[Outcome]:
+    sweep = Sweep(grid, plan_sweep(grid), Store(root), SweepRecord(root, "0"), "cpu", jobs)
+    return list(launcher(name).launch(sweep, watcher or Watcher()))
 
 
 @pytest.fixture
@@ -290,3 +295,39 @@ def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
         launch._tell(theirs, ("ended", None))
         assert asked() == signal.SIGTERM
     stopping._asked.clear()
+
+
+@pytest.mark.parametrize(
+    ("devices", "jobs", "expected"),
+    [
+        (2, 2, ["cuda:0", "cuda:1"]),
+        (2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
+        (4, 1, ["cuda:0"]),
+    ],
+)
+def test_processes_take_cuda_devices_in_turn(
+    devices: int, jobs: int, expected: list[str], planned: list[PlannedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    assert default_jobs(planned, torch.device("cuda")) == devices
+    assert launch.workplaces(torch.device("cuda"), jobs) == [launch.Workplace(name, None) for name in expected]
+
+
+@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (8, 3, 2), (2, 3, 1)])
+def test_processes_divide_the_threads_of_a_cpu(
+    cores: int, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", threads)] * jobs
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", None)] * jobs
+
+
+def test_one_process_executes_what_several_do(tmp_path: Path) -> None:
+    (here,) = start(TRIPLET, tmp_path / "a", 1, name="here")
+    (pooled,) = start(TRIPLET, tmp_path / "b", 1)
+    assert (here.result, here.status) == (pooled.result, "done")
+    with pytest.raises(UserError, match=r"^--launcher here executes one run at a time, found --jobs 2; take processes"):
+        start(TRIPLET, tmp_path / "c", 2, name="here")
+    assert not (tmp_path / "c").exists()

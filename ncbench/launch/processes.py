@@ -1,4 +1,4 @@
-"""Where the runs of a sweep execute: in this process, or in several processes of this machine."""
+"""Runs in several processes of this machine: one per CUDA device, or a few that divide the threads of its CPU."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
-from ncbench.environment import cap_memory
+from ncbench.environment import cap_memory, choose_device
 from ncbench.errors import UserError
-from ncbench.execution import POLL_SECONDS, Observer, Outcome, execute, run_sweep
-from ncbench.runner import USUAL, Cadence, Progress, Work, is_small
+from ncbench.execution import POLL_SECONDS, Observer, Outcome, execute
+from ncbench.launch.base import Launcher, Sweep, keep
+from ncbench.launch.here import Here
+from ncbench.runner import Cadence, Progress, Work, is_small
 from ncbench.stopping import ask, asked
 from ncbench.store import Store
 from ncbench.sweep import Grid, PlannedRun, plan_sweep
@@ -29,74 +31,93 @@ PATIENCE_SECONDS = 10.0
 LOST = "its process died; the system may have run out of memory"
 
 
-def launch(
-    grid: Grid,
-    runs: Sequence[PlannedRun],
-    store: Store,
-    device: torch.device,
-    observer: Observer,
-    jobs: int | None,
-    cadence: Cadence = USUAL,
-    max_memory: int | None = None,
-) -> Iterator[Outcome]:
-    """Execute the planned `runs` of `grid`, up to `jobs` at a time (None: `default_jobs`); yield outcomes as they come.
+def make(options: Mapping[str, object]) -> Processes:
+    """Return the launcher."""
+    return Processes()
 
-    The records are the same for any number of jobs. Each may take `max_memory` bytes of the device. Raises UserError
-    for a record that cannot be read or written, and for a device whose memory cannot be capped.
-    """
-    if max_memory is not None:
-        cap_memory(device, max_memory)
-    waiting = [index for index, run in enumerate(runs) if store.find(run.spec) is None]
-    jobs = min(jobs or default_jobs([runs[index] for index in waiting], device), len(waiting))
-    if jobs <= 1:
-        return run_sweep(runs, store, device, observer, cadence)
-    return _in_processes(grid, runs, store, device, observer, waiting, jobs, cadence, max_memory)
+
+class Processes(Launcher):
+    """A pool of processes; where one is enough, this one."""
+
+    name = "processes"
+
+    def slots(self, sweep: Sweep) -> int:
+        """Return how many processes there will be."""
+        waiting = sweep.waiting()
+        jobs = sweep.jobs or default_jobs([sweep.runs[index] for index in waiting], choose_device(sweep.device))
+        return max(1, min(jobs, len(waiting)))
+
+    def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
+        """Execute up to `jobs` runs at a time. Raises UserError as any launcher."""
+        device = choose_device(sweep.device)
+        if sweep.max_memory is not None:
+            cap_memory(device, sweep.max_memory)
+        waiting, jobs = sweep.waiting(), self.slots(sweep)
+        if jobs == 1:
+            return Here().launch(replace(sweep, jobs=1), observer)
+        return _in_processes(sweep, observer, waiting, workplaces(device, jobs))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a process of the pool has for itself: a device, and threads; None for as many as torch takes."""
+
+    device: str
+    threads: int | None
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
-    """Return how many of `runs` to execute at a time: 1, or about the number of cores where each trains on one thread.
+    """Return how many of `runs` to execute at a time.
 
-    Up to half as many again are taken if that saves a last round in which cores would idle.
+    On CUDA one per device; on a CPU 1, or about the number of cores where each trains on one thread. Up to half as many
+    again are taken if that saves a last round in which cores would idle.
     """
+    if device.type == "cuda":
+        return max(1, torch.cuda.device_count())
     small = all(is_small(Work.of(run.spec, run.dataset).step, device) for run in runs)
     if not runs or not small or "OMP_NUM_THREADS" in os.environ:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    rounds = -(-len(runs) // (cores * 3 // 2))
+    rounds = -(-len(runs) // (cores() * 3 // 2))
     return -(-len(runs) // rounds)
 
 
+def workplaces(device: torch.device, jobs: int) -> list[Workplace]:
+    """Return a place for each of `jobs` processes: the CUDA devices in turn, or equal parts of the CPU's threads.
+
+    A number of threads that the user has set (OMP_NUM_THREADS) is that of each process.
+    """
+    if device.type == "cuda":
+        present = max(1, torch.cuda.device_count())
+        return [Workplace(f"cuda:{number % present}", None) for number in range(jobs)]
+    divided = device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    return [Workplace(str(device), max(1, cores() // jobs) if divided else None)] * jobs
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _in_processes(
-    grid: Grid,
-    runs: Sequence[PlannedRun],
-    store: Store,
-    device: torch.device,
-    observer: Observer,
-    waiting: list[int],
-    jobs: int,
-    cadence: Cadence,
-    max_memory: int | None,
+    sweep: Sweep, observer: Observer, waiting: list[int], places: Sequence[Workplace]
 ) -> Iterator[Outcome]:
-    for index in sorted(set(range(len(runs))) - set(waiting)):
-        spec = runs[index].spec
-        observer.started(index)
-        yield _ended(observer, index, Outcome(spec, "kept", store.folder(spec), store.find(spec)))
+    yield from keep(sweep, observer, waiting)
     # Started afresh, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
     pipes: list[Connection] = []
     at_work: dict[Connection, int] = {}
     try:
-        for _ in range(jobs):
+        for place in places:
             ours, theirs = context.Pipe()
-            args = (grid, store.root, str(device), cadence, max_memory, theirs)
+            args = (sweep.grid, sweep.store.root, place, sweep.cadence, sweep.max_memory, theirs)
             worker = context.Process(target=_work, args=args, daemon=True)
             worker.start()
             theirs.close()  # so that the end of the process is the end of the pipe
             workers.append(worker)
             pipes.append(ours)
             at_work[ours] = _hand_out(ours, waiting, observer)
-        yield from _collect(runs, store, observer, waiting, at_work, workers)
+        yield from _collect(sweep.runs, sweep.store, observer, waiting, at_work, workers)
     finally:
         for pipe in pipes:
             pipe.close()  # upon which idle workers end by themselves
@@ -169,20 +190,24 @@ def _lost(run: PlannedRun, store: Store) -> Outcome:
     return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(LOST))
 
 
-def _work(grid: Grid, root: Path, device: str, cadence: Cadence, max_memory: int | None, parent: Connection) -> None:
+def _work(
+    grid: Grid, root: Path, place: Workplace, cadence: Cadence, max_memory: int | None, parent: Connection
+) -> None:
     """Execute runs, received as places in the plan of `grid`, until this process is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks its workers
     signal.signal(signal.SIGTERM, ask)
-    runs, store = plan_sweep(grid), Store(root)
+    if place.threads is not None:
+        torch.set_num_threads(place.threads)
+    runs, store, device = plan_sweep(grid), Store(root), torch.device(place.device)
     if max_memory is not None:
-        cap_memory(torch.device(device), max_memory)
+        cap_memory(device, max_memory)
     while True:
         try:
             index = parent.recv()
         except EOFError:  # nothing is left to do
             return
         try:
-            outcome = execute(runs[index], store, torch.device(device), _Reporter(parent), cadence)
+            outcome = execute(runs[index], store, device, _Reporter(parent), cadence)
         except UserError as error:
             _tell(parent, ("refused", str(error)))
         except OSError as error:

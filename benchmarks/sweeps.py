@@ -1,0 +1,184 @@
+"""Measures what sweeps cost beside their runs: time and files per run, and scanning a large folder of records.
+
+Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3] [--folder DIR] [--out FILE.json]
+
+A trivial run is one of `triplet` with a `vse` 16 wide on the few pairs in tests/fixtures/f30k, for one update or two.
+All are executed by each launcher of one machine; what of the time is not in the runs' own measurements (training,
+evaluation, checkpoints) is what planning, claiming, recording and handing out cost. Then the record of one of them is
+copied, under other seeds, ratios and methods, to make as many records as are asked for, and what `ncbench report` reads
+of them is read: without an index, while it is written, and with it. Beside wall time, CPU time is told, which other
+work on the machine changes less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from ncbench import environment, index
+from ncbench.budget import Budget
+from ncbench.cli.output import print_table
+from ncbench.launch import launcher
+from ncbench.launch.base import Sweep
+from ncbench.report.course import load_courses
+from ncbench.report.frame import load_runs
+from ncbench.runner import Progress
+from ncbench.settings import parse_override
+from ncbench.store import Store
+from ncbench.sweep import Grid, plan_sweep
+from ncbench.sweep_record import record_of
+
+DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
+SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")
+GRID = Grid(
+    datasets=["f30k"],
+    protocols=["shuffle-images"],
+    ratios=[0.2],
+    methods=["triplet"],
+    backbones=["vse"],
+    budgets=[Budget(0.3)],
+    seeds=[0],
+    evaluations=1,
+    overrides=[parse_override(text) for text in SMALL],
+    data_root=DATA,
+)
+METHODS = ("triplet", "infonce", "rce", "ncr", "decl", "bicro", "mscn", "rcl", "crcl", "gsc", "l2rm", "oracle")
+RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6)
+LAUNCHERS = {"here": 1, "processes": 2}
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def started(self, index: int) -> None:
+        """A run begins."""
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        """A run has got somewhere."""
+
+    def ended(self, index: int, outcome: object) -> None:
+        """A run is over."""
+
+
+@contextmanager
+def timed(into: dict[str, float], name: str) -> Iterator[None]:
+    """Add wall and CPU seconds of the block to `into`."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    into[f"{name} wall"] = time.perf_counter() - wall
+    into[f"{name} cpu"] = time.process_time() - cpu
+
+
+def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float]:
+    """Execute `count` trivial runs with a launcher; return seconds and files per run."""
+    found: dict[str, float] = {}
+    grid, store = replace(GRID, seeds=range(count)), Store(root)
+    with timed(found, "planning"):
+        runs = plan_sweep(grid)
+    record = record_of(root, [run.spec for run in runs])
+    with timed(found, "all"):
+        record.write([run.spec for run in runs], {})
+        sweep = Sweep(grid, runs, store, record, "cpu", jobs)
+        ends = [outcome.status for outcome in launcher(name).launch(sweep, Nobody())]
+    assert ends == ["done"] * count
+    own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {
+        "planning": found["planning wall"] / count,
+        "seconds": found["all wall"] / count,
+        "own": own / jobs / count,
+        "files": len(files) / count,
+        "bytes": sum(path.stat().st_size for path in files) / count,
+    }
+
+
+def make_records(source: Path, root: Path, count: int) -> None:
+    """Write `count` records that differ from that in `source` in method, ratio, seed and score."""
+    result, measurements = (json.loads((source / name).read_text()) for name in ("result.json", "measurements.json"))
+    history = (source / "history.jsonl").read_text()
+    for number in range(count):
+        method, ratio = METHODS[number % len(METHODS)], RATIOS[number // len(METHODS) % len(RATIOS)]
+        seed = number // (len(METHODS) * len(RATIOS))
+        name = hashlib.sha256(str(number).encode()).hexdigest()[:12]
+        folder = root / "f30k" / method / name
+        folder.mkdir(parents=True)
+        result["id"], result["spec"] = name, {**result["spec"], "method": method, "noise": ratio, "seed": seed}
+        (folder / "result.json").write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+        (folder / "measurements.json").write_text(json.dumps(measurements, indent=2, sort_keys=True) + "\n")
+        (folder / "history.jsonl").write_text(history * 5)
+
+
+def scan(root: Path) -> dict[str, float]:
+    """Return the seconds of reading all that a report reads, without an index and with it."""
+    found: dict[str, float] = {}
+    shutil.rmtree(root / index.FOLDER, ignore_errors=True)
+    reads: dict[str, Callable[[], Any]] = {"runs": lambda: load_runs(root), "courses": lambda: load_courses(root)}
+    for state in ("writing it", "with it"):
+        for name, read in reads.items():
+            with timed(found, f"{name}, {state}"):
+                read()
+    with timed(found, "plain reading"):
+        for _ in Store(root).results():
+            pass
+    return found
+
+
+@click.command()
+@click.option("--runs", "count", default=1000, show_default=True, help="Trivial runs for each launcher.")
+@click.option("--records", default=10_000, show_default=True, help="Records to scan.")
+@click.option("--repeats", default=3, show_default=True, help="Scans.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where records go.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+def main(count: int, records: int, repeats: int, folder: Path | None, out: Path | None) -> None:
+    """Measure what sweeps cost beside their runs; see the head of this file."""
+    trivial: dict[str, dict[str, float]] = {}
+    scans: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for where, jobs in LAUNCHERS.items():
+            trivial[where] = run_trivial(where, jobs, count, Path(name) / where)
+            click.echo(f"{where}: { {key: round(value, 5) for key, value in trivial[where].items()} }", err=True)
+        source = next((Path(name) / "here").glob("*/*/*/result.json")).parent
+        large = Path(name) / "large"
+        make_records(source, large, records)
+        time.sleep(index.SETTLED + 1)
+        for _ in range(repeats):
+            scans.append(scan(large))
+            click.echo(f"{ {key: round(value, 3) for key, value in scans[-1].items()} }", err=True)
+        sizes = {path.name: path.stat().st_size for path in (large / index.FOLDER).iterdir()}
+    rows = [
+        (
+            f"{where}, {LAUNCHERS[where]} at a time",
+            f"{facts['planning'] * 1e3:.2g} ms",
+            f"{facts['seconds'] * 1e3:.3g} ms",
+            f"{facts['own'] * 1e3:.3g} ms",
+            f"{facts['files']:.4g}",
+            f"{facts['bytes'] / 1024:.3g} KiB",
+        )
+        for where, facts in trivial.items()
+    ]
+    print_table(f"{count} trivial runs, per run", ("launcher", "planned", "took", "itself", "files", "on disk"), rows)
+    medians = {key: statistics.median(found[key] for found in scans) for key in scans[0]}
+    lines = sorted({key.rpartition(" ")[0] for key in medians})
+    cells = [(line, f"{medians[f'{line} wall']:.2f} s", f"{medians[f'{line} cpu']:.2f} s") for line in lines]
+    print_table(f"Scanning {records} records", ("what", "wall", "CPU"), cells)
+    if out is not None:
+        facts = {"command": sys.argv, "environment": environment.describe(torch.device("cpu"))}
+        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans, "index bytes": sizes}
+        out.write_text(json.dumps({**facts, **content}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

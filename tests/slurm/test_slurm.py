@@ -1,0 +1,169 @@
+"""Sweeps on a real Slurm end in the records that they have without it, whatever becomes of their jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import SLOTS, Cluster
+from left_behind import records
+
+from ncbench.launch.slurm import jobs_of
+from ncbench.sweep_record import find_sweep
+
+pytestmark = pytest.mark.slurm
+
+DATA = Path(__file__).parents[1] / "fixtures" / "f30k"
+NCBENCH = [sys.executable, "-c", "from ncbench.cli import main; main()"]
+SMALL = ["--set", "backbone.embed=16", "--set", "backbone.word=8", "--set", "backbone.similarity=8"]
+SMALL += ["--set", "l2rm.batch_size=8", "--set", "l2rm.queue=16", "--set", "ncr.batch_size=8"]
+GRID = ["--method", "l2rm,ncr", "--dataset", "f30k", "--data-root", str(DATA), "--noise", "0.2", "--backbone", "vse"]
+GRID += [*SMALL, "--evaluations", "3", "--checkpoint-every", "1", "--device", "cpu"]
+LONG = ["--budget", "1e6"]
+ON_SLURM = ["--launcher", "slurm", "--slurm", "partition=all,time=30m"]
+PATIENCE = 240.0
+
+
+def wait(happened: Callable[[], object], what: str) -> Any:
+    """Return what `happened` gives, once it is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.1)
+    return found
+
+
+@contextmanager
+def started(cluster: Cluster, out: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Give a `ncbench run` of GRID and more, which is killed at the end if it has not ended."""
+    environment = {**cluster.environment, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*NCBENCH, "run", *GRID, "--out", str(out), *words], env=environment, **pipes)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def jobs_at_work(out: Path) -> dict[str, str]:
+    """Return the Slurm jobs of the runs that have written a checkpoint and are at work, by the method."""
+    try:
+        jobs = jobs_of(find_sweep(out))
+    except Exception:
+        return {}
+    at_work = [p.parents[1] for p in out.glob("*/*/*/checkpoint/*.json") if (p.parents[1] / "claim.json").exists()]
+    return {folder.parent.name: jobs[folder.name] for folder in at_work if folder.name in jobs}
+
+
+def process_of(method: str, out: Path) -> int:
+    """Return the id of the process that is at work on the run of a method."""
+    (claim,) = out.glob(f"f30k/{method}/*/claim.json")
+    number: int = json.loads(claim.read_text())["process"]
+    return number
+
+
+def start_again(cluster: Cluster, job: str, out: Path) -> None:
+    """Wait until a job is queued again, and spare it the two minutes that Slurm lets it wait."""
+    wait(lambda: cluster.call("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() == "PENDING", "requeue")
+    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+@pytest.fixture(scope="module")
+def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return the records of the sweep in one process."""
+    out = tmp_path_factory.mktemp("here")
+    with started(cluster, out, "--budget", "20", "--seed", "0,1", "--launcher", "here") as process:
+        said, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+    return records(out)
+
+
+def test_jobs_that_are_requeued_end_in_the_same_records(
+    cluster: Cluster, expected: dict[str, object], tmp_path: Path
+) -> None:
+    words = ("--budget", "20", "--seed", "0,1", *ON_SLURM, "--jobs", str(SLOTS))
+    with started(cluster, tmp_path, *words) as process:
+        jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
+        # By submitit's hook, as shortly before the time is up; and from outside, as a preemption. The signal is sent
+        # without scancel, which waits as long as an array of this Slurm has tasks that are pending.
+        os.kill(process_of("ncr", tmp_path), signal.SIGUSR2)
+        cluster.call("scontrol", "requeue", jobs["l2rm"])
+        for job in jobs.values():
+            start_again(cluster, job, tmp_path)
+        said, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, complaints
+    assert said.count(": done, test rSum ") == 4
+    assert records(tmp_path) == expected
+    logs = find_sweep(tmp_path).folder / "slurm"
+    for method, job in jobs.items():
+        log = (logs / f"{job}_0_log.out").read_text()
+        assert log.count("Loading pickle") == 2, method  # two allocations
+        assert ("Calling checkpoint method" in log) == (method == "ncr")
+
+
+def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path: Path) -> None:
+    with started(cluster, tmp_path, *LONG, *ON_SLURM) as first:
+        jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
+        first.send_signal(signal.SIGINT)
+        _, complaints = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 128 + signal.SIGINT
+    assert complaints.startswith("Stopped by SIGINT: 0 of 2 runs are done, and the jobs of the others go on in Slurm.")
+    with started(cluster, tmp_path, *LONG, *ON_SLURM, "--json") as second:
+        shown = subprocess.run(
+            [*NCBENCH, "runs", "--runs", tmp_path, "--watch", "--json"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert {row["status"] for row in json.loads(shown.stdout)} == {"running"}
+        assert jobs_of(find_sweep(tmp_path)) == {p.parent.name: jobs[p.parents[1].name] for p in specs(tmp_path)}
+        stop = subprocess.run(
+            [*NCBENCH, "cancel", "--runs", tmp_path],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=cluster.environment,
+        )
+        assert stop.returncode == 0, stop.stderr
+        assert "2 Slurm jobs are cancelled" in stop.stdout
+        _, complaints = second.communicate(timeout=PATIENCE)
+    assert "Stopped by ncbench cancel: 0 of 2 runs are done" in complaints
+    wait(lambda: not cluster.call("squeue", "--noheader").strip(), "an empty queue")
+    assert not list(tmp_path.rglob("claim.json"))
+    assert {json.loads(path.read_text())["status"] for path in tmp_path.rglob("status.json")} == {"interrupted"}
+
+
+def specs(out: Path) -> list[Path]:
+    return sorted(out.glob("*/*/*/spec.json"))
+
+
+def test_jobs_that_come_to_grief(cluster: Cluster, tmp_path: Path) -> None:
+    with started(cluster, tmp_path, *LONG, *ON_SLURM) as process:
+        jobs = wait(lambda: found if len(found := jobs_at_work(tmp_path)) == SLOTS else None, "two jobs at work")
+        os.kill(process_of("l2rm", tmp_path), signal.SIGKILL)
+        cluster.call("scancel", jobs["ncr"])
+        _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    (lost,) = [line for line in complaints.splitlines() if line.startswith("failed: ")]
+    assert "l2rm with vse on f30k, shuffle-images 0.2, seed 0" in lost
+    assert f"its Slurm job {jobs['l2rm']} ended as " in lost
+    assert "Interrupted from outside: 0 of 2 runs are done, and what the others have trained is saved." in complaints
+
+
+def test_what_slurm_refuses_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    with started(cluster, tmp_path, *LONG, "--launcher", "slurm", "--slurm", "partition=nosuch") as process:
+        _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert complaints.startswith("Error: Slurm refused the jobs: ")
+    assert "invalid partition specified: nosuch" in complaints
+    assert len(complaints.splitlines()) == 1
