@@ -61,16 +61,16 @@ class Slurm(Launcher):
         self._python = options.get("python")
         self._parameters = submitit_parameters(options)
 
+    def check(self, device: str) -> None:
+        """Raise UserError where Slurm or submitit is not there; whether the device is, nodes will find."""
+        _check_present()
+
     def slots(self, sweep: Sweep) -> int | None:
         """Return the jobs that were asked for; Slurm may admit fewer."""
         return sweep.jobs
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Submit the runs that have neither result nor job, and follow all.
-
-        Raises UserError as any launcher, and where Slurm or submitit is not there.
-        """
-        _check_present()
+        """Submit the runs that have neither result nor job, and follow all. Raises UserError as any launcher."""
         sweep.store.root.mkdir(parents=True, exist_ok=True)
         store = Store(sweep.store.root.resolve())  # jobs may start elsewhere
         sweep = replace(sweep, store=store, record=replace(sweep.record, root=store.root))

@@ -216,20 +216,21 @@ def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Swee
         list(launcher("slurm").launch(sweep, Watcher()))
 
 
-def test_no_slurm_here(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         UserError, match=r"^--launcher slurm: there is no sbatch on this machine; give the command where"
     ):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        launcher("slurm").check("cuda")
 
 
-def test_no_submitit_here(pretended: Pretended, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_submitit_here(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher("slurm").check("cuda")
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(
         UserError, match=r"^--launcher slurm needs submitit; install it with: pip install 'ncbench\[slu"
     ):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        launcher("slurm").check("cuda")
 
 
 def test_options_of_slurm_are_for_slurm() -> None:
