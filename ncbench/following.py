@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from ncbench.claims import is_held
@@ -10,6 +11,7 @@ from ncbench.progress_file import read_progress
 from ncbench.runner import Progress
 from ncbench.store import RunSpec, Store
 
+PATIENCE = 10  # times what a look took, before the next
 BEGINNING = Progress(0.0, None, None, "beginning")
 
 
@@ -19,7 +21,7 @@ class Following:
     def __init__(self, specs: Sequence[RunSpec], store: Store, observer: Observer) -> None:
         self._specs, self._store, self._observer = specs, store, observer
         self._begun: set[int] = set()
-        self._looked = False
+        self._looked, self._took = False, 0.0
         self.open = [*range(len(specs))]
         """The places of the runs that have not ended."""
 
@@ -28,6 +30,7 @@ class Following:
 
         Raises UserError for a record that cannot be read.
         """
+        since = time.monotonic()
         for index in list(self.open):
             outcome = self._ended(index)
             if outcome is not None:
@@ -35,7 +38,11 @@ class Following:
             elif is_held(folder := self._store.folder(self._specs[index])):
                 self._begin(index)
                 self._observer.progressed(index, read_progress(folder) or BEGINNING)
-        self._looked = True
+        self._looked, self._took = True, time.monotonic() - since
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so long; longer where looking takes long, as a thousand runs on a network file system may."""
+        time.sleep(max(seconds, PATIENCE * self._took))
 
     def end(self, index: int, outcome: Outcome) -> Outcome:
         """Take the run at `index` for ended by `outcome`, and return it."""

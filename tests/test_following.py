@@ -76,6 +76,17 @@ def test_a_failed_run_that_is_tried_again_has_not_ended(specs: list[RunSpec], tm
     assert [o.status for o in following.look()] == ["failed"]
 
 
+def test_who_looks_long_waits_longer(specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("ncbench.following.time.sleep", slept.append)
+    following = Following(specs, Store(tmp_path), Watcher())
+    list(following.look())
+    following.pause(100.0)
+    following._took = 20.0
+    following.pause(100.0)
+    assert slept == [100.0, 200.0]
+
+
 def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress_file.time, "monotonic", lambda: now[0])

@@ -191,6 +191,8 @@ def run(
     from ncbench.sweep_record import listening, record_of
 
     chosen = launcher_called(launcher, options)
+    if not dry_run:
+        chosen.check(device)
     grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
     specs = [run.spec for run in planned]

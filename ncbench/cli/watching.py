@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ncbench.cli.live import LiveTable
@@ -20,14 +21,14 @@ LOOK_SECONDS = 2.0
 def watch_sweep(folder: Path, sweep: str | None, as_json: bool = False) -> None:
     """Keep a table of a sweep up to date until all its runs have ended, or Ctrl-C. Raises UserError for no sweep."""
     specs = find_sweep(folder, sweep).specs()
-    with live_table(specs, quiet=False) as table:
+    with suppress(KeyboardInterrupt), live_table(specs, quiet=False) as table:
         following = Following(specs, Store(folder), table)
         while True:
             for _ in following.look():
                 pass  # the table shows it
             if not following.open:
                 return
-            time.sleep(LOOK_SECONDS)
+            following.pause(LOOK_SECONDS)
 
 
 def show_sweep(folder: Path, sweep: str | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ncbench.environment import choose_device
 from ncbench.execution import Observer, Outcome
 from ncbench.runner import USUAL, Cadence
 from ncbench.store import Store
@@ -43,6 +44,10 @@ class Launcher(ABC):
     name: ClassVar[str]
     after_stop: ClassVar[str] = "what the others have trained is saved. The same command goes on from there."
     """What becomes of the runs that are not done when the launching process is asked to stop."""
+
+    def check(self, device: str) -> None:
+        """Raise UserError for what can be known not to work before anything is planned; `device` as in a Sweep."""
+        choose_device(device)
 
     @abstractmethod
     def slots(self, sweep: Sweep) -> int | None:

@@ -61,16 +61,16 @@ class Slurm(Launcher):
         self._python = options.get("python")
         self._parameters = submitit_parameters(options)
 
+    def check(self, device: str) -> None:
+        """Raise UserError where Slurm or submitit is not there; whether the device is, nodes will find."""
+        _check_present()
+
     def slots(self, sweep: Sweep) -> int | None:
         """Return the jobs that were asked for; Slurm may admit fewer."""
         return sweep.jobs
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Submit the runs that have neither result nor job, and follow all.
-
-        Raises UserError as any launcher, and where Slurm or submitit is not there.
-        """
-        _check_present()
+        """Submit the runs that have neither result nor job, and follow all. Raises UserError as any launcher."""
         sweep.store.root.mkdir(parents=True, exist_ok=True)
         store = Store(sweep.store.root.resolve())  # jobs may start elsewhere
         sweep = replace(sweep, store=store, record=replace(sweep.record, root=store.root))
@@ -87,16 +87,18 @@ class Slurm(Launcher):
                 seen = states(seen) or seen
             for index in list(following.open):
                 run = sweep.runs[index].spec
-                if seen[jobs[run.id]] not in (*ENDED, GONE):
+                job = jobs.get(run.id, "")
+                state = seen.get(job, GONE)
+                if state not in (*ENDED, GONE):
                     ended.pop(index, None)
                 elif time.monotonic() - ended.setdefault(index, time.monotonic()) > GRACE_SECONDS:
-                    yield following.end(index, _lost(run, store, sweep.record, jobs[run.id], seen[jobs[run.id]]))
-            time.sleep(LOOK_SECONDS)
+                    yield following.end(index, _lost(run, store, sweep.record, job, state))
+            following.pause(LOOK_SECONDS)
 
     def _jobs(self, sweep: Sweep, waiting: Sequence[int]) -> dict[str, str]:
         """Return the job of every waiting run, after submitting those that have none."""
         before = jobs_of(sweep.record)
-        alive = states(before.values()) or {}
+        alive = _told_states(before)
         specs = [sweep.runs[index].spec for index in waiting]
         jobs = {s.id: before[s.id] for s in specs if alive.get(before.get(s.id, ""), GONE) not in (*ENDED, GONE)}
         fresh = [index for index in waiting if sweep.runs[index].spec.id not in jobs]
@@ -144,15 +146,25 @@ def states(jobs: Any) -> dict[str, str] | None:
     return {job: found.get(job, GONE) for job in wanted}
 
 
+def _told_states(jobs: Mapping[str, str]) -> dict[str, str]:
+    """Return the states of the jobs of runs. Raises UserError where Slurm does not answer."""
+    found = states(jobs.values()) if jobs else {}
+    if found is None:
+        raise UserError("squeue does not answer, and there may be jobs of this sweep; try again when Slurm does.")
+    return found
+
+
 def cancel_jobs(record: SweepRecord) -> int:
     """End the Slurm jobs of a sweep that have not ended; return how many. Raises UserError where Slurm refuses."""
     before = jobs_of(record)
     if not before:
         return 0
-    _check_present()
-    found = states(before.values())
-    if found is None:
-        raise UserError("squeue does not answer, so that no job was cancelled; try again where Slurm can be reached.")
+    if shutil.which("scancel") is None:
+        raise UserError(
+            "the sweep has Slurm jobs, and there is no scancel on this machine: those at work save and end, those that "
+            "wait end when they begin; to cancel them at once, give the command where Slurm is."
+        )
+    found = _told_states(before)
     alive = [job for job, state in found.items() if state not in (*ENDED, GONE)]
     if alive:
         _run(["scancel", *alive], "cancel the jobs")

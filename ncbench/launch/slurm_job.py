@@ -51,7 +51,7 @@ class RunJob:
             stopped_by = asked()
         status = "waiting" if outcome is None else outcome.status
         print(f"{self.spec.id}: {status}", flush=True)
-        if stopped_by == AGAIN and status not in ("done", "kept") and callable(have_queued):
+        if stopped_by == AGAIN and status in ("waiting", "interrupted") and callable(have_queued):
             have_queued(AGAIN, None)  # ends this process
         return status
 

@@ -91,8 +91,8 @@ def strict_json() -> Callable[[str], Any]:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return bytes and time of change of every file below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return bytes and time of change of every file below `folder`, but for what notes when a sweep was launched."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "sweeps" not in path.parts)
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 

@@ -124,6 +124,20 @@ def test_watching_goes_on_until_all_have_ended(
     assert "[2/2] failing with vse on tiny, shuffle-images 0.4, seed 0: diverged, " in result.stdout
 
 
+def test_ctrl_c_ends_watching_and_nothing_else(
+    toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert toy_run(*QUICK).exit_code == 0
+    next((tmp_path / "runs").glob("*/*/*/result.json")).unlink()
+
+    def interrupt(self: object, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ncbench.following.Following.pause", interrupt)
+    result = cli("runs", "--runs", tmp_path / "runs", "--watch")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("words", [("runs", "--watch"), ("cancel",)])
 def test_no_sweep(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli(*words, "--runs", tmp_path)

@@ -53,7 +53,7 @@ def test_a_disk_that_fills_up_at_any_moment(
             result = toy_run(*WORDS, "--out", out)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
-        assert result.stderr.startswith(f"Error: {out / 'tiny'}")
+        assert result.stderr.startswith((f"Error: {out / 'tiny'}", f"Error: {out / 'sweeps'}"))
         assert ": No space left on device" in result.stderr
         now = contents(out)
         assert all(now[path] == content for path, content in before.items())

@@ -216,20 +216,21 @@ def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Swee
         list(launcher("slurm").launch(sweep, Watcher()))
 
 
-def test_no_slurm_here(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         UserError, match=r"^--launcher slurm: there is no sbatch on this machine; give the command where"
     ):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        launcher("slurm").check("cuda")
 
 
-def test_no_submitit_here(pretended: Pretended, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_submitit_here(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher("slurm").check("cuda")
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(
         UserError, match=r"^--launcher slurm needs submitit; install it with: pip install 'ncbench\[slu"
     ):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        launcher("slurm").check("cuda")
 
 
 def test_options_of_slurm_are_for_slurm() -> None:
@@ -247,8 +248,29 @@ def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
     assert cancel_jobs(sweep.record) == 2
     assert pretended.called("scancel") == ["scancel 5_0 5_2"]
     pretended.answer("squeue", None)
-    with pytest.raises(UserError, match=r"^squeue does not answer, so that no job was cancelled; try again"):
+    with pytest.raises(
+        UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
+    ):
         cancel_jobs(sweep.record)
+    # Nor are jobs submitted that may be there.
+    ids = [run.spec.id for run in sweep.runs]
+    (sweep.record.folder / "jobs.json").write_text(json.dumps({ids[0]: "5_0"}))
+    with pytest.raises(
+        UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
+    ):
+        list(launcher("slurm").launch(sweep, Watcher()))
+    assert pretended.called("sbatch") == []
+
+
+def test_jobs_of_another_machine_are_not_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = SweepRecord(tmp_path, "a")
+    record.folder.mkdir(parents=True)
+    (record.folder / "jobs.json").write_text('{"a": "5_0"}')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"^the sweep has Slurm jobs, and there is no scancel on this machine: those at"
+    ):
+        cancel_jobs(record)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
@@ -300,6 +322,19 @@ def test_a_job_that_is_told_to_end_saves_first(
     assert handler == again  # by it, submitit has the job queued again; Slurm itself does where it sends SIGTERM
     assert json.loads((sweep.store.folder(job.spec) / "status.json").read_text())["status"] == "interrupted"
     assert not list(sweep.store.root.rglob("claim.json"))
+
+
+def test_a_job_whose_run_fails_is_not_queued_again(
+    job: RunJob, handler: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Toy, epoch: int) -> Iterator[dict[str, float]]:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        raise ZeroDivisionError
+        yield {}
+
+    monkeypatch.setattr(Toy, "train_epoch", fail)
+    assert job() == "failed"
+    assert handler == []
 
 
 def interrupted_by(number: signal.Signals) -> Any:
