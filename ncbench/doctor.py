@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from packaging.requirements import Requirement
 
 from ncbench import __version__, catalog, environment, memory, methods, noise
 from ncbench.data.dataset import DatasetSource, SplitSource
@@ -27,7 +28,6 @@ KINDS: dict[Kind, Callable[[str], object]] = {
     catalog.KIND: catalog.dataset_source,
     noise.KIND: noise.load_protocol,
 }
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,22 @@ def _software() -> Iterator[Finding]:
     commit = environment.commit()
     yield Finding("ncbench", "ok", f"{__version__}{f', commit {commit}' if commit else ''}")
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    needed = [text for text in requires("ncbench") or [] if "extra ==" not in text]
-    for text in sorted(needed, key=str.lower):
-        found = _REQUIREMENT.match(text)
-        assert found is not None
-        try:
-            yield Finding(found[0], "ok", version(found[0]))
-        except PackageNotFoundError:
-            yield Finding(found[0], "problem", f"is not installed; ncbench needs {text}")
+    needed = [Requirement(text) for text in requires("ncbench") or []]
+    for requirement in sorted(needed, key=lambda requirement: requirement.name.lower()):
+        # Those of extras, and of other versions of Python, are not needed here.
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield _package(requirement)
+
+
+def _package(requirement: Requirement) -> Finding:
+    wanted = f"ncbench needs {requirement.name}{requirement.specifier}"
+    try:
+        found = version(requirement.name)
+    except PackageNotFoundError:
+        return Finding(requirement.name, "problem", f"is not installed; {wanted}")
+    if not requirement.specifier.contains(found, prereleases=True):
+        return Finding(requirement.name, "problem", f"is there as {found}; {wanted}")
+    return Finding(requirement.name, "ok", found)
 
 
 def _devices() -> Iterator[Finding]:
