@@ -92,9 +92,7 @@ def test_settings_of_the_suite() -> None:
 def test_networks_that_cannot_be_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--backbone sgraf: checks take one network; choose sgr or saf\.$"):
         Candidate(Sound, tmp_path, backbone="sgraf")
-    with pytest.raises(
-        UserError, match=r"^method bare has no Config, a frozen dataclass of its settings; give it one\.$"
-    ):
+    with pytest.raises(UserError, match=r"^method bare has no Config, a frozen dataclass of its settings;"):
         Candidate(type("Bare", (Method,), {"name": "bare"}), tmp_path)
     with pytest.raises(UserError, match=r"^settings of sound: batch_size must be at least 2, found 1\.$"):
         Candidate(Sound, tmp_path, overrides=(parse_override("sound.batch_size=1"),))
