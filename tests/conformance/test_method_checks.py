@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_methods import BROKEN, Busy, Peeping, Sound
+from broken_methods import BROKEN, Busy, Peeping, Sound, Unseen
 
 from ncbench import Method, UserError
+from ncbench.backbones import BACKBONES, members_of
 from ncbench.conformance import learning, spending
 from ncbench.conformance.candidate import Candidate, settings_for
 from ncbench.conformance.methods import CHECKS, check_method_class
@@ -60,6 +61,13 @@ def test_a_breach_is_found_by_its_own_check(
     for verdict in verdicts:
         if verdict.outcome == "skipped" and verdict.check != "pair-scores":
             assert verdict.detail == f"means something only once {check} passes"
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if len(members_of(name)) == 1])
+def test_work_is_seen_with_every_backbone(name: str, tmp_path: Path) -> None:
+    spending.METERED.examine(Candidate(Sound, tmp_path, name))
+    with pytest.raises(Failed, match="times the FLOPs that were charged; at most 1"):
+        spending.METERED.examine(Candidate(Unseen, tmp_path, name))
 
 
 def test_training_in_a_thread_is_seen(tmp_path: Path) -> None:
