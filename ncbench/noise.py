@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
-from ncbench.errors import UserError, told, unknown_name
+from ncbench.errors import UnknownNameError, UserError, told, unknown_name
 from ncbench.files import write_atomic, write_json
 from ncbench.plugin_files import Kind, is_path, name_in_call
-from ncbench.plugins import check_calls_itself, find_plugin, names_of, plugin_names
+from ncbench.plugins import check_calls_itself, find_plugin, names_of
 from ncbench.seeds import derive_rng
 
 BoolVector = NDArray[np.bool_]
@@ -230,9 +230,10 @@ def load_protocol(name: str) -> NoiseProtocol:
 
     Raises UserError for an unknown or broken one, for a file that does not hold one, and for two of one name.
     """
-    if name not in plugin_names(GROUP) and not is_path(name) and name not in protocol_names():
-        raise unknown_name(KIND.noun, name, _usages())
-    found, _ = find_plugin(KIND, name, "NoiseProtocol", _protocols_in)
+    try:
+        found, _ = find_plugin(KIND, name, "NoiseProtocol", _protocols_in)
+    except UnknownNameError:
+        raise unknown_name(KIND.noun, name, _usages()) from None
     if not isinstance(found, NoiseProtocol):
         raise UserError(f"noise protocol {name!r} is {found!r}, not an ncbench.NoiseProtocol.")
     check_calls_itself(KIND, name, found)

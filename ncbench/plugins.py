@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -44,22 +44,17 @@ def check_plugin(group: str, kind: str, name: str) -> None:
         raise unknown_name(kind, name, plugin_names(group))
 
 
-def module_file(group: str, name: str) -> Path | None:
-    """Return the file in which what `name` stands for is defined, without running it; None where that is not known."""
-    for entry in entry_points(group=group, name=name):
-        try:
-            spec = find_spec(entry.value.partition(":")[0])
-        except (ImportError, ValueError):
-            continue
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin)
-    return None
-
-
 def load_plugin(group: str, kind: str, name: str) -> object:
     """Return what `name` stands for in `group`. Raises UserError where it is unknown or cannot be imported."""
-    check_plugin(group, kind, name)
-    entry, *others = {entry.value: entry for entry in entry_points(group=group, name=name)}.values()
+    entries = list(entry_points(group=group, name=name))
+    if not entries:
+        raise unknown_name(kind, name, plugin_names(group))
+    return _loaded(entries, kind, name)
+
+
+def _loaded(entries: Iterable[EntryPoint], kind: str, name: str) -> object:
+    """Return what the entry points called `name` stand for, which must be one thing. Raises UserError."""
+    entry, *others = {entry.value: entry for entry in entries}.values()
     if others:
         places = " and ".join(sorted(found.value for found in (entry, *others)))
         raise UserError(f"{kind} {name!r} is registered twice, as {places}; uninstall or rename one.")
@@ -68,6 +63,18 @@ def load_plugin(group: str, kind: str, name: str) -> object:
         return entry.load()
     except (Exception, SystemExit) as error:
         raise UserError(f"{kind} {name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _file_of(entries: Iterable[EntryPoint]) -> Path | None:
+    """Return the file in which what entry points stand for is defined, without running it; None: it is not known."""
+    for entry in entries:
+        try:
+            spec = find_spec(entry.value.partition(":")[0])
+        except (ImportError, ValueError):
+            continue
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin)
+    return None
 
 
 def names_of(kind: Kind) -> list[str]:
@@ -87,21 +94,24 @@ def check_name(kind: Kind, name: str) -> None:
         raise unknown_name(kind.noun, name, names_of(kind))
 
 
-def file_of(kind: Kind, name: str) -> Path | None:
-    """Return the file that holds the plugin called `name`, or that `name` is the path of; None: it is installed.
+def _located(kind: Kind, name: str) -> tuple[Path | None, list[EntryPoint]]:
+    """Return the file that holds the plugin called `name`, or None and its entry points.
 
     Raises UserError for an unknown name, and for two plugins of one name.
     """
-    check_name(kind, name)
     if is_path(name):
-        return Path(name)
-    installed = name in plugin_names(kind.group)
-    own = module_file(kind.group, name) if installed else None
-    files = [f.path for f in found_files(kind) if f.name == name and not (own and same_text(f.path, own))]
-    if len(files) + installed > 1:
-        places = " and ".join([*(["an installed package"] if installed else []), *map(str, files)])
+        check_name(kind, name)
+        return Path(name), []
+    entries = list(entry_points(group=kind.group, name=name))  # once: it takes some milliseconds
+    files = [file.path for file in found_files(kind) if file.name == name]
+    if not entries and not files:
+        raise unknown_name(kind.noun, name, names_of(kind))
+    own = _file_of(entries) if files else None
+    files = [file for file in files if not (own and same_text(file, own))]
+    if len(files) + bool(entries) > 1:
+        places = " and ".join([*(["an installed package"] if entries else []), *map(str, files)])
         raise UserError(f"{kind.noun} {name!r} is there twice, in {places}; rename one, or name a file by its path.")
-    return files[0] if files else None
+    return (files[0] if files else None), entries
 
 
 def find_plugin(kind: Kind, name: str, what: str, in_module: Callable[[ModuleType], Iterable[T]]) -> tuple[T, str]:
@@ -110,9 +120,9 @@ def find_plugin(kind: Kind, name: str, what: str, in_module: Callable[[ModuleTyp
     `in_module` returns those that a file makes, `what` says what it must. The digest is "" for an installed one. Raises
     UserError for an unknown, broken or ambiguous one, and for a file that does not hold it, and it alone.
     """
-    path = file_of(kind, name)
+    path, entries = _located(kind, name)
     if path is None:
-        return cast("T", load_plugin(kind.group, kind.noun, name)), ""
+        return cast("T", _loaded(entries, kind.noun, name)), ""
     module, digest = load_module(path, kind.noun)
     named = {str(found.name): found for found in in_module(module) if isinstance(getattr(found, "name", None), str)}
     chosen = list(named.values()) if is_path(name) else [named[name]] if name in named else []

@@ -38,10 +38,10 @@ CPU = torch.device("cpu")
 
 
 def settings_for(method: type[Method], overrides: tuple[Override, ...] = ()) -> dict[str, object]:
-    """Return the settings with which `method` is examined.
+    """Return the settings with which `method` is examined: its preset for `shapes`, else that for `scenes`, else its
+    defaults, with batches of at most 32 pairs, and `overrides` on top.
 
-    These are its preset for `shapes`, else that for `scenes`, else its defaults, with batches of at most 32 pairs, and
-    `overrides` on top. Raises UserError for these, and without Config.
+    Raises UserError for these, and for a method without a Config.
     """
     if not is_dataclass(getattr(method, "Config", None)):
         raise UserError(f"method {method.name} has no Config, a frozen dataclass of its settings; give it one.")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_methods import BROKEN, Busy, Peeping, Sound
+from broken_methods import BROKEN, Busy, Peeping, Sound, Unseen
 
 from ncbench import Method, UserError
+from ncbench.backbones import BACKBONES, members_of
 from ncbench.conformance import learning, spending
 from ncbench.conformance.candidate import Candidate, settings_for
 from ncbench.conformance.methods import CHECKS, check_method_class
@@ -62,6 +63,13 @@ def test_a_breach_is_found_by_its_own_check(
             assert verdict.detail == f"means something only once {check} passes"
 
 
+@pytest.mark.parametrize("name", [name for name in BACKBONES if len(members_of(name)) == 1])
+def test_work_is_seen_with_every_backbone(name: str, tmp_path: Path) -> None:
+    spending.METERED.examine(Candidate(Sound, tmp_path, name))
+    with pytest.raises(Failed, match="times the FLOPs that were charged; at most 1"):
+        spending.METERED.examine(Candidate(Unseen, tmp_path, name))
+
+
 def test_training_in_a_thread_is_seen(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="weights change between two updates, while nothing was asked of it"):
         spending.OUTSIDE.examine(Candidate(Busy, tmp_path))
@@ -92,9 +100,7 @@ def test_settings_of_the_suite() -> None:
 def test_networks_that_cannot_be_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--backbone sgraf: checks take one network; choose sgr or saf\.$"):
         Candidate(Sound, tmp_path, backbone="sgraf")
-    with pytest.raises(
-        UserError, match=r"^method bare has no Config, a frozen dataclass of its settings; give it one\.$"
-    ):
+    with pytest.raises(UserError, match=r"^method bare has no Config, a frozen dataclass of its settings;"):
         Candidate(type("Bare", (Method,), {"name": "bare"}), tmp_path)
     with pytest.raises(UserError, match=r"^settings of sound: batch_size must be at least 2, found 1\.$"):
         Candidate(Sound, tmp_path, overrides=(parse_override("sound.batch_size=1"),))
