@@ -18,8 +18,9 @@ def data() -> None:
 def list_datasets(as_json: bool) -> None:
     """List the datasets that can be named after --dataset."""
     from ncbench.catalog import dataset_names, dataset_source
+    from ncbench.data.imported.source import stored
 
-    sources = [dataset_source(name) for name in dataset_names()]
+    sources = [*map(dataset_source, dataset_names()), *stored()]
     if as_json:
         print_json([{"name": s.name, "summary": s.summary, "needs_root": s.needs_root} for s in sources])
         return

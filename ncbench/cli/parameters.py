@@ -32,6 +32,13 @@ precision = click.option(
     show_default=True,
     help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
 )
+image_features = click.option(
+    "--image-features", metavar="COL", help="Of --dataset hf:NAME_OR_PATH: the column of vectors, or of regions."
+)
+captions = click.option("--captions", metavar="COL", help="Of --dataset hf:...: the column of texts, or lists of them.")
+text_features = click.option(
+    "--text-features", metavar="COL", help="Of --dataset hf:...: a column of vectors of captions, used for their words."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

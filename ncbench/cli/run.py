@@ -38,8 +38,12 @@ from ncbench.precision import Precision
     type=parameters.NAMES,
     default="scenes",
     show_default=True,
-    help="Datasets; see `ncbench data list`.",
+    help="Datasets: see `ncbench data list`; hf:NAME_OR_PATH for any that `datasets` reads, or a .toml file that says "
+    "more of it.",
 )
+@parameters.image_features
+@parameters.captions
+@parameters.text_features
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @click.option(
     "--backbone",
@@ -117,6 +121,9 @@ def run(
     overrides: tuple[str, ...],
     variants: tuple[str, ...],
     data_root: Path | None,
+    image_features: str | None,
+    captions: str | None,
+    text_features: str | None,
     as_json: bool,
     **axes: Any,
 ) -> None:
@@ -126,17 +133,19 @@ def run(
     from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
     from ncbench.backbones import check_backbone
-    from ncbench.catalog import GROUP as DATASETS
+    from ncbench.catalog import check_dataset
+    from ncbench.data.imported.request import with_columns
     from ncbench.methods import check_method
     from ncbench.noise import check_protocol
-    from ncbench.plugins import check_plugin
     from ncbench.settings import parse_override
 
     # All that can be checked without torch is checked before it is loaded.
     for name in axes["methods"]:
         check_method(name)
+    columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
+    axes["datasets"] = with_columns(axes["datasets"], columns)
     for name in axes["datasets"]:
-        check_plugin(DATASETS, "dataset", name)
+        check_dataset(name)
     for name in axes["backbones"]:
         check_backbone(name)
     for text in axes["protocols"]:

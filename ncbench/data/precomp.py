@@ -26,6 +26,9 @@ DEV_IMAGES = 1_000
 
 SPLITS = ("train", "dev", "test")
 
+SCALE, BATCH_SIZE = {"embed": 1024, "similarity": 256, "word": 300}, 128
+"""Sizes of networks and of a batch, as published for SGRAF."""
+
 COCO_FOLDS = 5
 """The folds of MS-COCO's `testall` images over which the 1K metrics are averaged."""
 
@@ -90,7 +93,7 @@ class PrecompSource:
         read = stamp([vocabulary_file, *(folder / f"{file}_{kind}" for file in files.values() for kind in kinds)])
 
         vocabulary = Vocabulary.read(vocabulary_file)
-        tokeniser = Tokeniser(_abbreviations(vocabulary))
+        tokeniser = Tokeniser(vocabulary.abbreviations)
         facts = [_fact_of_text(vocabulary_file)]
         splits = {}
         for split, file in files.items():
@@ -104,8 +107,8 @@ class PrecompSource:
             vocabulary=vocabulary,
             splits=splits,
             digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
-            scale={"embed": 1024, "similarity": 256, "word": 300},
-            batch_size=128,
+            scale=SCALE,
+            batch_size=BATCH_SIZE,
             budget=self.published_epochs,
             truth_known=self.truth_known,
             folds=self._folds(folder, files["test"], splits["test"]) if "test" in files else 1,
@@ -235,11 +238,6 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
-
-
-def _abbreviations(vocabulary: Vocabulary) -> list[str]:
-    """Return the words that NLTK's trained model kept with their full stop ("mr.") when the vocabulary was built."""
-    return [word[:-1] for word in vocabulary.words if len(word) > 2 and word[-1] == "." and word[-2].isalpha()]
 
 
 def _fact_of_text(path: Path) -> str:
