@@ -35,6 +35,9 @@ COCO_FOLDS = 5
 SAMPLED_ROWS = 64
 """Feature rows per file that enter the digest, evenly spaced, first and last included."""
 
+READ_WHOLE = 2**28
+"""Bytes up to which all of a feature file is looked at for numbers that are not finite; of larger ones, these rows."""
+
 
 @dataclass
 class PrecompSource:
@@ -195,7 +198,24 @@ def _open_features(path: Path) -> FloatArray:
         raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
     if features.ndim != 3 or 0 in features.shape or features.dtype != np.float32:
         raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
+    check_finite(path, features, None if features.nbytes <= READ_WHOLE else _sampled(features))
     return features
+
+
+def check_finite(path: Path, features: FloatArray, rows: IntVector | None = None) -> None:
+    """Raise UserError for the first of `rows` (None: all) of the features in `path` that is not finite."""
+    numbers = np.arange(len(features)) if rows is None else rows
+    for start in range(0, len(numbers), SAMPLED_ROWS):
+        chosen = numbers[start : start + SAMPLED_ROWS]
+        good = np.isfinite(features[chosen]).all((1, 2))
+        if not good.all():
+            row = int(chosen[np.argmin(good)])
+            raise UserError(f"{path}: row {row} holds a number that is NaN or infinite; get the file anew")
+
+
+def _sampled(features: FloatArray) -> IntVector:
+    """Return the numbers of SAMPLED_ROWS rows, evenly spaced."""
+    return np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
 
 
 def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
@@ -220,8 +240,15 @@ def _read_captions(path: Path, tabbed: bool) -> list[str]:
 def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
     """Yield line number and caption of rows (image id, caption), quoted as in the published reader (Excel's rules)."""
     reader = csv.reader(lines, delimiter="\t")
+    before = 0
     try:
         for row in reader:
+            if reader.line_num > before + 1:
+                raise UserError(
+                    f"{path}:{before + 1}: a quote opens in this row, and the row ends in line {reader.line_num} only; "
+                    'write "" for a quote inside quotes, or take it away'
+                )
+            before = reader.line_num
             if len(row) < 2:  # further columns are ignored, as published
                 raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; right would be image id, tab, caption")
             yield reader.line_num, row[1]
@@ -246,8 +273,7 @@ def _fact_of_text(path: Path) -> str:
 
 
 def _fact_of_features(path: Path, features: FloatArray) -> str:
-    rows = np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
-    sample = hashlib.sha256(features[rows].tobytes()).hexdigest()
+    sample = hashlib.sha256(features[_sampled(features)].tobytes()).hexdigest()
     return f"{path.name} {path.stat().st_size} {features.shape} {features.dtype} {sample}"
 
 

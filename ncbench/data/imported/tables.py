@@ -74,9 +74,11 @@ class Files:
         """Yield all rows of `columns`."""
         for file in self._files:
             with reading(file.path):
+                first = 0
                 for batch in file.batches(columns):
-                    batch.validate(full=True)  # offsets and texts of a damaged file lead anywhere
+                    _check_batch(batch, first, str(file.path))
                     yield batch
+                    first += batch.num_rows
 
     def place(self, row: int) -> str:
         """Return the file, and the row in it."""
@@ -146,14 +148,31 @@ class Saved:
         """Yield all rows of `columns`."""
         chosen = self._dataset.select_columns(list(columns)).with_format("arrow")
         with reading(self._label):
+            first = 0
             for table in chosen.iter(batch_size=BATCH_ROWS):
                 for batch in table.combine_chunks().to_batches():
-                    batch.validate(full=True)
+                    _check_batch(batch, first, self._label)
                     yield batch
+                    first += batch.num_rows
 
     def place(self, row: int) -> str:
         """Return the split, and the row in it."""
         return f"{self._label}, row {row}"
+
+
+def _check_batch(batch: RecordBatch, first: int, where: str) -> None:
+    """Raise UserError for rows, from `first` on, whose offsets lead anywhere or whose texts are not UTF-8."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as whole:
+        for row in range(batch.num_rows):
+            try:
+                batch.slice(row, 1).validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise UserError(
+                    f"{where}, row {first + row}: cannot be read ({error}); mend or leave it out"
+                ) from error
+        raise UserError(f"{where}, row {first} or one after it: cannot be read ({whole}); write it again") from whole
 
 
 @contextmanager
