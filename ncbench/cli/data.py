@@ -1,6 +1,8 @@
-"""`ncbench data`: which datasets there are."""
+"""`ncbench data`: which datasets there are, and what makes some: vocabularies, features of pictures."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -26,3 +28,75 @@ def list_datasets(as_json: bool) -> None:
         return
     rows = [(s.name, "--data-root DIR" if s.needs_root else "nothing", s.summary) for s in sources]
     print_table("Datasets", ("name", "needs", "what it is"), rows)
+
+
+@data.command("vocab")
+@click.argument("captions", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to write it (JSON).")
+@click.option(
+    "--min-count",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How often a word must occur to be known; 4 as published.",
+)
+def vocab(captions: tuple[Path, ...], out: Path, min_count: int) -> None:
+    """Build a vocabulary of new captions, as those of the released files were built.
+
+    CAPTIONS are files with a caption per line, or .tsv files of image id, tab, caption: those of train and dev.
+    """
+    from collections import Counter
+
+    from ncbench.data.captions_file import read_captions
+    from ncbench.data.tokenise import Tokeniser
+    from ncbench.data.vocabulary import Vocabulary
+
+    tokeniser = Tokeniser()
+    texts = [text for path in captions for text in read_captions(path, tabbed=path.suffix == ".tsv")]
+    counts = Counter(word for text in texts for word in tokeniser(text))
+    vocabulary = Vocabulary.of_counts(counts, min_count)
+    vocabulary.write(out)
+    tokeniser.warn()
+    unknown = sum(count for word, count in counts.items() if word not in vocabulary.words)
+    share = unknown / max(1, counts.total())
+    click.echo(
+        f"{len(vocabulary):,} words of {len(texts):,} captions are in {out}; {share:.1%} of all words are unknown."
+    )
+
+
+@data.command("featurize")
+@click.option("--images", required=True, help="A folder of pictures, or hf:NAME_OR_PATH of a data set that has some.")
+@click.option(
+    "--captions",
+    required=True,
+    help="A file of rows: picture, tab, caption, and perhaps tab, split; for a data set, the column of captions.",
+)
+@click.option("--image-column", metavar="COL", help="Of a data set: the column of pictures.  [default: the only one]")
+@click.option(
+    "--model",
+    default="builtin",
+    show_default=True,
+    help="What makes the features: builtin, timm:NAME, or transformers:NAME_OR_FOLDER.",
+)
+@click.option("--name", help="What --dataset shall call the data set.  [default: made of --images]")
+@json_option
+def featurize(
+    images: str, captions: str, image_column: str | None, model: str, name: str | None, as_json: bool
+) -> None:
+    """Make a data set of pictures: features, captions and the pictures, in the local store.
+
+    What has no split is for training; dev and test, where there are none, are a tenth of that each.
+    """
+    from ncbench.catalog import check_dataset, load_dataset
+    from ncbench.data.imported.request import picture_request
+
+    text = picture_request(images, captions, image_column or "", model, name or "")
+    check_dataset(text)
+    dataset = load_dataset(text, None)
+    sizes = {split: len(part.images) for split, part in dataset.splits.items()}
+    if as_json:
+        print_json({"name": dataset.name, "digest": dataset.digest, "images": sizes})
+        return
+    shape = f"{dataset.n_regions} regions of {dataset.image_dim} dimensions"
+    counts = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    click.echo(f"{dataset.name}: {counts} images, {shape}. Use it: ncbench run --dataset {dataset.name}")

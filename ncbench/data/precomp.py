@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
 from ncbench.data.stamps import stamp
 from ncbench.data.tokenise import Tokeniser
@@ -150,7 +149,7 @@ class PrecompSource:
         """Return the split read from `file` and the lines that its files contribute to the digest."""
         features_file, captions_file = folder / f"{file}_ims.npy", folder / f"{file}_caps.{self._suffix}"
         features = _open_features(features_file)
-        texts = _read_captions(captions_file, self.tabbed)
+        texts = read_captions(captions_file, self.tabbed)
         stride = self._stride(features_file, features, captions_file, len(texts))
         images = len(features) // stride
         if split == "dev":
@@ -224,47 +223,6 @@ def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise UserError(f"{folder}: regions and dimensions must be the same in all feature files, found {found}")
-
-
-def _read_captions(path: Path, tabbed: bool) -> list[str]:
-    """Return the captions in `path`; raises UserError, with the line, for one that is empty or not UTF-8."""
-    lines = io.StringIO(_read_text(path), newline=None)
-    captions = []
-    for number, caption in _tabbed(path, lines) if tabbed else enumerate(lines, 1):
-        captions.append(caption.strip())
-        if not captions[-1]:
-            raise UserError(f"{path}:{number}: an empty caption; every line must hold one")
-    return captions
-
-
-def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
-    """Yield line number and caption of rows (image id, caption), quoted as in the published reader (Excel's rules)."""
-    reader = csv.reader(lines, delimiter="\t")
-    before = 0
-    try:
-        for row in reader:
-            if reader.line_num > before + 1:
-                raise UserError(
-                    f"{path}:{before + 1}: a quote opens in this row, and the row ends in line {reader.line_num} only; "
-                    'write "" for a quote inside quotes, or take it away'
-                )
-            before = reader.line_num
-            if len(row) < 2:  # further columns are ignored, as published
-                raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; right would be image id, tab, caption")
-            yield reader.line_num, row[1]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}; right would be image id, tab, caption") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return content.decode()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
 
 
 def _fact_of_text(path: Path) -> str:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
+from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
 from ncbench.data.imported.source import FORMAT, MANIFEST, VOCABULARY
@@ -167,12 +168,16 @@ class _Columns:
         pictured = [name for name, kind in known.items() if is_pictures(kind)]
         images = request.images or (pictured[0] if len(pictured) == 1 else "")
         describe = None if request.image_features else descriptor(request.features)
+        if describe is not None and not images:
+            found = ", ".join(f"{other} ({kind})" for other, kind in known.items())
+            raise UserError(f"{request.source}: which column holds the pictures? It has {found}; say `images`")
         return _Columns(request, images, request.text_features, root, describe)
 
     def read(self, table: Table) -> Iterator[Rows]:
         """Yield all rows, a batch at a time. Raises UserError for those that do not fit."""
         request, first = self.request, 0
-        names = [request.image_features, request.captions, self.text_features, self.images, request.ids]
+        captions_name = request.captions or CAPTIONS
+        names = [request.image_features, captions_name, self.text_features, self.images, request.ids]
         for name in filter(None, names):
             if name not in table.schema.names:
                 found = ", ".join(f"{other} ({table.schema.field(other).type})" for other in table.schema.names)
@@ -182,7 +187,7 @@ class _Columns:
             first += batch.num_rows
             if not batch.num_rows:
                 continue
-            captions = texts(batch.column(request.captions), request.captions, place)
+            captions = texts(batch.column(captions_name), captions_name, place)
             encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
             if request.ids:
                 for row, name in enumerate(identities(batch.column(request.ids), request.ids, place)):
@@ -200,8 +205,7 @@ class _Columns:
                 features = vectors(column, request.image_features, place, request.regions)
             else:
                 assert encoded is not None
-                pictures = [decode(content, place(row)) for row, content in enumerate(encoded)]
-                features = self.describe(pictures)
+                features = self.describe(decode(content, place(row)) for row, content in enumerate(encoded))
             yield Rows(features, captions, of_captions, encoded)
 
 

@@ -30,9 +30,10 @@ class Request:
     `captions` names a column of texts, or of lists of texts; `image_features` one of vectors, or of lists of as many
     region vectors in every row. A vector that holds `regions` of them, one after the other, is cut. `text_features` may
     hold a vector per caption. `images` holds pictures: to look at or, without image features, to make these of by
-    `features` (see `ncbench.data.imported.descriptors`). `ids` must differ from row to row. `splits` names those of
-    the source. Words that occur `min_count` times in train and dev are known, unless there is a `vocabulary` (a
-    released one, JSON). Sizes of networks and settings of methods are those for the data set that it is `like`.
+    `features` (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of pictures (see
+    `ncbench.data.imported.folder`). `ids` must differ from row to row. `splits` names those of the source. Words that
+    occur `min_count` times in train and dev are known, unless there is a `vocabulary` (a released one, JSON). Sizes of
+    networks and settings of methods are those for the data set that it is `like`.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Request:
     text_features: str = ""
     images: str = ""
     features: str = ""
+    captions_file: str = ""
     ids: str = ""
     regions: int = 0
     configuration: str = ""
@@ -95,6 +97,16 @@ def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tup
     return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
 
 
+def picture_request(images: str, captions: str, column: str, features: str, name: str) -> str:
+    """Return what asks for a data set of pictures: of a folder and a file of captions, or of columns of `hf:...`."""
+    given = {"features": features, "name": name}
+    if images.startswith(PREFIX):
+        return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
+    if column:
+        raise UserError(f"--image-column {column} is for --images hf:NAME_OR_PATH; {images} is a folder of pictures")
+    return _extended(f"{PREFIX}{images}", {k: v for k, v in {**given, "captions-file": captions}.items() if v})
+
+
 def _extended(text: str, given: Mapping[str, str]) -> str:
     source, mark, query = text.partition("?")
     pairs = {**dict(parse_qsl(query)), **given}
@@ -129,7 +141,7 @@ def _read_file(path: Path) -> Request:
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: not TOML ({error})") from error
-    for key in ("source", "vocabulary"):  # relative to the file that names it
+    for key in ("source", "captions-file", "vocabulary"):  # relative to the file that names it
         beside = given.get(key)
         if isinstance(beside, str) and beside and (path.parent / Path(beside).expanduser()).exists():
             given[key] = str((path.parent / Path(beside).expanduser()).resolve())
@@ -157,7 +169,8 @@ def _checked(given: Mapping[str, Any], where: str, usage: str) -> Request:
         raise UserError(f'{where}: names no source; write source = "NAME_OR_PATH"')
     request = Request(**{key.replace("-", "_"): value for key, value in values.items()})
     _ = request.path, request.title
-    for key, stands_in in (("image-features", request.images), ("captions", "")):
+    pictures = request.images or request.features or request.captions_file
+    for key, stands_in in (("image-features", pictures), ("captions", request.captions_file)):
         if not values.get(key) and not stands_in:
             raise UserError(f"{where}: say which column holds the {key.replace('-', ' ')}: {usage.format(key)}")
     return request

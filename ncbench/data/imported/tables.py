@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ncbench.data.imported.folder import picture_files, read_folder
 from ncbench.data.imported.request import SPLIT_NAMES, Request
 from ncbench.errors import UserError
 
@@ -190,6 +191,8 @@ def reading(what: Path | str) -> Iterator[None]:
 def open_tables(request: Request) -> dict[str, Table]:
     """Return the tables of a source by the names of its splits; one that has no splits is `train`. Raises UserError."""
     path = request.path
+    if request.captions_file:
+        return dict(read_folder(path, request))
     if path is None:
         return _from_hub(request)
     if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
@@ -200,6 +203,8 @@ def open_tables(request: Request) -> dict[str, Table]:
 def source_files(request: Request) -> list[Path]:
     """Return the files that a local source is read from; none of the hub. Raises UserError where there are none."""
     path = request.path
+    if request.captions_file:
+        return picture_files(path, request)
     if path is None:
         return []
     if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
