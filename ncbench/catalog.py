@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,9 +21,15 @@ def dataset_names() -> list[str]:
     return plugin_names(GROUP)
 
 
+DEV_RULE = "?dev-rule="
+"""What stands between the name of a dataset of released files and the rule by which dev is cut."""
+
+
 def check_dataset(text: str) -> None:
     """Raise UserError unless `text` names a dataset, one of the local store, or asks for one from elsewhere."""
-    if is_request(text):
+    if DEV_RULE in text and not is_request(text):
+        dataset_source(text)
+    elif is_request(text):
         _check_free(read_request(text).title)
     elif text not in dataset_names():
         from ncbench.data.imported.source import find_stored, stored
@@ -36,6 +43,8 @@ def dataset_source(name: str) -> DatasetSource:
 
     Raises UserError for an unknown or broken one.
     """
+    if DEV_RULE in name and not is_request(name):
+        return _with_rule(*name.split(DEV_RULE, 1))
     check_dataset(name)
     if name in dataset_names():
         return cast("DatasetSource", load_plugin(GROUP, "dataset", name))
@@ -44,6 +53,25 @@ def dataset_source(name: str) -> DatasetSource:
     found = source_of(name) if is_request(name) else find_stored(name)
     assert found is not None
     return found
+
+
+def with_dev_rule(names: Sequence[str], rule: str) -> tuple[str, ...]:
+    """Return datasets as given, with a dev rule other than the usual one for each of them."""
+    return tuple(name if rule == "standard" else f"{name}{DEV_RULE}{rule}" for name in names)
+
+
+def _with_rule(name: str, rule: str) -> DatasetSource:
+    from dataclasses import replace
+    from typing import get_args
+
+    from ncbench.data.precomp import DevRule, PrecompSource
+
+    source = dataset_source(name)
+    if not isinstance(source, PrecompSource):
+        raise UserError(f"--dev-rule is for datasets of released files, as f30k; {name} has a dev split of its own")
+    if rule not in get_args(DevRule):
+        raise unknown_name("dev rule", rule, get_args(DevRule))
+    return replace(source, dev_rule=cast("DevRule", rule))
 
 
 def _check_free(name: str) -> None:
@@ -57,10 +85,15 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
     return dataset_source(name).load(root)
 
 
-def load_recorded(name: str, digest: str, root: Path | None) -> Dataset:
-    """Return the dataset called `name`; of several in the local store, that of content `digest`. Raises UserError."""
+def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Dataset:
+    """Return the dataset called `name`, by the dev rule that `version` tells; of several in the local store, that of
+    content `digest`. Raises UserError."""
     from ncbench.data.imported.source import stored
+    from ncbench.data.precomp import DEV
 
+    _, dev, rule = version.partition(DEV)
+    if dev and name in dataset_names():
+        return load_dataset(f"{name}{DEV_RULE}{rule}", root)
     same = any((one.name, one.digest) == (name, digest) for one in stored())
     return load_dataset(f"{name}@{digest}" if same and name not in dataset_names() else name, root)
 

@@ -31,7 +31,7 @@ def read_spec(folder: Path) -> RunSpec:
 
 def load_data(folder: Path, spec: RunSpec, data_root: Path | None) -> Dataset:
     """Return the dataset that the run in `folder` was run on. Raises UserError where that at hand is another one."""
-    dataset = load_recorded(spec.dataset, spec.dataset_digest, data_root)
+    dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
     if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
         raise UserError(
             f"{folder}: was run on {spec.dataset} version {spec.dataset_version} ({spec.dataset_digest[:12]}), here is "

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ncbench.cli.output import print_json, print_table
+from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
 
 
@@ -100,3 +101,43 @@ def featurize(
     shape = f"{dataset.n_regions} regions of {dataset.image_dim} dimensions"
     counts = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     click.echo(f"{dataset.name}: {counts} images, {shape}. Use it: ncbench run --dataset {dataset.name}")
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.option(
+    "--from", "root", type=FOLDER, required=True, help="The folder above NAME_precomp, or that folder itself."
+)
+@click.option("--half", type=FOLDER, help="Write a copy there whose features are float16, for --data-root.")
+@click.option(
+    "--dev-rule",
+    type=click.Choice(["standard", "ncr"]),
+    default="standard",
+    show_default=True,
+    help="Which part of dev to tell of; runs take the same option.",
+)
+@json_option
+def prepare_files(name: str, root: Path, half: Path | None, dev_rule: str, as_json: bool) -> None:
+    """Check the released files of f30k, coco or cc152k, whole, and record their digests.
+
+    What is missing is named, with where the field gets it. Half precision halves what is read from disk.
+    """
+    from ncbench.catalog import DEV_RULE, dataset_source
+    from ncbench.data.precomp import PrecompSource
+    from ncbench.data.prepare import prepare
+    from ncbench.errors import UserError
+
+    source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE}{dev_rule}")
+    if not isinstance(source, PrecompSource):
+        raise UserError(f"{name} has no released files to prepare; right would be f30k, coco or cc152k")
+    found = prepare(source, root, half, lambda words: click.echo(words, err=True))
+    dev = source.load_split(root, "dev").splits["dev"]
+    told = f"dev is {len(dev.images):,} images with {len(dev.captions):,} captions ({dev_rule} rule)"
+    if as_json:
+        files = [{"path": str(f.path), "shape": f.shape, "sha256": f.digest, "departs": f.departs} for f in found]
+        print_json({"dataset": name, "files": files, "dev_images": len(dev.images), "dev_captions": len(dev.captions)})
+        return
+    rows = [(f.path.name, f.shape, f.digest[:12], f.departs or "as published") for f in found]
+    print_table(f"{name} in {root}", ("file", "holds", "SHA-256", "size"), rows)
+    rule = "" if dev_rule == "standard" else f" --dev-rule {dev_rule}"
+    click.echo(f"All files are sound; {told}. Use them: ncbench run --dataset {name} --data-root {half or root}{rule}")

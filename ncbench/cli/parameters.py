@@ -32,6 +32,14 @@ precision = click.option(
     show_default=True,
     help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
 )
+dev_rule = click.option(
+    "--dev-rule",
+    type=click.Choice(["standard", "ncr"]),
+    default="standard",
+    show_default=True,
+    help="Of released files, which part of dev is used: 1,000 images; or, as the NCR family does, 1,000 rows: 200 "
+    "images where rows are repeated.",
+)
 image_features = click.option(
     "--image-features", metavar="COL", help="Of --dataset hf:NAME_OR_PATH: the column of vectors, or of regions."
 )

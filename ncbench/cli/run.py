@@ -41,6 +41,7 @@ from ncbench.precision import Precision
     help="Datasets: see `ncbench data list`; hf:NAME_OR_PATH for any that `datasets` reads, or a .toml file that says "
     "more of it.",
 )
+@parameters.dev_rule
 @parameters.image_features
 @parameters.captions
 @parameters.text_features
@@ -121,6 +122,7 @@ def run(
     overrides: tuple[str, ...],
     variants: tuple[str, ...],
     data_root: Path | None,
+    dev_rule: str,
     image_features: str | None,
     captions: str | None,
     text_features: str | None,
@@ -133,7 +135,7 @@ def run(
     from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
     from ncbench.backbones import check_backbone
-    from ncbench.catalog import check_dataset
+    from ncbench.catalog import check_dataset, with_dev_rule
     from ncbench.data.imported.request import with_columns
     from ncbench.methods import check_method
     from ncbench.noise import check_protocol
@@ -143,7 +145,7 @@ def run(
     for name in axes["methods"]:
         check_method(name)
     columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
-    axes["datasets"] = with_columns(axes["datasets"], columns)
+    axes["datasets"] = with_dev_rule(with_columns(axes["datasets"], columns), dev_rule)
     for name in axes["datasets"]:
         check_dataset(name)
     for name in axes["backbones"]:

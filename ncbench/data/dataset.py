@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.rows_file import RowsFile
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
 
@@ -21,7 +22,8 @@ class ImageFeatures:
     """Region features of the images of a split, (images, R regions, D) float32, read in place.
 
     `chunks` are arrays of shape (n, R, D), memory-mapped or not, that follow one another; `stride` keeps every
-    stride-th row (released files may repeat the row of an image once per caption).
+    stride-th row (released files may repeat the row of an image once per caption). Rows of a mapped .npy file are read
+    from the file: see `ncbench.data.rows_file`.
     """
 
     def __init__(self, chunks: Sequence[FloatArray], stride: int = 1) -> None:
@@ -32,21 +34,41 @@ class ImageFeatures:
         self._stride = stride
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
+        self._files = [RowsFile.of(chunk) for chunk in chunks]
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether rows are read from files."""
+        return any(file is not None for file in self._files)
 
     def __len__(self) -> int:
         return -(-int(self._starts[-1]) // self._stride)
 
-    def take(self, images: IntVector) -> FloatArray:
-        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32."""
+    def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
+        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32.
+
+        It is made in `out`, if that is given.
+        """
         rows = np.asarray(images) * self._stride
+        if out is None:
+            out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
         if len(self._chunks) == 1:
-            return np.ascontiguousarray(self._chunks[0][rows], dtype=np.float32)
-        out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
+            self._take(0, rows, out)
+            return out
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(owner):
-            mine = owner == number
-            out[mine] = self._chunks[number][rows[mine] - self._starts[number]]
+            mine = np.flatnonzero(owner == number)
+            part = np.empty((len(mine), self.n_regions, self.dim), np.float32)
+            self._take(int(number), rows[mine] - self._starts[number], part)
+            out[mine] = part
         return out
+
+    def _take(self, number: int, rows: IntVector, out: FloatArray) -> None:
+        file = self._files[number]
+        if file is not None:
+            file.read(rows, out)
+        else:
+            out[...] = self._chunks[number][rows]
 
 
 class Captions:

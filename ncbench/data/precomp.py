@@ -20,6 +20,9 @@ from ncbench.errors import UserError, unknown_name
 
 DevRule = Literal["standard", "ncr"]
 
+DEV = "-dev-"
+"""What stands in the version of a dataset between the usual one and another dev rule."""
+
 DEV_IMAGES = 1_000
 """Dev images used under the `standard` rule; the rest of the released dev files is left out, as published."""
 
@@ -105,7 +108,7 @@ class PrecompSource:
         tokeniser.warn()
         return Dataset(
             name=self.name,
-            version="1",
+            version="1" if self.dev_rule == "standard" else f"1{DEV}{self.dev_rule}",
             vocabulary=vocabulary,
             splits=splits,
             digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
@@ -148,7 +151,7 @@ class PrecompSource:
     ) -> tuple[Split, list[str]]:
         """Return the split read from `file` and the lines that its files contribute to the digest."""
         features_file, captions_file = folder / f"{file}_ims.npy", folder / f"{file}_caps.{self._suffix}"
-        features = _open_features(features_file)
+        features = open_features(features_file)
         texts = read_captions(captions_file, self.tabbed)
         stride = self._stride(features_file, features, captions_file, len(texts))
         images = len(features) // stride
@@ -187,15 +190,18 @@ class PrecompSource:
         return COCO_FOLDS
 
 
-def _open_features(path: Path) -> FloatArray:
-    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else."""
+def open_features(path: Path) -> FloatArray:
+    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else.
+
+    float16, as `ncbench data prepare --half` writes it, is read too.
+    """
     right = "a .npy file of float32 (rows, regions, dimensions)"
     try:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy's parser fails in many ways on damaged headers
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
-    if features.ndim != 3 or 0 in features.shape or features.dtype != np.float32:
+    if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
         raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
     check_finite(path, features, None if features.nbytes <= READ_WHOLE else _sampled(features))
     return features

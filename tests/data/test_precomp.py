@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ncbench.data.dataset import Dataset, Split
-from ncbench.data.precomp import CC152K, COCO, F30K, DevRule, PrecompSource, _open_features
+from ncbench.data.precomp import CC152K, COCO, F30K, DevRule, PrecompSource, open_features
 from ncbench.data.tokenise import TokenisationWarning
 from ncbench.data.vocabulary import SPECIAL, Vocabulary
 from ncbench.errors import UserError
@@ -111,7 +111,7 @@ def test_folds_of_coco_come_with_its_test_split_alone(tmp_path: Path) -> None:
 
 def test_features_stay_on_disk() -> None:
     path = FIXTURE / "f30k_precomp/train_ims.npy"
-    assert isinstance(_open_features(path), np.memmap)
+    assert isinstance(open_features(path), np.memmap)
     (chunk,) = F30K.load(FIXTURE).splits["train"].images._chunks
     assert isinstance(chunk, np.memmap)
     assert str(chunk.filename) == str(path)

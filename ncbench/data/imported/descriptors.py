@@ -42,9 +42,10 @@ def descriptor(name: str) -> Describe:
         raise UserError(f"unknown features {name!r}; right would be {BUILT_IN}, timm:NAME or transformers:NAME")
     try:
         module = import_module(library)
-    except ImportError as error:
+    except Exception as error:  # one that does not fit the others installed raises errors of many kinds
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"features {name!r} need {library}, which cannot be imported ({error}); `pip install ncbench[vision]` "
+            f"features {name!r} need {library}, which cannot be imported ({reason}); `pip install ncbench[vision]` "
             f"installs it, and {BUILT_IN} needs nothing"
         ) from error
     try:

@@ -229,7 +229,7 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
         UserError, match=rf"2 data sets in the local store are called 'mine': mine@.*{after[:8]}.*say which"
     ):
         load_dataset("mine", None)
-    assert load_recorded("mine", before, None).digest == before
+    assert load_recorded("mine", "1", before, None).digest == before
     assert load_dataset(f"mine@{after}", None).digest == after
 
 
