@@ -70,7 +70,7 @@ def test_every_row_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_missing_comes_with_where_to_get_it(root: Path) -> None:
     (root / "f30k_precomp" / "dev_ims.npy").unlink()
-    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .* the field gets region features .* kuanghuei/SCAN"):
+    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .* the field gets region features .*kuanghuei/SCAN"):
         check(root)
     with pytest.raises(UserError, match=r"is not a folder; .*kuanghuei/SCAN"):
         prepare(COCO, root, None, lambda words: None)
