@@ -69,6 +69,14 @@ def drop_cache(root: Path) -> None:
             os.close(descriptor)
 
 
+def fill_cache(root: Path) -> None:
+    """Read all files below `root` once, so that the system has them cached."""
+    for path in root.rglob("*.npy"):
+        with path.open("rb", buffering=0) as file:
+            while file.read(2**24):
+                pass
+
+
 def peak() -> int:
     """Return the most bytes that this process has had resident (Linux; ru_maxrss would begin at that of its parent)."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
@@ -100,9 +108,10 @@ def opening(root: Path, cold: bool) -> dict[str, Any]:
 
     if cold:
         drop_cache(root)
-    since = time.perf_counter()
+        shutil.rmtree(root / "cache", ignore_errors=True)  # where word ids are kept
+    since, worked = time.perf_counter(), time.process_time()
     F30K.load(root)
-    return {"seconds": time.perf_counter() - since}
+    return {"seconds": time.perf_counter() - since, "seconds_of_cpu": time.process_time() - worked}
 
 
 def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> dict[str, Any]:
@@ -117,6 +126,8 @@ def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> d
     pairs = np.random.default_rng(1).permutation(len(view)) if order == "random" else np.arange(len(view))
     if cold:
         drop_cache(root)
+    else:
+        fill_cache(root)
     reader = Batches(view, pairs, BATCH, drop_last=True)
     next(reader)
     waited, since = 0.0, time.perf_counter()
@@ -149,7 +160,6 @@ def converting(folder: Path, rows: int) -> dict[str, Any]:
     from ncbench.data.imported.source import Imported
 
     path = folder / "rows.parquet"
-    os.environ["NCBENCH_CACHE"] = str(folder / "cache")
     since = time.perf_counter()
     dataset = Imported(Request(str(path), "captions", "regions", regions=REGIONS)).load()
     seconds = time.perf_counter() - since
@@ -219,8 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{given.folder} exists")
     fixture = Path(__file__).parents[1] / "tests" / "fixtures" / "published_sgr"
     ways: dict[str, Callable[[], dict[str, Any]]] = {
-        "opened, cold": partial(opening, given.folder, True),
-        "opened, cached": partial(opening, given.folder, False),
+        "opened first, cold": partial(opening, given.folder, True),
+        "opened again": partial(opening, given.folder, False),
         "random order, cold": partial(batching, given.folder, given.batches, "random", True, 0.0),
         "random order, cached": partial(batching, given.folder, given.batches, "random", False, 0.0),
         "in order, cold": partial(batching, given.folder, given.batches, "sorted", True, 0.0),
@@ -229,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "half precision": partial(halving, fixture),
     }
     found: dict[str, Any] = {}
+    os.environ["NCBENCH_CACHE"] = str(given.folder / "cache")
     try:
         since = time.perf_counter()
         make(given.folder, given.images)

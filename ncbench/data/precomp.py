@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +13,7 @@ import numpy as np
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
 from ncbench.data.stamps import stamp
+from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError, unknown_name
@@ -158,10 +158,12 @@ class PrecompSource:
         if split == "dev":
             images = min(images, DEV_IMAGES // stride if self.dev_rule == "ncr" else DEV_IMAGES)
         texts = texts[: images * self.captions_per_image]
-        tokens = [vocabulary.encode(tokeniser(text)) for text in texts]
+        tokens, lengths = token_ids(texts, vocabulary, tokeniser)
         true: IntVector = np.arange(len(texts), dtype=np.int64) // self.captions_per_image
         facts = [_fact_of_features(features_file, features), _fact_of_text(captions_file), _fact_of_tokens(tokens)]
-        return Split(ImageFeatures([features[: images * stride]], stride), Captions(texts, tokens), true), facts
+        return Split(
+            ImageFeatures([features[: images * stride]], stride), Captions.of_arrays(texts, tokens, lengths), true
+        ), facts
 
     def _stride(self, features_file: Path, features: FloatArray, captions_file: Path, captions: int) -> int:
         """Return how many rows an image has; raises UserError if rows and captions do not fit one another."""
@@ -241,9 +243,8 @@ def _fact_of_features(path: Path, features: FloatArray) -> str:
     return f"{path.name} {path.stat().st_size} {features.shape} {features.dtype} {sample}"
 
 
-def _fact_of_tokens(tokens: Sequence[Sequence[int]]) -> str:
-    ids = np.fromiter(chain.from_iterable(tokens), dtype="<i8")
-    return f"tokens {len(ids)} {hashlib.sha256(ids.tobytes()).hexdigest()}"
+def _fact_of_tokens(tokens: IntVector) -> str:
+    return f"tokens {len(tokens)} {hashlib.sha256(tokens.astype('<i8').tobytes()).hexdigest()}"
 
 
 F30K = PrecompSource("f30k", "Flickr30K, 29,000 training images with five captions each (released region features)", 40)

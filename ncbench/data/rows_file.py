@@ -45,7 +45,7 @@ class RowsFile:
         buffer = None if straight else np.empty(self._shape, self._dtype)
         for place in np.argsort(rows, kind="stable"):
             target = out[place] if buffer is None else buffer
-            self._read_row(int(rows[place]), memoryview(target).cast("B"))
+            self._read_row(int(rows[place]), target.data.cast("B"))
             if buffer is not None:
                 out[place] = buffer
 

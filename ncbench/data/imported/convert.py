@@ -31,6 +31,7 @@ from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
 from ncbench.data.imported.source import FORMAT, MANIFEST, VOCABULARY
 from ncbench.data.imported.tables import Table
+from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
@@ -338,10 +339,9 @@ def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabu
     vocabulary.write(folder / VOCABULARY)
     tokeniser = Tokeniser(vocabulary.abbreviations)
     for split in SPLITS:
-        encoded = (vocabulary.encode(tokeniser(text)) for text in read_texts(folder / split))
-        tokens, lengths = _joined(encoded)
-        np.save(folder / split / "tokens.npy", tokens)
-        np.save(folder / split / "lengths.npy", lengths)
+        tokens, lengths = token_ids(read_texts(folder / split), vocabulary, tokeniser)
+        np.save(folder / split / "tokens.npy", tokens.astype("<i4"))
+        np.save(folder / split / "lengths.npy", lengths.astype("<i4"))
     tokeniser.warn()
     return vocabulary, tokeniser.doubtful
 
@@ -352,18 +352,6 @@ def _build_vocabulary(folder: Path, tokeniser: Callable[[str], Sequence[str]], t
         word for split in ("train", "dev") for text in read_texts(folder / split) for word in tokeniser(text)
     )
     return Vocabulary.of_counts(counts, threshold)
-
-
-def _joined(token_lists: Iterator[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    lengths: list[int] = []
-
-    def flat() -> Iterator[int]:
-        for tokens in token_lists:
-            lengths.append(len(tokens))
-            yield from tokens
-
-    joined = np.fromiter(flat(), "<i4")
-    return joined, np.array(lengths, "<i4")
 
 
 def _token_fact(folder: Path) -> str:
