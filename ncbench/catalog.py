@@ -32,7 +32,7 @@ def check_dataset(text: str) -> None:
     elif is_request(text):
         _check_free(read_request(text).title)
     elif text not in dataset_names():
-        from ncbench.data.imported.source import find_stored, stored
+        from ncbench.data.imported.stored import find_stored, stored
 
         if find_stored(text) is None:
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored())})
@@ -48,7 +48,8 @@ def dataset_source(name: str) -> DatasetSource:
     check_dataset(name)
     if name in dataset_names():
         return cast("DatasetSource", load_plugin(GROUP, "dataset", name))
-    from ncbench.data.imported.source import find_stored, source_of
+    from ncbench.data.imported.source import source_of
+    from ncbench.data.imported.stored import find_stored
 
     found = source_of(name) if is_request(name) else find_stored(name)
     assert found is not None
@@ -88,7 +89,7 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
 def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Dataset:
     """Return the dataset called `name`, by the dev rule that `version` tells; of several in the local store, that of
     content `digest`. Raises UserError."""
-    from ncbench.data.imported.source import stored
+    from ncbench.data.imported.stored import stored
     from ncbench.data.precomp import DEV
 
     _, dev, rule = version.partition(DEV)

@@ -21,7 +21,7 @@ def data() -> None:
 def list_datasets(as_json: bool) -> None:
     """List the datasets that can be named after --dataset."""
     from ncbench.catalog import dataset_names, dataset_source
-    from ncbench.data.imported.source import stored
+    from ncbench.data.imported.stored import stored
 
     sources = [*map(dataset_source, dataset_names()), *stored()]
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
 import numpy as np
 
@@ -44,14 +45,14 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
     before = tokeniser.asked
     tokens, lengths = _made(texts, vocabulary, tokeniser)
     asked = tokeniser.asked - before
-    content = {
-        "tokens": tokens.astype("<i4"),
-        "lengths": lengths.astype("<i4"),
-        "asked": np.array(asked),
-        "trained": np.array(bool(asked) and tokeniser.trained),
-    }
+    trained = bool(asked) and tokeniser.trained
+
+    def write(file: BinaryIO) -> None:
+        kept = tokens.astype("<i4"), lengths.astype("<i4")
+        np.savez(file, tokens=kept[0], lengths=kept[1], asked=np.array(asked), trained=np.array(trained))
+
     with suppress(OSError):  # it only costs time
-        write_atomic(path, lambda file: np.savez(file, **content))
+        write_atomic(path, write)
     return tokens, lengths
 
 

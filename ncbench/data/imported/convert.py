@@ -29,7 +29,8 @@ from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
-from ncbench.data.imported.source import FORMAT, MANIFEST, VOCABULARY
+from ncbench.data.imported.source import FORMAT, VOCABULARY
+from ncbench.data.imported.stored import MANIFEST
 from ncbench.data.imported.tables import Table
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser

@@ -6,22 +6,23 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncbench.data.cache import cache_root, make_folder
+from ncbench.data.cache import make_folder
 from ncbench.data.dataset import Captions, CaptionVectors, Dataset, ImageFeatures, Split
 from ncbench.data.imported.request import SPLITS, Request, read_request
+from ncbench.data.imported.stored import MANIFEST, store_root
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
 
 FORMAT = 1  # of a folder of the store; raise it when its files change shape
-MANIFEST, VOCABULARY = "manifest.json", "vocabulary.json"
+VOCABULARY = "vocabulary.json"
 SMALL, LARGE = "scenes", "f30k"
 FEW_CAPTIONS = 20_000
 """A data set with fewer captions for training takes the sizes and settings of SMALL, others those of LARGE."""
@@ -58,56 +59,9 @@ class Imported:
         return folder
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A data set that lies in the local store."""
-
-    name: str
-    folder: Path
-    summary: str
-    digest: str
-    needs_root: bool = False
-
-    def load(self, root: Path | None = None) -> Dataset:
-        """Return the data set. Raises UserError for a damaged store."""
-        return read(self.folder)
-
-
 def source_of(text: str) -> Imported:
     """Return the data set that `hf:...` or a configuration file asks for. Raises UserError."""
     return Imported(read_request(text))
-
-
-def store_root() -> Path:
-    """Return the folder of all data sets from elsewhere."""
-    return cache_root() / "imported"
-
-
-def stored() -> list[Stored]:
-    """Return all data sets of the local store, by name. Folders that are none are passed over."""
-    found = []
-    for path in sorted(store_root().glob(f"*/*/{MANIFEST}")):
-        try:
-            manifest = json.loads(path.read_bytes())
-            name, source, digest = (manifest[key] for key in ("name", "source", "digest"))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if name == path.parents[1].name and isinstance(digest, str):
-            found.append(Stored(name, path.parent, f"converted from {source}", digest))
-    return found
-
-
-def find_stored(text: str) -> Stored | None:
-    """Return the data set of the local store that `text`, `NAME` or `NAME@DIGEST`, says; None where there is none.
-
-    Raises UserError where there are several of a name, of different content.
-    """
-    name, _, digest = text.partition("@")
-    found = {one.digest: one for one in stored() if one.name == name and one.digest.startswith(digest)}
-    if len(found) > 1:
-        each = ", ".join(f"{name}@{one.digest[:8]} ({one.folder})" for one in found.values())
-        raise UserError(f"{len(found)} data sets in the local store are called {name!r}: {each}; say which")
-    return next(iter(found.values()), None)
 
 
 class StoredPictures:

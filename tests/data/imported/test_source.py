@@ -18,7 +18,8 @@ from ncbench.catalog import check_dataset, dataset_source, load_dataset, load_re
 from ncbench.data.dataset import Dataset, Split
 from ncbench.data.imported import source
 from ncbench.data.imported.request import Request
-from ncbench.data.imported.source import Imported, stored
+from ncbench.data.imported.source import Imported
+from ncbench.data.imported.stored import stored
 from ncbench.errors import UserError
 
 COLUMNS = Request("", "captions", "regions", min_count=1)
