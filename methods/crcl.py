@@ -93,6 +93,7 @@ class CRCL(Method):
 
     name = "crcl"
     resumes_midway = True
+    needs_words = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):

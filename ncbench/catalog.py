@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from ncbench.errors import UserError, told
-from ncbench.plugin_files import Kind, has_function, name_in_call, name_of_class
+from ncbench.data.imported.request import is_request, read_request
+from ncbench.errors import UserError, told, unknown_name
+from ncbench.plugin_files import Kind, has_function, is_path, name_in_call, name_of_class
 from ncbench.plugins import check_calls_itself, check_name, find_plugin, names_of
 
 if TYPE_CHECKING:
@@ -37,16 +38,43 @@ def dataset_names() -> list[str]:
     return names_of(KIND)
 
 
-def check_dataset(name: str) -> None:
-    """Raise UserError unless `name` is that of a dataset, or a path to a file; loads nothing."""
-    check_name(KIND, name)
+DEV_RULE = "?dev-rule="
+"""What stands between the name of a dataset of released files and the rule by which dev is cut."""
+
+
+def check_dataset(text: str) -> None:
+    """Raise UserError unless `text` names a dataset, a file of one, one in the store, or asks for one from elsewhere.
+
+    Loads nothing.
+    """
+    if DEV_RULE in text and not is_request(text):
+        dataset_source(text)
+    elif is_request(text):
+        _check_free(read_request(text).title)
+    elif is_path(text) or text in dataset_names():
+        check_name(KIND, text)
+    else:
+        from ncbench.data.imported.stored import find_stored, stored
+
+        if find_stored(text) is None:
+            raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored())})
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """Return the source of the dataset called `name`, or of the one in the file whose path that is.
+    """Return the source of a dataset: a registered one, one in a file, `hf:...`, a configuration file, or a stored one.
 
     Raises UserError for an unknown or broken one, for a file that does not hold one, and for two of one name.
     """
+    if DEV_RULE in name and not is_request(name):
+        return _with_rule(*name.split(DEV_RULE, 1))
+    check_dataset(name)
+    if is_request(name) or not (is_path(name) or name in dataset_names()):
+        from ncbench.data.imported.source import source_of
+        from ncbench.data.imported.stored import find_stored
+
+        elsewhere = source_of(name) if is_request(name) else find_stored(name)
+        assert elsewhere is not None  # as `check_dataset` has seen
+        return elsewhere
     found, _ = find_plugin(KIND, name, "dataset", _sources_in)
     lacking = [part for part in PARTS if not hasattr(found, part)]
     if isinstance(found, type) or lacking:
@@ -72,6 +100,31 @@ def _sources_in(module: ModuleType) -> list[DatasetSource]:
     return [*made, *(kind() for kind in classes)]
 
 
+def with_dev_rule(names: Sequence[str], rule: str) -> tuple[str, ...]:
+    """Return datasets as given, with a dev rule other than the usual one for each of them."""
+    return tuple(name if rule == "standard" else f"{name}{DEV_RULE}{rule}" for name in names)
+
+
+def _with_rule(name: str, rule: str) -> DatasetSource:
+    from dataclasses import replace
+    from typing import get_args
+
+    from ncbench.data.precomp import DevRule, PrecompSource
+
+    source = dataset_source(name)
+    if not isinstance(source, PrecompSource):
+        raise UserError(f"--dev-rule is for datasets of released files, as f30k; {name} has a dev split of its own")
+    if rule not in get_args(DevRule):
+        raise unknown_name("dev rule", rule, get_args(DevRule))
+    return replace(source, dev_rule=cast("DevRule", rule))
+
+
+def _check_free(name: str) -> None:
+    """Raise UserError where a data set from elsewhere has the name of a registered one."""
+    if name in dataset_names():
+        raise UserError(f"data set {name!r} has the name of one of ncbench's own; give another `name`")
+
+
 def load_dataset(name: str, root: Path | None) -> Dataset:
     """Return the dataset called `name`, read below `root` where it needs files. Raises UserError."""
     source, since = dataset_source(name), time.perf_counter()
@@ -85,6 +138,19 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
     sizes = ", ".join(f"{split} {len(part.images):,}" for split, part in dataset.splits.items())
     LOG.info("dataset %s: images %s (%.1f s)", source.name, sizes, time.perf_counter() - since)
     return dataset
+
+
+def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Dataset:
+    """Return the dataset called `name`, by the dev rule that `version` tells; of several in the local store, that of
+    content `digest`. Raises UserError."""
+    from ncbench.data.imported.stored import stored
+    from ncbench.data.precomp import DEV
+
+    _, dev, rule = version.partition(DEV)
+    if dev and name in dataset_names():
+        return load_dataset(f"{name}{DEV_RULE}{rule}", root)
+    same = any((one.name, one.digest) == (name, digest) for one in stored())
+    return load_dataset(f"{name}@{digest}" if same and name not in dataset_names() else name, root)
 
 
 def load_split(name: str, root: Path | None, split: str) -> Dataset:

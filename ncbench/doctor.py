@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 from packaging.requirements import Requirement
 
 from ncbench import __version__, catalog, environment, memory, methods, noise
+from ncbench.data.cache import cache_root
 from ncbench.data.dataset import DatasetSource, SplitSource
-from ncbench.data.scenes.store import cache_root
 from ncbench.errors import UserError
 from ncbench.plugin_files import VARIABLE, Kind, found_files
 from ncbench.plugins import plugin_names

@@ -166,6 +166,9 @@ class Method(ABC):
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
     """What backbones must be able to do for this method beyond scoring pairs, see `ncbench.backbones.base.Ability`."""
 
+    needs_words: ClassVar[bool] = False
+    """Whether the method changes the words of captions, so that captions cannot be vectors."""
+
     def __init__(self, config: Any) -> None:
         self.config = config
 

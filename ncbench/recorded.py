@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncbench.catalog import load_dataset
+from ncbench.catalog import load_recorded
 from ncbench.errors import UserError
 from ncbench.store import RunSpec, read_record
 
@@ -44,7 +44,7 @@ def read_measurements(folder: Path) -> dict[str, Any]:
 
 def load_data(folder: Path, spec: RunSpec, data_root: Path | None) -> Dataset:
     """Return the dataset that the run in `folder` was run on. Raises UserError where that at hand is another one."""
-    dataset = load_dataset(spec.dataset, data_root)
+    dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
     if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
         raise UserError(
             f"{folder}: was run on {spec.dataset} version {spec.dataset_version} ({spec.dataset_digest[:12]}), here is "

@@ -110,7 +110,7 @@ def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
 def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:
     """Return the sizes of the backbone of `spec` on `dataset`."""
     given: dict[str, Any] = dict(spec.sizes)
-    return Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **given)
+    return Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), vector_dim=dataset.vector_dim, **given)
 
 
 @contextmanager

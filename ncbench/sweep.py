@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from ncbench.backbones import backbone_class, check_abilities, check_precision, resolve
+from ncbench.backbones import backbone_class, check_abilities, check_captions, check_precision, resolve
 from ncbench.budget import Budget, Paper
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
@@ -92,9 +92,12 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if method.needs_truth and not dataset.truth_known:
             raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
         check_abilities(backbone, method.needs_abilities, method_name)
-        settings = apply_overrides(method, settings_of(method, dataset.name), overrides)
+        check_captions(backbone, dataset)
+        if method.needs_words and dataset.vector_dim:
+            raise UserError(f"{method_name} changes the words of captions, and {dataset.name} has vectors of them.")
+        settings = apply_overrides(method, settings_of(method, dataset.presets), overrides)
         config = make_config(method, settings)
-        preset = backbones[backbone].PRESETS.get(dataset.name, {})
+        preset = backbones[backbone].PRESETS.get(dataset.presets, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         key = (seed, dataset_name, protocol, ratio)
         if key not in drawn:

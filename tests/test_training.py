@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ncbench import Batch, TrainingView
-from ncbench.data.dataset import Dataset
+from ncbench import Batch, TrainingView, UserError
+from ncbench.data.dataset import Dataset, ImageFeatures
 from ncbench.seeds import derive_rng
 from ncbench.state import capture
 
@@ -169,3 +170,43 @@ def test_a_state_that_is_not_asked_for_is_kept_for_the_next_checkpoint(view: Tra
     state = capture(view.state_dict())
     view.load_state_dict(state)
     assert view.state_dict()["late"]["position"] == 8
+
+
+def test_batches_that_are_read_ahead_are_the_same(
+    tiny: Dataset, claimed: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = tiny.splits["train"]
+    np.save(tmp_path / "features.npy", train.images.take(np.arange(len(train.images))))
+    on_disk = ImageFeatures([np.load(tmp_path / "features.npy", mmap_mode="r")])
+    plain, ahead = (
+        TrainingView(images, train.captions, claimed, torch.device("cpu")) for images in (train.images, on_disk)
+    )
+    monkeypatch.setattr("ncbench.data.training.READ_AHEAD", 1)
+    batches = [list(view.batches(7, derive_rng(0, "order"))) for view in (plain, ahead)]
+    assert len(batches[0]) == len(batches[1]) == 7
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.tokens, other.tokens)
+        assert np.array_equal(one.pairs, other.pairs)
+    # What was read ahead is not yet taken: a checkpoint goes on before it.
+    ahead.begin_epoch()
+    begun = ahead.batches(7, derive_rng(0, "order"), keep="all")
+    next(begun)
+    state = ahead.state_dict()
+    ahead.load_state_dict(state)
+    rest = list(ahead.batches(7, derive_rng(9, "other"), keep="all"))
+    assert [batch.pairs.tolist() for batch in rest] == [batch.pairs.tolist() for batch in batches[0][1:]]
+
+
+def test_what_fails_while_it_is_read_ahead_is_raised(
+    tiny: Dataset, claimed: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = tiny.splits["train"]
+    np.save(tmp_path / "features.npy", train.images.take(np.arange(len(train.images))))
+    on_disk = ImageFeatures([np.load(tmp_path / "features.npy", mmap_mode="r")])
+    view = TrainingView(on_disk, train.captions, claimed, torch.device("cpu"))
+    monkeypatch.setattr("ncbench.data.training.READ_AHEAD", 1)
+    with (tmp_path / "features.npy").open("r+b") as opened:
+        opened.truncate(100)
+    with pytest.raises(UserError, match="was cut while it was in use"):
+        list(view.batches(7, derive_rng(0, "order")))

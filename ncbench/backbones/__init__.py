@@ -9,6 +9,7 @@ from ncbench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from ncbench.backbones.base import Ability, Backbone, Sizes
+    from ncbench.data.dataset import Dataset
     from ncbench.precision import Precision
 
 BACKBONES = {
@@ -68,6 +69,17 @@ def check_abilities(name: str, needed: frozenset[Ability], method: str) -> None:
     if missing(name):
         others = ", ".join(other for other in BACKBONES if not missing(other))
         raise UserError(f"{method} cannot train {name}, which lacks {_WORDS[missing(name)[0]]}; use {others}.")
+
+
+def check_captions(name: str, dataset: Dataset) -> None:
+    """Raise UserError where captions of `dataset` are vectors, and backbone `name` reads words."""
+    if dataset.vector_dim and not _takes_vectors(name):
+        able = ", ".join(other for other in BACKBONES if _takes_vectors(other))
+        raise UserError(f"{name} reads the words of captions, and {dataset.name} has vectors of them; use {able}.")
+
+
+def _takes_vectors(name: str) -> bool:
+    return all(backbone_class(member).TAKES_VECTORS for member in members_of(name))
 
 
 def backbone_class(name: str) -> type[Backbone]:

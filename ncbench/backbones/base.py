@@ -27,7 +27,8 @@ class Sizes:
     """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF).
 
     `lse` is the sharpness of SCAN's log-sum-exp; 0: as published for Flickr30K. `head`, which methods choose, is the
-    number of hidden units of the network that scores a pair vector; 0: none, one linear layer or a cosine.
+    number of hidden units of the network that scores a pair vector; 0: none, one linear layer or a cosine. Captions
+    that are no words but vectors have `vector_dim` dimensions, which the dataset dictates too.
     """
 
     image_dim: int
@@ -39,6 +40,7 @@ class Sizes:
     dropout: float = 0.4
     lse: float = 0.0
     head: int = 0
+    vector_dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class Backbone(nn.Module, ABC):
     HAS_BF16: ClassVar[bool] = False
     """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
 
+    TAKES_VECTORS: ClassVar[bool] = False
+    """Whether captions may be vectors, (C, T) float32 of one token each, in the place of word ids (C, L)."""
+
     ABILITIES: ClassVar[frozenset[Ability]] = frozenset()
 
     head: nn.Module | None
@@ -113,6 +118,8 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         if sizes.head and "head" not in self.ABILITIES:
             raise ValueError(f"{type(self).__name__} has no vector of a pair that a head could score")
+        if sizes.vector_dim and not self.TAKES_VECTORS:
+            raise ValueError(f"{type(self).__name__} reads words, and captions are vectors")
         self.sizes = sizes
         self.IN_UNIT_INTERVAL = self.IN_UNIT_INTERVAL or sizes.head > 0
         self.on_work: OnWork = ignore_work
@@ -142,7 +149,7 @@ class Backbone(nn.Module, ABC):
         return self._encode_images(images)
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
-        """Encode word ids (C, L) int64, padded on the right; `lengths` (C,) int64 on the CPU."""
+        """Encode word ids (C, L) int64, padded on the right, or vectors; `lengths` (C,) int64 on the CPU."""
         counts = Counter(lengths.tolist())
         self._report(sum(count * self.caption_work(length) for length, count in counts.items()), captions=len(tokens))
         return self._encode_captions(tokens, lengths)

@@ -18,23 +18,30 @@ class VSE(VectorBackbone):
     """Mean of the regions through a Linear; last state of a one-way GRU over the words; both of unit length.
 
     VSE++ has no region input: averaging before the (linear) map is this suite's choice, and the same as after it.
-    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors.
+    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors. Captions that are vectors
+    go through a Linear of their own instead.
     """
 
     ABILITIES = frozenset({"head", "within"})
+    TAKES_VECTORS = True
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self.project = xavier_linear(sizes.image_dim, sizes.embed)
-        self.embedding = nn.Embedding(sizes.vocabulary, sizes.word)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.gru = nn.GRU(sizes.word, sizes.embed, batch_first=True)
+        if sizes.vector_dim:
+            self.project_captions = xavier_linear(sizes.vector_dim, sizes.embed)
+        else:
+            self.embedding = nn.Embedding(sizes.vocabulary, sizes.word)
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+            self.gru = nn.GRU(sizes.word, sizes.embed, batch_first=True)
         self.head = pair_head(sizes.embed, sizes.head) if sizes.head else None
 
     def _encode_images(self, images: Tensor) -> Encoded:
         return Encoded((l2_normalise(self.project(images.mean(1))),))
 
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        if self.sizes.vector_dim:
+            return Encoded((l2_normalise(self.project_captions(tokens)),))
         packed = pack_padded_sequence(self.embedding(tokens), lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(run_gru(self.gru, packed), batch_first=True)
         last = states[torch.arange(len(states)), lengths - 1]
@@ -55,6 +62,8 @@ class VSE(VectorBackbone):
 
     def caption_work(self, length: int) -> int:
         """Return the FLOPs of encoding one caption of `length` tokens."""
+        if self.sizes.vector_dim:
+            return linear_work(self.sizes.vector_dim, self.sizes.embed)
         return length * gru_work(self.sizes.word, self.sizes.embed, directions=1)
 
     def pair_work(self, n_regions: int, length: int) -> int:

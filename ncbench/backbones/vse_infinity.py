@@ -41,17 +41,21 @@ class VSEInfinity(VectorBackbone):
     This is the form with a GRU, as CRCL (NeurIPS 2023) trains it, not the one with BERT; there is no dropout.
     Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors. The formulas of costs leave
     out what does not grow with the batch: each call of an encoder weighs the ranks of every distinct number of regions
-    or words once (see `gpo`).
+    or words once (see `gpo`). Captions that are vectors go through maps like those of regions, unpooled.
     """
 
     ABILITIES = frozenset({"head", "within"})
+    TAKES_VECTORS = True
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self.image_encoder = RegionMaps(sizes.image_dim, sizes.embed)
         self.image_pool = GPO()
-        self.caption_encoder = WordStates(sizes.vocabulary, sizes.word, sizes.embed, dropout=0.0)
-        self.caption_pool = GPO()
+        if sizes.vector_dim:
+            self.caption_maps = RegionMaps(sizes.vector_dim, sizes.embed)
+        else:
+            self.caption_encoder = WordStates(sizes.vocabulary, sizes.word, sizes.embed, dropout=0.0)
+            self.caption_pool = GPO()
         self.head = pair_head(sizes.embed, sizes.head) if sizes.head else None
 
     def _encode_images(self, images: Tensor) -> Encoded:
@@ -59,6 +63,8 @@ class VSEInfinity(VectorBackbone):
         return Encoded((l2_normalise(self.image_pool(self.image_encoder(images), n_regions)),))
 
     def _encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
+        if self.sizes.vector_dim:
+            return Encoded((l2_normalise(self.caption_maps(tokens[:, None])[:, 0]),))
         return Encoded((l2_normalise(self.caption_pool(self.caption_encoder(tokens, lengths), lengths)),))
 
     def _score(self, images: Encoded, captions: Encoded) -> Tensor:
@@ -72,13 +78,14 @@ class VSEInfinity(VectorBackbone):
 
     def image_work(self, n_regions: int) -> int:
         """Return the FLOPs of encoding one image: three maps of its regions, and the mean."""
-        image_dim, embed, hidden = self.sizes.image_dim, self.sizes.embed, hidden_width(self.sizes.embed)
-        maps = linear_work(image_dim, embed) + linear_work(image_dim, hidden) + linear_work(hidden, embed)
-        return n_regions * maps + pooling_work(embed, n_regions)
+        maps = maps_work(self.sizes.image_dim, self.sizes.embed)
+        return n_regions * maps + pooling_work(self.sizes.embed, n_regions)
 
     def caption_work(self, length: int) -> int:
         """Return the FLOPs of encoding one caption of `length` tokens: a GRU in two directions, and the mean."""
         embed = self.sizes.embed
+        if self.sizes.vector_dim:
+            return maps_work(self.sizes.vector_dim, embed)
         return length * gru_work(self.sizes.word, embed, directions=2) + pooling_work(embed, length)
 
     def pair_work(self, n_regions: int, length: int) -> int:
@@ -88,6 +95,12 @@ class VSEInfinity(VectorBackbone):
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
         return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)
+
+
+def maps_work(inputs: int, embed: int) -> int:
+    """Return the FLOPs of `RegionMaps` for one region."""
+    hidden = hidden_width(embed)
+    return linear_work(inputs, embed) + linear_work(inputs, hidden) + linear_work(hidden, embed)
 
 
 def hidden_width(embed: int) -> int:

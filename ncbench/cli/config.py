@@ -15,6 +15,7 @@ LISTS = ("methods", "datasets", "ratios", "protocols", "backbones", "budgets", "
 CHANGES = ("overrides", "variants")
 SINGLE = (
     *("evaluations", "precision", "data_root", "out", "device", "launcher", "jobs", "checkpoint_every", "max_memory"),
+    *("dev_rule", "image_features", "captions", "text_features"),
 )
 ADDED = ("overrides", "slurm")
 """What options on the command line are added to, key by key, instead of replacing it whole."""

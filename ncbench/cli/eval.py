@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     required=True,
     help="A released model_best.pth.tar, or the folder of a run; give more to average over all their networks.",
 )
-@click.option("--dataset", "name", required=True, help="What to evaluate on; see `ncbench data list`.")
+@click.option("--dataset", "name", required=True, help="What to evaluate on; as in `ncbench run`.")
+@parameters.dev_rule
+@parameters.image_features
+@parameters.captions
+@parameters.text_features
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @click.option(
     "--split",
@@ -62,6 +66,10 @@ def evaluate(
     paths: tuple[Path, ...],
     name: str,
     data_root: Path | None,
+    dev_rule: str,
+    image_features: str | None,
+    captions: str | None,
+    text_features: str | None,
     split: str,
     average: str,
     out: Path | None,
@@ -73,8 +81,11 @@ def evaluate(
 
     Reads files of SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Nothing that they hold is executed.
     """
-    from ncbench.catalog import check_dataset
+    from ncbench.catalog import check_dataset, with_dev_rule
+    from ncbench.data.imported.request import with_columns
 
+    columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
+    (name,) = with_dev_rule(with_columns([name], columns), dev_rule)
     check_dataset(name)
     if out is not None:
         _check_new(out)

@@ -39,6 +39,21 @@ sweep = click.option(
     metavar="ID",
     help="Which sweep, by its id or how that begins.  [default: the one that was launched last]",
 )
+dev_rule = click.option(
+    "--dev-rule",
+    type=click.Choice(["standard", "ncr"]),
+    default="standard",
+    show_default=True,
+    help="Of released files, which part of dev is used: 1,000 images; or, as the NCR family does, 1,000 rows: 200 "
+    "images where rows are repeated.",
+)
+image_features = click.option(
+    "--image-features", metavar="COL", help="Of --dataset hf:NAME_OR_PATH: the column of vectors, or of regions."
+)
+captions = click.option("--captions", metavar="COL", help="Of --dataset hf:...: the column of texts, or lists of them.")
+text_features = click.option(
+    "--text-features", metavar="COL", help="Of --dataset hf:...: a column of vectors of captions, used for their words."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

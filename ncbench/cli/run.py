@@ -47,8 +47,13 @@ from ncbench.precision import Precision
     type=parameters.NAMES,
     default="scenes",
     show_default=True,
-    help="Datasets; see `ncbench data list`.",
+    help="Datasets: see `ncbench data list`; hf:NAME_OR_PATH for any that `datasets` reads, or a .toml file that says "
+    "more of it.",
 )
+@parameters.dev_rule
+@parameters.image_features
+@parameters.captions
+@parameters.text_features
 @click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
 @click.option(
     "--backbone",
@@ -147,6 +152,10 @@ def run(
     variants: tuple[str, ...],
     data_root: Path | None,
     dry_run: bool,
+    dev_rule: str,
+    image_features: str | None,
+    captions: str | None,
+    text_features: str | None,
     as_json: bool,
     **axes: Any,
 ) -> None:
@@ -156,7 +165,8 @@ def run(
     from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
     from ncbench.backbones import check_backbone
-    from ncbench.catalog import check_dataset
+    from ncbench.catalog import check_dataset, with_dev_rule
+    from ncbench.data.imported.request import with_columns
     from ncbench.launch.slurm_options import parse_options
     from ncbench.methods import check_method
     from ncbench.noise import check_protocol
@@ -165,6 +175,8 @@ def run(
     # All that can be checked without torch is checked before it is loaded.
     for name in axes["methods"]:
         check_method(name)
+    columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
+    axes["datasets"] = with_dev_rule(with_columns(axes["datasets"], columns), dev_rule)
     for name in axes["datasets"]:
         check_dataset(name)
     for name in axes["backbones"]:

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.rows_file import RowsFile
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
 
@@ -21,7 +22,8 @@ class ImageFeatures:
     """Region features of the images of a split, (images, R regions, D) float32, read in place.
 
     `chunks` are arrays of shape (n, R, D), memory-mapped or not, that follow one another; `stride` keeps every
-    stride-th row (released files may repeat the row of an image once per caption).
+    stride-th row (released files may repeat the row of an image once per caption). Rows of a mapped .npy file are read
+    from the file: see `ncbench.data.rows_file`.
     """
 
     def __init__(self, chunks: Sequence[FloatArray], stride: int = 1) -> None:
@@ -32,44 +34,99 @@ class ImageFeatures:
         self._stride = stride
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
         self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
+        self._files = [RowsFile.of(chunk) for chunk in chunks]
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether rows are read from files."""
+        return any(file is not None for file in self._files)
 
     def __len__(self) -> int:
         return -(-int(self._starts[-1]) // self._stride)
 
-    def take(self, images: IntVector) -> FloatArray:
-        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32."""
+    def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
+        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32.
+
+        It is made in `out`, if that is given.
+        """
         rows = np.asarray(images) * self._stride
+        if out is None:
+            out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
         if len(self._chunks) == 1:
-            return np.ascontiguousarray(self._chunks[0][rows], dtype=np.float32)
-        out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
+            self._take(0, rows, out)
+            return out
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(owner):
-            mine = owner == number
-            out[mine] = self._chunks[number][rows[mine] - self._starts[number]]
+            mine = np.flatnonzero(owner == number)
+            part = np.empty((len(mine), self.n_regions, self.dim), np.float32)
+            self._take(int(number), rows[mine] - self._starts[number], part)
+            out[mine] = part
         return out
+
+    def _take(self, number: int, rows: IntVector, out: FloatArray) -> None:
+        file = self._files[number]
+        if file is not None:
+            file.read(rows, out)
+        else:
+            out[...] = self._chunks[number][rows]
 
 
 class Captions:
-    """Tokenised captions of a split; caption c is `tokens[offsets[c]:offsets[c + 1]]`, start and end marks included."""
+    """Tokenised captions of a split; caption c is `tokens[offsets[c]:offsets[c + 1]]`, start and end marks included.
+
+    `vector_dim` is 0, or the T of captions that come as vectors instead: see `CaptionVectors`.
+    """
+
+    vector_dim = 0
 
     def __init__(self, texts: Sequence[str], token_lists: Sequence[Sequence[int]]) -> None:
-        if len(texts) != len(token_lists):
-            raise ValueError(f"{len(texts)} texts but {len(token_lists)} token lists")
+        lengths = np.array([len(tokens) for tokens in token_lists], dtype=np.int64)
+        joined = np.fromiter((t for tokens in token_lists for t in tokens), np.int64, int(lengths.sum()))
+        self._set(texts, joined, lengths)
+
+    @classmethod
+    def of_arrays(cls, texts: Sequence[str], tokens: IntVector, lengths: IntVector) -> Captions:
+        """Return captions whose word ids follow one another in `tokens`, `lengths` (captions,) of them each."""
+        captions = cls.__new__(cls)
+        captions._set(texts, tokens, lengths)
+        return captions
+
+    def _set(self, texts: Sequence[str], tokens: IntVector, lengths: IntVector) -> None:
+        if len(texts) != len(lengths):
+            raise ValueError(f"{len(texts)} texts but {len(lengths)} token lists")
+        if len(tokens) != lengths.sum():
+            raise ValueError(f"{len(tokens)} tokens for lengths that sum to {lengths.sum()}")
         self.texts = list(texts)
-        self.lengths: IntVector = np.array([len(tokens) for tokens in token_lists], dtype=np.int64)
+        self.lengths = lengths
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._tokens = np.fromiter((t for tokens in token_lists for t in tokens), np.int64, int(self._offsets[-1]))
+        self._tokens = tokens
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def padded(self, captions: IntVector) -> tuple[IntVector, IntVector]:
+    def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
         """Return the word ids of `captions`, (n, longest) int64 padded with 0 on the right, and their lengths (n,)."""
         lengths = self.lengths[captions]
         columns = np.arange(int(lengths.max(initial=0)))
         inside = columns < lengths[:, None]
         positions = np.where(inside, self._offsets[captions][:, None] + columns, 0)
         return np.where(inside, self._tokens[positions], 0), lengths
+
+
+class CaptionVectors(Captions):
+    """Captions as vectors that another model made, (captions, T); each counts as one token."""
+
+    def __init__(self, texts: Sequence[str], vectors: FloatArray) -> None:
+        if len(texts) != len(vectors):
+            raise ValueError(f"{len(texts)} texts but {len(vectors)} vectors")
+        self.texts = list(texts)
+        self.lengths = np.ones(len(texts), np.int64)
+        self._vectors = ImageFeatures([vectors[:, None]])
+        self.vector_dim = self._vectors.dim
+
+    def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
+        """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), which are 1."""
+        return self._vectors.take(captions)[:, 0], self.lengths[captions]
 
 
 @dataclass(frozen=True)
@@ -104,8 +161,9 @@ class Dataset:
     `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
     nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
     sizes that backbones take on this dataset, `batch_size` the batch of the work unit, `budget` what a run may spend
-    unless told otherwise, in baseline epochs. `files` are those that must not change while it is in use. `pictures` are
-    there where the dataset has more of its images than features.
+    unless told otherwise, in baseline epochs. Methods and backbones have presets for it if they have some for the
+    dataset that it is `like`: by default, itself. `files` are those that must not change while it is in use. `pictures`
+    are there where the dataset has more of its images than features.
     """
 
     name: str
@@ -121,6 +179,7 @@ class Dataset:
     semantics: Semantics | None = field(default=None, repr=False)
     files: tuple[Stamp, ...] = field(default=(), repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
+    like: str = ""
 
     @property
     def image_dim(self) -> int:
@@ -131,6 +190,16 @@ class Dataset:
     def n_regions(self) -> int:
         """R, regions per image."""
         return next(iter(self.splits.values())).images.n_regions
+
+    @property
+    def vector_dim(self) -> int:
+        """T of captions that are vectors; 0 where they are words."""
+        return next(iter(self.splits.values())).captions.vector_dim
+
+    @property
+    def presets(self) -> str:
+        """The dataset whose presets of methods and backbones hold here."""
+        return self.like or self.name
 
 
 class DatasetSource(Protocol):

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
+from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
 from ncbench.data.stamps import stamp
+from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError, unknown_name
 
 DevRule = Literal["standard", "ncr"]
 
+DEV = "-dev-"
+"""What stands in the version of a dataset between the usual one and another dev rule."""
+
 DEV_IMAGES = 1_000
 """Dev images used under the `standard` rule; the rest of the released dev files is left out, as published."""
 
 SPLITS = ("train", "dev", "test")
+
+SCALE, BATCH_SIZE = {"embed": 1024, "similarity": 256, "word": 300}, 128
+"""Sizes of networks and of a batch, as published for SGRAF."""
 
 COCO_FOLDS = 5
 """The folds of MS-COCO's `testall` images over which the 1K metrics are averaged."""
 
 SAMPLED_ROWS = 64
 """Feature rows per file that enter the digest, evenly spaced, first and last included."""
+
+READ_WHOLE = 2**28
+"""Bytes up to which all of a feature file is looked at for numbers that are not finite; of larger ones, these rows."""
 
 
 @dataclass
@@ -90,7 +98,7 @@ class PrecompSource:
         read = stamp([vocabulary_file, *(folder / f"{file}_{kind}" for file in files.values() for kind in kinds)])
 
         vocabulary = Vocabulary.read(vocabulary_file)
-        tokeniser = Tokeniser(_abbreviations(vocabulary))
+        tokeniser = Tokeniser(vocabulary.abbreviations)
         facts = [_fact_of_text(vocabulary_file)]
         splits = {}
         for split, file in files.items():
@@ -100,12 +108,12 @@ class PrecompSource:
         tokeniser.warn()
         return Dataset(
             name=self.name,
-            version="1",
+            version="1" if self.dev_rule == "standard" else f"1{DEV}{self.dev_rule}",
             vocabulary=vocabulary,
             splits=splits,
             digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
-            scale={"embed": 1024, "similarity": 256, "word": 300},
-            batch_size=128,
+            scale=SCALE,
+            batch_size=BATCH_SIZE,
             budget=self.published_epochs,
             truth_known=self.truth_known,
             folds=self._folds(folder, files["test"], splits["test"]) if "test" in files else 1,
@@ -143,17 +151,19 @@ class PrecompSource:
     ) -> tuple[Split, list[str]]:
         """Return the split read from `file` and the lines that its files contribute to the digest."""
         features_file, captions_file = folder / f"{file}_ims.npy", folder / f"{file}_caps.{self._suffix}"
-        features = _open_features(features_file)
-        texts = _read_captions(captions_file, self.tabbed)
+        features = open_features(features_file)
+        texts = read_captions(captions_file, self.tabbed)
         stride = self._stride(features_file, features, captions_file, len(texts))
         images = len(features) // stride
         if split == "dev":
             images = min(images, DEV_IMAGES // stride if self.dev_rule == "ncr" else DEV_IMAGES)
         texts = texts[: images * self.captions_per_image]
-        tokens = [vocabulary.encode(tokeniser(text)) for text in texts]
+        tokens, lengths = token_ids(texts, vocabulary, tokeniser)
         true: IntVector = np.arange(len(texts), dtype=np.int64) // self.captions_per_image
         facts = [_fact_of_features(features_file, features), _fact_of_text(captions_file), _fact_of_tokens(tokens)]
-        return Split(ImageFeatures([features[: images * stride]], stride), Captions(texts, tokens), true), facts
+        return Split(
+            ImageFeatures([features[: images * stride]], stride), Captions.of_arrays(texts, tokens, lengths), true
+        ), facts
 
     def _stride(self, features_file: Path, features: FloatArray, captions_file: Path, captions: int) -> int:
         """Return how many rows an image has; raises UserError if rows and captions do not fit one another."""
@@ -182,17 +192,37 @@ class PrecompSource:
         return COCO_FOLDS
 
 
-def _open_features(path: Path) -> FloatArray:
-    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else."""
+def open_features(path: Path) -> FloatArray:
+    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else.
+
+    float16, as `ncbench data prepare --half` writes it, is read too.
+    """
     right = "a .npy file of float32 (rows, regions, dimensions)"
     try:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy's parser fails in many ways on damaged headers
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
-    if features.ndim != 3 or 0 in features.shape or features.dtype != np.float32:
+    if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
         raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
+    check_finite(path, features, None if features.nbytes <= READ_WHOLE else _sampled(features))
     return features
+
+
+def check_finite(path: Path, features: FloatArray, rows: IntVector | None = None) -> None:
+    """Raise UserError for the first of `rows` (None: all) of the features in `path` that is not finite."""
+    numbers = np.arange(len(features)) if rows is None else rows
+    for start in range(0, len(numbers), SAMPLED_ROWS):
+        chosen = numbers[start : start + SAMPLED_ROWS]
+        good = np.isfinite(features[chosen]).all((1, 2))
+        if not good.all():
+            row = int(chosen[np.argmin(good)])
+            raise UserError(f"{path}: row {row} holds a number that is NaN or infinite; get the file anew")
+
+
+def _sampled(features: FloatArray) -> IntVector:
+    """Return the numbers of SAMPLED_ROWS rows, evenly spaced."""
+    return np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
 
 
 def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
@@ -203,59 +233,18 @@ def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
         raise UserError(f"{folder}: regions and dimensions must be the same in all feature files, found {found}")
 
 
-def _read_captions(path: Path, tabbed: bool) -> list[str]:
-    """Return the captions in `path`; raises UserError, with the line, for one that is empty or not UTF-8."""
-    lines = io.StringIO(_read_text(path), newline=None)
-    captions = []
-    for number, caption in _tabbed(path, lines) if tabbed else enumerate(lines, 1):
-        captions.append(caption.strip())
-        if not captions[-1]:
-            raise UserError(f"{path}:{number}: an empty caption; every line must hold one")
-    return captions
-
-
-def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
-    """Yield line number and caption of rows (image id, caption), quoted as in the published reader (Excel's rules)."""
-    reader = csv.reader(lines, delimiter="\t")
-    try:
-        for row in reader:
-            if len(row) < 2:  # further columns are ignored, as published
-                raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; right would be image id, tab, caption")
-            yield reader.line_num, row[1]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}; right would be image id, tab, caption") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return content.decode()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
-
-
-def _abbreviations(vocabulary: Vocabulary) -> list[str]:
-    """Return the words that NLTK's trained model kept with their full stop ("mr.") when the vocabulary was built."""
-    return [word[:-1] for word in vocabulary.words if len(word) > 2 and word[-1] == "." and word[-2].isalpha()]
-
-
 def _fact_of_text(path: Path) -> str:
     content = path.read_bytes()
     return f"{path.name} {len(content)} {hashlib.sha256(content).hexdigest()}"
 
 
 def _fact_of_features(path: Path, features: FloatArray) -> str:
-    rows = np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
-    sample = hashlib.sha256(features[rows].tobytes()).hexdigest()
+    sample = hashlib.sha256(features[_sampled(features)].tobytes()).hexdigest()
     return f"{path.name} {path.stat().st_size} {features.shape} {features.dtype} {sample}"
 
 
-def _fact_of_tokens(tokens: Sequence[Sequence[int]]) -> str:
-    ids = np.fromiter(chain.from_iterable(tokens), dtype="<i8")
-    return f"tokens {len(ids)} {hashlib.sha256(ids.tobytes()).hexdigest()}"
+def _fact_of_tokens(tokens: IntVector) -> str:
+    return f"tokens {len(tokens)} {hashlib.sha256(tokens.astype('<i8').tobytes()).hexdigest()}"
 
 
 F30K = PrecompSource("f30k", "Flickr30K, 29,000 training images with five captions each (released region features)", 40)

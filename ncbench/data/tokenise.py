@@ -33,13 +33,14 @@ class Tokeniser:
     Where they are absent, the same algorithm runs without the model's knowledge, on `abbreviations` alone (lower-case,
     without the last full stop: "mr"). A caption of one sentence gets the same words either way.
 
-    `seen` counts the captions split so far, `doubtful` those without a certain answer: the data are absent and a full
-    stop within the caption may or may not end a sentence.
+    `seen` counts the captions split so far, `asked` those with a full stop within, which may or may not end a sentence,
+    `doubtful` those of them without a certain answer, as the data are absent.
     """
 
     def __init__(self, abbreviations: Iterable[str] = ()) -> None:
         self._abbreviations = frozenset(abbreviations)
         self.seen = 0
+        self.asked = 0
         self.doubtful = 0
 
     def __call__(self, caption: str) -> list[str]:
@@ -50,9 +51,15 @@ class Tokeniser:
         if words is not None:
             return words
         split, trained = self._nltk
-        if not trained and _INNER_STOP.search(line):
-            self.doubtful += 1
+        if _INNER_STOP.search(line):
+            self.asked += 1
+            self.doubtful += not trained
         return split(line)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the trained model is installed; loads NLTK."""
+        return self._nltk[1]
 
     def warn(self) -> None:
         """Warn once (TokenisationWarning) of how many captions may differ from the published tokens, if any do."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor
 
 from ncbench.data.dataset import Captions, ImageFeatures, IntVector
+
+READ_AHEAD = 2**20
+"""Numbers from which on the features of the next batch are read while this one is trained on."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class TrainingView:
         self._kept: dict[str, Batches] = {}
         self._waiting: dict[str, Batches] = {}
         self._midway = False
+        self._reader: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -50,14 +55,36 @@ class TrainingView:
 
     def images(self, numbers: IntVector) -> Tensor:
         """Return the features (n, R, D) float32 of images by number."""
-        return torch.from_numpy(self._images.take(numbers)).to(self._device)
+        return self._moved(self._read(numbers))
 
     def batch(self, pairs: IntVector, images: IntVector | None = None) -> Batch:
         """Return some pairs, in the given order; with other `images`, by number, in the place of the claimed ones."""
+        return self._batch(pairs, self._read(self.claimed[pairs] if images is None else images))
+
+    def _read_ahead(self, pairs: IntVector) -> Callable[[], Batch]:
+        """Return what returns the batch of `pairs`, whose features a thread reads meanwhile, if they are many bytes."""
+        if not self._images.on_disk or len(pairs) * self._images.n_regions * self._images.dim < READ_AHEAD:
+            return lambda: self.batch(pairs)
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="ncbench-reader")
+        features = self._reader.submit(self._read, self.claimed[pairs])
+        return lambda: self._batch(pairs, features.result())
+
+    def _read(self, numbers: IntVector) -> Tensor:
+        """Return features on the CPU; in pinned memory, which a GPU can copy while it computes, where there is one."""
+        shape = (len(numbers), self._images.n_regions, self._images.dim)
+        features = torch.empty(shape, pin_memory=self._device.type == "cuda")
+        self._images.take(numbers, features.numpy())
+        return features
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=tensor.is_pinned() if self._device.type == "cuda" else False)
+
+    def _batch(self, pairs: IntVector, features: Tensor) -> Batch:
         tokens, lengths = self._captions.padded(pairs)
         return Batch(
             pairs=pairs,
-            images=self.images(self.claimed[pairs] if images is None else images),
+            images=self._moved(features),
             tokens=torch.from_numpy(tokens).to(self._device),
             lengths=torch.from_numpy(lengths),
         )
@@ -112,13 +139,23 @@ class Batches(Iterator[Batch]):
     def __init__(self, view: TrainingView, order: IntVector, size: int, drop_last: bool, position: int = 0) -> None:
         self._view, self._order, self._size, self._drop_last = view, order, size, drop_last
         self._position = position
+        self._next: Callable[[], Batch] | None = None  # how to get the batch at `position`, if it is being read
 
     def __next__(self) -> Batch:
-        chosen = self._order[self._position : self._position + self._size]
-        if len(chosen) < 2 or (self._drop_last and len(chosen) < self._size):
+        read = self._next or self._ahead()
+        if read is None:
             raise StopIteration
         self._position += self._size
-        return self._view.batch(chosen)
+        batch = read()
+        self._next = self._ahead()
+        return batch
+
+    def _ahead(self) -> Callable[[], Batch] | None:
+        """Begin to read the batch at `position`; None where there is none."""
+        chosen = self._order[self._position : self._position + self._size]
+        if len(chosen) < 2 or (self._drop_last and len(chosen) < self._size):
+            return None
+        return self._view._read_ahead(chosen)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the arguments that make its like, but for the view."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ncbench.errors import UserError
+from ncbench.files import write_json
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -42,11 +43,26 @@ class Vocabulary:
         unknown = ids[UNKNOWN]
         return [ids[START], *(ids.get(word, unknown) for word in words), ids[END]]
 
+    @property
+    def abbreviations(self) -> list[str]:
+        """The words that NLTK's trained model kept with their full stop ("mr.") when the vocabulary was built."""
+        return [word[:-1] for word in self.words if len(word) > 2 and word[-1] == "." and word[-2].isalpha()]
+
     @staticmethod
     def build(captions: Iterable[Sequence[str]], threshold: int) -> Vocabulary:
         """Return the vocabulary of the words that occur at least `threshold` times, in alphabetical order."""
-        counts = Counter(word for words in captions for word in words)
-        return Vocabulary((*SPECIAL, *sorted(word for word, count in counts.items() if count >= threshold)))
+        return Vocabulary.of_counts(Counter(word for words in captions for word in words), threshold)
+
+    @staticmethod
+    def of_counts(counts: Mapping[str, int], threshold: int) -> Vocabulary:
+        """Return the vocabulary of the words that are counted at least `threshold` times, in alphabetical order."""
+        known = sorted(word for word, count in counts.items() if count >= threshold and word not in SPECIAL)
+        return Vocabulary((*SPECIAL, *known))
+
+    def write(self, path: Path) -> None:
+        """Write the vocabulary as the released files have it, atomically. Raises OSError."""
+        ids: dict[str, int] = self.__dict__["_ids"]
+        write_json(path, {"word2idx": ids, "idx2word": {str(n): word for word, n in ids.items()}, "idx": len(self)})
 
     @staticmethod
     def read(path: Path) -> Vocabulary:

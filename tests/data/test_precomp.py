@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ncbench.data.dataset import Dataset, Split
-from ncbench.data.precomp import CC152K, COCO, F30K, DevRule, PrecompSource, _open_features
+from ncbench.data.precomp import CC152K, COCO, F30K, DevRule, PrecompSource, open_features
 from ncbench.data.tokenise import TokenisationWarning
 from ncbench.data.vocabulary import SPECIAL, Vocabulary
 from ncbench.errors import UserError
@@ -111,7 +111,7 @@ def test_folds_of_coco_come_with_its_test_split_alone(tmp_path: Path) -> None:
 
 def test_features_stay_on_disk() -> None:
     path = FIXTURE / "f30k_precomp/train_ims.npy"
-    assert isinstance(_open_features(path), np.memmap)
+    assert isinstance(open_features(path), np.memmap)
     (chunk,) = F30K.load(FIXTURE).splits["train"].images._chunks
     assert isinstance(chunk, np.memmap)
     assert str(chunk.filename) == str(path)
@@ -200,6 +200,8 @@ def test_cc152k_reads_rows_of_id_and_caption(cc152k: Path) -> None:
         ("1\ta\n\n", "train_caps.tsv:2: 0 columns"),
         ("1\ta\n2\t \n", "train_caps.tsv:2: an empty caption"),
         ("1\ta\n2\t" + "a" * 200_000 + "\n", "train_caps.tsv:2: field larger than field limit"),
+        ('1\ta\n2\t"b\n3\tc\n4\t"d\n5\te\n', "tsv:2: a quote opens in this row, and the row ends in line 4 only"),
+        ('1\ta\n2\tb\n3\t"c\n4\td\n', "tsv:3: a quote opens in this row, and the row ends in line 4 only"),
         ("1\ta\n" * 5, "train_ims.npy: 6 rows for 5 captions in train_caps.tsv; right would be 5"),
     ],
 )
@@ -230,6 +232,17 @@ def save(array: np.ndarray) -> Callable[[Path], None]:
     return lambda path: np.save(path, array)
 
 
+def with_nan(row: int, shape: tuple[int, ...]) -> np.ndarray:
+    features = np.zeros(shape, np.float32)
+    features[row, -1, -1] = np.nan
+    return features
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
@@ -240,11 +253,20 @@ def truncate(path: Path) -> None:
         (lambda path: path.write_bytes(b"no array"), "cannot be mapped (the magic string is not correct"),
         (lambda path: path.write_bytes(b""), "cannot be mapped (EOF"),
         (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x02\x00{("), "cannot be mapped ("),
+        (loop, "lacks train_ims.npy"),
         (truncate, "cannot be mapped (mmap length is greater than file size)"),
         (save(np.array([[[{}]]], dtype=object)), "Python objects in dtype"),
         (save(np.zeros((40, 24), np.float32)), "float32 of shape (40, 24); right would be a .npy file of float32"),
         (save(np.zeros((40, 36, 24))), "float64 of shape (40, 36, 24); right would be"),
         (save(np.zeros((40, 36, 24), ">f4")), ">f4 of shape (40, 36, 24); right would be"),
+        (
+            save(with_nan(29, (40, 36, 24))),
+            "train_ims.npy: row 29 holds a number that is NaN or infinite; get the file",
+        ),
+        (
+            save(np.full((40, 36, 24), np.inf, np.float32)),
+            "train_ims.npy: row 0 holds a number that is NaN or infinite",
+        ),
         (save(np.zeros((39, 36, 24), np.float32)), "right would be 40 (one per image) or 200 (one per caption)"),
         (save(np.arange(200, dtype=np.float32).reshape(200, 1, 1)), "rows 0 to 4 must repeat one image"),
         (save(np.zeros((40, 36, 23), np.float32)), "found train_ims.npy (36, 23), dev_ims.npy (36, 24)"),
@@ -273,6 +295,16 @@ def test_damaged_features(root: Path, damage: Callable[[Path], object], message:
 def test_damaged_captions(root: Path, content: bytes, message: str) -> None:
     (root / "f30k_precomp/train_caps.txt").write_bytes(content)
     assert message in error(root)
+
+
+def test_of_large_files_some_rows_are_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncbench.data.precomp.READ_WHOLE", 0)
+    monkeypatch.setattr("ncbench.data.precomp.SAMPLED_ROWS", 4)
+    path = root / "f30k_precomp/train_ims.npy"
+    np.save(path, with_nan(39, (40, 36, 24)))
+    assert "train_ims.npy: row 39 holds a number" in error(root)
+    np.save(path, with_nan(38, (40, 36, 24)))
+    F30K.load(root)
 
 
 def test_line_ends_and_accents_are_read_as_published(root: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
+from rows import write_folder
 
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
@@ -65,6 +67,18 @@ def desk(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     for name in CHECKPOINTS:
         shutil.copy(FIXTURES / "published_sgr" / "official_sgr.pth.tar", tmp_path / name)
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
+    write_folder(tmp_path / "pairs")
+    columns = 'source = "pairs"\nimage-features = "regions"\ncaptions = "captions"\n'
+    (tmp_path / "my.toml").write_text(columns)
+    (tmp_path / "pictures").mkdir()
+    rows = []
+    for number in range(12):
+        Image.new("RGB", (32, 32), (20 * number, 255 - 20 * number, 90)).save(tmp_path / f"pictures/{number}.png")
+        rows.append(f"{number}.png\ta patch of colour {number}\n")
+    (tmp_path / "FILE.tsv").write_text("".join(rows))
+    for name in ("train.txt", "dev.txt"):
+        (tmp_path / name).write_text("a patch of red\na patch of blue\n")
     (tmp_path / "sweep.toml").write_text('methods = ["triplet"]\nratios = [0.4]\n')
     (tmp_path / "my_method.py").write_text(method_files("my_method")["my_method.py"])
     for name, ratio in (("f30k_noise_0.4.npy", 0.4), ("noise_index.npy", 0.4)):
@@ -79,7 +93,12 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
     _, *words = shlex.split(command)
     for before, word in zip(["", *words], words, strict=False):
         if word == "DIR":
-            yield str(data if before == "--data-root" else desk / "somewhere")
+            places = {"--data-root": data, "--images": desk / "pictures"}
+            yield str(places.get(before, desk / "somewhere"))
+        elif word == "COL":
+            yield {"--image-features": "regions", "--captions": "captions", "--text-features": "said"}[before]
+        elif word == "hf:PATH":
+            yield f"hf:{desk / 'pairs'}"
         elif word == "FILE":
             yield str(next(desk.glob("leaderboards/submissions/*.json")))
         elif word.endswith("/ID"):

@@ -17,9 +17,9 @@ from ncbench.data.vocabulary import Vocabulary
 
 _VERSION = "1"
 _SEED = 0
-_SCALE = {"embed": 64, "similarity": 16, "word": 48, "dropout": 0.1}
-_BATCH_SIZE = 32
-_BUDGET = 5.0
+SCALE = {"embed": 64, "similarity": 16, "word": 48, "dropout": 0.1}
+BATCH_SIZE = 32
+BUDGET = 5.0
 _WORD_THRESHOLD = 2
 
 
@@ -86,9 +86,9 @@ class Scenes:
             vocabulary=vocabulary,
             splits=splits,
             digest=digest,
-            scale=_SCALE,
-            batch_size=_BATCH_SIZE,
-            budget=_BUDGET,
+            scale=SCALE,
+            batch_size=BATCH_SIZE,
+            budget=BUDGET,
             semantics=GraphSemantics(folder),
             files=files,
             pictures=StoredPictures(folder),

@@ -12,8 +12,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ncbench.data.cache import cache_root, make_folder
 from ncbench.data.dataset import FloatArray
 from ncbench.data.scenes.boxes import N_REGIONS
 from ncbench.data.scenes.descriptor import DIM, region_features
@@ -93,15 +92,6 @@ class StoredSplit:
     true: NDArray[np.int64]
 
 
-def cache_root() -> Path:
-    """Return the folder of ncbench's caches: NCBENCH_CACHE if set, else the user's cache folder."""
-    if chosen := os.environ.get("NCBENCH_CACHE"):
-        return Path(chosen)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("ncbench"))
-
-
 def make_sample(version: str, seed: int, split: str, index: int) -> Sample:
     """Return picture `index` of `split`; each has randomness of its own, so that the order of making is free."""
     rng = derive_rng(seed, "scenes", version, split, index)
@@ -116,25 +106,9 @@ def ensure(recipe: Recipe, workers: int | None = None) -> Path:
     Raises UserError if the folder cannot be made.
     """
     folder = recipe.folder
-    if folder.exists():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise UserError(f"cannot write the cache folder {folder.parent}: {error}; set NCBENCH_CACHE.") from error
-    try:
+    if not folder.exists():
         _log.info("making dataset %s in %s (once)", recipe.name, folder)
-        _build(recipe, building, workers or os.cpu_count() or 1)
-        building.chmod(0o755)
-        try:
-            building.rename(folder)
-        except OSError:
-            # Another process was faster; its content is the same.
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        make_folder(folder, lambda building: _build(recipe, building, workers or os.cpu_count() or 1))
     return folder
 
 

@@ -1,0 +1,360 @@
+"""Writing the local store: a source is read once, a batch of rows at a time, and never held whole.
+
+A folder of the store holds `manifest.json`, `vocabulary.json`, and per split
+
+* `features.npy`: (images, R, D), float32 or, where the source has them so, float16;
+* `captions.jsonl`: a text per line; `true.npy`: the image that each describes;
+* `tokens.npy` and `lengths.npy`: the word ids of all captions, one after the other; or `vectors.npy`: (captions, T);
+* `pictures.bin` and `pictures.npy`: encoded pictures, and where each of them ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
+from ncbench.data.imported.descriptors import Describe, descriptor
+from ncbench.data.imported.folder import CAPTIONS
+from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
+from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
+from ncbench.data.imported.source import FORMAT, VOCABULARY
+from ncbench.data.imported.stored import MANIFEST
+from ncbench.data.imported.tables import Table
+from ncbench.data.token_cache import token_ids
+from ncbench.data.tokenise import Tokeniser
+from ncbench.data.vocabulary import Vocabulary
+from ncbench.errors import UserError
+from ncbench.files import write_json
+from ncbench.seeds import derive_rng
+
+DRAWN_SHARE, MOST_DRAWN = 10, 1_000
+"""A split that a source lacks is a tenth of its rows, at most 1,000, drawn from train."""
+
+IntVector = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a source: features, captions per row, and what else there is."""
+
+    features: Block
+    captions: list[list[str]]
+    vectors: list[Block] | None
+    pictures: list[bytes] | None
+
+    def take(self, chosen: IntVector) -> Rows:
+        """Return the rows at these places."""
+        return Rows(
+            self.features[chosen],
+            [self.captions[row] for row in chosen],
+            None if self.vectors is None else [self.vectors[row] for row in chosen],
+            None if self.pictures is None else [self.pictures[row] for row in chosen],
+        )
+
+
+def convert(request: Request, tables: Mapping[str, Table], root: Path | None, folder: Path) -> None:
+    """Write the data set that `request` asks for, of the `tables` of its source, into `folder`.
+
+    Paths of pictures lead below `root`. Raises UserError for columns that are not there, and for rows that do not fit.
+    """
+    columns = _Columns.of(request, next(iter(tables.values())), root)
+    plan = plan_splits(request, tables)
+    counts = {
+        split: sum(int((owner == number).sum()) for owner in plan.values()) for number, split in enumerate(SPLITS)
+    }
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(SplitWriter(folder / split, counts[split])) for split in SPLITS}
+        for name, owner in plan.items():
+            table, first = tables[name], 0
+            for rows in columns.read(table):
+                stop = first + len(rows.captions)
+                for number, split in enumerate(SPLITS):
+                    writers[split].add(rows.take(np.flatnonzero(owner[first:stop] == number)), table.place(first))
+                first = stop
+            if first != table.n_rows:
+                raise UserError(f"{request.source}: {first} rows of {name!r}, where {table.n_rows} were announced")
+    splits = {split: writer.facts for split, writer in writers.items()}
+    if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
+        found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
+        raise UserError(f"{request.source}: features must be alike in all splits, found {found}")
+    vocabulary, doubtful = _tokenise(request, folder, columns.text_features != "")
+    facts = [json.dumps(splits, sort_keys=True), vocabulary.digest, *(_token_fact(folder / split) for split in SPLITS)]
+    manifest = {
+        "format": FORMAT,
+        "name": request.title,
+        "source": request.source,
+        "columns": {key: value for key, value in vars(request).items() if isinstance(value, str) and value},
+        "drawn": [split for split in SPLITS if _source_split(request, tables, split) is None],
+        "splits": splits,
+        "truth_known": request.truth_known,
+        "like": request.like,
+        "doubtful": doubtful,
+        "digest": hashlib.sha256("\n".join(facts).encode()).hexdigest(),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDArray[np.int8]]:
+    """Return, for the splits of the source that are used, to which of SPLITS each row goes, by number.
+
+    Splits that the source lacks are drawn from train: a tenth of its rows each, 1,000 at most, seed 0.
+    """
+    sources = {split: _source_split(request, tables, split) for split in SPLITS}
+    train = sources["train"]
+    if train is None:
+        raise UserError(
+            f"{request.source}: has the splits {', '.join(sorted(tables))}; which is for training? Say so under "
+            "[splits] in a configuration file"
+        )
+    n_rows = tables[train].n_rows
+    owner = np.zeros(n_rows, np.int8)
+    order, start = derive_rng(0, "imported", "splits").permutation(n_rows), 0
+    plan = {train: owner}
+    for number, split in enumerate(SPLITS):
+        source = sources[split]
+        if source is None:
+            size = min(MOST_DRAWN, max(1, n_rows // DRAWN_SHARE))
+            owner[order[start : start + size]] = number
+            start += size
+        elif split != "train":
+            plan[source] = np.full(tables[source].n_rows, number, np.int8)
+    for number, split in enumerate(SPLITS):
+        size = sum(int((rows == number).sum()) for rows in plan.values())
+        if size < (2 if split == "train" else 1):
+            raise UserError(f"{request.source}: {size} rows are too few for {split}; {n_rows} in all were for training")
+    return plan
+
+
+def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> str | None:
+    """Return what the source calls `split`, None where it has none. Raises UserError for one that is stated wrongly."""
+    stated = request.splits.get(split)
+    if stated is not None:
+        if stated not in tables:
+            raise UserError(
+                f"{request.source}: has no split {stated!r} for {split}; it has {', '.join(sorted(tables))}"
+            )
+        return stated
+    taken = set(request.splits.values())
+    if split == "train" and len(tables) == 1:
+        return next(iter(tables))
+    return next((name for name in SPLIT_NAMES[split] if name in tables and name not in taken), None)
+
+
+@dataclass
+class _Columns:
+    """The columns that are read, and how."""
+
+    request: Request
+    images: str
+    text_features: str
+    root: Path | None
+    describe: Describe | None
+    _seen: dict[str, str] = field(default_factory=dict)  # where each id was
+
+    @staticmethod
+    def of(request: Request, table: Table, root: Path | None) -> _Columns:
+        """Return what `request` asks for, looked up in a table. Raises UserError."""
+        known = {name: table.schema.field(name).type for name in table.schema.names}
+        pictured = [name for name, kind in known.items() if is_pictures(kind)]
+        images = request.images or (pictured[0] if len(pictured) == 1 else "")
+        describe = None if request.image_features else descriptor(request.features)
+        if describe is not None and not images:
+            found = ", ".join(f"{other} ({kind})" for other, kind in known.items())
+            raise UserError(f"{request.source}: which column holds the pictures? It has {found}; say `images`")
+        return _Columns(request, images, request.text_features, root, describe)
+
+    def read(self, table: Table) -> Iterator[Rows]:
+        """Yield all rows, a batch at a time. Raises UserError for those that do not fit."""
+        request, first = self.request, 0
+        captions_name = request.captions or CAPTIONS
+        names = [request.image_features, captions_name, self.text_features, self.images, request.ids]
+        for name in filter(None, names):
+            if name not in table.schema.names:
+                found = ", ".join(f"{other} ({table.schema.field(other).type})" for other in table.schema.names)
+                raise UserError(f"{request.source}: has no column {name!r}; it has {found}")
+        for batch in table.batches(list(dict.fromkeys(filter(None, names)))):
+            place = partial(_place, table, first)
+            first += batch.num_rows
+            if not batch.num_rows:
+                continue
+            captions = texts(batch.column(captions_name), captions_name, place)
+            encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
+            if request.ids:
+                for row, name in enumerate(identities(batch.column(request.ids), request.ids, place)):
+                    if self._seen.setdefault(name, here := place(row)) != here:
+                        raise UserError(
+                            f"{here}: id {name!r} is also that of {self._seen[name]}; leave one of them out"
+                        )
+            of_captions = None
+            if self.text_features:
+                counts = list(map(len, captions))
+                joined = caption_vectors(batch.column(self.text_features), self.text_features, counts, place)
+                of_captions = np.split(joined, np.cumsum(counts)[:-1])
+            if self.describe is None:
+                column = batch.column(request.image_features)
+                features = vectors(column, request.image_features, place, request.regions)
+            else:
+                assert encoded is not None
+                features = self.describe(decode(content, place(row)) for row, content in enumerate(encoded))
+            yield Rows(features, captions, of_captions, encoded)
+
+
+def _place(table: Table, first: int, row: int) -> str:
+    return table.place(first + row)
+
+
+class SplitWriter:
+    """Writes a split of `size` images into `folder`, as they come."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder, self._size = folder, size
+        self._arrays: dict[str, _ArrayWriter] = {}
+        self._true: list[IntVector] = []
+        self._ends: list[int] = []
+        self._hash = hashlib.sha256()
+        self._written = self._captions = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SplitWriter:
+        self._folder.mkdir(parents=True)
+        self._text_file = self._file("captions.jsonl")
+        return self
+
+    def add(self, rows: Rows, where: str) -> None:
+        """Write rows; `where` tells of them. Raises UserError where they are of another shape than those before."""
+        if not rows.captions:
+            return
+        self._array("features", rows.features, self._size, where)
+        counts = list(map(len, rows.captions))
+        self._true.append(np.repeat(np.arange(self._written, self._written + len(counts)), counts))
+        lines = "".join(json.dumps(caption) + "\n" for caption in chain.from_iterable(rows.captions)).encode()
+        self._hash.update(lines)
+        self._text_file.write(lines)
+        if rows.vectors is not None:
+            self._array("vectors", np.concatenate(rows.vectors), None, where)
+        for content in rows.pictures or ():
+            if not self._ends:
+                self._picture_file = self._file("pictures.bin")
+            self._picture_file.write(content)
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(content))
+        self._written += len(counts)
+        self._captions += sum(counts)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._stack:
+            for array in self._arrays.values():
+                array.end()
+        if kind is None:
+            true = np.concatenate(self._true).astype("<i8")
+            self._hash.update(true.tobytes())
+            np.save(self._folder / "true.npy", true)
+            if self._ends:
+                np.save(self._folder / "pictures.npy", np.array(self._ends, "<i8"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of the split: numbers, shapes, and the digests of its content."""
+        features, told = self._arrays["features"], self._arrays.get("vectors")
+        return {
+            "captions": self._captions,
+            "shape": [self._written, *features.shape],
+            "dtype": features.dtype.name,
+            "vector": 0 if told is None else told.shape[0],
+            "pictures": bool(self._ends),
+            "digests": {"texts": self._hash.hexdigest(), **{name: a.digest for name, a in self._arrays.items()}},
+        }
+
+    def _file(self, name: str) -> IO[bytes]:
+        return self._stack.enter_context((self._folder / name).open("wb"))
+
+    def _array(self, name: str, block: Block, size: int | None, where: str) -> None:
+        writer = self._arrays.get(name)
+        if writer is None:
+            writer = self._arrays[name] = _ArrayWriter(self._file(f"{name}.npy"), block, size)
+        writer.add(block, where)
+
+
+class _ArrayWriter:
+    """Appends blocks to a .npy file, whose header is written again when their number is known."""
+
+    def __init__(self, file: IO[bytes], first: Block, size: int | None) -> None:
+        self._file, self.shape, self.dtype = file, first.shape[1:], first.dtype
+        self._rows, self._hash = 0, hashlib.sha256()
+        self._header(size if size is not None else 2**40)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all numbers, little-endian."""
+        return self._hash.hexdigest()
+
+    def add(self, block: Block, where: str) -> None:
+        """Write a block. Raises UserError for one of another shape or type."""
+        if (block.shape[1:], block.dtype) != (self.shape, self.dtype):
+            raise UserError(
+                f"{where} and those after it: features {block.shape[1:]} {block.dtype}, before they were {self.shape} "
+                f"{self.dtype}; all must be alike"
+            )
+        content = np.ascontiguousarray(block, block.dtype.newbyteorder("<")).data
+        self._hash.update(content)
+        self._file.write(content)
+        self._rows += len(block)
+
+    def end(self) -> None:
+        """Write the header with the number of rows."""
+        self._file.seek(0)
+        self._header(self._rows)
+
+    def _header(self, rows: int) -> None:
+        # NumPy leaves room for the first dimension to grow to 20 digits, so that this one is as long as the last.
+        header = {"descr": self.dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, *self.shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def read_texts(folder: Path) -> list[str]:
+    """Return the captions of a split. Raises OSError and ValueError."""
+    with (folder / "captions.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabulary, int]:
+    """Write vocabulary and word ids; return the former, and on how many captions these may differ from NLTK's."""
+    if has_vectors:  # nothing asks for words
+        vocabulary = Vocabulary.build([], 1)
+        vocabulary.write(folder / VOCABULARY)
+        return vocabulary, 0
+    stated = Vocabulary.read(Path(request.vocabulary)) if request.vocabulary else None
+    tokeniser = Tokeniser(stated.abbreviations if stated else ())
+    vocabulary = stated or _build_vocabulary(folder, tokeniser, request.min_count)
+    vocabulary.write(folder / VOCABULARY)
+    tokeniser = Tokeniser(vocabulary.abbreviations)
+    for split in SPLITS:
+        tokens, lengths = token_ids(read_texts(folder / split), vocabulary, tokeniser)
+        np.save(folder / split / "tokens.npy", tokens.astype("<i4"))
+        np.save(folder / split / "lengths.npy", lengths.astype("<i4"))
+    tokeniser.warn()
+    return vocabulary, tokeniser.doubtful
+
+
+def _build_vocabulary(folder: Path, tokeniser: Callable[[str], Sequence[str]], threshold: int) -> Vocabulary:
+    """Return the words that occur `threshold` times in train and dev, as the field's vocabularies are made."""
+    counts = Counter(
+        word for split in ("train", "dev") for text in read_texts(folder / split) for word in tokeniser(text)
+    )
+    return Vocabulary.of_counts(counts, threshold)
+
+
+def _token_fact(folder: Path) -> str:
+    path = folder / "tokens.npy"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""

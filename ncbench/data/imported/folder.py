@@ -1,0 +1,107 @@
+"""Pictures in a folder, with a file of captions: rows of picture, tab, caption, and perhaps tab, split."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ncbench.data.captions_file import read_text
+from ncbench.data.imported.pictures import read_below
+from ncbench.data.imported.request import SPLIT_NAMES, Request
+from ncbench.errors import UserError
+
+IMAGE, CAPTIONS = "image", "captions"
+_SCHEMA = pa.schema(
+    [(IMAGE, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), (CAPTIONS, pa.list_(pa.string()))]
+)
+_BATCH = 16  # pictures, which may be large
+_NUMBER = re.compile(r"#\d+$")  # Flickr8k's and Flickr30K's files number the captions of a picture: 12.jpg#0
+
+
+@dataclass
+class Pictures:
+    """The pictures of a split, below `root`, and their captions; `lines` are those of the first of each."""
+
+    root: Path
+    file: Path
+    names: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    captions: list[list[str]] = field(default_factory=list)
+
+    @property
+    def n_rows(self) -> int:
+        """How many there are."""
+        return len(self.names)
+
+    @property
+    def schema(self) -> Any:
+        """Names and types of the columns."""
+        return _SCHEMA
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield all pictures and captions. Raises UserError for a picture that is not below the folder."""
+        for start in range(0, self.n_rows, _BATCH):
+            numbers = range(start, min(start + _BATCH, self.n_rows))
+            read = [{"bytes": read_below(self.root, self.names[n], self.place(n)), "path": None} for n in numbers]
+            captions = self.captions[start : start + _BATCH]
+            yield pa.record_batch([pa.array(read, _SCHEMA.field(IMAGE).type), pa.array(captions)], schema=_SCHEMA)
+
+    def place(self, row: int) -> str:
+        """Return the line of the file of captions that names a picture first, and its name."""
+        return f"{self.file}:{self.lines[row]}" if self.names else str(self.file)
+
+
+def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
+    """Return the pictures of every split; those of no split are `train`. Raises UserError for a bad row."""
+    file = Path(request.captions_file).expanduser()
+    if path is None or not path.is_dir():
+        raise UserError(f"{request.source}: is no folder of pictures, which a file of captions needs")
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file; right would be rows of picture, tab, caption")
+    known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+    splits: dict[str, Pictures] = {}
+    where: dict[str, tuple[str, int]] = {}
+    for line, row in enumerate(io.StringIO(read_text(file), newline=None), 1):
+        name, *cells = row.removesuffix("\n").split("\t")
+        if len(cells) not in (1, 2):
+            raise UserError(
+                f"{file}:{line}: {len(cells) + 1} columns; right would be picture, tab, caption (, tab, split)"
+            )
+        name, caption = _NUMBER.sub("", name.strip()), cells[0].strip()
+        if not name or not caption:
+            raise UserError(f"{file}:{line}: an empty {'caption' if name else 'name'}; fill it or leave the row out")
+        split = known.get(cells[1].strip()) if len(cells) > 1 else "train"
+        if split is None:
+            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; right would be {', '.join(known)}")
+        part = splits.setdefault(split, Pictures(path, file))
+        of, number = where.setdefault(name, (split, part.n_rows))
+        if of != split:
+            raise UserError(f"{file}:{line}: {name!r} is of {split} here, and of {of} before; a picture has one split")
+        if number == part.n_rows:
+            part.names.append(name)
+            part.lines.append(line)
+            part.captions.append([])
+        part.captions[number].append(caption)
+    if not splits:
+        raise UserError(f"{file}: holds no captions; right would be rows of picture, tab, caption")
+    return splits
+
+
+def picture_files(path: Path | None, request: Request) -> list[Path]:
+    """Return the file of captions and all pictures that it names, as far as they are there. Raises UserError."""
+    splits = read_folder(path, request)
+    found = (part.root / name for part in splits.values() for name in part.names)
+    return [Path(request.captions_file).expanduser(), *(file for file in found if _is_file(file))]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # reported, with its line, when it is read
+        return False

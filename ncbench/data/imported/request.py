@@ -1,0 +1,197 @@
+"""What a user says of a data set from elsewhere: where it lies, and what its columns are. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from ncbench.errors import UserError, unknown_name
+
+PREFIX, SUFFIX = "hf:", ".toml"
+SPLITS = ("train", "dev", "test")
+SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
+"""What sources call the splits."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_TYPES = {"bool": "true or false", "int": "an integer from 0", "str": "a text"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where a data set lies and what its columns are; the keys of a configuration file are these, with hyphens.
+
+    `source` is a path, or the name of a data set on the hub, of which there may be a `configuration` and a `revision`.
+    `captions` names a column of texts, or of lists of texts; `image_features` one of vectors, or of lists of as many
+    region vectors in every row. A vector that holds `regions` of them, one after the other, is cut. `text_features` may
+    hold a vector per caption. `images` holds pictures: to look at or, without image features, to make these of by
+    `features` (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of pictures (see
+    `ncbench.data.imported.folder`). `ids` must differ from row to row. `splits` names those of the source. Words that
+    occur `min_count` times in train and dev are known, unless there is a `vocabulary` (a released one, JSON). Sizes of
+    networks and settings of methods are those for the data set that it is `like`.
+    """
+
+    source: str
+    captions: str = ""
+    image_features: str = ""
+    text_features: str = ""
+    images: str = ""
+    features: str = ""
+    captions_file: str = ""
+    ids: str = ""
+    regions: int = 0
+    configuration: str = ""
+    revision: str = ""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    truth_known: bool = True
+    min_count: int = 4
+    vocabulary: str = ""
+    like: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder that `source` is; None for a name on the hub. Raises UserError for neither."""
+        path = Path(self.source).expanduser()
+        if path.exists():
+            return path.resolve()
+        if not _HUB_NAME.fullmatch(self.source) or self.source.count("/") > 1:
+            raise UserError(
+                f"{self.source}: there is no such file or folder, and it is no name of a data set on the hub"
+            )
+        return None
+
+    @property
+    def title(self) -> str:
+        """The name of the data set: the one given, or one made of the source. Raises UserError for one that is none."""
+        name = self.name or _derived(self.source)
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"{self.source}: {name!r} cannot be the name of a data set; give one of letters, digits, '.', '_' and "
+                "'-', as `name` in a configuration file"
+            )
+        return name
+
+
+def is_request(text: str) -> bool:
+    """Return whether `text`, given as a data set, is one from elsewhere: `hf:...`, or a configuration file."""
+    return text.startswith(PREFIX) or text.endswith(SUFFIX)
+
+
+def read_request(text: str) -> Request:
+    """Return what `hf:SOURCE?key=value&...` or a configuration file (TOML) asks for. Raises UserError."""
+    return _parse_text(text) if text.startswith(PREFIX) else _read_file(Path(text).expanduser())
+
+
+def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return data sets as given, with `columns` (by their keys) for those that are `hf:...`; raises UserError."""
+    given = {key: value for key, value in columns.items() if value}
+    if given and not any(name.startswith(PREFIX) for name in names):
+        options = ", ".join(f"--{key}" for key in given)
+        raise UserError(f"{options} says what is in a data set hf:NAME_OR_PATH, and --dataset names none")
+    return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
+
+
+def picture_request(images: str, captions: str, column: str, features: str, name: str) -> str:
+    """Return what asks for a data set of pictures: of a folder and a file of captions, or of columns of `hf:...`."""
+    given = {"features": features, "name": name}
+    if images.startswith(PREFIX):
+        return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
+    if column:
+        raise UserError(f"--image-column {column} is for --images hf:NAME_OR_PATH; {images} is a folder of pictures")
+    return _extended(f"{PREFIX}{images}", {k: v for k, v in {**given, "captions-file": captions}.items() if v})
+
+
+def _extended(text: str, given: Mapping[str, str]) -> str:
+    source, mark, query = text.partition("?")
+    pairs = {**dict(parse_qsl(query)), **given}
+    return f"{source}?{urlencode(pairs)}" if pairs else source + mark
+
+
+def _parse_text(text: str) -> Request:
+    source, _, query = text.removeprefix(PREFIX).partition("?")
+    if not source:
+        raise UserError(f"data set {text!r} names no source; write hf:NAME_OR_PATH")
+    given: dict[str, Any] = dict(parse_qsl(query))
+    for name, kind in _kinds().items():
+        value = given.get(name)
+        if value is not None and kind == "int":
+            given[name] = int(value) if value.isdecimal() and len(value) < 10 else value
+        if value is not None and kind == "bool":
+            given[name] = {"true": True, "false": False}.get(value, value)
+    return _checked({**given, "source": source}, text, "--{} COL")
+
+
+def _read_file(path: Path) -> Request:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); a configuration of a data set is needed"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: not TOML ({error})") from error
+    for key in ("source", "captions-file", "vocabulary"):  # relative to the file that names it
+        beside = given.get(key)
+        if isinstance(beside, str) and beside and (path.parent / Path(beside).expanduser()).exists():
+            given[key] = str((path.parent / Path(beside).expanduser()).resolve())
+    given.setdefault("name", path.stem)
+    return _checked(given, str(path), '{} = "COL"')
+
+
+def _kinds() -> dict[str, str]:
+    return {entry.name.replace("_", "-"): str(entry.type) for entry in fields(Request)}
+
+
+def _checked(given: Mapping[str, Any], where: str, usage: str) -> Request:
+    """Return the request that has the keys of `given`; raises UserError for unknown, misshapen and missing ones."""
+    kinds, values = _kinds(), dict[str, Any]()
+    for key, value in given.items():
+        if key not in kinds:
+            raise UserError(f"{where}: {unknown_name('key', key, kinds)}")
+        if key == "splits":
+            values[key] = _splits(value, where)
+        elif type(value).__name__ != kinds[key] or (kinds[key] == "int" and value < 0):
+            raise UserError(f"{where}: {key} is {value!r}; it must be {_TYPES[kinds[key]]}")
+        else:
+            values[key] = value
+    if not values.get("source"):
+        raise UserError(f'{where}: names no source; write source = "NAME_OR_PATH"')
+    request = Request(**{key.replace("-", "_"): value for key, value in values.items()})
+    _ = request.path, request.title
+    pictures = request.images or request.features or request.captions_file
+    for key, stands_in in (("image-features", pictures), ("captions", request.captions_file)):
+        if not values.get(key) and not stands_in:
+            raise UserError(f"{where}: say which column holds the {key.replace('-', ' ')}: {usage.format(key)}")
+    return request
+
+
+def _splits(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) and name for name in value.values()):
+        raise UserError(f'{where}: splits must name those of the source: [splits] train = "NAME"')
+    for split in value:
+        if split not in SPLITS:
+            raise UserError(f"{where}: {unknown_name('split', split, SPLITS)}")
+    if len(set(value.values())) < len(value):
+        raise UserError(f"{where}: two of train, dev and test are one split of the source; they must not overlap")
+    return value
+
+
+def _derived(source: str) -> str:
+    path = Path(source).expanduser()
+    parts = [*path.resolve().parts] if path.exists() else source.split("/")
+    stem = Path(parts[-1]).stem if path.is_file() else parts[-1]
+    known = [name for names in SPLIT_NAMES.values() for name in names]
+    if stem.split("-")[0] in known and len(parts) > 1:  # train.parquet, data/train-00000-of-00002.parquet
+        stem = parts[-2] if parts[-2] != "data" or len(parts) < 3 else parts[-3]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]

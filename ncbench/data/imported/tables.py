@@ -1,0 +1,267 @@
+"""Tables of rows, wherever they lie, read a batch at a time: parquet and Arrow files, saved data sets, the hub."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ncbench.data.imported.folder import picture_files, read_folder
+from ncbench.data.imported.request import SPLIT_NAMES, Request
+from ncbench.errors import UserError
+
+RecordBatch: TypeAlias = Any  # of pyarrow, which has no types
+Schema: TypeAlias = Any
+
+BATCH_ROWS = 128
+_SUFFIXES = (".parquet", ".arrow")
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+
+
+class Table(Protocol):
+    """Rows of named columns."""
+
+    @property
+    def n_rows(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """Names and types of the columns."""
+        ...
+
+    def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        """Yield all rows of `columns` in order, at most BATCH_ROWS at a time. Raises UserError for damaged files."""
+        ...
+
+    def place(self, row: int) -> str:
+        """Return the words that tell a user where a row is."""
+        ...
+
+
+class Files:
+    """The rows of parquet or Arrow files that follow one another."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [_ArrowFile(path) if path.suffix == ".arrow" else _ParquetFile(path) for path in paths]
+        first = self._files[0]
+        for file in self._files[1:]:
+            if not file.schema.equals(first.schema):
+                raise UserError(
+                    f"{file.path}: has other columns, or of other types, than {first.path}; they must agree"
+                )
+        self._starts = [0, *accumulate(file.n_rows for file in self._files)]
+
+    @property
+    def n_rows(self) -> int:
+        """How many there are."""
+        return self._starts[-1]
+
+    @property
+    def schema(self) -> Schema:
+        """Names and types of the columns."""
+        return self._files[0].schema
+
+    def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        """Yield all rows of `columns`."""
+        for file in self._files:
+            with reading(file.path):
+                first = 0
+                for batch in file.batches(columns):
+                    _check_batch(batch, first, str(file.path))
+                    yield batch
+                    first += batch.num_rows
+
+    def place(self, row: int) -> str:
+        """Return the file, and the row in it."""
+        number = bisect_right(self._starts, row) - 1
+        return f"{self._files[number].path}, row {row - self._starts[number]}"
+
+
+class _ParquetFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            metadata = pq.read_metadata(path)
+            self.n_rows: int = metadata.num_rows
+            self.schema = metadata.schema.to_arrow_schema().remove_metadata()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        # Without pre-buffering, and through a small buffer, no row group is held whole.
+        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+class _ArrowFile:
+    """An Arrow file of either kind: a stream, which `datasets` writes, or one with a footer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path):
+            self.schema = self._open()[0].remove_metadata()
+
+    @cached_property
+    def n_rows(self) -> int:
+        with reading(self.path):
+            return sum(batch.num_rows for batch in self._open()[1])
+
+    def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        for batch in self._open()[1]:
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                yield batch.select(list(columns)).slice(start, BATCH_ROWS)
+
+    def _open(self) -> tuple[Schema, Iterator[RecordBatch]]:
+        mapped = pa.memory_map(str(self.path))
+        try:
+            stream = pa.ipc.open_stream(mapped)
+        except pa.ArrowInvalid:
+            file = pa.ipc.open_file(mapped)
+            return file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+        return stream.schema, iter(stream)
+
+
+class Saved:
+    """The rows of a `datasets.Dataset`."""
+
+    def __init__(self, dataset: Any, label: str) -> None:
+        self._dataset, self._label = dataset, label
+
+    @property
+    def n_rows(self) -> int:
+        """How many there are."""
+        return len(self._dataset)
+
+    @property
+    def schema(self) -> Schema:
+        """Names and types of the columns."""
+        return self._dataset.data.schema.remove_metadata()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        """Yield all rows of `columns`."""
+        chosen = self._dataset.select_columns(list(columns)).with_format("arrow")
+        with reading(self._label):
+            first = 0
+            for table in chosen.iter(batch_size=BATCH_ROWS):
+                for batch in table.combine_chunks().to_batches():
+                    _check_batch(batch, first, self._label)
+                    yield batch
+                    first += batch.num_rows
+
+    def place(self, row: int) -> str:
+        """Return the split, and the row in it."""
+        return f"{self._label}, row {row}"
+
+
+def _check_batch(batch: RecordBatch, first: int, where: str) -> None:
+    """Raise UserError for rows, from `first` on, whose offsets lead anywhere or whose texts are not UTF-8."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as whole:
+        for row in range(batch.num_rows):
+            try:
+                batch.slice(row, 1).validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise UserError(
+                    f"{where}, row {first + row}: cannot be read ({error}); mend or leave it out"
+                ) from error
+        raise UserError(f"{where}, row {first} or one after it: cannot be read ({whole}); write it again") from whole
+
+
+@contextmanager
+def reading(what: Path | str) -> Iterator[None]:
+    """Turn what Arrow and `datasets` raise, errors of many kinds, into a UserError about `what`."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{what}: cannot be read ({reason}); copy or write it again") from error
+
+
+def open_tables(request: Request) -> dict[str, Table]:
+    """Return the tables of a source by the names of its splits; one that has no splits is `train`. Raises UserError."""
+    path = request.path
+    if request.captions_file:
+        return dict(read_folder(path, request))
+    if path is None:
+        return _from_hub(request)
+    if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
+        return _saved(path)
+    return {name: Files(paths) for name, paths in _files_by_split(path).items()}
+
+
+def source_files(request: Request) -> list[Path]:
+    """Return the files that a local source is read from; none of the hub. Raises UserError where there are none."""
+    path = request.path
+    if request.captions_file:
+        return picture_files(path, request)
+    if path is None:
+        return []
+    if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
+        return sorted(file for file in [*path.glob("*"), *path.glob("*/*")] if file.is_file())
+    return [file for files in _files_by_split(path).values() for file in files]
+
+
+def _saved(path: Path) -> dict[str, Table]:
+    import datasets
+
+    with reading(path):
+        found = datasets.load_from_disk(str(path))
+    parts = found if isinstance(found, dict) else {"train": found}
+    return {name: Saved(part, f"{path}, split {name!r}") for name, part in parts.items()}
+
+
+def _from_hub(request: Request) -> dict[str, Table]:
+    import datasets
+
+    name = request.source
+    try:
+        found = datasets.load_dataset(name, request.configuration or None, revision=request.revision or None)
+    except Exception as error:  # of the network, of the hub's client, of its files
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"hf:{name}: there is no such file or folder here, and the hub's client gives no data set ({reason})"
+        ) from error
+    parts = found if isinstance(found, dict) else {"train": found}
+    return {split: Saved(part, f"{name}, split {split!r}") for split, part in parts.items()}
+
+
+def _files_by_split(path: Path) -> dict[str, list[Path]]:
+    """Return the files of every split: those in a folder, or in its `data`, whose names begin with that of a split."""
+    if path.is_file():
+        if path.suffix not in _SUFFIXES:
+            raise UserError(
+                f"{path}: is of no known kind; right would be {' or '.join(_SUFFIXES)}, or a folder of these"
+            )
+        return {"train": [path]}
+    for folder in (path, path / "data"):
+        files = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES and file.is_file())
+        if files:
+            return _by_split(files)
+    raise UserError(
+        f"{path}: holds no data set; right would be one that `datasets` saved, or files "
+        f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}"
+    )
+
+
+def _by_split(files: Sequence[Path]) -> dict[str, list[Path]]:
+    names = "|".join(name for names in SPLIT_NAMES.values() for name in names)
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        found = re.match(rf"({names})(?![a-z])", file.name)
+        splits.setdefault(found[1] if found else "", []).append(file)
+    if "" in splits and len(splits) > 1:
+        raise UserError(
+            f"{splits[''][0]}: is of no split, though {files[0].parent} has {', '.join(sorted(splits))[2:]}"
+        )
+    return {name or "train": paths for name, paths in splits.items()}

@@ -1,0 +1,58 @@
+"""Rows of a .npy file, read where they are wanted: a mapping would keep every page that was ever touched resident."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.errors import UserError
+
+
+class RowsFile:
+    """The rows of a memory-mapped array, (rows, ...), read from its file: sorted, each straight into its place.
+
+    Reading releases the interpreter's lock, so that another thread can compute meanwhile.
+    """
+
+    def __init__(self, mapped: np.memmap[Any, Any]) -> None:
+        root = mapped
+        while isinstance(root.base, np.memmap):
+            root = root.base
+        self.path = Path(str(root.filename))
+        self._start = root.offset + mapped.ctypes.data - root.ctypes.data
+        self._rows, self._shape, self._dtype = len(mapped), mapped.shape[1:], mapped.dtype
+        self._row_bytes = mapped.dtype.itemsize * int(np.prod(self._shape))
+        self._file = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    @staticmethod
+    def of(array: NDArray[Any]) -> RowsFile | None:
+        """Return what reads `array` from its file, or None where it has none, or is no run of whole rows of it."""
+        if isinstance(array, np.memmap) and array.flags.c_contiguous and array.ndim > 1 and hasattr(os, "preadv"):
+            return RowsFile(array)
+        return None
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+        """Put `rows` (n,), in any order, into `out` (n, ...) float32. Raises IndexError; UserError for a cut file."""
+        if len(rows) and (rows.min() < 0 or rows.max() >= self._rows):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {self._rows}")
+        straight = out.dtype == self._dtype and out.flags.c_contiguous
+        buffer = None if straight else np.empty(self._shape, self._dtype)
+        for place in np.argsort(rows, kind="stable"):
+            target = out[place] if buffer is None else buffer
+            self._read_row(int(rows[place]), target.data.cast("B"))
+            if buffer is not None:
+                out[place] = buffer
+
+    def _read_row(self, row: int, target: memoryview) -> None:
+        start, done = self._start + row * self._row_bytes, 0
+        while done < self._row_bytes:
+            got = os.preadv(self._file, [target[done:]], start + done)
+            if got == 0:
+                raise UserError(f"{self.path}: ends before its row {row}; it was cut while it was in use, restore it.")
+            done += got

@@ -1,0 +1,66 @@
+"""Word ids of large sets of captions, kept in the cache: splitting those of Flickr30K takes seconds, at every start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import BinaryIO
+
+import numpy as np
+
+from ncbench.data.cache import cache_root
+from ncbench.data.dataset import IntVector
+from ncbench.data.tokenise import Tokeniser
+from ncbench.data.vocabulary import Vocabulary
+from ncbench.files import write_atomic
+
+MANY = 20_000
+"""Captions from which on their word ids are kept."""
+
+_FORMAT = 1  # raise it when captions are split otherwise
+
+
+def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
+    """Return the word ids of captions, one after the other, and how many (captions,) each has; int64.
+
+    What `tokeniser` counts is counted either way. Word ids that were kept are taken only where the same words would
+    come out now: where they depend on NLTK's Punkt data, these must be there now as they were then.
+    """
+    if len(texts) < MANY:
+        return _made(texts, vocabulary, tokeniser)
+    joined = "\n".join((str(_FORMAT), vocabulary.digest, *texts))
+    path = cache_root() / "tokens" / f"{hashlib.sha256(joined.encode()).hexdigest()[:32]}.npz"
+    with suppress(Exception):  # absent, damaged, of another version: they are made anew
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            tokens, lengths = kept["tokens"].astype(np.int64), kept["lengths"].astype(np.int64)
+            asked, trained = int(kept["asked"]), bool(kept["trained"])
+        fits = len(lengths) == len(texts) and lengths.sum() == len(tokens) and lengths.min() >= 2
+        inside = tokens.min() >= 0 and tokens.max() < len(vocabulary)
+        if fits and inside and (not asked or trained == tokeniser.trained):
+            tokeniser.seen += len(texts)
+            tokeniser.asked += asked
+            tokeniser.doubtful += 0 if trained else asked
+            return tokens, lengths
+    before = tokeniser.asked
+    tokens, lengths = _made(texts, vocabulary, tokeniser)
+    asked = tokeniser.asked - before
+    trained = bool(asked) and tokeniser.trained
+
+    def write(file: BinaryIO) -> None:
+        kept = tokens.astype("<i4"), lengths.astype("<i4")
+        np.savez(file, tokens=kept[0], lengths=kept[1], asked=np.array(asked), trained=np.array(trained))
+
+    with suppress(OSError):  # it only costs time
+        write_atomic(path, write)
+    return tokens, lengths
+
+
+def _made(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
+    lengths = np.empty(len(texts), np.int64)
+    flat: list[int] = []
+    for number, text in enumerate(texts):
+        ids = vocabulary.encode(tokeniser(text))
+        lengths[number] = len(ids)
+        flat += ids
+    return np.array(flat, np.int64), lengths

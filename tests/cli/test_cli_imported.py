@@ -1,0 +1,105 @@
+"""The command line on data sets from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import Result
+from PIL import Image
+from rows import make_rows, write_folder, write_parquet
+
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+COLUMNS = ("--image-features", "regions", "--captions", "captions")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def train(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
+    """Return a function that calls `ncbench run` on a data set, with records in tmp_path; words given come last."""
+
+    def call(*words: object) -> Result:
+        common = ("--method", "quick", "--noise", "0.4", "--budget", 0.3, "--device", "cpu", "--jobs", 1)
+        return cli("run", *common, "--out", tmp_path / "runs", *words)
+
+    return call
+
+
+def test_a_data_set_is_named_by_its_source_then_by_its_name(
+    train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "mine")
+    result = train("--dataset", f"hf:{folder}", *COLUMNS, "--backbone", "vse", "--json")
+    assert result.exit_code == 0, result.output
+    (first,) = json.loads(result.stdout)
+    spec = first["result"]["spec"]
+    assert (spec["dataset"], spec["sizes"]["embed"]) == ("mine", 64)
+    result = train("--dataset", "mine", "--backbone", "vse", "--json")
+    assert [one["status"] for one in json.loads(result.stdout)] == ["kept"]
+    assert f"converted from {folder}" in "".join(cli("data", "list").stdout.split("\n"))
+    rows = json.loads(cli("data", "list", "--json").stdout)
+    assert {"name": "mine", "summary": f"converted from {folder}", "needs_root": False} in rows
+    scored = cli("eval", "--checkpoint", first["folder"], "--dataset", f"hf:{folder}", *COLUMNS, "--json")
+    assert scored.exit_code == 0, scored.output
+    assert json.loads(scored.stdout)["rsum"] == pytest.approx(first["result"]["metrics"]["test"]["rsum"])
+
+
+def test_a_configuration_file_with_vectors(train: Callable[..., Result], tmp_path: Path) -> None:
+    write_folder(tmp_path / "data")
+    words = 'source = "data"\nimage-features = "vector"\ncaptions = "captions"\ntext-features = "said"\n'
+    config = tmp_path / "clip.toml"
+    config.write_text(words)
+    result = train("--dataset", config, "--backbone", "vse,vse-infinity", "--json")
+    assert result.exit_code == 0, result.output
+    assert [one["result"]["spec"]["dataset"] for one in json.loads(result.stdout)] == ["clip", "clip"]
+    refused = train("--dataset", config, "--backbone", "sgr")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "Error: sgr reads the words of captions, and clip has vectors of them; use vse, vse-infinity.\n"
+    )
+    config.write_text(words + "truth-known = false\n")
+    refused = train("--dataset", config, "--backbone", "vse")
+    assert "clip is mismatched by nature" in refused.stderr
+
+
+def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for seed, (split, count) in enumerate({"train": 30, "dev": 8, "test": 10}.items()):
+        columns: dict[str, list[Any]] = make_rows(count, seed)
+        Image.new("RGB", (12, 9), (seed * 90, 20, 30)).save(folder / f"{split}.png")
+        columns["image"] = [{"bytes": None, "path": f"{split}.png"}] * count
+        write_parquet(folder / f"{split}.parquet", columns, image=PICTURE)
+    assert train("--dataset", f"hf:{folder}", *COLUMNS, "--backbone", "vse").exit_code == 0
+    result = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "boards")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "boards").rglob("mine-retrieved-*.svg"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--dataset", "hf:{}"), "say which column holds the image features: --image-features COL."),
+        (("--dataset", "hf:{}", "--image-features", "regions"), "holds the captions: --captions COL."),
+        (("--dataset", "hf:{}", *COLUMNS[:3], "capt"), "has no column 'capt'; it has id (string)"),
+        (("--dataset", "hf:{}/none", *COLUMNS), "/none: there is no such file or folder, and it is no name"),
+        (("--dataset", "scenes", *COLUMNS), "--image-features, --captions says what is in a data set hf:NAME_OR_PATH"),
+        (("--dataset", "none.toml"), "none.toml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_bad_input(train: Callable[..., Result], tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    folder = write_folder(tmp_path / "mine")
+    result = train(*(word.format(folder) for word in words))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,279 @@
+"""Data sets made of pictures: a folder and a file of captions, and what makes features of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ncbench.catalog import load_dataset
+from ncbench.data.dataset import Dataset
+from ncbench.data.imported.descriptors import describe_built_in, descriptor, regions_of
+from ncbench.data.imported.pictures import decode
+from ncbench.data.imported.request import picture_request
+from ncbench.data.imported.source import source_of
+from ncbench.data.scenes.descriptor import DIM, region_features
+from ncbench.data.scenes.render import SIDE
+from ncbench.errors import UserError
+
+ROWS = [f"{name}{number}.png\ta {colour} square" for number, colour in enumerate(["red", "blue"]) for name in "abcdef"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of twelve pictures of 20 x 16 pixels, and a file with a caption of each."""
+    rng = np.random.default_rng(0)
+    for row in ROWS:
+        path = tmp_path / "pictures" / row.split("\t")[0]
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(16, 20, 3), dtype=np.uint8)).save(path)
+    write(tmp_path, *ROWS)
+    return tmp_path
+
+
+def write(folder: Path, *rows: str, ends: str = "\n") -> None:
+    (folder / "captions.tsv").write_bytes("".join(row + ends for row in rows).encode())
+
+
+def load(folder: Path, features: str = "builtin", name: str = "") -> Dataset:
+    return load_dataset(
+        picture_request(str(folder / "pictures"), str(folder / "captions.tsv"), "", features, name), None
+    )
+
+
+def refusal(folder: Path, features: str = "builtin") -> str:
+    with pytest.raises(UserError) as caught:
+        load(folder, features)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pictures_become_regions(folder: Path) -> None:
+    dataset = load(folder)
+    assert (dataset.name, dataset.n_regions, dataset.image_dim) == ("pictures", 8, DIM)
+    assert [len(dataset.splits[split].images) for split in ("train", "dev", "test")] == [10, 1, 1]
+    assert dataset.pictures is not None
+    for number in range(10):
+        picture = dataset.pictures.picture("train", number)
+        assert picture.shape == (16, 20, 3)
+        small = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        found = dataset.splits["train"].images.take(np.array([number]))[0]
+        np.testing.assert_array_equal(found, region_features(small))
+    assert load_dataset("pictures", None).digest == dataset.digest
+
+
+def test_rows_may_name_splits_and_pictures_have_several_captions(folder: Path) -> None:
+    rows = [f"{row}\t{split}" for row, split in zip(ROWS, ["train"] * 8 + ["val"] * 2 + ["test"] * 2, strict=True)]
+    rows.insert(5, "b0.png\tanother one\ttrain")
+    rows.insert(9, "b0.png#1\tand another\ttrain")
+    write(folder, *rows, ends="\r\n")
+    dataset = load(folder)
+    assert [len(dataset.splits[split].images) for split in ("train", "dev", "test")] == [8, 2, 2]
+    train = dataset.splits["train"]
+    assert [text for text, image in zip(train.captions.texts, train.true, strict=True) if image == 1] == [
+        "a red square",
+        "another one",
+        "and another",
+    ]
+
+
+def test_features_follow_the_pictures(folder: Path) -> None:
+    before = load(folder).digest
+    Image.new("RGB", (20, 16), "red").save(folder / "pictures" / "a0.png")
+    assert load(folder).digest != before
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a0.png", "captions.tsv:3: 1 columns; right would be picture, tab, caption (, tab, split)"),
+        ("a\tb\tc\td", "captions.tsv:3: 4 columns; right would be"),
+        ("", "captions.tsv:3: 1 columns; right would be"),
+        ("a0.png\t ", "captions.tsv:3: an empty caption; fill it or leave the row out"),
+        ("\ta", "captions.tsv:3: an empty name; fill it"),
+        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; right would be train, dev, validation"),
+        ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is of test here, and of train before; a picture has one split"),
+        ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read below"),
+        ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' leads out of"),
+        ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read below"),
+        ("text.png\ta", "captions.tsv:3: is no picture that can be read (cannot identify image file"),
+        ('a0.png\t"a quote', None),
+    ],
+)
+def test_bad_rows(folder: Path, row: str, message: str | None) -> None:
+    (folder / "pictures" / "loop.png").symlink_to(folder / "pictures" / "loop.png")
+    (folder / "pictures" / "text.png").write_text("no picture")
+    write(folder, *ROWS[:2], row, *ROWS[2:])
+    if message is None:
+        assert '"a quote' in [text for part in load(folder).splits.values() for text in part.captions.texts]
+    else:
+        assert message in refusal(folder)
+
+
+def test_bad_files(folder: Path) -> None:
+    (folder / "captions.tsv").write_bytes(b"a0.png\ta\nb0.png\tcaf\xe9\n")
+    assert "captions.tsv:2: not UTF-8 (byte 0xe9)" in refusal(folder)
+    write(folder)
+    assert "captions.tsv: holds no captions" in refusal(folder)
+    (folder / "captions.tsv").unlink()
+    assert "captions.tsv: there is no such file; right would be rows of picture, tab, caption" in refusal(folder)
+    with pytest.raises(UserError, match="is no folder of pictures"):
+        load_dataset(picture_request("a/b", "captions.tsv", "", "", ""), None)
+    with pytest.raises(UserError, match="--image-column x is for --images hf:NAME_OR_PATH; a is a folder"):
+        picture_request("a", "b", "x", "", "")
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (2, 2), (9, 9, 9, 0)).save(tmp_path / "a.png")
+    assert (decode((tmp_path / "a.png").read_bytes(), "here") == 255).all()
+
+
+# Models of other libraries.
+
+
+def test_unknown_and_missing_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert descriptor("") is descriptor("builtin") is describe_built_in
+    for name in ("resnet", "timm", "timm:", "torch:x"):
+        with pytest.raises(UserError, match=f"unknown features '{name}'; right would be builtin, timm:NAME or trans"):
+            descriptor(name)
+    for library in ("timm", "transformers"):
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(UserError, match=rf"need {library}, .* `pip install ncbench\[vision\]` installs it, and"):
+            descriptor(f"{library}:x")
+
+
+def test_models_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(*words: object, **more: object) -> None:
+        raise RuntimeError("unknown\nmodel")
+
+    monkeypatch.setitem(sys.modules, "timm", module("timm", create_model=create))
+    with pytest.raises(UserError, match=r"^features 'timm:x': timm cannot load this model \(unknown model\)$"):
+        descriptor("timm:x")
+
+
+def module(name: str, **attributes: object) -> ModuleType:
+    made = ModuleType(name)
+    vars(made).update(attributes)
+    return made
+
+
+class Maps(torch.nn.Module):
+    """A model of timm: the mean colours of fields of 2 x 2 pixels."""
+
+    output_fmt = "NCHW"
+
+    def forward_features(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(batch, 2)
+
+
+class ChannelsLast(Maps):
+    output_fmt = "NHWC"
+
+    def forward_features(self, batch: torch.Tensor) -> torch.Tensor:
+        return super().forward_features(batch).permute(0, 2, 3, 1)
+
+
+def tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.resize((16, 16)))).permute(2, 0, 1) / 255
+
+
+@pytest.mark.parametrize("kind", [Maps, ChannelsLast])
+def test_timm(folder: Path, kind: type[Maps], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def create(name: str, **more: object) -> Maps:
+        asked.append((name, more))
+        return kind()
+
+    data = SimpleNamespace(resolve_model_data_config=lambda model: {}, create_transform=lambda **more: tensor)
+    monkeypatch.setitem(sys.modules, "timm", module("timm", create_model=create, data=data))
+    dataset = load(folder, "timm:resnet", "timm")
+    assert asked == [("resnet", {"pretrained": True, "num_classes": 0})]
+    assert (dataset.n_regions, dataset.image_dim) == (16, 3)
+    assert dataset.pictures is not None
+    picture = tensor(Image.fromarray(dataset.pictures.picture("train", 2)))
+    fields = torch.nn.functional.avg_pool2d(picture, 4).flatten(1).T
+    found = dataset.splits["train"].images.take(np.array([2]))[0]
+    np.testing.assert_allclose(found, fields, atol=1e-6)
+
+
+def test_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Patches(torch.nn.Module):
+        """A class token before 25 patches."""
+
+        def forward(self, pixel_values: torch.Tensor) -> Any:
+            patches = torch.nn.functional.adaptive_avg_pool2d(pixel_values, 5).flatten(2).transpose(1, 2)
+            return SimpleNamespace(last_hidden_state=torch.cat([patches[:, :1] * 0 + 9, patches], 1))
+
+    def process(image: Image.Image, return_tensors: str) -> dict[str, torch.Tensor]:
+        assert return_tensors == "pt"
+        return {"pixel_values": tensor(image)[None]}
+
+    whole = torch.nn.Module()
+    whole.vision_model = Patches()
+
+    def loads(thing: object) -> Callable[..., object]:
+        def from_pretrained(name: str, use_safetensors: bool) -> object:
+            assert (name, use_safetensors) == ("owner/clip", True)
+            return thing
+
+        return from_pretrained
+
+    made = module(
+        "transformers",
+        AutoImageProcessor=SimpleNamespace(from_pretrained=loads(process)),
+        AutoModel=SimpleNamespace(from_pretrained=loads(whole)),
+    )
+    monkeypatch.setitem(sys.modules, "transformers", made)
+    dataset = load(folder, "transformers:owner/clip", "clip")
+    assert (dataset.n_regions, dataset.image_dim) == (16, 3)
+    assert dataset.splits["train"].images.take(np.arange(10)).max() <= 1, "the class token is no region"
+
+
+@pytest.mark.parametrize(
+    ("shape", "regions"),
+    [((2, 5), 1), ((2, 5, 7, 7), 16), ((2, 5, 2, 3), 6), ((2, 197, 5), 16), ((2, 4, 5), 4), ((2, 5, 1, 1), 1)],
+)
+def test_regions_of_what_models_see(shape: tuple[int, ...], regions: int) -> None:
+    assert regions_of(torch.randn(shape)).shape == (2, regions, 5)
+
+
+def test_regions_keep_their_places() -> None:
+    maps = torch.arange(64.0).reshape(1, 1, 8, 8)
+    assert regions_of(maps)[0, 1, 0] == maps[0, 0, :2, 2:4].mean()
+    patches = torch.cat([torch.full((1, 1, 1), 99.0), maps.flatten(2).transpose(1, 2)], 1)
+    torch.testing.assert_close(regions_of(patches), regions_of(maps))
+
+
+def test_timm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        import timm
+    except Exception:  # torchvision may be of another build than torch
+        pytest.skip("timm cannot be imported")
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, pretrained=False, **more))
+    for name, dim in (("resnet18", 512), ("vit_tiny_patch16_224", 192), ("swin_tiny_patch4_window7_224", 768)):
+        features = descriptor(f"timm:{name}")([np.zeros((30, 20, 3), np.uint8)] * 2)
+        assert features.shape == (2, 16, dim)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_itself(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    transformers.ViTModel(transformers.ViTConfig(**config)).save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    pictures = list(np.random.default_rng(0).integers(255, size=(5, 20, 30, 3), dtype=np.uint8))
+    assert descriptor(f"transformers:{tmp_path}")(pictures).shape == (5, 16, 24)
+
+
+def test_a_request_for_a_column_of_pictures(tmp_path: Path) -> None:
+    request = source_of(picture_request(f"hf:{tmp_path}", "said", "image", "builtin", "drawn")).request
+    assert (request.images, request.captions, request.features, request.title) == ("image", "said", "builtin", "drawn")

@@ -1,0 +1,68 @@
+"""Rows read from .npy files: the same as indexing the mapped array, without its pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncbench.data.dataset import ImageFeatures
+from ncbench.data.rows_file import RowsFile
+from ncbench.errors import UserError
+
+
+def mapped(folder: Path, dtype: object = np.float32, rows: int = 40) -> np.memmap:
+    path = folder / f"{np.dtype(dtype).name}.npy"  # type: ignore[call-overload]
+    np.save(path, np.random.default_rng(0).normal(size=(rows, 3, 5)).astype(dtype))  # type: ignore[arg-type]
+    found = np.load(path, mmap_mode="r")
+    assert isinstance(found, np.memmap)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("cut", [slice(None), slice(0, 20), slice(7, 31)])
+def test_rows_are_those_of_the_array(tmp_path: Path, dtype: type, cut: slice) -> None:
+    array = mapped(tmp_path, dtype)[cut]
+    file = RowsFile.of(array)
+    assert file is not None
+    rows = np.random.default_rng(1).integers(len(array), size=50)
+    out = np.empty((50, 3, 5), np.float32)
+    file.read(rows, out)
+    np.testing.assert_array_equal(out, np.asarray(array)[rows].astype(np.float32))
+
+
+def test_what_has_no_file_or_skips_rows(tmp_path: Path) -> None:
+    array = mapped(tmp_path)
+    assert RowsFile.of(np.zeros((3, 2, 2), np.float32)) is None
+    assert RowsFile.of(array[::2]) is None
+    assert ImageFeatures([array]).on_disk
+    assert not ImageFeatures([np.asarray(array).copy()]).on_disk
+
+
+def test_rows_that_are_not_there(tmp_path: Path) -> None:
+    file = RowsFile.of(mapped(tmp_path))
+    assert file is not None
+    for row in (-1, 40):
+        with pytest.raises(IndexError, match="of 40"):
+            file.read(np.array([row]), np.empty((1, 3, 5), np.float32))
+
+
+def test_a_file_that_is_cut_while_it_is_in_use(tmp_path: Path) -> None:
+    file = RowsFile.of(mapped(tmp_path))
+    assert file is not None
+    with (tmp_path / "float32.npy").open("r+b") as opened:
+        opened.truncate(200)
+    with pytest.raises(UserError, match=r"float32\.npy: ends before its row 39; it was cut while it was in use"):
+        file.read(np.array([39]), np.empty((1, 3, 5), np.float32))
+
+
+def test_chunks_with_strides_and_a_place_to_go(tmp_path: Path) -> None:
+    array = mapped(tmp_path)
+    plain = np.asarray(array).copy()
+    images = np.array([7, 0, 3, 3])
+    out = np.empty((4, 3, 5), np.float32)
+    assert ImageFeatures([array], stride=5).take(images, out) is out
+    np.testing.assert_array_equal(out, plain[::5][images])
+    both = ImageFeatures([array[:13], array[13:]], stride=5)
+    np.testing.assert_array_equal(both.take(images), plain[::5][images])
