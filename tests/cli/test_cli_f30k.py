@@ -27,6 +27,7 @@ FILES = {
     "measurements.json",
     "history.jsonl",
     "ranks.npz",
+    "retrieved.npz",
     "beliefs.npz",
     "model.safetensors",
 }
