@@ -94,8 +94,10 @@ def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     import torch
 
     from ncbench.data import precomp, training  # noqa: F401
+    from ncbench.memory import keep_freed_memory
 
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every run does
     warnings.simplefilter("ignore")
     before = peak()
     found = measure()
