@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from painted import Painted
 from PIL import Image
 from runs import prepare_run
 from sources import Source
@@ -30,17 +31,6 @@ COLUMNS = [
 ]  # fmt: skip
 P_CLEAN = np.random.default_rng(1).integers(0, 9, 48) / 8  # with ties, 0 and 1 among them
 Make = Callable[..., Path]
-
-
-class Painted:
-    """Pictures of one colour each; `asked` are the images that were looked at."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
-
-    def picture(self, split: str, image: int) -> np.ndarray:
-        self.asked.append((split, image))
-        return np.full((4, 5, 3), image, np.uint8)
 
 
 def rematches(*triples: tuple[int, int, float]) -> Rematches:

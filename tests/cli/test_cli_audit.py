@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from painted import Painted
 from sources import Source
 
 from ncbench import Method, Optimiser, Rematches, Task, losses, setting
@@ -49,11 +50,6 @@ class Judge(Method):
 
     def rematches(self) -> Rematches:
         return Rematches(np.array([0, 1]), np.array([3, 4]), np.array([0.5, 0.25]))
-
-
-class Painted:
-    def picture(self, split: str, image: int) -> np.ndarray:
-        return np.full((4, 5, 3), image, np.uint8)
 
 
 @pytest.fixture

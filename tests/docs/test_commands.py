@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from painted import Painted
 from PIL import Image
 from rows import write_folder
 
@@ -61,9 +62,11 @@ def is_shell(block: Block) -> bool:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working directory with what pages name; `scenes` is a tiny dataset here."""
-    monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name))
+    # Pictures make reports slow: they are there where they are asked for.
+    pictures = Painted() if "--pictures" in page.read_text() else None
+    monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name, pictures=pictures))
     monkeypatch.chdir(tmp_path)
     for name in CHECKPOINTS:
         shutil.copy(FIXTURES / "published_sgr" / "official_sgr.pth.tar", tmp_path / name)
@@ -103,6 +106,8 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
             yield str(next(desk.glob("leaderboards/submissions/*.json")))
         elif word.endswith("/ID"):
             yield str(next(path.parent for path in sorted(desk.glob(f"{word[:-2]}*/result.json"))))
+        elif before == "--seed":
+            yield ",".join(word.split(",")[:2])
         elif before == "--budget":
             yield BUDGETS.get(word, word)
         else:
@@ -118,7 +123,10 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
             yield from ("--set", f"{method}.batch_size=8")
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+README = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # some seventy runs
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda path: path.stem)
 def test_commands_of(page: Path, desk: Path) -> None:
     for block in blocks(page):
         if block.title:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
+from sources import Source
 from torch import Tensor
 
 from ncbench import Batch, Task, UserError
@@ -367,7 +367,7 @@ def plan(backbone: str) -> None:
 def test_a_sweep_refuses_backbones_that_do_not_score_within(
     backbone: str, tiny: Dataset, register: Callable[..., None]
 ) -> None:
-    register("ncbench.datasets", "tiny", SimpleNamespace(load=lambda root: tiny))
+    register("ncbench.datasets", "tiny", Source(tiny))
     if not backbone.startswith("scan"):
         plan(backbone)
         return

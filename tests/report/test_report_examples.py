@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from painted import Painted
 from runs import prepare_run
 from sources import Source
 from toy_methods import Toy
@@ -26,13 +27,6 @@ from ncbench.retrieved import Retrieved, load_retrieved
 from ncbench.store import Store, noise_path
 
 Record = Callable[..., Path]
-
-
-class Painted:
-    """Pictures of one colour each, of which the first number tells the image."""
-
-    def picture(self, split: str, image: int) -> np.ndarray:
-        return np.full((4, 4, 3), image, np.uint8)
 
 
 class Believer(Toy):
