@@ -79,6 +79,7 @@ def test_it_is_listed_and_only_where_it_is_installed(call: Call) -> None:
     assert missing.stderr.startswith("Error: unknown method 'soft-margn'. Did you mean 'soft-margin'? Known: ")
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(SOURCE / "tests", tmp_path / "tests")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(installed)}

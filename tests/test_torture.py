@@ -62,7 +62,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], 
     return records(out), time.monotonic() - since
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.torture)])
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.torture)]
+)
 def test_killed_at_random_moments(kills: int, whole: tuple[dict[str, object], float], tmp_path: Path) -> None:
     expected, seconds = whole
     moments = random.Random(kills)

@@ -206,6 +206,7 @@ def test_statistics_follow_pairs_of_an_image_and_a_caption_only(training: bool) 
     assert all(map(torch.equal, first, again))
 
 
+@pytest.mark.slow
 @GRAPH
 @TRAINING
 def test_second_derivatives(name: str, training: bool) -> None:
