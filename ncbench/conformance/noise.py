@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -137,7 +138,9 @@ def _stable(drawer: Drawer) -> str:
         raise Failed("what it draws depends on what was drawn before, or on global generators")
     words = [sys.executable, "-c", IN_ANOTHER_PROCESS, drawer.text, str(drawer.folder), json.dumps(sys.path)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LATER_SECONDS, check=True)
+        # Where hashes of text are fixed, as in test runners, they are others there.
+        others = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LATER_SECONDS, check=True, env=others)
         elsewhere = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         last = (getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2]
