@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from ncbench import evaluation, losses, mixture, transport
     from ncbench.api import run
     from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
+    from ncbench.data.splices import Splices
     from ncbench.data.training import Batch, TrainingView
     from ncbench.data.vocabulary import Vocabulary
     from ncbench.errors import UserError
     from ncbench.evaluation import evaluate
     from ncbench.methods import Method, Plan, Rematches, Settings, Task, TrainingSettings, setting
-    from ncbench.noise import NoiseProtocol, NoiseRequest
+    from ncbench.noise import Drawn, NoiseProtocol, NoiseRequest
     from ncbench.optimiser import Optimiser
     from ncbench.report.frame import load_runs
 
@@ -29,6 +30,7 @@ _HOMES = {
     "Batch": "ncbench.data.training",
     "Captions": "ncbench.data.dataset",
     "Dataset": "ncbench.data.dataset",
+    "Drawn": "ncbench.noise",
     "ImageFeatures": "ncbench.data.dataset",
     "Method": "ncbench.methods",
     "NoiseProtocol": "ncbench.noise",
@@ -37,6 +39,7 @@ _HOMES = {
     "Plan": "ncbench.methods",
     "Rematches": "ncbench.methods",
     "Settings": "ncbench.methods",
+    "Splices": "ncbench.data.splices",
     "Split": "ncbench.data.dataset",
     "Task": "ncbench.methods",
     "TrainingSettings": "ncbench.methods",
@@ -53,6 +56,7 @@ __all__ = [
     "Batch",
     "Captions",
     "Dataset",
+    "Drawn",
     "ImageFeatures",
     "Method",
     "NoiseProtocol",
@@ -61,6 +65,7 @@ __all__ = [
     "Plan",
     "Rematches",
     "Settings",
+    "Splices",
     "Split",
     "Task",
     "TrainingSettings",

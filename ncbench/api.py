@@ -11,6 +11,7 @@ from ncbench.budget import Budget, Paper
 from ncbench.environment import choose_device
 from ncbench.errors import UserError
 from ncbench.execution import Outcome, run_sweep
+from ncbench.noise import Amount, amount_of
 from ncbench.precision import Precision
 from ncbench.report.frame import load_runs
 from ncbench.runner import Progress
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def run(
     method: str | Sequence[str],
-    noise: float | Sequence[float] = 0.4,
+    noise: Amount | Sequence[Amount] = 0.4,
     *,
     dataset: str | Sequence[str] = "scenes",
     protocol: str | Sequence[str] = "shuffle-images",
@@ -41,16 +42,17 @@ def run(
 ) -> pd.DataFrame:
     """Run every combination of what is given, one after another in this process, and return their rows of `load_runs`.
 
-    Values are those of the options of `ncbench run`: `noise` are ratios in [0, 1), `budget` numbers of baseline epochs
-    or texts as "10m" (none: the dataset's own), `settings` maps "method.key" to a value, and each of `variants`, such a
-    key and a value, makes every run once more with it. Runs that have a record below `out` are not run again.
+    Values are those of the options of `ncbench run`: `noise` are ratios in [0, 1) or "natural", `budget` numbers of
+    baseline epochs or texts as "10m" (none: the dataset's own), `settings` maps "method.key" to a value, and each of
+    `variants`, such a key and a value, makes every run once more with it. Runs that have a record below `out` are not
+    run again.
     A run that fails is left out, with a warning; its traceback is kept in `error.txt` of its folder.
     Raises UserError for bad input, before anything is run, and where every run failed.
     """
     grid = Grid(
         datasets=_several(dataset),
         protocols=_several(protocol),
-        ratios=[_ratio(value) for value in _several(noise)],
+        ratios=[amount_of(value) for value in _several(noise)],
         methods=_several(method),
         backbones=_several(backbone),
         budgets=[_budget(value) for value in _several(budget)],
@@ -90,12 +92,6 @@ def _several(value: Any) -> list[Any]:
     """Return one value, or the values of a sequence, each once, in their order."""
     one = isinstance(value, str) or not isinstance(value, Sequence)
     return [value] if one else list(dict.fromkeys(value))
-
-
-def _ratio(value: float) -> float:
-    if not 0 <= value < 1:
-        raise UserError(f"noise {value!r} is not a noise ratio; it must be at least 0 and below 1, for example 0.4.")
-    return float(value)
 
 
 def _budget(value: float | str) -> Budget | Paper:

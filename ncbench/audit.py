@@ -16,10 +16,10 @@ from PIL import Image
 
 from ncbench import beliefs_file
 from ncbench.beliefs_file import Beliefs, load_beliefs
-from ncbench.data.dataset import Dataset, IntVector
+from ncbench.data.dataset import Captions, Dataset, IntVector
 from ncbench.errors import UserError
 from ncbench.files import write_atomic
-from ncbench.noise import BoolVector, Noise, load_noise
+from ncbench.noise import BoolVector, Noise, load_noise, noise_in_words
 from ncbench.recorded import load_data, read_spec
 from ncbench.store import RunSpec, noise_path, records_around
 
@@ -62,8 +62,16 @@ class Audit:
     def title(self) -> str:
         """Which run it is, in words."""
         spec = self.spec
-        noise = f"{spec.protocol} {spec.noise:g}" if spec.noise else "clean pairs"
+        noise = noise_in_words(spec.protocol, spec.noise)
         return f"{spec.method} on {spec.dataset}, {noise}, {spec.backbone}, seed {spec.seed}"
+
+    @property
+    def captions(self) -> Captions:
+        """The training captions as the method saw them. Raises UserError for splices of others."""
+        try:
+            return self.noise.seen(self.dataset.splits["train"].captions, self.dataset.vocabulary)
+        except ValueError as error:
+            raise UserError(f"the noise that is kept does not fit {self.dataset.name}: {error}; restore it.") from error
 
     @property
     def order(self) -> IntVector:
@@ -218,7 +226,7 @@ def _strongest(beliefs: Beliefs, n_pairs: int) -> tuple[IntVector, NDArray[np.fl
 
 
 def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
-    texts, told = audit.dataset.splits["train"].captions.texts, set(audit.beliefs.told.tolist())
+    texts, told = audit.captions.texts, set(audit.beliefs.told.tolist())
     labels = audit.beliefs.soft_labels
     for rank, pair in enumerate(audit.order[:top].tolist(), 1):
         proposed = audit.rematched[pair] != NONE

@@ -14,10 +14,11 @@ from typing import Literal, TypeAlias
 
 from packaging.requirements import Requirement
 
-from ncbench import __version__, catalog, environment, memory, methods, noise
+from ncbench import __version__, catalog, environment, memory, methods
 from ncbench.data.cache import cache_root
 from ncbench.data.dataset import DatasetSource, SplitSource
 from ncbench.errors import UserError
+from ncbench.noise import drawing
 from ncbench.plugin_files import VARIABLE, Kind, found_files
 from ncbench.plugins import plugin_names
 
@@ -26,7 +27,7 @@ VARIABLES = (VARIABLE, "NCBENCH_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES
 KINDS: dict[Kind, Callable[[str], object]] = {
     methods.KIND: methods.load_method,
     catalog.KIND: catalog.dataset_source,
-    noise.KIND: noise.load_protocol,
+    drawing.KIND: drawing.load_protocol,
 }
 
 

@@ -142,7 +142,8 @@ def measure(run: PlannedRun, device: torch.device) -> Speed:
     """
     spec, dataset = run.spec, run.dataset
     train = dataset.splits["train"]
-    view = TrainingView(train.images, train.captions, run.noise.claimed, device)
+    captions = run.noise.seen(train.captions, dataset.vocabulary)
+    view = TrainingView(train.images, captions, run.noise.claimed, device)
     truth = run.noise.clean(train.true) if dataset.truth_known else None
     flops = seconds = evaluation = 0.0
     networks = 0

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from ncbench.errors import UserError
 from ncbench.methods import load_method, make_config
-from ncbench.noise import load_noise
+from ncbench.noise import CLEAN, NATURAL, load_noise
 from ncbench.recorded import load_data, read_spec
 from ncbench.store import noise_path, read_history, read_record, records_around
-from ncbench.sweep import CLEAN, PlannedRun, draw
+from ncbench.sweep import PlannedRun, draw
 
 SIDES, RECALLS = ("i2t", "t2i"), ("r1", "r5", "r10")
 
@@ -37,6 +37,8 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     dataset = load_data(folder, spec, data_root)
     if spec.protocol == CLEAN:
         noise = draw(dataset, "shuffle-images", 0.0, spec.seed)
+    elif spec.protocol == NATURAL:
+        noise = draw(dataset, NATURAL, NATURAL, spec.seed)
     elif ":" in spec.protocol:  # an index file, of which the record keeps what it said
         noise = load_noise(noise_path(records_around(folder), spec))
     else:

@@ -196,7 +196,8 @@ class Run:
         started = time.time()
         seed_all(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
-        view = TrainingView(train.images, train.captions, self.noise.claimed, self.device)
+        captions = self.noise.seen(train.captions, self.dataset.vocabulary)
+        view = TrainingView(train.images, captions, self.noise.claimed, self.device)
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
         outside.begin({})
         begun = self._go_on(view, truth)
@@ -376,7 +377,9 @@ class Run:
         """
         clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
         semantics = self.dataset.semantics
-        closeness = partial(semantics.closeness, "train") if semantics is not None else None
+        # What a caption means that holds words of another one, nobody has said.
+        known = semantics is not None and self.noise.splices is None
+        closeness = partial(semantics.closeness, "train") if semantics is not None and known else None
         untold = np.setdiff1d(np.arange(len(clean)), believed.told)
         beliefs: dict[str, object] = {}
         if believed.p_clean is not None:

@@ -13,14 +13,13 @@ from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
 from ncbench.methods import Method, load_method, make_config, settings_of
-from ncbench.noise import Noise, draw_noise
+from ncbench.noise import CLEAN, NATURAL, Amount, Noise, draw_noise, natural_noise
 from ncbench.precision import Precision
 from ncbench.seeds import derive_seed
 from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.store import RunSpec
 from ncbench.told import clean_pairs
 
-CLEAN = "clean"
 MOST_EVALUATIONS = 1000
 
 
@@ -29,13 +28,13 @@ class Grid:
     """The axes of a sweep, as the user gave them.
 
     `budgets`: none means the dataset's own. `evaluations` of dev per run default to one per epoch of the budget, and to
-    ten where it is in FLOPs or seconds. `overrides` hold for all runs; each of `variants` makes every run once more,
-    with it alone added.
+    ten where it is in FLOPs or seconds. Protocols say nothing where a ratio is `natural`. `overrides` hold for all
+    runs; each of `variants` makes every run once more, with it alone added.
     """
 
     datasets: Sequence[str]
     protocols: Sequence[str]
-    ratios: Sequence[float]
+    ratios: Sequence[Amount]
     methods: Sequence[str]
     backbones: Sequence[str]
     budgets: Sequence[Budget | Paper]
@@ -85,7 +84,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     asked_budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
     tables = product(grid.seeds, grid.datasets, _noises(grid), backbones, asked_budgets)
     runs: dict[str, PlannedRun] = {}
-    drawn: dict[tuple[int, str, str, float], Noise] = {}  # shared by all methods and backbones
+    drawn: dict[tuple[int, str, str, Amount], Noise] = {}  # shared by all methods and backbones
     cells = ((*table, name, overrides) for table in tables for name, overrides in product(methods, changes))
     for seed, dataset_name, (protocol, ratio), backbone, asked, method_name, overrides in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
@@ -118,7 +117,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             protocol=_protocol_label(noise) if ratio else CLEAN,
             protocol_version=noise.version if ratio else CLEAN,
             unit=noise.unit if ratio else CLEAN,
-            noise=ratio,
+            noise=noise.ratio,
             noise_digest=noise.digest,
             method=method_name,
             settings=settings,
@@ -181,15 +180,25 @@ def _protocol_label(noise: Noise) -> str:
     return f"{name}:{Path(path).name}@{noise.digest[:8]}" if colon else noise.protocol
 
 
-def _noises(grid: Grid) -> list[tuple[str, float]]:
-    """Return the (protocol, ratio) cells by ratio."""
-    return [(protocol, ratio) for ratio in grid.ratios for protocol in grid.protocols]
+def _noises(grid: Grid) -> list[tuple[str, Amount]]:
+    """Return the (protocol, ratio) cells by ratio; natural noise is one cell, whatever the protocols."""
+    return [
+        (protocol, ratio)
+        for ratio in grid.ratios
+        for protocol in (grid.protocols if ratio != NATURAL else grid.protocols[:1])
+    ]
 
 
-def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
-    """Return the noise of a run with `seed` on the training split. Raises UserError as `draw_noise`, and where the
-    dataset is mismatched by nature and the ratio not 0."""
-    if not dataset.truth_known and ratio:
-        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be 0 there, found {ratio:g}.")
+def draw(dataset: Dataset, protocol: str, ratio: Amount, seed: int) -> Noise:
+    """Return the noise of a run with `seed` on the training split, or what nature did to it, whatever the protocol.
+
+    Raises UserError as `draw_noise`, and unless noise is natural exactly where the truth is not known.
+    """
     train = dataset.splits["train"]
-    return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"))
+    if ratio == NATURAL:
+        if dataset.truth_known:
+            raise UserError(f"--noise natural is for pairs mismatched by nature; those of {dataset.name} are right.")
+        return natural_noise(train.true, seed)
+    if not dataset.truth_known:
+        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be natural there, found {ratio:g}.")
+    return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"), train)

@@ -22,7 +22,7 @@ from ncbench.audit import Audit, Shown, load_audit, write_audit, write_pictures
 from ncbench.beliefs_file import Beliefs, save_beliefs
 from ncbench.data.dataset import Captions, Dataset, Split
 from ncbench.files import write_json
-from ncbench.noise import Noise, correspondence_digest, load_noise, save_noise
+from ncbench.noise import Noise, load_noise, noise_digest, save_noise
 from ncbench.recorded import read_spec
 from ncbench.store import Store, noise_path
 
@@ -260,7 +260,7 @@ def test_noise_that_was_exchanged_or_lost(make: Make, tmp_path: Path) -> None:
     np.save(kept, claimed[::-1].copy())
     with pytest.raises(UserError, match="has digest"):
         load_audit(folder, None)
-    other = correspondence_digest(claimed[::-1])
+    other = noise_digest(claimed[::-1])
     sidecar.write_text(text.replace(digest, other))
     with pytest.raises(UserError) as caught:
         load_audit(folder, None)
@@ -278,7 +278,7 @@ def test_noise_that_is_not_of_these_pairs(change: Callable[[np.ndarray], np.ndar
     folder = make()
     records, spec = folder.parents[2], read_spec(folder)
     claimed = change(load_noise(noise_path(records, spec)).claimed)
-    digest = correspondence_digest(claimed)
+    digest = noise_digest(claimed)
     write_json(folder / "spec.json", {**asdict(spec), "noise_digest": digest})
     noise = Noise(spec.protocol, "1", "captions", 0.4, 0, claimed, digest)
     save_noise(noise, noise_path(records, read_spec(folder)))

@@ -76,8 +76,8 @@ def test_runs_that_fail_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ({"noise": 1.0}, "noise 1.0 is not a noise ratio"),
-        ({"noise": [0.2, -1]}, "noise -1 is not a noise ratio"),
+        ({"noise": 1.0}, "1.0 is not a noise ratio"),
+        ({"noise": [0.2, -1]}, "-1 is not a noise ratio"),
         ({"budget": "soon"}, "'soon' is no budget"),
         ({"method": "nothing"}, "nothing"),
         ({"settings": {"toy": 1}}, "is not of the form method.key=value"),

@@ -222,8 +222,8 @@ def test_equal_settings_are_one_run() -> None:
         ({"protocols": ["shuffle-caption"]}, "unknown noise protocol 'shuffle-caption'. Did you mean"),
         ({"methods": ["quack"]}, "unknown method 'quack'. Did you mean 'quick'?"),
         ({"backbones": ["vsx"]}, "unknown backbone 'vsx'. Did you mean 'vse'?"),
-        ({"ratios": [1.0]}, "noise ratio 1.0 is out of range"),
-        ({"ratios": [math.nan]}, "noise ratio nan is out of range"),
+        ({"ratios": [1.0]}, "1.0 is not a noise ratio"),
+        ({"ratios": [math.nan]}, "nan is not a noise ratio"),
         (
             {"overrides": [Override("triplet", "lr", "1")]},
             "unknown target of --set in this sweep 'triplet'. Known: backbone, quick.",
@@ -240,10 +240,12 @@ def test_equal_settings_are_one_run() -> None:
         ),
         ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
         (
-            {"datasets": ["natural"], "ratios": [0.0], "methods": ["oracle"]},
+            {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
             "oracle must be told which pairs are clean, and of natural nobody knows.",
         ),
-        ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be 0 there, found 0.4."),
+        ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be natural there, found 0.4."),
+        ({"datasets": ["natural"], "ratios": [0.0]}, "natural is mismatched by nature: --noise must be natural there"),
+        ({"ratios": ["natural"]}, "--noise natural is for pairs mismatched by nature; those of tiny are right."),
     ],
 )
 def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: str) -> None:
@@ -252,9 +254,14 @@ def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: s
     assert str(caught.value).startswith(message)
 
 
-def test_natural_noise_runs_without_any_added() -> None:
-    (run,) = plan_sweep(replace(GRID, datasets=["natural"], ratios=[0.0]))
-    assert (run.spec.dataset, run.spec.noise) == ("natural", 0.0)
+def test_natural_noise_is_one_run_whatever_the_protocols() -> None:
+    grid = replace(GRID, datasets=["natural"], ratios=["natural"], protocols=["shuffle-images", "shuffle-captions"])
+    (run,) = plan_sweep(grid)
+    spec = run.spec
+    assert (spec.protocol, spec.protocol_version, spec.unit, spec.noise) == ("natural", "1", "natural", 0.0)
+    assert np.array_equal(run.noise.claimed, run.dataset.splits["train"].true)
+    assert run.cell is not None
+    assert plan_sweep(run.cell)[0].spec == spec
 
 
 def test_sweep_runs_everything_and_tells_the_observer(tmp_path: Path) -> None:

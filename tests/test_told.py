@@ -144,7 +144,7 @@ def test_a_sweep_checks_before_any_work(need: int, message: str | None, monkeypa
 
 
 def test_a_sweep_refuses_where_nobody_knows() -> None:
-    natural = replace(GRID, datasets=["natural"], ratios=[0.0])
+    natural = replace(GRID, datasets=["natural"], ratios=["natural"])
     with pytest.raises(UserError, match=r"^informed must be told of 6 clean pairs, and nobody knows"):
         plan_sweep(natural)
     assert len(plan_sweep(replace(natural, methods=["toy"]))) == 1

@@ -11,6 +11,7 @@ from ncbench.cli.live import describe, told_apart
 from ncbench.cli.output import print_json, print_table
 from ncbench.estimate import Estimate, Speeds, estimate
 from ncbench.launch.base import Launcher, Sweep
+from ncbench.noise import ratio_in_words
 from ncbench.store import Store
 from ncbench.sweep import PlannedRun
 
@@ -98,7 +99,7 @@ def _cells(run: PlannedRun, told: str, status: str, cost: Estimate) -> list[str]
         f"{spec.method} ({told})" if told else spec.method,
         spec.backbone,
         spec.protocol,
-        f"{spec.noise:g}",
+        ratio_in_words(spec.protocol, spec.noise),
         str(Budget(spec.budget, spec.budget_unit)),
         str(spec.seed),
         status,

@@ -16,6 +16,7 @@ from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.cli.verbosity import verbosity
 from ncbench.execution import Outcome
+from ncbench.noise import noise_in_words, ratio_in_words
 from ncbench.progress_file import TELLING
 from ncbench.runner import Progress
 from ncbench.store import RunSpec
@@ -26,7 +27,7 @@ RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "
 
 def describe(spec: RunSpec, told: str = "") -> str:
     """Return a run in words; `told` is what sets its method apart from the same method in the sweep."""
-    noise = "clean pairs" if spec.noise == 0 else f"{spec.protocol} {spec.noise:g}"
+    noise = noise_in_words(spec.protocol, spec.noise)
     method = f"{spec.method} ({told})" if told else spec.method
     return f"{method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
 
@@ -131,7 +132,7 @@ class LiveTable:
             f"{spec.method} ({row.told})" if row.told else spec.method,
             spec.backbone,
             spec.protocol,
-            f"{spec.noise:g}",
+            ratio_in_words(spec.protocol, spec.noise),
             str(spec.seed),
         ]
         if row.outcome is not None:

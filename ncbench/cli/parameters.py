@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ncbench.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from ncbench.budget import Budget, Paper
+    from ncbench.noise import Amount
 
 _BYTES = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*((?P<unit>[kmgt])i?)?b?")
 
@@ -109,22 +109,20 @@ class Bytes(click.ParamType[int]):
         return int(amount * 1024 ** ("kmgt".index(found["unit"]) + 1 if found["unit"] else 0))
 
 
-class Ratio(click.ParamType[float]):
-    """A noise ratio in [0, 1)."""
+class Ratio(click.ParamType["Amount"]):
+    """A noise ratio in [0, 1), or `natural`."""
 
     name = "ratio"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
         """Return the ratio."""
+        from ncbench.errors import UserError
+        from ncbench.noise import amount_of
+
         try:
-            ratio = float(value)
-        except ValueError:
-            ratio = math.nan
-        if not 0 <= ratio < 1:
-            self.fail(
-                f"{value!r} is not a noise ratio; it must be at least 0 and below 1, for example 0.4.", param, ctx
-            )
-        return ratio
+            return amount_of(value)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Seed(click.IntRange):

@@ -168,7 +168,8 @@ class Loop:
         )
         clean: NDArray[np.bool_] = noise.clean(train.true)
         needed = self.method.clean_pairs_needed(len(train.captions))
-        self.view = TrainingView(train.images, train.captions, noise.claimed, candidate.device)
+        captions = noise.seen(train.captions, candidate.dataset.vocabulary)
+        self.view = TrainingView(train.images, captions, noise.claimed, candidate.device)
         self.task = Task(
             self.view,
             candidate.device,

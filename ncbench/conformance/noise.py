@@ -9,13 +9,14 @@ import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ncbench.conformance.verdicts import Check, Failed, Skipped, Verdict, judge
-from ncbench.data.dataset import IntVector
+from ncbench.data.dataset import Captions, ImageFeatures, IntVector, Split
 from ncbench.errors import UserError
 from ncbench.noise import Noise, NoiseProtocol, draw_noise, likely_self_landings, load_protocol
 from ncbench.plugins import NAME
@@ -23,6 +24,7 @@ from ncbench.randomness import seed_all
 
 IMAGES = 200
 FIVE_EACH: IntVector = np.arange(5 * IMAGES) // 5
+WORDS, REGIONS, DIM = 50, 3, 8  # of the captions and images that protocols may look at
 RATIOS = (0.2, 0.4, 0.8)
 AXES = tuple((ratio, seed) for ratio in RATIOS for seed in (0, 1))
 LATER_SECONDS = 120
@@ -66,7 +68,7 @@ class Drawer:
         text = self.text
         if self.protocol.reads_file:
             text = f"{self.text}:{self.index(ratio, true, images)}"
-        return draw_noise(text, ratio, true.copy(), images, seed)
+        return draw_noise(text, ratio, true.copy(), images, seed, split_of(true, images))
 
     def sample(self) -> list[Noise]:
         """Return draws at all RATIOS with two seeds."""
@@ -79,6 +81,21 @@ class Drawer:
         path = self.folder / f"{unit}-{ratio}-{len(true)}-{images}-{int(true[0])}.npy"
         np.save(path, claimed)
         return path
+
+
+@cache
+def _material(captions: int, images: int) -> tuple[ImageFeatures, Captions]:
+    """Return images and captions of nothing in particular, the same whenever asked for."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 12, captions)
+    words = [[1, *rng.integers(4, WORDS, length).tolist(), 2] for length in lengths]
+    features = rng.normal(size=(images, REGIONS, DIM)).astype(np.float32)
+    return ImageFeatures([features]), Captions([""] * captions, words)
+
+
+def split_of(true: IntVector, images: int) -> Split:
+    """Return a training split with this correspondence, for protocols that look at what is in it."""
+    return Split(*_material(len(true), images), true)
 
 
 def _named(drawer: Drawer) -> str:
@@ -103,7 +120,7 @@ def _truth_untouched(drawer: Drawer) -> str:
     text = drawer.text
     if drawer.protocol.reads_file:
         text = f"{text}:{drawer.index(0.4, true, IMAGES)}"
-    noise = draw_noise(text, 0.4, true, IMAGES, 0)
+    noise = draw_noise(text, 0.4, true, IMAGES, 0, split_of(true, IMAGES))
     if not np.array_equal(true, FIVE_EACH):
         raise Failed("it changes the truth that it is given")
     if np.shares_memory(noise.claimed, true):
@@ -112,7 +129,7 @@ def _truth_untouched(drawer: Drawer) -> str:
 
 
 def _clean_at_0(drawer: Drawer) -> str:
-    wrong = int((drawer.draw(0.0).claimed != FIVE_EACH).sum())
+    wrong = int((~drawer.draw(0.0).clean(FIVE_EACH)).sum())
     if wrong:
         raise Failed(f"at ratio 0, {wrong} pairs are mismatched")
     return "at ratio 0 every pair is true"
@@ -156,16 +173,25 @@ def _unit(drawer: Drawer) -> str:
         noise = drawer.draw(ratio)
         if stated is not None and noise.unit != stated:
             raise Failed(f"states the unit {stated}, and draws noise of unit {noise.unit}")
-        moves = moved(noise.claimed)
+        moves = moved(noise)
         if moves != noise.unit:
-            what = "single captions" if moves == "captions" else "images with all their captions"
-            raise Failed(f"states the unit {noise.unit}, and moves {what} at {ratio:g}")
+            raise Failed(f"states the unit {noise.unit}, and moves {MOVED[moves]} at {ratio:g}")
     return f"moves {noise.unit}" + ("" if stated else ", as the file says")
 
 
-def moved(claimed: IntVector) -> str:
-    """Return whether `claimed`, of five captions per image, moves `images` with all their captions or `captions`."""
-    together = claimed.reshape(IMAGES, 5)
+MOVED = {
+    "captions": "single captions",
+    "images": "images with all their captions",
+    "words": "words",
+    "": "captions and words at once",
+}
+
+
+def moved(noise: Noise) -> str:
+    """Return the unit that `noise`, of five captions per image, moves; "" if several."""
+    together = noise.claimed.reshape(IMAGES, 5)
+    if noise.splices is not None:
+        return "words" if np.array_equal(noise.claimed, FIVE_EACH) else ""
     return "images" if (together == together[:, :1]).all() else "captions"
 
 
@@ -173,17 +199,21 @@ def _ratio(drawer: Drawer) -> str:
     found = []
     for ratio, seed in AXES:
         noise = drawer.draw(ratio, seed)
-        wrong = noise.claimed != FIVE_EACH
-        count = int(wrong.sum()) if noise.unit == "captions" else len(np.unique(FIVE_EACH[wrong]))
-        items = len(FIVE_EACH) if noise.unit == "captions" else IMAGES
-        lucky = likely_self_landings(ratio, noise.unit, FIVE_EACH)
+        wrong = ~noise.clean(FIVE_EACH)
+        count = int(wrong.sum()) if noise.unit != "images" else len(np.unique(FIVE_EACH[wrong]))
+        items = len(FIVE_EACH) if noise.unit != "images" else IMAGES
+        lucky = 0.0 if drawer.protocol.exact else likely_self_landings(ratio, noise.unit, FIVE_EACH)
         if not int(ratio * items) - lucky <= count <= np.ceil(ratio * items):
+            what = ITEMS[noise.unit]
+            less = f", or less by at most {lucky:.0f} that land on their own: a true pair is no noise"
             raise Failed(
-                f"at {ratio:g}, {count} of {items} {noise.unit} are mismatched; it must be {int(ratio * items)}, or "
-                f"less by at most {lucky:.0f} that land on their own: a true pair is no noise"
+                f"at {ratio:g}, {count} of {items} {what} are mismatched; it must be {int(ratio * items)}"
+                + ("; it promises to be exact" if drawer.protocol.exact else less)
             )
         found.append(f"{count / items:.3f}")
-    return f"of the {noise.unit}, {', '.join(found[::2])} are mismatched at {', '.join(f'{r:g}' for r in RATIOS)}"
+    return (
+        f"of the {ITEMS[noise.unit]}, {', '.join(found[::2])} are mismatched at {', '.join(f'{r:g}' for r in RATIOS)}"
+    )
 
 
 def _nested(drawer: Drawer) -> str:
@@ -191,8 +221,9 @@ def _nested(drawer: Drawer) -> str:
         raise Skipped("it does not promise that lower ratios are a part of higher ones (nested)")
     for low, high in pairwise(RATIOS):
         few, many = (drawer.draw(ratio) for ratio in (low, high))
-        outside = int(((few.claimed != FIVE_EACH) & (many.claimed == FIVE_EACH)).sum())
+        outside = int((~few.clean(FIVE_EACH) & many.clean(FIVE_EACH)).sum())
         lucky = likely_self_landings(high, many.unit, FIVE_EACH) * (5 if many.unit == "images" else 1)
+        lucky = 0.0 if drawer.protocol.exact else lucky
         if outside > lucky:
             raise Failed(f"{outside} captions are mismatched at {low:g} and not at {high:g}, of the same seed")
     return "what is mismatched at a lower ratio is so at a higher one, but for what lands on its own"
@@ -205,13 +236,16 @@ def _any_shape(drawer: Drawer) -> str:
     for words, (true, images) in shapes.items():
         try:
             drawer.draw(0.4, 0, true, images)
-            wrong = int((drawer.draw(0.0, 0, true, images).claimed != true).sum())
+            wrong = int((~drawer.draw(0.0, 0, true, images).clean(true)).sum())
         except UserError as error:
             raise Failed(f"{words}: {error}") from error
         if wrong:
             raise Failed(f"{words}: at ratio 0, {wrong} pairs are mismatched")
     return ", ".join(shapes)
 
+
+ITEMS = {"captions": "captions", "images": "images", "words": "captions"}
+"""What the ratio is of, per unit."""
 
 AFTER = ("draws",)
 CHECKS: Sequence[Check[Drawer]] = (
@@ -224,7 +258,7 @@ CHECKS: Sequence[Check[Drawer]] = (
     Check(
         "draws",
         "it returns an int64 vector with an image that exists for every caption, and its unit",
-        "return (claimed, unit): claimed like request.true, of int64, unit 'captions' or 'images'",
+        "return (claimed, unit): claimed like request.true, of int64, unit 'captions', 'images' or 'words'",
         _draws,
     ),
     Check(
@@ -251,8 +285,8 @@ CHECKS: Sequence[Check[Drawer]] = (
     ),
     Check(
         "unit",
-        "what moves, captions or images with all their captions, is what it states",
-        "state the unit that moves: the two are not comparable at one ratio",
+        "what moves, captions, images with all their captions or words, is what it states",
+        "state the unit that moves: they are not comparable at one ratio",
         _unit,
         AFTER,
     ),

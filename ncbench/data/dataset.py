@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.rows_file import RowsFile
+from ncbench.data.splices import Splices
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
 
@@ -112,6 +113,23 @@ class Captions:
         positions = np.where(inside, self._offsets[captions][:, None] + columns, 0)
         return np.where(inside, self._tokens[positions], 0), lengths
 
+    def tokens(self, caption: int) -> IntVector:
+        """Return the word ids of a caption, start and end marks included, (length,) int64."""
+        return self._tokens[self._offsets[caption] : self._offsets[caption + 1]]
+
+    def spliced(self, splices: Splices, words: Sequence[str]) -> Captions:
+        """Return these captions with words replaced; the texts of those are the `words`, by id, that they then have.
+
+        Raises ValueError for splices that do not fit.
+        """
+        splices.check(self.lengths)
+        changed, texts = self._tokens.copy(), list(self.texts)
+        for caption, start, donor, donor_start, length in splices.rows.tolist():
+            into, out_of = self._offsets[caption], self._offsets[donor] + donor_start
+            changed[into + start : into + start + length] = self._tokens[out_of : out_of + length]
+            texts[caption] = " ".join(words[word] for word in changed[into + 1 : into + self.lengths[caption] - 1])
+        return Captions.of_arrays(texts, changed, self.lengths)
+
 
 class CaptionVectors(Captions):
     """Captions as vectors that another model made, (captions, T); each counts as one token."""
@@ -127,6 +145,14 @@ class CaptionVectors(Captions):
     def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
         """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), which are 1."""
         return self._vectors.take(captions)[:, 0], self.lengths[captions]
+
+    def tokens(self, caption: int) -> IntVector:
+        """Vectors have no words. Raises ValueError."""
+        raise ValueError("captions that are vectors have no words")
+
+    def spliced(self, splices: Splices, words: Sequence[str]) -> Captions:
+        """Vectors have no words. Raises ValueError."""
+        raise ValueError("captions that are vectors have no words")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ncbench.budget import Budget
 from ncbench.errors import UserError
+from ncbench.noise import CLEAN, NATURAL
 from ncbench.report.published import EVALUATIONS, Published, read_published
 from ncbench.report.tables import AXES, RECALLS
 
@@ -159,14 +160,13 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
     found = []
     for _, group in runs.groupby(["method", "variant", *AXES, "sizes"], sort=True):
         first = group.iloc[0]
-        clean = first["noise"] == 0
-        natural = dataset == "cc152k"
+        natural = first["protocol"] == NATURAL
         found.append(
             Ours(
                 method=str(first["method"]),
                 backbone=str(first["backbone"]),
-                noise=None if clean and natural else float(first["noise"]),
-                unit=("natural" if natural else "clean") if clean else str(first["unit"]),
+                noise=None if natural else float(first["noise"]),
+                unit=str(first["unit"]) if natural or first["noise"] else CLEAN,
                 runs=_runs(first.to_dict(), int(group["told_clean"].max())),
                 rsum=float(group[column].mean()),
                 std=float(group[column].std()),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ncbench.errors import UserError
 from ncbench.index import indexed
+from ncbench.noise import noise_in_words
 from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 from ncbench.store import read_history, read_record
 
@@ -90,7 +91,7 @@ def _draw_panel(panel: Any, part: pd.DataFrame, names: list[str]) -> None:
             dashes = DASHES[number % len(DASHES)]
             draw_line(panel, points, names.index(name), label=label, linestyle=dashes, markersize=4)
     first = part.iloc[0]
-    panel.set_title("clean pairs" if first["noise"] == 0 else f"{first['protocol']} {first['noise']:g}")
+    panel.set_title(noise_in_words(first["protocol"], first["noise"]))
     panel.set_xlabel("work spent, in baseline epochs")
     panel.set_xlim(left=0)
     panel.set_ylim(bottom=0)

@@ -135,7 +135,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
         figure = Figure(figsize=(8, 1.9 * len(shown) + 0.5), layout="constrained")
         grid = figure.add_gridspec(len(shown), 4)
         for row, pair in enumerate(shown):
-            _write(figure.add_subplot(grid[row, :2]), [train.captions.texts[pair]])
+            _write(figure.add_subplot(grid[row, :2]), [audit.captions.texts[pair]])
             claimed, proposal = int(audit.noise.claimed[pair]), int(audit.rematched[pair])
             right = proposal == int(train.true[pair])
             told = f"rematched {MARKS[right]}" + ("" if right else _closer(audit, int(pair), claimed, proposal))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.noise import CLEAN
 from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 
 
@@ -19,14 +20,14 @@ def draw_ratios(frame: pd.DataFrame, stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     lines = frame.assign(line=line_names(frame))
-    protocols = sorted(set(lines["protocol"]) - {"clean"}) or ["clean"]
+    protocols = sorted(set(lines["protocol"]) - {CLEAN}) or [CLEAN]
     names = sorted(set(lines["line"]))
     with style():
         width, height = legend_size(names)
         figure = Figure(figsize=(width + 4.2 * len(protocols), max(4, height)), layout="constrained")
         panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
         for panel, protocol in zip(panels, protocols, strict=True):
-            shown = lines[lines["protocol"].isin([protocol, "clean"])]
+            shown = lines[lines["protocol"].isin([protocol, CLEAN])]
             _draw_panel(panel, shown, names)
             panel.set_title(protocol)
         panels[0].set_ylabel("rSum on test (of 600)")

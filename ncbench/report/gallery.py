@@ -13,6 +13,7 @@ from ncbench.audit import load_audit
 from ncbench.catalog import dataset_source
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
+from ncbench.noise import NATURAL
 from ncbench.recorded import load_data, read_spec
 from ncbench.report import examples
 from ncbench.report.beliefs import believed, draw_believed
@@ -51,7 +52,9 @@ def draw_all(
 
 def _scores(board: Leaderboard, courses: pd.DataFrame | None, out: Path) -> Iterator[Figure]:
     runs, name = board.runs, board.dataset
-    yield Figure("rSum against noise ratio", draw_ratios(runs, out / f"{name}-rsum")[0].name)
+    known = runs[runs["protocol"] != NATURAL]
+    if len(known):
+        yield Figure("rSum against noise ratio", draw_ratios(known, out / f"{name}-rsum")[0].name)
     if courses is not None and has_courses(runs, courses):
         yield Figure("rSum on dev against work spent", draw_courses(runs, courses, out / f"{name}-course")[0].name)
     ranking = rank_methods(runs)

@@ -10,9 +10,10 @@ used* is training work in epochs of plain triplet training; *time* is seconds of
 *Outside* is the share of this time that went into what the budget does not count, as optimal transport and mixtures;
 (!) marks more than 20 %. Under *own epochs* every method trains for so many epochs of its own, however much work they
 are: as papers do. Tables with different noise units (`images`: all captions of an image move together; `captions`: each
-moves on its own) are not comparable. A method that was *told the truth* knows which training pairs are clean: it is
-there for reference, and never the best. One that was *told clean pairs* knows of so many training pairs that they are
-clean, which the others do not.
+moves on its own; `words`: captions stay, and hold words of others) are not comparable. Which pairs are mismatched under
+*natural noise* nobody knows, so nothing is said about how well methods tell them. A method that was *told the truth*
+knows which training pairs are clean: it is there for reference, and never the best. One that was *told clean pairs*
+knows of so many training pairs that they are clean, which the others do not.
 """
 
 BESIDE_LEGEND = """\

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ncbench.noise import CLEAN, NATURAL
 from ncbench.report.tables import conditions_in_words
-
-CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def overviews(frame: pd.DataFrame) -> list[Overview]:
     tables = []
     axes = ["backbone", "budget_unit", "allowance", "conditions"]
     for values, runs in frame.groupby(axes, sort=True):
-        protocols = sorted(set(runs["protocol"]) - {CLEAN})
+        protocols = sorted(set(runs["protocol"]) - {CLEAN, NATURAL})
         for protocol in protocols:
             cells = runs[runs["protocol"].isin([protocol, CLEAN])]
             if cells["noise"].nunique() > 1:

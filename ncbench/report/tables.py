@@ -12,6 +12,7 @@ import pandas as pd
 from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation import Ranks
+from ncbench.noise import noise_in_words
 from ncbench.ranks_file import NAME, load_ranks
 from ncbench.report.bootstrap import Bootstrap
 
@@ -60,7 +61,7 @@ class Comparison:
     @property
     def noise(self) -> str:
         """Noise protocol and ratio, in words."""
-        return f"{self.key['protocol']} {self.key['noise']:g}" if self.key["noise"] else "clean pairs"
+        return noise_in_words(self.key["protocol"], self.key["noise"])
 
     def best(self, column: str) -> float:
         """Return the best value of a score, NaN if there are references only."""

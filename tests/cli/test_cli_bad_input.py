@@ -208,9 +208,10 @@ def test_noise_where_the_ratio_is_natural(
             return make_dataset(name="natural", truth_known=False)
 
     register("ncbench.datasets", "natural", Natural())
-    judge(toy_run("--method", "quick", "--dataset", "natural"), "--noise must be 0 there, found 0.2.")
+    judge(toy_run("--method", "quick", "--dataset", "natural"), "--noise must be natural there, found 0.2.")
     assert list(tmp_path.iterdir()) == []
-    assert toy_run("--method", "quick", "--dataset", "natural", "--noise", 0).exit_code == 0
+    assert toy_run("--method", "quick", "--dataset", "natural", "--noise", "natural").exit_code == 0
+    judge(toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for pairs mismatched by nature;")
 
 
 def test_a_device_that_is_not_here(

@@ -43,7 +43,8 @@ def test_empty_items(text: str) -> None:
 def test_ratios_out_of_range(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         RATIOS.convert(f"0.2,{text}", None, None)
-    expected = f"{text!r} is not a noise ratio; it must be at least 0 and below 1, for example 0.4."
+    expected = f"{text!r} is not a noise ratio; it must be at least 0 and below 1, for example 0.4, or natural "
+    expected += "where pairs are mismatched by nature."
     assert caught.value.message == expected
 
 

@@ -14,7 +14,8 @@ from ncbench import UserError
 from ncbench.cli import main
 from ncbench.conformance.noise import CHECKS, Drawer
 from ncbench.conformance.verdicts import Verdict, judge
-from ncbench.noise import GROUP, check_protocol, draw_noise, load_protocol, protocol_names
+from ncbench.noise import check_protocol, draw_noise, load_protocol, protocol_names
+from ncbench.noise.drawing import GROUP
 from ncbench.plugins import plugin_names
 
 TEXT = '''

@@ -178,10 +178,10 @@ def test_clean_pairs_are_compared_whatever_the_unit(record: Record, tmp_path: Pa
 
 
 def test_pairs_mismatched_by_nature(record: Record, tmp_path: Path) -> None:
-    axes = {"dataset": "cc152k", "protocol": "clean", "unit": "clean", "noise": 0.0, "sizes": SIZES}
+    axes = {"dataset": "cc152k", "protocol": "natural", "unit": "natural", "noise": 0.0, "sizes": SIZES}
     record(method="l2rm", **axes)
     record(method="ncr", backbone="sgraf", **axes)  # printed so, which is doubted
-    record(method="ncr", noise=0.2, **{k: v for k, v in axes.items() if k != "noise"})
+    record(method="ncr", **{**axes, "noise": 0.2, "protocol": "shuffle-images", "unit": "images"})
     lines = compared(published_beside("cc152k", load_runs(tmp_path)))
     assert {(line.published.method, line.published.backbone) for line in lines} == {("l2rm", "sgr")}
     (doubted,) = [

@@ -1,5 +1,3 @@
-import hashlib
-import json
 import os
 import pickle
 from contextlib import suppress
@@ -7,35 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from helpers.correspondences import FIVE_EACH, SHUFFLES
 
 from ncbench.errors import UserError
-from ncbench.noise import (
-    check_protocol,
-    check_ratio,
-    correspondence_digest,
-    draw_noise,
-    load_noise,
-    load_protocol,
-    protocol_names,
-    save_noise,
-)
-
-SHUFFLES = ["shuffle-captions", "shuffle-images"]
-FIVE_EACH = np.arange(500) // 5  # 100 images, 500 captions
-
-examples = settings(max_examples=60, deadline=None)
-ratios = st.sampled_from([0.0, 0.1, 0.2, 0.29, 0.4, 0.5, 0.6, 0.8, 0.99])
-seeds = st.integers(0, 2**31)
-
-
-@st.composite
-def correspondences(draw):
-    """Any number of captions per image (also none), captions in any order: (true, n_images)."""
-    counts = draw(st.lists(st.integers(0, 6), min_size=1, max_size=20).filter(any))
-    true = np.repeat(np.arange(len(counts)), counts)
-    return draw(st.permutations(true.tolist()).map(lambda t: np.array(t, np.int64))), len(counts)
+from ncbench.noise import draw_noise
 
 
 def save(folder, array, name="index.npy"):
@@ -56,159 +29,6 @@ def captions_moved(true, ratio, seed=0):
     moved = true.copy()
     moved[chosen] = np.random.default_rng(seed + 1).permutation(moved[chosen])
     return moved
-
-
-# Shuffles
-
-
-@examples
-@given(correspondences(), ratios, seeds)
-def test_caption_shuffle_exchanges_the_images_of_the_selected_number(data, ratio, seed):
-    true, n_images = data
-    noise = draw_noise("shuffle-captions", ratio, true, n_images, seed)
-    assert noise.unit == "captions"
-    assert noise.claimed.dtype == np.int64
-    assert np.array_equal(np.sort(noise.claimed), np.sort(true))
-    assert np.count_nonzero(noise.claimed != true) <= int(ratio * len(true))
-
-
-@examples
-@given(correspondences(), ratios, seeds)
-def test_image_shuffle_moves_whole_images(data, ratio, seed):
-    true, n_images = data
-    noise = draw_noise("shuffle-images", ratio, true, n_images, seed)
-    assert noise.unit == "images"
-    moved = {}
-    for image, claim in zip(true.tolist(), noise.claimed.tolist(), strict=True):
-        assert moved.setdefault(image, claim) == claim
-    assert len(set(moved.values())) == len(moved)
-    assert sum(image != claim for image, claim in moved.items()) <= int(ratio * n_images)
-
-
-@pytest.mark.parametrize("protocol", SHUFFLES)
-@pytest.mark.parametrize("ratio", [0.2, 0.29, 0.5])
-def test_exact_number_is_selected_and_few_land_on_themselves(protocol, ratio):
-    # Of the items selected, one on average lands on itself.
-    n, draws = 400, 200
-    true = np.arange(n)
-    moved = [int((draw_noise(protocol, ratio, true, n, seed).claimed != true).sum()) for seed in range(draws)]
-    selected = int(ratio * n)
-    assert max(moved) == selected
-    assert np.mean(moved) == pytest.approx(selected - 1, abs=5 / np.sqrt(draws))
-
-
-def test_self_landings_of_captions_are_those_of_protocol():
-    true = np.arange(5000) // 5
-    landed = [
-        2000 - int((draw_noise("shuffle-captions", 0.4, true, 1000, s).claimed != true).sum()) for s in range(200)
-    ]
-    assert np.mean(landed) == pytest.approx(1 + 4 * 0.4, abs=5 * np.sqrt(2.6 / 200))
-
-
-@examples
-@given(correspondences(), ratios, seeds, st.sampled_from(SHUFFLES))
-def test_clean_label_is_that_of_the_result(data, ratio, seed, protocol):
-    true, n_images = data
-    noise = draw_noise(protocol, ratio, true, n_images, seed)
-    expected = [claim == own for claim, own in zip(noise.claimed.tolist(), true.tolist(), strict=True)]
-    assert noise.clean(true).tolist() == expected
-    assert noise.mismatch(true) == pytest.approx(1 - sum(expected) / len(expected))
-    kept = {own for own, is_clean in zip(true.tolist(), expected, strict=True) if is_clean}
-    assert noise.survival(true) == pytest.approx(len(kept) / len(set(true.tolist())))
-
-
-@pytest.mark.parametrize("protocol", SHUFFLES)
-def test_seed_decides(protocol):
-    first, again, other = (draw_noise(protocol, 0.4, FIVE_EACH, 100, seed) for seed in (1, 1, 2))
-    assert np.array_equal(first.claimed, again.claimed)
-    assert first == again
-    assert not np.array_equal(first.claimed, other.claimed)
-    assert first != other
-
-
-def test_protocols_draw_apart():
-    true = np.arange(200)
-    captions, images = (draw_noise(protocol, 0.4, true, 200, 0).claimed for protocol in SHUFFLES)
-    assert not np.array_equal(captions, images)
-
-
-@pytest.mark.parametrize("protocol", SHUFFLES)
-def test_selection_grows_with_the_ratio(protocol):
-    true = np.arange(1000)
-    low, high = (draw_noise(protocol, ratio, true, 1000, 3).claimed != true for ratio in (0.2, 0.6))
-    # All but those that land on themselves at the higher ratio.
-    assert np.count_nonzero(low & ~high) <= 5
-
-
-@pytest.mark.parametrize(
-    ("protocol", "digest"),
-    [
-        ("shuffle-captions", "12e107aaebd7dc18d5f0e222000a3efc01d00debc75ec47bba18b987f3dc94b9"),
-        ("shuffle-images", "5960198521fdd82710bb159510fff905aeac94577af9e44f865363ea31ac656f"),
-    ],
-)
-def test_noise_of_version_1_never_changes(protocol, digest):
-    assert load_protocol(protocol).version == "1"
-    assert draw_noise(protocol, 0.4, FIVE_EACH, 100, 7).digest == digest
-
-
-@pytest.mark.parametrize("protocol", SHUFFLES)
-def test_ratio_0_is_clean_and_leaves_the_truth_alone(protocol):
-    true = FIVE_EACH.copy()
-    noise = draw_noise(protocol, 0, true, 100, 0)
-    assert np.array_equal(noise.claimed, true)
-    assert noise.claimed is not true
-    draw_noise(protocol, 0.8, true, 100, 0)
-    assert np.array_equal(true, FIVE_EACH)
-
-
-@pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan"), float("inf")])
-def test_ratio_out_of_range_is_refused(ratio):
-    with pytest.raises(UserError, match=r"noise ratio .* at least 0 and below 1"):
-        check_ratio(ratio)
-    with pytest.raises(UserError, match="noise ratio"):
-        draw_noise("shuffle-captions", ratio, FIVE_EACH, 100, 0)
-
-
-@pytest.mark.parametrize("true", [FIVE_EACH.reshape(100, 5), FIVE_EACH.astype(np.int32), FIVE_EACH + 1, FIVE_EACH - 1])
-def test_malformed_truth_is_a_programming_error(true):
-    with pytest.raises(ValueError, match=r"true must be an int64 vector with values in \[0, 100\)"):
-        draw_noise("shuffle-captions", 0.4, true, 100, 0)
-
-
-# Names
-
-
-@pytest.mark.parametrize("text", ["shuffle-captions", "shuffle-images", "file:a.npy", "file-images:C:/a.npy"])
-def test_known_protocols_pass_without_touching_files(text):
-    check_protocol(text)
-
-
-def test_unknown_protocol_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"unknown noise protocol 'shufle-captions'.*'shuffle-captions'") as caught:
-        check_protocol("shufle-captions")
-    for usage in ("shuffle-images", "file:PATH", "file-images:PATH", "file-captions:PATH"):
-        assert usage in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["file", "file:", "file-images", "file-captions:"])
-def test_file_protocol_needs_a_path(text):
-    with pytest.raises(UserError, match=r"names no index file; write file.*:PATH"):
-        check_protocol(text)
-
-
-def test_shuffle_takes_no_path():
-    with pytest.raises(UserError, match=r"reads no file, found 'shuffle-captions:a.npy'"):
-        check_protocol("shuffle-captions:a.npy")
-
-
-def test_registry_names_agree():
-    assert set(protocol_names()) >= {*SHUFFLES, "file", "file-images", "file-captions"}
-    for name in protocol_names():
-        protocol = load_protocol(name)
-        assert protocol.name == name
-        assert protocol.usage.startswith(name)
-        assert protocol.summary
 
 
 # Index files that fit
@@ -409,66 +229,9 @@ def test_one_mismatch_is_too_many_for_a_clean_run(tmp_path):
     refuse(save(tmp_path, claimed), "but noise ratio 0.0 was asked for", ratio=0)
 
 
-# Saving
-
-
-def test_saved_noise_loads_as_it_was(tmp_path):
-    noise = draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5)
-    save_noise(noise, tmp_path / "noise.npy")
-    loaded = load_noise(tmp_path / "noise.npy")
-    assert loaded == noise
-    assert np.array_equal(loaded.claimed, noise.claimed)
-    as_file = draw_noise(f"file:{tmp_path / 'noise.npy'}", 0.4, FIVE_EACH, 100, 0)
-    assert as_file.digest == noise.digest
-
-
-def test_record_is_json_without_the_vector():
-    record = draw_noise("shuffle-images", 0.4, FIVE_EACH, 100, 5).record()
-    assert json.loads(json.dumps(record)) == record
-    assert set(record) == {"protocol", "version", "unit", "ratio", "seed", "digest"}
-
-
-def test_digest_is_of_little_endian_int64():
-    content = b"\x01" + bytes(7) + b"\x02" + bytes(7)
-    assert correspondence_digest(np.array([1, 2])) == hashlib.sha256(content).hexdigest()
-
-
-def test_saved_noise_that_was_changed_is_refused(tmp_path):
-    path = tmp_path / "noise.npy"
-    save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
-    np.save(path, FIVE_EACH)
-    with pytest.raises(UserError, match=r"noise.npy has digest .* but noise.json says"):
-        load_noise(path)
-
-
-@pytest.mark.parametrize(
-    ("sidecar", "message"),
-    [
-        (None, "cannot read .*noise.json, which describes noise.npy"),
-        ("{", "is not JSON"),
-        ("[]", "does not describe noise"),
-        ('{"format": "other"}', "'format' must be 'ncbench-noise-1'"),
-        ('{"format": "ncbench-noise-1", "protocol": "x"}', "missing or unknown fields"),
-    ],
-)
-def test_malformed_sidecar_is_refused(tmp_path, sidecar, message):
-    path = tmp_path / "noise.npy"
-    save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
-    path.with_suffix(".json").unlink()
-    if sidecar is not None:
-        path.with_suffix(".json").write_text(sidecar)
-    with pytest.raises(UserError, match=message):
-        load_noise(path)
-
-
-def test_noise_is_saved_as_npy_only(tmp_path):
-    with pytest.raises(ValueError, match=r"saved as .npy, not 'noise.txt'"):
-        save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
-
-
 # The published files (f30k at 40 %)
 
-SHARED = Path(os.environ.get("NCBENCH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+SHARED = Path(os.environ.get("NCBENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 PUBLISHED = SHARED / "data" / "noise_index"
 F30K = np.arange(145_000) // 5
 

@@ -1,0 +1,72 @@
+"""Runs under noise that is more than a shuffle, from training to what is said of their records."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from helpers.sources import Source
+
+from ncbench.data.dataset import Dataset
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def natural(register: Callable[[str, str, object], None], make_dataset: Callable[..., Dataset]) -> None:
+    register("ncbench.datasets", "natural", Source(make_dataset(name="natural", truth_known=False)))
+
+
+def only_record(root: Path) -> Path:
+    (result,) = root.glob("*/*/*/result.json")
+    return result.parent
+
+
+@pytest.mark.parametrize("protocol", ["semantic", "partial", "concentrated"])
+def test_harder_noise_is_run_verified_and_replayed(toy_run: Cli, cli: Cli, tmp_path: Path, protocol: str) -> None:
+    result = toy_run("--method", "ncr", "--protocol", protocol, "--noise", 0.4, "--budget", 3, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    folder = only_record(tmp_path)
+    assert json.loads((folder / "result.json").read_text())["mismatched"] == 38 / 96
+    assert cli("verify", folder).exit_code == 0
+    replayed = cli("replay", folder)
+    assert replayed.exit_code == 0, replayed.output
+    assert "identical" in replayed.output
+
+
+def test_audits_show_captions_as_the_method_saw_them(toy_run: Cli, cli: Cli, tmp_path: Path, tiny: Dataset) -> None:
+    words = ("--method", "ncr", "--protocol", "partial", "--noise", 0.4, "--budget", 3, "--out", tmp_path)
+    assert toy_run(*words).exit_code == 0
+    folder, table = only_record(tmp_path), tmp_path / "audit.csv"
+    assert cli("audit", folder, "--out", table, "--with-truth").exit_code == 0
+    true = tiny.splits["train"].captions.texts
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    changed = {int(row["pair"]) for row in rows if row["caption"] != true[int(row["pair"])]}
+    assert changed == {int(row["pair"]) for row in rows if row["mismatched"] == "True"}
+    (splices,) = tmp_path.rglob("*.splices.npy")
+    splices.unlink()
+    assert "cannot read noise file" in cli("audit", folder, "--out", table, "--force").stderr
+
+
+@pytest.mark.usefixtures("natural")
+def test_natural_noise_is_reported_without_what_nobody_knows(toy_run: Cli, cli: Cli, tmp_path: Path) -> None:
+    words = ("--method", "ncr,triplet", "--dataset", "natural", "--noise", "natural", "--budget", 3)
+    result = toy_run(*words, "--out", tmp_path / "runs")
+    assert result.exit_code == 0, result.output
+    assert "natural noise (truth unknown)" in result.output
+    for found in (tmp_path / "runs").glob("*/*/*/result.json"):
+        record = json.loads(found.read_text())
+        assert (record["mismatched"], record["beliefs"]) == (None, {})
+        assert cli("verify", found.parent).exit_code == 0
+        assert "identical" in cli("replay", found.parent).output
+    reported = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--html")
+    assert reported.exit_code == 0, reported.output
+    page = (tmp_path / "out" / "natural.md").read_text()
+    assert "natural: natural noise (truth unknown)" in page
+    assert "AUC" not in page
+    assert not list((tmp_path / "out").glob("natural-rsum*"))
+    assert not list((tmp_path / "out").glob("natural-beliefs*"))

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from helpers.correspondences import FIVE_EACH, correspondences, drawn, examples, pinned_split, ratios, seeds, split_of
+from hypothesis import given
+
+from ncbench.data.dataset import Captions, CaptionVectors, Split
+from ncbench.data.splices import Splices
+from ncbench.data.vocabulary import SPECIAL, Vocabulary
+from ncbench.errors import UserError
+
+VOCABULARY = Vocabulary((*SPECIAL, *(f"w{n}" for n in range(4, 16))))
+
+
+def spliced_by_hand(captions, rows):
+    """The word ids of captions after splices, from lists."""
+    words = [captions.tokens(caption).tolist() for caption in range(len(captions))]
+    changed = [list(caption) for caption in words]
+    for caption, start, donor, donor_start, length in rows:
+        for step in range(length):
+            changed[caption][start + step] = words[donor][donor_start + step]
+    return changed
+
+
+@examples
+@given(correspondences().filter(lambda data: len(np.unique(data[0])) > 1), ratios, seeds)
+def test_exactly_so_many_captions_change_and_keep_their_image(data, ratio, seed):
+    true, n_images = data
+    split = split_of(true, n_images, words=40)
+    noise = drawn("partial", ratio, seed, true, n_images, split)
+    seen = noise.seen(split.captions, Vocabulary((*SPECIAL, *map(str, range(40)))))
+    changed = [not np.array_equal(seen.tokens(c), split.captions.tokens(c)) for c in range(len(true))]
+    assert sum(changed) == int(ratio * len(true))
+    assert np.array_equal(noise.clean(true), ~np.array(changed))
+    assert np.array_equal(noise.claimed, true)
+    assert np.array_equal(seen.lengths, split.captions.lengths)
+    assert noise.unit == "words"
+
+
+def test_half_of_the_words_are_those_of_a_caption_of_another_image():
+    split = split_of(FIVE_EACH, 100)
+    noise = drawn("partial", 0.6, split=split)
+    for caption, start, donor, donor_start, length in noise.splices.rows.tolist():
+        own, other = split.captions.lengths[[caption, donor]] - 2
+        assert FIVE_EACH[caption] != FIVE_EACH[donor]
+        assert length == min((own + 1) // 2, other)
+        assert 1 <= start <= own - length + 1
+        assert 1 <= donor_start <= other - length + 1
+    starts = noise.splices.rows[:, 1]
+    longest = (split.captions.lengths[noise.splices.captions] == 11) & (noise.splices.rows[:, 4] == 5)
+    assert set(starts[longest].tolist()) == {1, 2, 3, 4, 5}
+
+
+def test_methods_see_the_spliced_words_and_people_too():
+    split = split_of(FIVE_EACH, 100)
+    noise = drawn("partial", 0.4, split=split)
+    seen, expected = noise.seen(split.captions, VOCABULARY), spliced_by_hand(split.captions, noise.splices.rows)
+    assert [seen.tokens(caption).tolist() for caption in range(500)] == expected
+    assert seen.texts == [" ".join(f"w{word}" for word in caption[1:-1]) for caption in expected]
+    tokens, lengths = seen.padded(np.array([3, 499]))
+    assert tokens[1, : lengths[1]].tolist() == expected[499]
+
+
+def test_donors_lend_the_words_that_they_had():
+    captions = Captions(["a b", "c d"], [[1, 4, 5, 2], [1, 6, 7, 2]])
+    rows = np.array([[0, 1, 1, 1, 1], [1, 1, 0, 1, 1]])
+    seen = captions.spliced(Splices(rows), VOCABULARY.words)
+    assert [seen.tokens(0).tolist(), seen.tokens(1).tolist()] == [[1, 6, 5, 2], [1, 4, 7, 2]]
+    assert captions.tokens(0).tolist() == [1, 4, 5, 2]
+
+
+def test_ratio_0_is_the_clean_run():
+    noise = drawn("partial", 0.0)
+    assert noise.splices is None
+    assert noise.digest == drawn("semantic", 0.0).digest
+
+
+def test_lower_ratios_splice_some_of_the_same_captions_in_the_same_way():
+    low, high = (set(map(tuple, drawn("partial", ratio).splices.rows.tolist())) for ratio in (0.2, 0.6))
+    assert low < high
+
+
+def test_captions_that_all_say_the_same_are_refused():
+    true = np.arange(4)
+    split = Split(split_of(true, 4).images, Captions(["a"] * 4, [[1, 4, 2]] * 4), true)
+    with pytest.raises(UserError, match=r"'partial': caption \d found no caption of another image with other words"):
+        drawn("partial", 0.5, 0, true, 4, split)
+
+
+def test_captions_that_are_vectors_are_refused():
+    true = np.arange(4)
+    split = Split(split_of(true, 4).images, CaptionVectors([""] * 4, np.ones((4, 3), np.float32)), true)
+    with pytest.raises(UserError, match="'partial': captions of this dataset are vectors, and have no words"):
+        drawn("partial", 0.5, 0, true, 4, split)
+    with pytest.raises(ValueError, match="vectors have no words"):
+        split.captions.tokens(0)
+    with pytest.raises(ValueError, match="vectors have no words"):
+        split.captions.spliced(Splices(np.zeros((0, 5), int)), [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((1, 4), np.int64), r"splices are \(n, 5\) int64, found int64 \(1, 4\)"),
+        (np.zeros((1, 5), np.int32), "found int32"),
+        (np.array([[0, -1, 1, 1, 1]]), "negative number"),
+        (np.array([[0, 1, 1, 1, 0]]), "length of 0"),
+        (np.array([[0, 1, 1, 1, 1], [0, 2, 1, 1, 1]]), "spliced twice"),
+    ],
+)
+def test_rows_that_no_captions_could_have(rows, message):
+    with pytest.raises(ValueError, match=message):
+        Splices(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([2, 1, 0, 1, 1], "beyond the 2 that there are"),
+        ([0, 1, 2, 1, 1], "beyond the 2 that there are"),
+        ([0, 0, 1, 1, 1], "reaches beyond the words of caption 0"),
+        ([0, 1, 1, 0, 1], "reaches beyond"),
+        ([0, 2, 1, 1, 2], "reaches beyond"),
+        ([0, 1, 1, 2, 2], "reaches beyond"),
+    ],
+)
+def test_rows_that_these_captions_cannot_have(row, message):
+    lengths = np.array([4, 4])
+    Splices(np.array([[0, 1, 1, 1, 2]])).check(lengths)
+    with pytest.raises(ValueError, match=message):
+        Splices(np.array([row])).check(lengths)
+
+
+def test_noise_of_version_1_never_changes():
+    assert drawn("partial", 0.4, 7, split=pinned_split()).digest[:16] == "ba967dce9b1ff697"
