@@ -1,0 +1,192 @@
+"""Judges what runs on Flickr8k photos learnt against what people said of images and captions that are no pair.
+
+Usage: python benchmarks/judgments.py --runs DIR --photos FOLDER [--images unseen|train] [--json FILE]
+
+FOLDER holds `{train,dev,test}.parquet` with `image_id` and `captions`, of which the runs' dataset was made in this
+order, and `human_judgments.csv`: `kind` (`crowd`: share of yes, number of yes and of no; `expert`: 1 to 4 of three
+people), `image_id`, `caption`, `own` (written for this image), `scores`. Pairs of an image with its own caption are
+left out: the question is which *other* captions describe it, which is what rematching is about.
+
+Per method and noise, means over seeds of what the selected networks make of the judged images (dev and test, or those
+trained on):
+
+* expert: Kendall's tau-c of similarity and mean expert score (the statistic that is usual on these judgments);
+* crowd: AUC of similarity for pairs of which at least half of the people said yes, against those of which none did;
+* chosen: each caption with several judged images takes the most similar one, as a rematch does: the mean human score of
+  these, in [0, 1], where 0 is that of an image drawn blindly and 1 that of the best one;
+* rematched: how many of the rematches that the method made in training people happened to judge, and their mean score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from ncbench import UserError, load_runs
+from ncbench.beliefs_file import NAME, load_beliefs
+from ncbench.checkpoints import read_checkpoint
+from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
+from ncbench.data.tokenise import Tokeniser
+from ncbench.evaluation import detect
+from ncbench.recorded import load_data, read_spec
+from ncbench.similarity import similarity_matrix
+
+SPLITS = ("train", "dev", "test")
+IMAGES = {"unseen": ("dev", "test"), "train": ("train",)}
+DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged rematches": 1, "their score": 2}
+"""What is shown, with how many decimals."""
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """Judged pairs that are not each other's own: `rows` have kind, split, image, caption (number in `texts`), score.
+
+    `image` is the number in its split, `score` in [0, 1].
+    """
+
+    rows: pd.DataFrame
+    texts: list[str]
+
+
+def read_judgments(folder: Path) -> Judgments:
+    """Return the judgments of images in `folder`. Raises UserError for what is missing or malformed."""
+    path = folder / "human_judgments.csv"
+    try:
+        rows = pd.read_csv(path)
+        ids = {
+            split: pd.read_parquet(folder / f"{split}.parquet", columns=["image_id"])["image_id"] for split in SPLITS
+        }
+        places = {str(name): (split, number) for split, names in ids.items() for number, name in enumerate(names)}
+        rows = rows[(rows["own"] == 0) & rows["image_id"].isin(list(places))].copy()
+        rows["split"] = [places[name][0] for name in rows["image_id"]]
+        rows["image"] = [places[name][1] for name in rows["image_id"]]
+        rows["score"] = [score_of(kind, text) for kind, text in zip(rows["kind"], rows["scores"], strict=True)]
+        rows["caption"], texts = pd.factorize(rows["caption"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no judgments can be read ({error}); give the folder of photos.") from error
+    return Judgments(rows[["kind", "split", "image", "caption", "score"]].reset_index(drop=True), list(texts))
+
+
+def score_of(kind: str, scores: str) -> float:
+    """Return what people said of a pair, in [0, 1]: the share of yes, or the mean of scores from 1 to 4."""
+    numbers = [float(number) for number in scores.split()]
+    return numbers[0] if kind == "crowd" else (sum(numbers) / len(numbers) - 1) / 3
+
+
+def similarities(folder: Path, dataset: Dataset, texts: list[str], splits: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return the similarities (images of `splits`, one after the other, texts) of what the run in `folder` selected."""
+    vocabulary = dataset.vocabulary
+    split_into_words = Tokeniser(vocabulary.abbreviations)
+    captions = Captions(texts, [vocabulary.encode(split_into_words(text)) for text in texts])
+    images = [dataset.splits[split].images for split in splits]
+    features = np.concatenate([some.take(np.arange(len(some))) for some in images])
+    networks = read_checkpoint(folder).build(dataset)
+    part = Split(ImageFeatures([features]), captions, np.zeros(len(texts), np.int64))
+    return similarity_matrix(networks, part, torch.device("cpu"))
+
+
+def judge(rows: pd.DataFrame) -> dict[str, float]:
+    """Return what the column `similarity` of judged pairs is worth. NaN for what cannot be said."""
+    expert, crowd = (rows[rows["kind"] == kind] for kind in ("expert", "crowd"))
+    tau = kendalltau(expert["similarity"], expert["score"], variant="c").statistic if len(expert) > 1 else np.nan
+    told = crowd[(crowd["score"] >= 0.5) | (crowd["score"] == 0)]
+    return {"expert": float(tau), "crowd": auc(told["similarity"], told["score"] > 0), "chosen": chosen(rows)}
+
+
+def auc(values: pd.Series[float], right: pd.Series[bool]) -> float:
+    """Return how often a right pair has a larger value than a wrong one, ties counted half."""
+    if right.nunique() < 2:
+        return float("nan")
+    # `detect` wants P(clean): any order-preserving map into [0, 1] has the same AUC.
+    return float(detect(values.rank(method="average").to_numpy() / len(values), right.to_numpy()).auc or np.nan)
+
+
+def chosen(rows: pd.DataFrame) -> float:
+    """Return the mean score of each caption's most similar judged image, from blind choice (0) to the best (1).
+
+    Judgments of one kind only are compared with each other, and captions whose images are all alike say nothing.
+    """
+    got = blind = best = 0.0
+    for _, group in rows.groupby(["kind", "caption"]):
+        if group["score"].nunique() > 1:
+            got += float(group.loc[group["similarity"].idxmax(), "score"])
+            blind, best = blind + float(group["score"].mean()), best + float(group["score"].max())
+    return (got - blind) / (best - blind) if best > blind else float("nan")
+
+
+def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> tuple[int, float]:
+    """Return how many rematches of a run in training people have judged, and the mean score of these."""
+    found = load_beliefs(folder / NAME).rematches
+    if found is None:
+        return 0, float("nan")
+    texts = dataset.splits["train"].captions.texts
+    mine = judgments.rows[judgments.rows["split"] == "train"]
+    said = {(judgments.texts[row.caption], row.image): row.score for row in mine.itertuples()}
+    pairs = {(texts[caption], int(image)) for caption, image in zip(found.captions, found.images, strict=True)}
+    scores = [said[pair] for pair in pairs if pair in said]
+    return len(scores), float(np.mean(scores)) if scores else float("nan")
+
+
+def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> dict[str, float]:
+    """Return what people's judgments say of the run in `folder`. Raises UserError."""
+    dataset = load_data(folder, read_spec(folder), None)
+    starts = dict(zip(splits, np.cumsum([0, *(len(dataset.splits[split].images) for split in splits)]), strict=False))
+    rows = judgments.rows[judgments.rows["split"].isin(splits)].copy()
+    matrix = similarities(folder, dataset, judgments.texts, splits)
+    rows["similarity"] = matrix[rows["image"] + rows["split"].map(starts), rows["caption"]]
+    count, score = rematched(folder, dataset, judgments)
+    return {**judge(rows), "judged rematches": count, "their score": score}
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """Return means over seeds by noise and method, the best choosers first."""
+    lines = []
+    for noise, part in table.groupby("noise"):
+        means = part.groupby("method")[list(DIGITS)].mean().sort_values("chosen", ascending=False)
+        lines += [f"**{noise:g}**", "", f"| method | {' | '.join(DIGITS)} |", "| --- |" + " ---: |" * len(DIGITS)]
+        for name, values in zip(means.index, means.to_numpy(), strict=True):
+            cells = (
+                "-" if np.isnan(value) else f"{value:.{digits}f}"
+                for value, digits in zip(values, DIGITS.values(), strict=True)
+            )
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--runs", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--photos", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--images", default="unseen", type=click.Choice(sorted(IMAGES)), show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def main(runs: Path, photos: Path, images: str, out: Path | None) -> None:
+    """Judge, and print."""
+    torch.set_num_threads(1)
+    judgments, frame = read_judgments(photos), load_runs(runs)
+    splits = IMAGES[images]
+    counts = judgments.rows[judgments.rows["split"].isin(splits)]["kind"].value_counts()
+    click.echo(
+        f"Images: {images}. Pairs judged by: {', '.join(f'{kind} {count:,}' for kind, count in counts.items())}\n"
+    )
+    facts: list[Mapping[str, Any]] = []
+    for row in frame.itertuples():
+        found = judge_run(Path(str(row.folder)), judgments, splits)
+        facts.append({"method": row.method, "noise": row.noise, "seed": row.seed, "rsum": row.rsum, **found})
+    click.echo(as_markdown(pd.DataFrame(facts)))
+    if out is not None:
+        told = [{key: None if value != value else value for key, value in row.items()} for row in facts]  # NaN is none
+        out.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
