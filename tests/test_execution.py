@@ -10,33 +10,18 @@ import pytest
 import torch
 from runs import prepare_run
 from toy_methods import Toy
+from watching import Ends
 
 from ncbench import UserError, execution
 from ncbench.claims import take
 from ncbench.data.dataset import Dataset
-from ncbench.execution import FAILURES, Outcome, execute, run_sweep, status_of
+from ncbench.execution import FAILURES, execute, run_sweep, status_of
 from ncbench.runner import Run
 from ncbench.store import Store
 from ncbench.sweep import PlannedRun
 from ncbench.trainer import Diverged
 
 CPU = torch.device("cpu")
-
-
-class Quiet:
-    """Watches, and remembers how runs ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[int, str]] = []
-
-    def started(self, index: int) -> None:
-        pass
-
-    def progressed(self, index: int, progress: object) -> None:
-        pass
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.ends.append((index, outcome.status))
 
 
 def planned(dataset: Dataset, folder: Path, seed: int = 0) -> PlannedRun:
@@ -85,7 +70,7 @@ def test_what_others_are_at_work_on_comes_last_and_is_waited_for(
     it_dies: bool, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.05)
-    runs, store, watcher = [planned(tiny, tmp_path, seed) for seed in (0, 1)], Store(tmp_path), Quiet()
+    runs, store, watcher = [planned(tiny, tmp_path, seed) for seed in (0, 1)], Store(tmp_path), Ends()
     held, free = threading.Event(), threading.Event()
 
     def other() -> None:

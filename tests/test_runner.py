@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import prepare_run
 from safetensors.torch import load_file
-from toy_methods import Toy, Twins
+from toy_methods import Diverging, Spoiling, Toy, Twins
 
 from ncbench import Method, Rematches, UserError, runner, trainer
 from ncbench.backbones import build_backbone, members_of
@@ -75,27 +75,6 @@ class Doubter(Believer):
     @property
     def _is_sgr(self) -> bool:
         return isinstance(self.nets[0], SGR)
-
-
-class Spoiling(Toy):
-    """Learns, and forgets everything in the last quarter."""
-
-    name = "spoiling"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for scalars in super().train_epoch(epoch):
-            if self.task.budget.progress > 0.75:
-                for weight in self.nets[0].parameters():
-                    torch.nn.init.normal_(weight)
-            yield scalars
-
-
-class Diverging(Toy):
-    name = "diverging"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for number, scalars in enumerate(super().train_epoch(epoch)):
-            yield scalars if number < 2 else {"loss": math.nan}
 
 
 def method_of(name: str) -> type[Method]:

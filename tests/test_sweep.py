@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sources import Source
+from toy_methods import Failing, Quick
 
-from ncbench import Method, Optimiser, Task, UserError, execution, losses, setting, sweep
+from ncbench import UserError, execution, sweep
 from ncbench.backbones import BACKBONES
 from ncbench.budget import Budget, Paper
 from ncbench.data.dataset import Dataset
@@ -37,36 +38,6 @@ GRID = Grid(
     seeds=[0],
     evaluations=1,
 )
-
-
-class Quick(Method):
-    """A method for the sweeps of this file; fails on request."""
-
-    name = "quick"
-
-    @dataclass(frozen=True)
-    class Config:
-        batch_size: int = setting(8, "pairs", "here")
-        lr: float = setting(1e-2, "learning rate", "here")
-        fails: bool = setting(False, "whether the loss becomes NaN", "here")
-
-    presets: ClassVar = {"tiny": {"lr": 2e-2}}
-
-    def setup(self, task: Task) -> None:
-        self.task, self.net = task, task.new_backbone()
-        self.optimiser = Optimiser([self.net], task.budget, lr=self.config.lr)
-        self.rng = task.rng("order")
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for batch in self.task.data.batches(self.config.batch_size, self.rng):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
-            self.optimiser.step(loss)
-            yield {"loss": math.nan if self.config.fails else loss.item()}
-
-
-class Failing(Quick):
-    name = "failing"
-    presets: ClassVar = {"tiny": {"fails": True}}
 
 
 class Watcher:
@@ -104,7 +75,7 @@ def test_plan_of_one_run(tiny: Dataset) -> None:
     assert (spec.dataset, spec.dataset_version, spec.dataset_digest) == ("tiny", "1", tiny.digest)
     assert (spec.protocol, spec.protocol_version, spec.unit, spec.noise) == ("shuffle-captions", "1", "captions", 0.4)
     assert (spec.noise_digest, spec.method, spec.backbone) == (run.noise.digest, "quick", "vse")
-    assert spec.settings == {"batch_size": 8, "lr": 2e-2, "fails": False}
+    assert spec.settings == {"batch_size": 8, "lr": 0.0123456, "fails": False}
     assert (spec.sizes, spec.budget, spec.evaluations, spec.seed) == (tiny.scale, 0.5, 1, 0)
 
 
@@ -210,7 +181,7 @@ def test_new_networks_run_in_a_sweep(backbone: str, tmp_path: Path) -> None:
 
 def test_equal_settings_are_one_run() -> None:
     plain = plan_sweep(GRID)[0].spec
-    same = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.02")]))[0].spec
+    same = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.0123456")]))[0].spec
     other = plan_sweep(replace(GRID, overrides=[Override("quick", "lr", "0.03")]))[0].spec
     assert plain.id == same.id != other.id
 

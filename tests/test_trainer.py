@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_methods import FAST, Toy, Twins
+from toy_methods import FAST, Diverging, Spoiling, Toy, Twins
 
 from ncbench import TrainingView, UserError, trainer
 from ncbench.backbones import build_backbone
@@ -27,27 +26,6 @@ from ncbench.trainer import Clock, Diverged, Trainer
 
 CPU = torch.device("cpu")
 SIZES = Sizes(6, 3, 10, embed=16, similarity=8, word=8, dropout=0.0)
-
-
-class Spoiling(Toy):
-    """Learns, and forgets everything in the last quarter."""
-
-    name = "spoiling"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for scalars in super().train_epoch(epoch):
-            if self.task.budget.progress > 0.75:
-                for weight in self.nets[0].parameters():
-                    torch.nn.init.normal_(weight)
-            yield scalars
-
-
-class Diverging(Toy):
-    name = "diverging"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for number, scalars in enumerate(super().train_epoch(epoch)):
-            yield scalars if number < 2 else {"loss": math.nan}
 
 
 class Idle(Toy):

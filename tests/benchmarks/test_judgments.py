@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers.rows import make_rows, write_folder
 from judgments import IMAGES, auc, chosen, judge, main, read_judgments, score_of
+from rows import make_rows, write_folder
 
 import ncbench
 from ncbench import Rematches, UserError

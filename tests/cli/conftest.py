@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from sources import Source
+from toy_methods import Failing, Quick
 
-from ncbench import Method, Optimiser, Task, losses, setting
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
-
-
-class Quick(Method):
-    """Learns for the tests of the command line; fails on request."""
-
-    name = "quick"
-
-    @dataclass(frozen=True)
-    class Config:
-        batch_size: int = setting(8, "pairs per update", "here")
-        lr: float = setting(1e-2, "learning rate", "[red]there[/red]")
-        fails: bool = setting(False, "whether the loss becomes NaN", "here")
-
-    presets: ClassVar = {"tiny": {"lr": 0.0123456}}
-
-    def setup(self, task: Task) -> None:
-        self.task, self.net = task, task.new_backbone()
-        self.optimiser = Optimiser([self.net], task.budget, lr=self.config.lr)
-        self.rng = task.rng("order")
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for batch in self.task.data.batches(self.config.batch_size, self.rng):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
-            self.optimiser.step(loss)
-            yield {"loss": math.nan if self.config.fails else loss.item()}
-
-
-class Failing(Quick):
-    """Fails always."""
-
-    name = "failing"
-    presets: ClassVar = {"tiny": {"fails": True}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from helpers.sources import Source
+from sources import Source
 
 from ncbench.data.dataset import Dataset
 

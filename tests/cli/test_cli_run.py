@@ -236,7 +236,11 @@ def test_noise_is_drawn_before_anything_is_written(
     broken = noise.NoiseProtocol("broken", "1", "images", "", refuse)  # type: ignore[arg-type]
     register("ncbench.noise", "broken", broken)
     result = toy_run("--method", "quick", "--noise", "0.2", "--protocol", "shuffle-images,broken")
-    assert (result.exit_code, result.stderr, result.stdout) == (2, "Error: no noise today.\n", "")
+    assert (result.exit_code, result.stderr, result.stdout) == (
+        2,
+        "Error: noise protocol 'broken': no noise today.\n",
+        "",
+    )
     assert list(tmp_path.iterdir()) == []
 
 

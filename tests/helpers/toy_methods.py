@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 
 from ncbench import Method, Optimiser, Task, losses, setting
 
@@ -39,3 +43,58 @@ class Toy(Method):
 class Twins(Toy):
     name = "twins"
     backbones = 2
+
+
+class Spoiling(Toy):
+    """Learns, and forgets everything in the last quarter."""
+
+    name = "spoiling"
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for scalars in super().train_epoch(epoch):
+            if self.task.budget.progress > 0.75:
+                for weight in self.nets[0].parameters():
+                    torch.nn.init.normal_(weight)
+            yield scalars
+
+
+class Diverging(Toy):
+    """Has a loss that is no number from its third update on."""
+
+    name = "diverging"
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for number, scalars in enumerate(super().train_epoch(epoch)):
+            yield scalars if number < 2 else {"loss": math.nan}
+
+
+class Quick(Method):
+    """Learns with settings of its own; fails on request."""
+
+    name = "quick"
+
+    @dataclass(frozen=True)
+    class Config:
+        batch_size: int = setting(8, "pairs per update", "here")
+        lr: float = setting(1e-2, "learning rate", "[red]there[/red]")
+        fails: bool = setting(False, "whether the loss becomes NaN", "here")
+
+    presets: ClassVar = {"tiny": {"lr": 0.0123456}}
+
+    def setup(self, task: Task) -> None:
+        self.task, self.net = task, task.new_backbone()
+        self.optimiser = Optimiser([self.net], task.budget, lr=self.config.lr)
+        self.rng = task.rng("order")
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for batch in self.task.data.batches(self.config.batch_size, self.rng):
+            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+            self.optimiser.step(loss)
+            yield {"loss": math.nan if self.config.fails else loss.item()}
+
+
+class Failing(Quick):
+    """Fails always."""
+
+    name = "failing"
+    presets: ClassVar = {"tiny": {"fails": True}}

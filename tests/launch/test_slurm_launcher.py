@@ -15,11 +15,12 @@ import pytest
 import torch
 from sources import Source
 from toy_methods import Toy
+from watching import Ends
 
 from ncbench import UserError
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
-from ncbench.execution import Outcome, execute
+from ncbench.execution import execute
 from ncbench.launch import launcher, slurm, slurm_job
 from ncbench.launch.base import Sweep
 from ncbench.launch.slurm import cancel_jobs, jobs_of, states
@@ -33,20 +34,6 @@ from ncbench.sweep_record import SweepRecord
 pytest.importorskip("submitit")
 
 GRID = Grid(["tiny"], ["shuffle-captions"], [0.4], ["toy"], ["vse"], [Budget(0.3)], [0, 1, 2])
-
-
-class Watcher:
-    def __init__(self) -> None:
-        self.ends: list[tuple[int, str]] = []
-
-    def started(self, index: int) -> None:
-        pass
-
-    def progressed(self, index: int, progress: object) -> None:
-        pass
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.ends.append((index, outcome.status))
 
 
 @dataclass
@@ -118,7 +105,7 @@ def finish(sweep: Sweep, index: int) -> None:
 def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep: Sweep) -> None:
     finish(sweep, 1)
     pretended.squeue({"7_0": "PENDING", "7_1": "RUNNING"})
-    watcher = Watcher()
+    watcher = Ends()
     outcomes = launcher("slurm", {"partition": "gpu", "time": "2h"}).launch(replace(sweep, jobs=2), watcher)
     assert next(outcomes).status == "kept"
     assert jobs_of(sweep.record) == {sweep.runs[0].spec.id: "7_0", sweep.runs[2].spec.id: "7_1"}
@@ -135,7 +122,7 @@ def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep:
 def test_a_sweep_that_is_done_asks_slurm_nothing(pretended: Pretended, sweep: Sweep) -> None:
     for index in range(3):
         finish(sweep, index)
-    assert [o.status for o in launcher("slurm").launch(sweep, Watcher())] == ["kept"] * 3
+    assert [o.status for o in launcher("slurm").launch(sweep, Ends())] == ["kept"] * 3
     assert pretended.calls.read_text() == ""
 
 
@@ -143,7 +130,7 @@ def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: 
     pretended.answer("scontrol", "Junk\nMaxArraySize            = 3\n")
     with on_signals():
         ask(signal.SIGINT)  # to be asked once all are submitted
-        assert list(launcher("slurm").launch(replace(sweep, jobs=1), Watcher())) == []
+        assert list(launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
     _asked.clear()
     assert len(pretended.called("sbatch")) == 2
     submitted = (pretended.folder / "submitted").read_text()
@@ -159,7 +146,7 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
     sweep.store.note(sweep.runs[1].spec, "failed", "no luck")
     with on_signals():
         ask(signal.SIGINT)
-        assert list(launcher("slurm").launch(sweep, Watcher())) == []
+        assert list(launcher("slurm").launch(sweep, Ends())) == []
     _asked.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
     assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # what it failed of is forgotten
@@ -178,7 +165,7 @@ def test_jobs_that_leave_no_word(
     state: str | None, status: str, words: str, pretended: Pretended, sweep: Sweep
 ) -> None:
     pretended.squeue({"7_1": "RUNNING", "7_2": "RUNNING"} | ({} if state is None else {"7_0": state}))
-    outcome = next(iter(launcher("slurm").launch(sweep, Watcher())))
+    outcome = next(iter(launcher("slurm").launch(sweep, Ends())))
     assert (outcome.spec, outcome.status) == (sweep.runs[0].spec, status)
     if words:
         assert words in str(outcome.error)
@@ -188,7 +175,7 @@ def test_jobs_that_leave_no_word(
 
 def test_a_job_that_saved_and_ended_is_interrupted(pretended: Pretended, sweep: Sweep) -> None:
     pretended.squeue({"7_0": "COMPLETED", "7_1": "RUNNING", "7_2": "RUNNING"})
-    outcomes = launcher("slurm").launch(sweep, Watcher())
+    outcomes = launcher("slurm").launch(sweep, Ends())
     sweep.store.note(sweep.runs[0].spec, "interrupted")
     assert next(iter(outcomes)).status == "interrupted"
 
@@ -196,7 +183,7 @@ def test_a_job_that_saved_and_ended_is_interrupted(pretended: Pretended, sweep: 
 def test_a_slurm_that_does_not_answer_ends_nothing(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("squeue", None)
     assert states(["1"]) is None
-    outcomes = iter(launcher("slurm").launch(sweep, Watcher()))
+    outcomes = iter(launcher("slurm").launch(sweep, Ends()))
     finish(sweep, 0)
     assert next(outcomes).status in ("kept", "done")
     with on_signals():
@@ -210,10 +197,10 @@ def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Swee
     with pytest.raises(
         UserError, match=r"^Slurm refused the jobs: .*nosuch.*; mend --slurm and give the same command$"
     ):
-        list(launcher("slurm", {"partition": "nosuch"}).launch(sweep, Watcher()))
+        list(launcher("slurm", {"partition": "nosuch"}).launch(sweep, Ends()))
     pretended.answer("scontrol", None, "scontrol: error: no controller\n")
     with pytest.raises(UserError, match=r"^Slurm cannot tell its configuration: scontrol: error: no controller$"):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        list(launcher("slurm").launch(sweep, Ends()))
 
 
 def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -258,7 +245,7 @@ def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
     with pytest.raises(
         UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
     ):
-        list(launcher("slurm").launch(sweep, Watcher()))
+        list(launcher("slurm").launch(sweep, Ends()))
     assert pretended.called("sbatch") == []
 
 

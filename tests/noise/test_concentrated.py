@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.correspondences import FIVE_EACH, correspondences, drawn, examples, pinned_split, ratios, seeds, split_of
+from correspondences import FIVE_EACH, correspondences, drawn, examples, pinned_split, ratios, seeds, split_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.correspondences import FIVE_EACH, SHUFFLES, drawn
+from correspondences import FIVE_EACH, SHUFFLES, drawn
 
 from ncbench.data.splices import Splices
 from ncbench.errors import UserError

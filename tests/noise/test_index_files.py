@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.correspondences import FIVE_EACH, SHUFFLES
+from correspondences import FIVE_EACH, SHUFFLES
 
 from ncbench.errors import UserError
 from ncbench.noise import draw_noise

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.correspondences import FIVE_EACH, drawn
+from correspondences import FIVE_EACH, drawn
 
 from ncbench.errors import UserError
 from ncbench.noise import draw_noise, load_noise, save_noise

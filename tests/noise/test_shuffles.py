@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.correspondences import FIVE_EACH, SHUFFLES, correspondences, examples, ratios, seeds
+from correspondences import FIVE_EACH, SHUFFLES, correspondences, examples, ratios, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
