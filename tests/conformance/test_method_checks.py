@@ -26,7 +26,12 @@ def failed(verdicts: list[Verdict]) -> dict[str, str]:
     return {verdict.check: verdict.detail for verdict in verdicts if verdict.outcome == "fail"}
 
 
-@pytest.mark.parametrize("name", plugin_names(GROUP))
+FIRST = ("triplet", "l2rm", "ncr", "mscn")  # one network, a queue, two networks, clean pairs: the others are slow tests
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in plugin_names(GROUP)]
+)
 def test_registered_methods_conform(name: str) -> None:
     verdicts = list(check_method_class(load_method(name)))
     assert [verdict.check for verdict in verdicts] == NAMES

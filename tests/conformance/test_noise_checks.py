@@ -23,7 +23,7 @@ TEXT = '''
 
 import numpy as np
 
-from ncbench import NoiseProtocol, NoiseRequest
+from ncbench import NoiseProtocol, NoiseRequest, Splices
 
 
 def draw(request):
@@ -35,7 +35,8 @@ def draw(request):
     return moved[request.true], "images"
 
 
-CAROUSEL = NoiseProtocol("carousel", "1", "images", "images change places, none keeps its own", draw, nested=True)
+SUMMARY = "images change places, none keeps its own"
+CAROUSEL = NoiseProtocol("carousel", "1", "images", SUMMARY, draw, nested=True, exact=True)
 '''
 CHOSEN = "order[: int(request.ratio * request.n_images)]"
 RETURN = 'return moved[request.true], "images"'
@@ -86,6 +87,24 @@ BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
         "ratio",
         "20 of 200 images are mismatched; it",
     ),
+    "exact": (
+        (CHOSEN, "order[: max(0, int(request.ratio * request.n_images) - 1)]"),
+        "ratio",
+        "39 of 200 images are mismatched; it must be 40; it promises to be exact",
+    ),
+    "words": (
+        (RETURN, 'return moved[request.true], "words"'),
+        "unit",
+        "the unit images, and draws noise of unit words",
+    ),
+    "both": (
+        (
+            RETURN,
+            'return moved[request.true], "images", Splices(np.array([[0, 1, 1, 1, 1]])) if request.ratio else None',
+        ),
+        "unit",
+        "states the unit images, and moves captions and words at once at 0.2",
+    ),
     "fresh": (
         ("order = ", "request.rng.random(int(10 * request.ratio)); order = "),
         "nested",
@@ -118,7 +137,17 @@ def failed(verdicts: list[Verdict]) -> dict[str, str]:
     return {verdict.check: verdict.detail for verdict in verdicts if verdict.outcome == "fail"}
 
 
-@pytest.mark.parametrize("name", plugin_names(GROUP))
+FIRST = (
+    "shuffle-images",
+    "concentrated",
+    "partial",
+    "file",
+)  # each of another unit or source: the others are slow tests
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in plugin_names(GROUP)]
+)
 def test_registered_protocols_conform(name: str, tmp_path: Path) -> None:
     verdicts = list(judge(CHECKS, Drawer.of(name, tmp_path)))
     assert failed(verdicts) == {}
