@@ -14,13 +14,17 @@ trained on):
 * crowd: AUC of similarity for pairs of which at least half of the people said yes, against those of which none did;
 * chosen: each caption with several judged images takes the most similar one, as a rematch does: the mean human score of
   these, in [0, 1], where 0 is that of an image drawn blindly and 1 that of the best one;
-* rematched: how many of the rematches that the method made in training people happened to judge, and their mean score.
+* judged: how many of the rematches that the method made in training people happened to judge;
+* closer, by chance: the share of rematches whose image is closer to the caption than the claimed one, and what it would
+  be for random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording* here: the cosine
+  of TF-IDF vectors of the caption and of all captions of the image. How much that knows of what people say is in the
+  first line, by the same measures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,31 +35,49 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ncbench import UserError, load_runs
 from ncbench.beliefs_file import NAME, load_beliefs
 from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
 from ncbench.data.tokenise import Tokeniser
-from ncbench.evaluation import detect
+from ncbench.evaluation import detect, rematch_quality
+from ncbench.noise import load_noise
 from ncbench.recorded import load_data, read_spec
 from ncbench.similarity import similarity_matrix
+from ncbench.store import noise_path, records_around
 
 SPLITS = ("train", "dev", "test")
-IMAGES = {"unseen": ("dev", "test"), "train": ("train",)}
-DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged rematches": 1, "their score": 2}
+DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged": 1, "closer": 3, "by chance": 3}
 """What is shown, with how many decimals."""
+IMAGES = {"unseen": ("dev", "test"), "train": ("train",)}
+
+
+class Wording:
+    """How close captions and images are by the words that people use for them; `described` are captions per image."""
+
+    def __init__(self, described: Sequence[Sequence[str]]) -> None:
+        self._words = TfidfVectorizer().fit([text for texts in described for text in texts])
+        self._images = self._words.transform([" ".join(texts) for texts in described])
+
+    def of(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the closeness of images and `texts`, (images, texts), in [0, 1]."""
+        found: NDArray[np.float64] = (self._images @ self._words.transform(texts).T).toarray()
+        return found
 
 
 @dataclass(frozen=True)
 class Judgments:
     """Judged pairs that are not each other's own: `rows` have kind, split, image, caption (number in `texts`), score.
 
-    `image` is the number in its split, `score` in [0, 1].
+    `image` is the number in its split, `score` in [0, 1], `wording` the closeness of the two by `Wording`, of which
+    `in_training` is that of the training images.
     """
 
     rows: pd.DataFrame
     texts: list[str]
+    in_training: Wording
 
 
 def read_judgments(folder: Path) -> Judgments:
@@ -63,10 +85,9 @@ def read_judgments(folder: Path) -> Judgments:
     path = folder / "human_judgments.csv"
     try:
         rows = pd.read_csv(path)
-        ids = {
-            split: pd.read_parquet(folder / f"{split}.parquet", columns=["image_id"])["image_id"] for split in SPLITS
-        }
-        places = {str(name): (split, number) for split, names in ids.items() for number, name in enumerate(names)}
+        tables = {split: pd.read_parquet(folder / f"{split}.parquet") for split in SPLITS}
+        places = {name: (split, n) for split, table in tables.items() for n, name in enumerate(table["image_id"])}
+        wording = {split: Wording(list(table["captions"])) for split, table in tables.items()}
         rows = rows[(rows["own"] == 0) & rows["image_id"].isin(list(places))].copy()
         rows["split"] = [places[name][0] for name in rows["image_id"]]
         rows["image"] = [places[name][1] for name in rows["image_id"]]
@@ -74,7 +95,10 @@ def read_judgments(folder: Path) -> Judgments:
         rows["caption"], texts = pd.factorize(rows["caption"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: no judgments can be read ({error}); give the folder of photos.") from error
-    return Judgments(rows[["kind", "split", "image", "caption", "score"]].reset_index(drop=True), list(texts))
+    close = {split: words.of(list(texts)) for split, words in wording.items()}
+    rows["wording"] = [close[row.split][row.image, row.caption] for row in rows.itertuples()]
+    columns = ["kind", "split", "image", "caption", "score", "wording"]
+    return Judgments(rows[columns].reset_index(drop=True), list(texts), wording["train"])
 
 
 def score_of(kind: str, scores: str) -> float:
@@ -124,35 +148,39 @@ def chosen(rows: pd.DataFrame) -> float:
     return (got - blind) / (best - blind) if best > blind else float("nan")
 
 
-def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> tuple[int, float]:
-    """Return how many rematches of a run in training people have judged, and the mean score of these."""
-    found = load_beliefs(folder / NAME).rematches
+def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> dict[str, float | None]:
+    """Return how many rematches of a run in training people have judged, and how good all are by wording."""
+    found, train = load_beliefs(folder / NAME).rematches, dataset.splits["train"]
     if found is None:
-        return 0, float("nan")
-    texts = dataset.splits["train"].captions.texts
+        return {"judged": None, "closer": None, "by chance": None}
+    texts = train.captions.texts
     mine = judgments.rows[judgments.rows["split"] == "train"]
-    said = {(judgments.texts[row.caption], row.image): row.score for row in mine.itertuples()}
+    said = {(judgments.texts[row.caption], row.image) for row in mine.itertuples()}
     pairs = {(texts[caption], int(image)) for caption, image in zip(found.captions, found.images, strict=True)}
-    scores = [said[pair] for pair in pairs if pair in said]
-    return len(scores), float(np.mean(scores)) if scores else float("nan")
+    close = judgments.in_training.of(texts)
+    claimed = load_noise(noise_path(records_around(folder), read_spec(folder))).claimed
+    quality = rematch_quality(
+        found.captions, found.images, found.weights, claimed, lambda c, i: close[i, c], len(train.images)
+    )
+    return {"judged": len(pairs & said), "closer": quality.closer, "by chance": quality.chance}
 
 
-def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> dict[str, float]:
+def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> dict[str, float | None]:
     """Return what people's judgments say of the run in `folder`. Raises UserError."""
     dataset = load_data(folder, read_spec(folder), None)
     starts = dict(zip(splits, np.cumsum([0, *(len(dataset.splits[split].images) for split in splits)]), strict=False))
     rows = judgments.rows[judgments.rows["split"].isin(splits)].copy()
     matrix = similarities(folder, dataset, judgments.texts, splits)
     rows["similarity"] = matrix[rows["image"] + rows["split"].map(starts), rows["caption"]]
-    count, score = rematched(folder, dataset, judgments)
-    return {**judge(rows), "judged rematches": count, "their score": score}
+    return {**judge(rows), **rematched(folder, dataset, judgments)}
 
 
 def as_markdown(table: pd.DataFrame) -> str:
     """Return means over seeds by noise and method, the best choosers first."""
     lines = []
     for noise, part in table.groupby("noise"):
-        means = part.groupby("method")[list(DIGITS)].mean().sort_values("chosen", ascending=False)
+        numbers = part.astype(dict.fromkeys(DIGITS, float))
+        means = numbers.groupby("method")[list(DIGITS)].mean().sort_values("chosen", ascending=False)
         lines += [f"**{noise:g}**", "", f"| method | {' | '.join(DIGITS)} |", "| --- |" + " ---: |" * len(DIGITS)]
         for name, values in zip(means.index, means.to_numpy(), strict=True):
             cells = (
@@ -174,18 +202,19 @@ def main(runs: Path, photos: Path, images: str, out: Path | None) -> None:
     torch.set_num_threads(1)
     judgments, frame = read_judgments(photos), load_runs(runs)
     splits = IMAGES[images]
-    counts = judgments.rows[judgments.rows["split"].isin(splits)]["kind"].value_counts()
-    click.echo(
-        f"Images: {images}. Pairs judged by: {', '.join(f'{kind} {count:,}' for kind, count in counts.items())}\n"
-    )
+    rows = judgments.rows[judgments.rows["split"].isin(splits)]
+    by = ", ".join(f"{kind} {count:,}" for kind, count in rows["kind"].value_counts().items())
+    known = judge(rows.assign(similarity=rows["wording"]))
+    wording = ", ".join(f"{key} {value:.3f}" for key, value in known.items())
+    click.echo(f"Images: {images}. Pairs judged by: {by}. Wording: {wording}.\n")
     facts: list[Mapping[str, Any]] = []
     for row in frame.itertuples():
         found = judge_run(Path(str(row.folder)), judgments, splits)
         facts.append({"method": row.method, "noise": row.noise, "seed": row.seed, "rsum": row.rsum, **found})
     click.echo(as_markdown(pd.DataFrame(facts)))
     if out is not None:
-        told = [{key: None if value != value else value for key, value in row.items()} for row in facts]  # NaN is none
-        out.write_text(json.dumps(told, indent=1) + "\n")
+        plain = [{key: None if value != value else value for key, value in row.items()} for row in facts]  # no NaN
+        out.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 if __name__ == "__main__":

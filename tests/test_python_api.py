@@ -78,6 +78,7 @@ def test_runs_that_fail_are_told(tmp_path: Path) -> None:
     [
         ({"noise": 1.0}, "1.0 is not a noise ratio"),
         ({"noise": [0.2, -1]}, "-1 is not a noise ratio"),
+        ({"noise": "natural"}, "--noise natural is for pairs mismatched by nature; those of tiny are right."),
         ({"budget": "soon"}, "'soon' is no budget"),
         ({"method": "nothing"}, "nothing"),
         ({"settings": {"toy": 1}}, "is not of the form method.key=value"),
