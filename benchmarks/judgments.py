@@ -16,9 +16,9 @@ trained on):
   these, in [0, 1], where 0 is that of an image drawn blindly and 1 that of the best one;
 * judged: how many of the rematches that the method made in training people happened to judge;
 * closer, by chance: the share of rematches whose image is closer to the caption than the claimed one, and what it would
-  be for random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording* here: the cosine
-  of TF-IDF vectors of the caption and of all captions of the image. How much that knows of what people say is in the
-  first line, by the same measures.
+  be for random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording*: the cosine of
+  TF-IDF vectors of the caption and of all captions of the image. How much that knows of what people say is in the first
+  line, by the same measures.
 """
 
 from __future__ import annotations
