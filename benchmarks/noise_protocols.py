@@ -1,0 +1,67 @@
+"""What noise protocols do to a training set whose content is known.
+
+Usage: python benchmarks/noise_protocols.py [--dataset scenes] [--ratio 0.4] [--seed 0]
+
+Prints, per protocol: the share of mismatched pairs; of images that keep a caption of their own; and how close in
+meaning the claimed images of mismatched captions are, from the scene graphs: beside that of true pairs, and of the ten
+images that are closest by meaning and not the caption's own (means over the first 200 captions).
+"""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+
+from ncbench import UserError
+from ncbench.catalog import load_dataset
+from ncbench.data.dataset import Semantics, Split
+from ncbench.noise import load_protocol, protocol_names
+from ncbench.noise.semantic import NEAREST
+from ncbench.sweep import draw
+
+FIRST = 200
+
+
+def nearest_by_meaning(train: Split, semantics: Semantics) -> float:
+    """Return the mean closeness of captions to the NEAREST images that fit best, their own apart."""
+    images = np.arange(len(train.images))
+    best = []
+    for caption in range(min(FIRST, len(train.true))):
+        close = semantics.closeness("train", np.full(len(images), caption), images)
+        best.append(np.sort(close[images != train.true[caption]])[-NEAREST:].mean())
+    return float(np.mean(best))
+
+
+@click.command()
+@click.option("--dataset", "name", default="scenes", show_default=True)
+@click.option("--ratio", default=0.4, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(name: str, ratio: float, seed: int) -> None:
+    """Draw, and print."""
+    dataset = load_dataset(name, None)
+    train, semantics = dataset.splits["train"], dataset.semantics
+    if semantics is None:
+        raise click.ClickException(f"of {name} nobody has said what its images mean; take scenes.")
+    captions = np.arange(len(train.true))
+    click.echo("| protocol | mismatched | images that keep a caption | closeness of what is mismatched |")
+    click.echo("| --- | ---: | ---: | ---: |")
+    for protocol in protocol_names():
+        if load_protocol(protocol).reads_file:
+            continue
+        noise = draw(dataset, protocol, ratio, seed)
+        wrong = np.flatnonzero(~noise.clean(train.true))
+        close = f"{semantics.closeness('train', wrong, noise.claimed[wrong]).mean():.2f}"
+        if noise.splices is not None:
+            close = "not known"  # nobody has said what a caption means that holds words of another one
+        row = (protocol, f"{noise.mismatch(train.true):.3f}", f"{noise.survival(train.true):.3f}", close)
+        click.echo(f"| {' | '.join(row)} |")
+    own = semantics.closeness("train", captions, train.true).mean()
+    click.echo(f"\nCloseness of true pairs: {own:.2f}. Of the {NEAREST} images closest by meaning: ", nl=False)
+    click.echo(f"{nearest_by_meaning(train, semantics):.2f}.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from error
