@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncbench.amounts import Amount, amount_of
 from ncbench.budget import Budget, Paper
 from ncbench.environment import choose_device
 from ncbench.errors import UserError
 from ncbench.execution import Outcome, run_sweep
-from ncbench.noise import Amount, amount_of
 from ncbench.precision import Precision
 from ncbench.report.frame import load_runs
 from ncbench.runner import Progress

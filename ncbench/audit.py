@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncbench import beliefs_file
+from ncbench.amounts import noise_in_words
 from ncbench.beliefs_file import Beliefs, load_beliefs
 from ncbench.data.dataset import Captions, Dataset, IntVector
 from ncbench.errors import UserError
 from ncbench.files import write_atomic
-from ncbench.noise import BoolVector, Noise, load_noise, noise_in_words
+from ncbench.noise import BoolVector, Noise, load_noise
 from ncbench.recorded import load_data, read_spec
 from ncbench.store import RunSpec, noise_path, records_around
 

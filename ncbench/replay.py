@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ncbench.amounts import CLEAN, NATURAL
 from ncbench.errors import UserError
 from ncbench.methods import load_method, make_config
-from ncbench.noise import CLEAN, NATURAL, load_noise
+from ncbench.noise import load_noise
 from ncbench.recorded import load_data, read_spec
 from ncbench.store import noise_path, read_history, read_record, records_around
 from ncbench.sweep import PlannedRun, draw

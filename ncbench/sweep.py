@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from ncbench.amounts import CLEAN, NATURAL, Amount
 from ncbench.backbones import backbone_class, check_abilities, check_captions, check_precision, resolve
 from ncbench.budget import Budget, Paper
 from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError, unknown_name
 from ncbench.methods import Method, load_method, make_config, settings_of
-from ncbench.noise import CLEAN, NATURAL, Amount, Noise, draw_noise, natural_noise
+from ncbench.noise import Noise, draw_noise, natural_noise
 from ncbench.precision import Precision
 from ncbench.seeds import derive_seed
 from ncbench.settings import BACKBONE, Override, apply_overrides, apply_sizes

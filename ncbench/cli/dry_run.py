@@ -6,12 +6,12 @@ import math
 
 import click
 
+from ncbench.amounts import ratio_in_words
 from ncbench.budget import Budget
 from ncbench.cli.live import describe, told_apart
 from ncbench.cli.output import print_json, print_table
 from ncbench.estimate import Estimate, Speeds, estimate
 from ncbench.launch.base import Launcher, Sweep
-from ncbench.noise import ratio_in_words
 from ncbench.store import Store
 from ncbench.sweep import PlannedRun
 

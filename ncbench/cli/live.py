@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from ncbench.amounts import noise_in_words, ratio_in_words
 from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.cli.verbosity import verbosity
 from ncbench.execution import Outcome
-from ncbench.noise import noise_in_words, ratio_in_words
 from ncbench.progress_file import TELLING
 from ncbench.runner import Progress
 from ncbench.store import RunSpec

@@ -13,8 +13,8 @@ from ncbench.cli.names import complete_names
 from ncbench.precision import PRECISIONS
 
 if TYPE_CHECKING:
+    from ncbench.amounts import Amount
     from ncbench.budget import Budget, Paper
-    from ncbench.noise import Amount
 
 _BYTES = re.compile(r"(?P<amount>\d+(\.\d+)?)\s*((?P<unit>[kmgt])i?)?b?")
 
@@ -116,8 +116,8 @@ class Ratio(click.ParamType["Amount"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
         """Return the ratio."""
+        from ncbench.amounts import amount_of
         from ncbench.errors import UserError
-        from ncbench.noise import amount_of
 
         try:
             return amount_of(value)

@@ -11,20 +11,13 @@ changes the noise of an existing one changes its version.
 """
 
 from ncbench.noise.base import (
-    CLEAN,
-    NATURAL,
-    Amount,
     BoolVector,
     Drawn,
     Noise,
     NoiseProtocol,
     NoiseRequest,
     Unit,
-    amount_of,
-    check_ratio,
     noise_digest,
-    noise_in_words,
-    ratio_in_words,
 )
 from ncbench.noise.drawing import (
     check_protocol,
@@ -37,26 +30,19 @@ from ncbench.noise.kept import load_noise, save_noise
 from ncbench.noise.shuffles import likely_self_landings
 
 __all__ = [
-    "CLEAN",
-    "NATURAL",
-    "Amount",
     "BoolVector",
     "Drawn",
     "Noise",
     "NoiseProtocol",
     "NoiseRequest",
     "Unit",
-    "amount_of",
     "check_protocol",
-    "check_ratio",
     "draw_noise",
     "likely_self_landings",
     "load_noise",
     "load_protocol",
     "natural_noise",
     "noise_digest",
-    "noise_in_words",
     "protocol_names",
-    "ratio_in_words",
     "save_noise",
 ]

@@ -9,20 +9,11 @@ from typing import get_args
 
 import numpy as np
 
+from ncbench.amounts import NATURAL, check_ratio
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.splices import Splices
 from ncbench.errors import UnknownNameError, UserError, told, unknown_name
-from ncbench.noise.base import (
-    NATURAL,
-    Drawn,
-    Noise,
-    NoiseProtocol,
-    NoiseRequest,
-    Unit,
-    check_ratio,
-    noise_digest,
-    within,
-)
+from ncbench.noise.base import Drawn, Noise, NoiseProtocol, NoiseRequest, Unit, noise_digest, within
 from ncbench.plugin_files import Kind, is_path, name_in_call
 from ncbench.plugins import check_calls_itself, find_plugin, names_of
 from ncbench.seeds import derive_rng

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.amounts import CLEAN, NATURAL
 from ncbench.budget import Budget
 from ncbench.errors import UserError
-from ncbench.noise import CLEAN, NATURAL
 from ncbench.report.published import EVALUATIONS, Published, read_published
 from ncbench.report.tables import AXES, RECALLS
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.amounts import noise_in_words
 from ncbench.errors import UserError
 from ncbench.index import indexed
-from ncbench.noise import noise_in_words
 from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 from ncbench.store import read_history, read_record
 

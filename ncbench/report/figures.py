@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncbench.noise import CLEAN
+from ncbench.amounts import CLEAN
 from ncbench.report.drawing import draw_line, legend_size, line_names, save, style, tidy
 
 

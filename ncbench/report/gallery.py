@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from ncbench import retrieved
+from ncbench.amounts import NATURAL
 from ncbench.audit import load_audit
 from ncbench.catalog import dataset_source
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
-from ncbench.noise import NATURAL
 from ncbench.recorded import load_data, read_spec
 from ncbench.report import examples
 from ncbench.report.beliefs import believed, draw_believed

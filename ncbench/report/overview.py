@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ncbench.noise import CLEAN, NATURAL
+from ncbench.amounts import CLEAN, NATURAL
 from ncbench.report.tables import conditions_in_words
 
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ncbench.amounts import noise_in_words
 from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation import Ranks
-from ncbench.noise import noise_in_words
 from ncbench.ranks_file import NAME, load_ranks
 from ncbench.report.bootstrap import Bootstrap
 

@@ -193,7 +193,7 @@ def test_methods(toys: None, cli: Callable[..., Result]) -> None:
     names = [row[0] for row in rows]
     assert names == sorted(names)
     assert {"failing", "l2rm", "quick", "triplet"} <= set(names)
-    assert rows[names.index("quick")][1] == "Learns for the tests of the command line; fails on request."
+    assert rows[names.index("quick")][1] == "Learns with settings of its own; fails on request."
     listed = json.loads(cli("methods", "list", "--json").stdout)
     assert [(entry["name"], entry["summary"]) for entry in listed] == [tuple(row) for row in rows]
 

@@ -55,7 +55,7 @@ def test_verbose_says_what_is_done(flag: str, toy_run: Callable[..., Result], tm
     for module, words in (
         ("catalog", "loading dataset tiny"),
         ("catalog", "dataset tiny: images train 24, dev 8, test 8 ("),
-        *([("noise", "drew noise shuffle-images 0.4 with seed ")] if flag == "--debug" else []),
+        *([("noise.drawing", "drew noise shuffle-images 0.4 with seed ")] if flag == "--debug" else []),
         ("runner", f"run {folder.name}: begins, in {folder}"),
         ("runner", f"run {folder.name}: recorded in {folder}"),
     ):

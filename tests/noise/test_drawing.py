@@ -5,20 +5,10 @@ import numpy as np
 import pytest
 from correspondences import FIVE_EACH, SHUFFLES, drawn
 
+from ncbench.amounts import check_ratio
 from ncbench.data.splices import Splices
 from ncbench.errors import UserError
-from ncbench.noise import (
-    NoiseProtocol,
-    amount_of,
-    check_protocol,
-    check_ratio,
-    draw_noise,
-    load_protocol,
-    noise_digest,
-    noise_in_words,
-    protocol_names,
-    ratio_in_words,
-)
+from ncbench.noise import NoiseProtocol, check_protocol, draw_noise, load_protocol, noise_digest, protocol_names
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan"), float("inf")])
@@ -76,22 +66,6 @@ def test_record_is_json_without_the_vector():
 def test_digest_is_of_little_endian_int64():
     content = b"\x01" + bytes(7) + b"\x02" + bytes(7)
     assert noise_digest(np.array([1, 2])) == hashlib.sha256(content).hexdigest()
-
-
-def test_amounts_are_ratios_or_that_of_nature():
-    assert [amount_of(text) for text in ("0", "0.4", 0.25, "natural")] == [0.0, 0.4, 0.25, "natural"]
-    for text in ("1", "-0.1", "nan", "much", None, ""):
-        with pytest.raises(
-            UserError, match=r"is not a noise ratio; .*, or natural where pairs are mismatched by nature"
-        ):
-            amount_of(text)
-
-
-def test_noise_in_words():
-    assert noise_in_words("shuffle-images", 0.4) == "shuffle-images 0.4"
-    assert noise_in_words("clean", 0.0) == "clean pairs"
-    assert noise_in_words("natural", 0.0) == "natural noise (truth unknown)"
-    assert [ratio_in_words("clean", 0.0), ratio_in_words("natural", 0.0)] == ["0", "unknown"]
 
 
 @pytest.mark.parametrize(
