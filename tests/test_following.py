@@ -9,29 +9,20 @@ from pathlib import Path
 import pytest
 from runs import prepare_run
 from toy_methods import Toy
+from watching import Events
 
 from ncbench import progress_file
 from ncbench.claims import take
 from ncbench.data.dataset import Dataset
-from ncbench.execution import Outcome
 from ncbench.following import BEGINNING, Following
 from ncbench.progress_file import ProgressFile, read_progress
 from ncbench.runner import Progress
 from ncbench.store import RunSpec, Store
 
 
-class Watcher:
-    def __init__(self) -> None:
-        self.events: list[tuple[object, ...]] = []
-
-    def started(self, index: int) -> None:
-        self.events.append(("started", index))
-
+class Watcher(Events):
     def progressed(self, index: int, progress: Progress) -> None:
         self.events.append(("progressed", index, progress))
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.events.append(("ended", index, outcome.status))
 
 
 @pytest.fixture

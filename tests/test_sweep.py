@@ -13,6 +13,7 @@ import pytest
 import torch
 from sources import Source
 from toy_methods import Failing, Quick
+from watching import Events
 
 from ncbench import UserError, execution, sweep
 from ncbench.backbones import BACKBONES
@@ -40,19 +41,10 @@ GRID = Grid(
 )
 
 
-class Watcher:
-    def __init__(self) -> None:
-        self.events: list[tuple[object, ...]] = []
-
-    def started(self, index: int) -> None:
-        self.events.append(("started", index))
-
+class Watcher(Events):
     def progressed(self, index: int, progress: Progress) -> None:
         if self.events[-1] != ("progressed", index):
-            self.events.append(("progressed", index))
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.events.append(("ended", index, outcome.status))
+            super().progressed(index, progress)
 
 
 @pytest.fixture(autouse=True)

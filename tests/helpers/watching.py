@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncbench.execution import Outcome
+from ncbench.runner import Progress
 
 
 class Ends:
@@ -19,3 +20,19 @@ class Ends:
 
     def ended(self, index: int, outcome: Outcome) -> None:
         self.ends.append((index, outcome.status))
+
+
+class Events:
+    """Remembers all that it is told, in order, but for how far runs are."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[object, ...]] = []
+
+    def started(self, index: int) -> None:
+        self.events.append(("started", index))
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        self.events.append(("progressed", index))
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        self.events.append(("ended", index, outcome.status))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from watching import Events
 
 from ncbench import UserError, runner, stopping
 from ncbench.budget import Budget
@@ -45,23 +46,9 @@ TRIPLET = replace(GRID, methods=["triplet"], overrides=[o for o in GRID.override
 SAME = ("spec.json", "result.json", "model.safetensors", "ranks.npz")
 
 
-class Watcher:
-    def __init__(self) -> None:
-        self.events: list[tuple[object, ...]] = []
-
-    def started(self, index: int) -> None:
-        self.events.append(("started", index))
-
-    def progressed(self, index: int, progress: Progress) -> None:
-        self.events.append(("progressed", index))
-
-    def ended(self, index: int, outcome: Outcome) -> None:
-        self.events.append(("ended", index, outcome.status))
-
-
-def start(grid: Grid, root: Path, jobs: int, watcher: Watcher | None = None, name: str = "processes") -> list[Outcome]:
+def start(grid: Grid, root: Path, jobs: int, watcher: Events | None = None, name: str = "processes") -> list[Outcome]:
     sweep = Sweep(grid, plan_sweep(grid), Store(root), SweepRecord(root, "0"), "cpu", jobs)
-    return list(launcher(name).launch(sweep, watcher or Watcher()))
+    return list(launcher(name).launch(sweep, watcher or Events()))
 
 
 @pytest.fixture
@@ -80,9 +67,9 @@ def no_one_is_left() -> bool:
 def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     grid = replace(GRID, seeds=[0, 1])
     runs = plan_sweep(grid)
-    alone = list(run_sweep(runs, Store(tmp_path / "one"), CPU, Watcher()))
-    (kept,) = run_sweep(runs[1:2], Store(tmp_path / "two"), CPU, Watcher())
-    watcher = Watcher()
+    alone = list(run_sweep(runs, Store(tmp_path / "one"), CPU, Events()))
+    (kept,) = run_sweep(runs[1:2], Store(tmp_path / "two"), CPU, Events())
+    watcher = Events()
     outcomes = start(grid, tmp_path / "two", 2, watcher)
 
     assert [outcome.status for outcome in alone] == ["done"] * 4
@@ -107,7 +94,7 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr().err == ""  # of the processes too
 
 
-class Killer(Watcher):
+class Killer(Events):
     """Kills the process at work on the first run, which is the first that was started."""
 
     def progressed(self, index: int, progress: Progress) -> None:
@@ -173,9 +160,9 @@ def planned() -> list[PlannedRun]:
     return plan_sweep(replace(TRIPLET, seeds=[0, 1, 2]))
 
 
-def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, object]]) -> tuple[list[Outcome], Watcher]:
+def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, object]]) -> tuple[list[Outcome], Events]:
     """Let workers say what they are given to say, and die."""
-    watcher, waiting = Watcher(), list(range(len(planned)))
+    watcher, waiting = Events(), list(range(len(planned)))
     at_work, theirs = {}, []
     for said in workers:
         ours, other = multiprocessing.Pipe()
