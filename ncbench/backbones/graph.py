@@ -67,6 +67,12 @@ class Nodes:
         """Return which nodes exist: (C, N) bool."""
         return self.vectors.new_ones(self.vectors.shape[1:3], dtype=torch.bool) if self.exist is None else self.exist
 
+    def hidden(self) -> Tensor | None:
+        """Return (C, 1, N), -inf for nodes that do not exist, else 0; None where all do."""
+        if self.exist is None:
+            return None
+        return self.vectors.new_zeros(self.exist.shape).masked_fill_(~self.exist, float("-inf"))[:, None]
+
 
 class AlignmentBackbone(Backbone):
     """What SGR and SAF share: encoders, cross attention and alignment vectors; they differ in how nodes are read."""
@@ -227,17 +233,17 @@ class ReasoningStep(nn.Module):
         """
         return self.query.weight.T @ self.key.weight, self.query.bias @ self.key.weight
 
-    def forward(self, readers: Tensor, nodes: Tensor, exist: Tensor | None, folded: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S) where `exist` (P, 1, N).
+    def forward(self, readers: Tensor, nodes: Tensor, hidden: Tensor | None, folded: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the new state (P, M, S) of `readers` (P, M, S), which read `nodes` (P, N, S).
 
-        `exist` is None where all nodes do; `folded` comes from `fold`.
+        `hidden` (P, 1, N) is -inf for nodes that do not exist, else 0; None: all do. `folded` comes from `fold`.
         """
         matrix, level = folded
-        levels = (nodes @ level)[:, None]
-        if exist is not None:
-            levels = levels.masked_fill(~exist, float("-inf"))
-        edges = torch.baddbmm(levels, readers @ matrix, nodes.transpose(1, 2)).softmax(-1)
-        state: Tensor = self.update(edges @ nodes)
+        # As rows of one product: a product for each of few readers would be several times slower.
+        asked = torch.addmm(level, readers.flatten(0, 1), matrix).view(readers.shape)
+        across = nodes.transpose(1, 2)
+        edges = asked @ across if hidden is None else torch.baddbmm(hidden, asked, across)
+        state: Tensor = self.update(edges.softmax(-1) @ nodes)
         return functional.relu(state, inplace=True)
 
 
@@ -261,14 +267,15 @@ class SGR(AlignmentBackbone):
     def _reason(self, group: Nodes, folded: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the global node (I, C, S) of a group after all steps."""
         per_image = FLOAT_BYTES * group.vectors[0].numel()
+        hidden = group.hidden()
         *inner, last = zip(self._steps, folded, strict=True)
         states = []
         for images in torch.split(group.vectors, max(1, piece_bytes(group.vectors.device) // per_image)):
             nodes = images.flatten(0, 1)
-            exist = None if group.exist is None else group.exist.repeat(len(images), 1)[:, None]
+            unread = None if hidden is None else hidden.repeat(len(images), 1, 1)
             for step, edges in inner:
-                nodes = step(nodes, nodes, exist, edges)
-            state = last[0](nodes[:, :1], nodes, exist, last[1])
+                nodes = step(nodes, nodes, unread, edges)
+            state = last[0](nodes[:, :1], nodes, unread, last[1])
             states.append(state.view(*images.shape[:2], -1))
         return torch.cat(states)
 
