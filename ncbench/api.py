@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from ncbench.amounts import Amount, amount_of
 from ncbench.budget import Budget, Paper
@@ -50,13 +51,13 @@ def run(
     Raises UserError for bad input, before anything is run, and where every run failed.
     """
     grid = Grid(
-        datasets=_several(dataset),
-        protocols=_several(protocol),
-        ratios=[amount_of(value) for value in _several(noise)],
-        methods=_several(method),
-        backbones=_several(backbone),
-        budgets=[_budget(value) for value in _several(budget)],
-        seeds=_several(seed),
+        datasets=_several("dataset", dataset),
+        protocols=_several("protocol", protocol),
+        ratios=[amount_of(value) for value in _several("noise", noise)],
+        methods=_several("method", method),
+        backbones=_several("backbone", backbone),
+        budgets=[_budget(value) for value in _values(budget)],
+        seeds=[_seed(value) for value in _several("seed", seed)],
         evaluations=evaluations,
         overrides=[parse_override(f"{key}={_text(value)}") for key, value in (settings or {}).items()],
         variants=[parse_override(f"{key}={_text(value)}", "--variant") for key, value in variants],
@@ -88,7 +89,21 @@ class _Silent:
         pass
 
 
-def _several(value: Any) -> list[Any]:
+def _several(name: str, value: Any) -> list[Any]:
+    """Return the values that were given as `name`, see `_values`. Raises UserError for none."""
+    values = _values(value)
+    if not values or None in values:
+        raise UserError(f"{name} is {value!r}; give at least one value.")
+    return values
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or index(value) < 0:
+        raise UserError(f"seed {value!r} is not a whole number of at least 0.")
+    return index(value)
+
+
+def _values(value: Any) -> list[Any]:
     """Return one value, or the values of a sequence, each once, in their order."""
     one = isinstance(value, str) or not isinstance(value, Sequence)
     return [value] if one else list(dict.fromkeys(value))

@@ -6,7 +6,7 @@ import ast
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -249,6 +249,12 @@ def load_method(name: str) -> type[Method]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
     check_calls_itself(KIND, name, found)
+    config = getattr(found, "Config", None)
+    if not (isinstance(config, type) and is_dataclass(config)):
+        raise UserError(
+            f"method {name!r}: {found.__name__} has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+            "Config(TrainingSettings)`."
+        )
     if digest:
         found.source = digest
     return found

@@ -59,19 +59,24 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     return PlannedRun(spec, dataset, noise, method)
 
 
+def read_compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what `compare` compares of a record: its result and its dev evaluations. Raises UserError."""
+    return read_record(folder / "result.json"), read_history(folder)
+
+
 def compare(recorded: Path, again: Path, tolerance: float) -> Verdict:
     """Compare two records of one spec; recalls on test may differ by `tolerance` points. Raises UserError."""
-    before, after = (read_record(folder / "result.json") for folder in (recorded, again))
+    (before, course), (after, course_after) = read_compared(recorded), read_compared(again)
     largest = max(
         abs(before["metrics"]["test"][side][key] - after["metrics"]["test"][side][key])
         for side in SIDES
         for key in RECALLS
     )
-    course = _first_difference(read_history(recorded), read_history(again))
+    parting = _first_difference(course, course_after)
     place = _differing(before, after)
-    if not course and not place:
+    if not parting and not place:
         return Verdict("identical", 0.0, "every score, every dev evaluation and all work")
-    detail = course or f"first in {place} of the result, all dev evaluations being equal"
+    detail = parting or f"first in {place} of the result, all dev evaluations being equal"
     if before["spec"].get("budget_unit") == "seconds":
         detail += " (a budget in seconds buys what a machine manages)"
     return Verdict("within tolerance" if largest <= tolerance else "different", largest, detail)

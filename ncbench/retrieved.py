@@ -93,8 +93,10 @@ def _best(scores: NDArray[np.floating[Any]], is_right: Any, depth: int) -> NDArr
         rows = np.arange(start, min(start + step, n_rows))
         block = scores[rows].astype(np.float64)
         right = is_right(rows, columns)
-        # The next smaller number of twice the precision loses against what is equal, and against nothing else.
-        block[right] = np.nextafter(block[right], -np.inf)
+        # The next smaller number of twice the precision loses against what is equal, and against nothing else. Below
+        # 0 that would be a denormal, which is 0 again where these are flushed, as they are in a run.
+        values = block[right]
+        block[right] = np.where(values == 0, -np.finfo(np.float64).tiny, np.nextafter(values, -np.inf))
         best = np.argpartition(-block, depth - 1, axis=1)[:, :depth]
         values = np.take_along_axis(block, best, axis=1)
         order = np.lexsort((best, -values), axis=1)

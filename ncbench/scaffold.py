@@ -47,7 +47,9 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def _facts(name: str) -> dict[str, str]:
-    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UserError(f"{name!r} cannot name a method: it is a word of Python's; choose another.")
+    if not NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot name a method; use small letters, digits and '_', beginning with a letter.")
     if name in method_names():
         raise UserError(f"there is a method {name!r} already; see ncbench methods list.")

@@ -163,9 +163,9 @@ def _published(method: type[Method], dataset: str) -> Budget:
     """Return the budget that `method` was published with. Raises UserError where it was not, or ncbench knows none."""
     epochs = method.published_epochs.get(dataset)
     if epochs is None:
-        known = ", ".join(method.published_epochs) or "no dataset"
+        known = f" (for {', '.join(method.published_epochs)})" if method.published_epochs else ""
         raise UserError(
-            f"--budget paper: no published schedule of {method.name} for {dataset} is known (for {known}); "
+            f"--budget paper: no published schedule of {method.name} for {dataset} is known{known}; "
             "give a number, for example 40own-epochs."
         )
     return Budget(epochs, "own-epochs")

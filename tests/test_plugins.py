@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncbench import Method, UserError
+from ncbench import Method, Settings, UserError
 from ncbench.catalog import dataset_names, dataset_source, load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.errors import unknown_name
@@ -17,14 +17,19 @@ from ncbench.plugins import check_plugin, load_plugin, plugin_names
 Register = Callable[..., None]
 
 
-class Nothing(Method):
-    name = "nothing"
+class Unset(Method):
+    name = "unset"
 
     def setup(self, task):
         raise NotImplementedError
 
     def train_epoch(self, epoch):
         raise NotImplementedError
+
+
+class Nothing(Unset):
+    name = "nothing"
+    Config = Settings
 
 
 class Source:
@@ -120,6 +125,22 @@ def test_methods_are_subclasses_of_method(register: Register) -> None:
         with pytest.raises(UserError) as caught:
             load_method(name)
         assert str(caught.value) == f"method {name!r} is {thing!r}, not a subclass of ncbench.Method."
+
+
+@pytest.mark.parametrize("config", [None, dict, Settings()])
+def test_methods_have_settings(config: object, register: Register) -> None:
+    class Other(Unset):
+        pass
+
+    if config is not None:
+        Other.Config = config
+    register("ncbench.methods", "unset", Other)
+    with pytest.raises(UserError) as caught:
+        load_method("unset")
+    assert str(caught.value) == (
+        "method 'unset': Other has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+        "Config(TrainingSettings)`."
+    )
 
 
 def test_methods_are_called_as_they_are_registered(register: Register) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,19 @@ def test_numbers_next_to_one_another_are_no_ties() -> None:
     assert found.i2t.tolist() == [[0, 1, 2]]
     two = retrieve(np.array([[1], [below]], np.float32), np.array([0]))
     assert two.t2i.tolist() == [[0, 1]]
+
+
+def test_zeros_tie_where_denormals_are_flushed() -> None:
+    """As they are in a run: the true match of equal zeros comes last, and still before what is smaller."""
+    scores = np.zeros((2, 6), np.float32)
+    scores[0, 5] = -np.finfo(np.float32).tiny
+    torch.set_flush_denormal(True)
+    try:
+        found = retrieve(scores, np.array([0, 0, 0, 1, 1, 1]), 6)
+    finally:
+        torch.set_flush_denormal(False)
+    assert found.i2t.tolist() == [[3, 4, 0, 1, 2, 5], [0, 1, 2, 3, 4, 5]]
+    assert found.t2i.tolist() == [[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [1, 0]]
 
 
 def test_matrices_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

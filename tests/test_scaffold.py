@@ -83,11 +83,17 @@ def test_nothing_is_written_over(new: Callable[..., Result], tmp_path: Path) -> 
         write_files(tmp_path / "elsewhere", {"mine.py": ""})
 
 
-@pytest.mark.parametrize("name", ["Mine", "my-method", "1st", "../x", "class", "", "a.b"])
+@pytest.mark.parametrize("name", ["Mine", "my-method", "1st", "../x", "", "a.b"])
 def test_names_that_cannot_be(name: str, new: Callable[..., Result]) -> None:
     result = new(name)
     rule = "cannot name a method; use small letters, digits and '_', beginning with a letter."
     assert (result.exit_code, result.stderr) == (2, f"Error: {name!r} {rule}\n")
+
+
+def test_words_of_python(new: Callable[..., Result]) -> None:
+    result = new("class")
+    message = "Error: 'class' cannot name a method: it is a word of Python's; choose another.\n"
+    assert (result.exit_code, result.stderr) == (2, message)
 
 
 def test_names_that_are_taken(new: Callable[..., Result]) -> None:

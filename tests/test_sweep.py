@@ -357,7 +357,7 @@ def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: P
     [
         (
             {"budgets": [Budget(1), Paper()]},
-            "--budget paper: no published schedule of quick for tiny is known (for no dataset); give a number, for "
+            "--budget paper: no published schedule of quick for tiny is known; give a number, for "
             "example 40own-epochs.",
         ),
         ({"evaluations": 0}, "dev must be evaluated at least once, found 0 evaluations."),

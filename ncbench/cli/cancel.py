@@ -23,7 +23,11 @@ def cancel(folder: Path, sweep: str | None) -> None:
     from ncbench.sweep_record import CONFIG, find_sweep
 
     record, store = find_sweep(folder, sweep), Store(folder)
-    at_work = sum(is_held(store.folder(spec)) for spec in record.specs())
+    specs = record.specs()
+    if all(store.find(spec) is not None for spec in specs):
+        click.echo(f"Sweep {record.id} is over: {_count(len(specs), 'run')} done, nothing to stop.")
+        return
+    at_work = sum(is_held(store.folder(spec)) for spec in specs)
     record.ask_to_stop()
     jobs = cancel_jobs(record)
     told = [f"{_count(at_work, 'run')} at work {'is' if at_work == 1 else 'are'} asked to save and end"]

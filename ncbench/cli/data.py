@@ -13,6 +13,7 @@ from ncbench.cli.output import print_json, print_table
 from ncbench.cli.parameters import FOLDER
 from ncbench.cli.parameters import as_json as json_option
 from ncbench.cli.verdicts import json_file, show_verdicts
+from ncbench.errors import UserError
 
 
 @click.group()
@@ -63,7 +64,8 @@ def check_dataset_command(name: str, data_root: Path | None, json_path: Path | N
     show_default=True,
     help="How often a word must occur to be known; 4 as published.",
 )
-def vocab(captions: tuple[Path, ...], out: Path, min_count: int) -> None:
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) -> None:
     """Build a vocabulary of new captions, as those of the released files were built.
 
     CAPTIONS are files with a caption per line, or .tsv files of image id, tab, caption: those of train and dev.
@@ -74,8 +76,14 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int) -> None:
     from ncbench.data.tokenise import Tokeniser
     from ncbench.data.vocabulary import Vocabulary
 
+    if any(out.exists() and out.samefile(path) for path in captions):
+        raise UserError(f"--out {out} is one of the captions' own files; choose another.")
+    if out.exists() and not force:
+        raise UserError(f"{out} exists; choose another --out, or write over it with --force.")
     tokeniser = Tokeniser()
     texts = [text for path in captions for text in read_captions(path, tabbed=path.suffix == ".tsv")]
+    if not texts:
+        raise UserError(f"{', '.join(map(str, captions))}: no captions; give a file with one per line.")
     counts = Counter(word for text in texts for word in tokeniser(text))
     vocabulary = Vocabulary.of_counts(counts, min_count)
     vocabulary.write(out)

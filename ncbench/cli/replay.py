@@ -49,12 +49,13 @@ def replay(
     from ncbench.environment import choose_device
     from ncbench.errors import UserError
     from ncbench.execution import run_sweep
-    from ncbench.replay import compare, plan_again
+    from ncbench.replay import compare, plan_again, read_compared
     from ncbench.stopping import asked, on_signals
     from ncbench.store import Store
 
     if not (run / "result.json").is_file():
         raise UserError(f"{run} holds no finished run; give a folder that has a result.json.")
+    read_compared(run)  # what cannot be compared need not be trained
     planned = plan_again(run, data_root, method_file)
     chosen = choose_device(device)
     with ExitStack() as stack:

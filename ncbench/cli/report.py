@@ -47,6 +47,9 @@ def report(
     """Write leaderboards: per dataset a markdown page, figures and a table of the runs."""
     if form and as_json:
         raise UserError("--format and --json exclude each other; leave one of them out")
+    if html and (form or published is not None):
+        other = "format" if form else "published"
+        raise UserError(f"--html writes pages, --{other} only prints; leave one of them out")
     if published is not None:
         _print_published(published, folder, form, as_json)
     elif form:

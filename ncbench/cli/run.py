@@ -39,7 +39,7 @@ from ncbench.precision import Precision
     type=parameters.NAMES,
     default="shuffle-images",
     show_default=True,
-    help="Noise protocols: shuffle-images, shuffle-captions, or file:PATH for a published index file.",
+    help="Noise protocols: see `ncbench noise list`; file:PATH for a published index file, or my_protocol.py.",
 )
 @click.option(
     "--dataset",

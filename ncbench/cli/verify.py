@@ -27,7 +27,7 @@ def verify(places: tuple[Path, ...], as_json: bool) -> None:
     else:
         for name, problems in bad.items():
             for problem in problems:
-                click.echo(f"{name}: {problem}.")
+                click.echo(f"{name}: {problem.rstrip('.')}.")
         click.echo(f"{len(found)} {'run' if len(found) == 1 else 'runs'} checked, {len(bad)} with problems")
     if bad:
         raise SystemExit(1)

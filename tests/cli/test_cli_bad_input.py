@@ -79,7 +79,7 @@ NUMBERS = [
     ),
     ("--method triplet --budget 1.5own-epochs", ("--budget", "own epochs are only counted whole, found 1.5.")),
     ("--method triplet --max-memory x", ("--max-memory", "'x' is no amount of memory; write 500MiB, 8GiB")),
-    ("--method triplet --budget paper", ("no published schedule of triplet for f30k is known (for no dataset);",)),
+    ("--method triplet --budget paper", ("no published schedule of triplet for f30k is known;",)),
     ("--method triplet --seed -1", ("--seed", "-1 is not in the range x>=0.")),
     ("--method triplet --seed x", ("--seed", "'x' is not a")),
     ("--method triplet --evaluations 0", ("--evaluations", "0 is not in the range 1<=x<=1000.")),

@@ -42,6 +42,28 @@ def test_vocab_refuses_bad_captions(cli: Callable[..., Result], tmp_path: Path) 
     assert not (tmp_path / "v.json").exists()
 
 
+def test_vocab_writes_over_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    captions, empty, out = tmp_path / "a.txt", tmp_path / "empty.txt", tmp_path / "v.json"
+    captions.write_text("A dog.\n")
+    empty.write_text("")
+    for words, complaint in (
+        (
+            (captions, "--out", captions, "--force"),
+            f"--out {captions} is one of the captions' own files; choose another.",
+        ),
+        ((empty, "--out", out), f"{empty}: no captions; give a file with one per line."),
+    ):
+        result = cli("data", "vocab", *words)
+        assert (result.exit_code, result.stderr) == (2, f"Error: {complaint}\n")
+    assert captions.read_text() == "A dog.\n"
+    out.write_text("mine")
+    result = cli("data", "vocab", captions, "--out", out)
+    complaint = f"{out} exists; choose another --out, or write over it with --force."
+    assert (result.exit_code, result.stderr, out.read_text()) == (2, f"Error: {complaint}\n", "mine")
+    assert cli("data", "vocab", captions, "--out", out, "--force").exit_code == 0
+    assert Vocabulary.read(out).words == SPECIAL
+
+
 @pytest.mark.skipif(
     not (SHARED / "data" / "vocab").is_dir(),
     reason="vocabularies not found; set NCBENCH_SHARED to the folder with data/",

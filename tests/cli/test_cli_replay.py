@@ -143,3 +143,14 @@ def test_ranks_are_those_of_the_record(run: Path, cli: Callable[..., Result], tm
     one, other = (np.load(where / "ranks.npz") for where in (run, tmp_path / "again/tiny/quick" / run.name))
     assert sorted(one.files) == sorted(other.files)
     assert all(np.array_equal(one[name], other[name]) for name in one.files)
+
+
+@pytest.mark.parametrize("name", ["result.json", "history.jsonl"])
+def test_what_cannot_be_compared_is_not_trained(
+    name: str, run: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / name).write_text("{")
+    monkeypatch.setattr("ncbench.execution.run_sweep", lambda *_: pytest.fail("trained"))
+    result = cli("replay", run)
+    assert result.exit_code == 2
+    assert str(run / name) in result.stderr

@@ -93,6 +93,14 @@ def test_two_formats(words: tuple[str, ...], cli: Callable[..., Result], tmp_pat
     )
 
 
+@pytest.mark.parametrize(("words", "other"), [(("--format", "csv"), "format"), (("--published", "f30k"), "published")])
+def test_pages_where_nothing_is_written(
+    words: tuple[str, ...], other: str, cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = cli("report", "--html", "--runs", tmp_path, *words)
+    refused(result, f"--html writes pages, --{other} only prints; leave one of them out.")
+
+
 def test_an_unknown_format(cli: Callable[..., Result]) -> None:
     result = cli("report", "--format", "html")
     assert (result.exit_code, result.stdout) == (2, "")
