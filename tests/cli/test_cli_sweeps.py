@@ -173,9 +173,10 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     )
     assert not list(runs.rglob("claim.json"))
     assert cli("run", "--config", record.folder / "sweep.toml").exit_code == 0
+    asked = record.asked_at()
     said = cli("cancel", "--runs", runs)
     assert said.stdout == f"Sweep {record.id} is over: 2 runs done, nothing to stop.\n"
-    assert not (record.folder / "stop").exists()
+    assert record.asked_at() == asked
 
 
 def test_runs_leave_no_progress_behind(
