@@ -25,17 +25,22 @@ class Following:
         self.open = [*range(len(specs))]
         """The places of the runs that have not ended."""
 
+        self.at_work = 0
+        """How many of these somebody was executing at the last look."""
+
     def look(self) -> Iterator[Outcome]:
         """Yield the outcomes of the runs that have ended since; those that had at the first look are `kept`.
 
         Raises UserError for a record that cannot be read.
         """
         since = time.monotonic()
+        self.at_work = 0
         for index in list(self.open):
             outcome = self._ended(index)
             if outcome is not None:
                 yield self.end(index, outcome)
             elif is_held(folder := self._store.folder(self._specs[index])):
+                self.at_work += 1
                 self._begin(index)
                 self._observer.progressed(index, read_progress(folder) or BEGINNING)
         self._looked, self._took = True, time.monotonic() - since

@@ -13,21 +13,28 @@ from ncbench.execution import Outcome
 from ncbench.following import Following
 from ncbench.runner import Progress
 from ncbench.store import Store
-from ncbench.sweep_record import find_sweep
+from ncbench.sweep_record import CONFIG, find_sweep
 
 LOOK_SECONDS = 2.0
+IDLE_LOOKS = 5  # in a row, after which nobody is between two runs
 
 
 def watch_sweep(folder: Path, sweep: str | None, as_json: bool = False) -> None:
     """Keep a table of a sweep up to date until all its runs have ended, or Ctrl-C. Raises UserError for no sweep."""
-    specs = find_sweep(folder, sweep).specs()
+    record = find_sweep(folder, sweep)
+    specs = record.specs()
     with suppress(KeyboardInterrupt), live_table(specs, quiet=False) as table:
-        following = Following(specs, Store(folder), table)
+        following, idle = Following(specs, Store(folder), table), 0
         while True:
             for _ in following.look():
                 pass  # the table shows it
             if not following.open:
                 return
+            idle = 0 if following.at_work else idle + 1
+            if idle == IDLE_LOOKS and not table.silent:
+                words = f"Nobody is at work on sweep {record.id}; waiting. To go on with it: "
+                again = f"ncbench run --config {record.folder / CONFIG}"
+                table.console.print(words + again, markup=False, highlight=False, soft_wrap=True)
             following.pause(LOOK_SECONDS)
 
 

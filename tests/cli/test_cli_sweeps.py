@@ -138,6 +138,32 @@ def test_ctrl_c_ends_watching_and_nothing_else(
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+def test_watching_what_nobody_works_on(
+    toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert toy_run(*QUICK).exit_code == 0
+    runs = tmp_path / "runs"
+    result = next(runs.glob("*/*/*/result.json"))
+    result.unlink()
+    pauses: list[float] = []
+
+    def pause(self: object, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2 * watching.IDLE_LOOKS:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ncbench.following.Following.pause", pause)
+    record = find_sweep(runs)
+    again = f"ncbench run --config {record.folder / 'sweep.toml'}\n"
+    waiting = f"Nobody is at work on sweep {record.id}; waiting. To go on with it: {again}"
+    assert cli("runs", "--runs", runs, "--watch").stdout.count(waiting) == 1
+    pauses.clear()
+    assert "Nobody" not in cli("runs", "--runs", runs, "--watch", "--quiet").stdout
+    pauses.clear()
+    with take(result.parent):
+        assert "Nobody" not in cli("runs", "--runs", runs, "--watch").stdout
+
+
 @pytest.mark.parametrize("words", [("runs", "--watch"), ("cancel",)])
 def test_no_sweep(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli(*words, "--runs", tmp_path)
