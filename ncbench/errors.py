@@ -26,6 +26,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
+def in_words(error: BaseException) -> str:
+    """Return an error in a line: what a UserError says, anything else with its kind."""
+    return str(error) if isinstance(error, UserError) else repr(error)
+
+
 def told(error: BaseException) -> str:
     """Return an error of somebody else's code in a line: its last one, and the last place in it that is theirs."""
     line = " ".join(traceback.format_exception_only(error)[-1].split())

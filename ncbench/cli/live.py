@@ -16,6 +16,7 @@ from ncbench.amounts import noise_in_words, ratio_in_words
 from ncbench.budget import Budget
 from ncbench.cli.output import PIPE_WIDTH, console
 from ncbench.cli.verbosity import verbosity
+from ncbench.errors import in_words
 from ncbench.execution import Outcome
 from ncbench.progress_file import TELLING
 from ncbench.runner import Progress
@@ -94,7 +95,7 @@ class LiveTable:
             if outcome.result is not None:
                 what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
             elif outcome.error is not None:
-                what.append(repr(outcome.error))
+                what.append(in_words(outcome.error).rstrip("."))
             line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.told)}: {', '.join(what)}, {seconds:.0f} s"
             self.console.print(line, markup=False, highlight=False)
 

@@ -10,6 +10,7 @@ import click
 from ncbench.cli.live import describe, told_apart
 from ncbench.cli.output import print_json
 from ncbench.cli.verbosity import verbosity
+from ncbench.errors import in_words
 from ncbench.execution import FAILURES, Outcome
 from ncbench.launch.base import Launcher
 from ncbench.stopping import asked
@@ -31,7 +32,7 @@ def tell(
                 {
                     "status": o.status,
                     "folder": str(o.folder),
-                    "error": repr(o.error) if o.error else None,
+                    "error": in_words(o.error) if o.error else None,
                     "result": o.result,
                 }
                 for o in outcomes
@@ -42,7 +43,8 @@ def tell(
     for outcome in failed:
         where = outcome.folder / ERROR_FILE
         words = describe(outcome.spec, told[outcome.spec.id])
-        click.echo(f"{outcome.status}: {words}: {outcome.error!r}; see {where}", err=True)
+        error = in_words(outcome.error) if outcome.error else "it left no word"
+        click.echo(f"{outcome.status}: {words}: {error.rstrip('.')}; see {where}", err=True)
     done = f"{sum(outcome.status in ('done', 'kept') for outcome in outcomes)} of {len(specs)} runs are done"
     stopped_by = asked()
     if stopped_by is not None:

@@ -47,7 +47,7 @@ def replay(
     """
     from ncbench.cli.live import watch
     from ncbench.environment import choose_device
-    from ncbench.errors import UserError
+    from ncbench.errors import UserError, in_words
     from ncbench.execution import run_sweep
     from ncbench.replay import compare, plan_again, read_compared
     from ncbench.stopping import asked, on_signals
@@ -69,7 +69,7 @@ def replay(
             click.echo(f"Stopped by {stopped_by.name}; the replay is not complete.", err=True)
             raise SystemExit(128 + stopped_by)
         if outcomes[0].error is not None:
-            click.echo(f"{outcomes[0].status}: {outcomes[0].error!r}", err=True)
+            click.echo(f"{outcomes[0].status}: {in_words(outcomes[0].error)}", err=True)
             raise SystemExit(1)
         verdict = compare(run, outcomes[0].folder, tolerance)
     if as_json:
