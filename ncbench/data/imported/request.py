@@ -124,7 +124,9 @@ def _parse_text(text: str) -> Request:
             given[name] = int(value) if value.isdecimal() and len(value) < 10 else value
         if value is not None and kind == "bool":
             given[name] = {"true": True, "false": False}.get(value, value)
-    return _checked({**given, "source": source}, text, "--{} COL")
+    # Not all commands have options for columns.
+    longer = text.replace("{", "{{").replace("}", "}}") + ("&" if "?" in text else "?")
+    return _checked({**given, "source": source}, text, f"--{{0}} COL, or {longer}{{0}}=COL")
 
 
 def _read_file(path: Path) -> Request:

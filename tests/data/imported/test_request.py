@@ -102,7 +102,10 @@ def test_configuration_files_that_are_refused(tmp_path: Path, content: str, mess
 
 def test_texts_that_are_refused(tmp_path: Path) -> None:
     assert "hf:' names no source; write hf:NAME_OR_PATH" in refusal("hf:")
-    assert "say which column holds the image features: --image-features COL" in refusal(f"hf:{tmp_path}")
+    for query in ("", "?captions={x}"):
+        asked = f"hf:{tmp_path}{query}"
+        usage = f"--image-features COL, or {asked}{'&' if query else '?'}image-features=COL"
+        assert f"say which column holds the image features: {usage}" in refusal(asked)
     assert "regions is 'x'; it must be an integer from 0" in refusal("hf:a?regions=x")
     assert f"{tmp_path}/none: there is no such file or folder" in refusal(f"hf:{tmp_path}/none")
     assert "mine.toml: cannot be read (No such file or directory)" in refusal(str(tmp_path / "mine.toml"))
