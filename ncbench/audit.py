@@ -19,7 +19,7 @@ from ncbench.amounts import noise_in_words
 from ncbench.beliefs_file import Beliefs, load_beliefs
 from ncbench.data.dataset import Captions, Dataset, IntVector
 from ncbench.errors import UserError
-from ncbench.files import write_atomic
+from ncbench.files import check_absent, write_atomic
 from ncbench.noise import BoolVector, Noise, load_noise
 from ncbench.recorded import load_data, read_spec
 from ncbench.store import RunSpec, noise_path, records_around
@@ -182,13 +182,6 @@ def write_pictures(audit: Audit, top: int, folder: Path, replace: bool = False) 
     claimed = [file_of(int(audit.noise.claimed[pair])) for pair in pairs]
     rematched = [file_of(int(image)) if image != NONE else None for image in audit.rematched[pairs]]
     return [Shown(*files) for files in zip(claimed, rematched, strict=True)]
-
-
-def check_absent(paths: Sequence[Path]) -> None:
-    """Raise UserError if one of `paths` exists: nothing is written over unasked."""
-    for path in paths:
-        if path.exists():
-            raise UserError(f"{path} exists; write to another place, or over it with --force.")
 
 
 def _check_fit(beliefs: Beliefs, n_pairs: int, n_images: int, path: Path) -> None:

@@ -1,13 +1,15 @@
-"""Writing files so that a reader sees the old content or the new one, never a part."""
+"""Writing files so that a reader sees the old content or the new one, never a part, and no file is lost unasked."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+from ncbench.errors import UserError
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
@@ -46,3 +48,10 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write `content` to `path` as sorted, indented JSON, atomically. NaN and infinity are refused (ValueError)."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def check_absent(paths: Sequence[Path]) -> None:
+    """Raise UserError if one of `paths` exists: nothing is written over unasked."""
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists; write to another place, or over it with --force.")

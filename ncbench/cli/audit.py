@@ -52,7 +52,8 @@ def audit(
     RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. The CSV has a row per pair: caption, claimed image,
     P(mismatched), and the image that the method would rather have.
     """
-    from ncbench.audit import check_absent, load_audit, write_audit, write_pictures
+    from ncbench.audit import load_audit, write_audit, write_pictures
+    from ncbench.files import check_absent
     from ncbench.report.drawing import files_of
 
     found = load_audit(run, data_root)

@@ -24,7 +24,7 @@ def cancel(folder: Path, sweep: str | None) -> None:
 
     record, store = find_sweep(folder, sweep), Store(folder)
     specs = record.specs()
-    if all(store.find(spec) is not None for spec in specs):
+    if all((store.folder(spec) / "result.json").is_file() for spec in specs):
         click.echo(f"Sweep {record.id} is over: {_count(len(specs), 'run')} done, nothing to stop.")
         return
     at_work = sum(is_held(store.folder(spec)) for spec in specs)

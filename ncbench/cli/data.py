@@ -75,11 +75,12 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     from ncbench.data.captions_file import read_captions
     from ncbench.data.tokenise import Tokeniser
     from ncbench.data.vocabulary import Vocabulary
+    from ncbench.files import check_absent
 
     if any(out.exists() and out.samefile(path) for path in captions):
         raise UserError(f"--out {out} is one of the captions' own files; choose another.")
-    if out.exists() and not force:
-        raise UserError(f"{out} exists; choose another --out, or write over it with --force.")
+    if not force:
+        check_absent([out])
     tokeniser = Tokeniser()
     texts = [text for path in captions for text in read_captions(path, tabbed=path.suffix == ".tsv")]
     if not texts:

@@ -43,8 +43,8 @@ def tell(
     for outcome in failed:
         where = outcome.folder / ERROR_FILE
         words = describe(outcome.spec, told[outcome.spec.id])
-        error = in_words(outcome.error) if outcome.error else "it left no word"
-        click.echo(f"{outcome.status}: {words}: {error.rstrip('.')}; see {where}", err=True)
+        error = in_words(outcome.error).rstrip(".") if outcome.error else None
+        click.echo(f"{outcome.status}: {words}: {error}; see {where}", err=True)
     done = f"{sum(outcome.status in ('done', 'kept') for outcome in outcomes)} of {len(specs)} runs are done"
     stopped_by = asked()
     if stopped_by is not None:

@@ -58,7 +58,7 @@ def test_vocab_writes_over_nothing(cli: Callable[..., Result], tmp_path: Path) -
     assert captions.read_text() == "A dog.\n"
     out.write_text("mine")
     result = cli("data", "vocab", captions, "--out", out)
-    complaint = f"{out} exists; choose another --out, or write over it with --force."
+    complaint = f"{out} exists; write to another place, or over it with --force."
     assert (result.exit_code, result.stderr, out.read_text()) == (2, f"Error: {complaint}\n", "mine")
     assert cli("data", "vocab", captions, "--out", out, "--force").exit_code == 0
     assert Vocabulary.read(out).words == SPECIAL

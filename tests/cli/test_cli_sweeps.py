@@ -203,6 +203,8 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     said = cli("cancel", "--runs", runs)
     assert said.stdout == f"Sweep {record.id} is over: 2 runs done, nothing to stop.\n"
     assert record.asked_at() == asked
+    next(runs.glob("*/*/*/result.json")).write_text("{")  # what is done need not be read
+    assert cli("cancel", "--runs", runs).exit_code == 0
 
 
 def test_runs_leave_no_progress_behind(
