@@ -93,8 +93,7 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     import torch
 
-    from ncbench.data import precomp, training  # noqa: F401
-    from ncbench.memory import keep_freed_memory
+    from ncbench.runtime.memory import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as every run does
@@ -121,7 +120,7 @@ def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> d
     import torch
 
     from ncbench.data.precomp import F30K
-    from ncbench.data.training import Batches, TrainingView
+    from ncbench.data.training_view import Batches, TrainingView
 
     train = F30K.load(root).splits["train"]
     view = TrainingView(train.images, train.captions, train.true, torch.device("cpu"))
@@ -191,10 +190,10 @@ def halving(root: Path) -> dict[str, Any]:
     """Measure what half precision of features does to the scores of a released network (the fixture of `eval`)."""
     import torch
 
-    from ncbench.checkpoints import read_checkpoint
     from ncbench.data.precomp import F30K
-    from ncbench.evaluation import evaluate
-    from ncbench.similarity import similarity_matrix
+    from ncbench.evaluation.retrieval import evaluate
+    from ncbench.evaluation.similarity import similarity_matrix
+    from ncbench.records.networks import read_checkpoint
 
     (network,) = read_checkpoint(next(root.glob("*.pth.tar"))).build(F30K.load_split(root, "test"))
     split = F30K.load_split(root, "test").splits["test"]

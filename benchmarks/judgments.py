@@ -38,15 +38,15 @@ from scipy.stats import kendalltau
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ncbench import UserError, load_runs
-from ncbench.beliefs_file import NAME, load_beliefs
-from ncbench.checkpoints import read_checkpoint
 from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
 from ncbench.data.tokenise import Tokeniser
-from ncbench.evaluation import detect, rematch_quality
-from ncbench.noise import load_noise
-from ncbench.recorded import load_data, read_spec
-from ncbench.similarity import similarity_matrix
-from ncbench.store import noise_path, records_around
+from ncbench.evaluation.beliefs import detect, rematch_quality
+from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.noise.storage import load_noise
+from ncbench.records.arrays import BELIEFS_FILE, load_beliefs
+from ncbench.records.networks import read_checkpoint
+from ncbench.records.record import load_data, read_spec
+from ncbench.records.store import noise_path, records_around
 
 SPLITS = ("train", "dev", "test")
 DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged": 1, "closer": 3, "by chance": 3}
@@ -150,7 +150,7 @@ def chosen(rows: pd.DataFrame) -> float:
 
 def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> dict[str, float | None]:
     """Return how many rematches of a run in training people have judged, and how good all are by wording."""
-    found, train = load_beliefs(folder / NAME).rematches, dataset.splits["train"]
+    found, train = load_beliefs(folder / BELIEFS_FILE).rematches, dataset.splits["train"]
     if found is None:
         return {"judged": None, "closer": None, "by chance": None}
     texts = train.captions.texts

@@ -13,11 +13,11 @@ import click
 import numpy as np
 
 from ncbench import UserError
-from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Semantics, Split
-from ncbench.noise import load_protocol, protocol_names
+from ncbench.data.registry import load_dataset
+from ncbench.noise.registry import load_protocol, protocol_names
 from ncbench.noise.semantic import NEAREST
-from ncbench.sweep import draw
+from ncbench.sweeps.grid import draw
 
 FIRST = 200
 

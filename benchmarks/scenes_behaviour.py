@@ -22,12 +22,13 @@ import numpy as np
 
 from ncbench.budget import Budget
 from ncbench.data.dataset import Captions, Dataset, IntVector, Split
-from ncbench.environment import choose_device, describe
-from ncbench.noise import draw_noise
-from ncbench.runner import Run
-from ncbench.settings import Override
-from ncbench.store import read_history
-from ncbench.sweep import Grid, PlannedRun, plan_sweep
+from ncbench.method.settings import Override
+from ncbench.noise.registry import draw_noise
+from ncbench.records.store import read_history
+from ncbench.runtime.device import choose_device
+from ncbench.runtime.environment import describe
+from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
+from ncbench.training.run import Run
 
 RATIO = 0.4
 # The warm-up is enough to leave the plateau that hardest negatives hold a fresh network on.

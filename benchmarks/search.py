@@ -24,14 +24,14 @@ import click
 from scipy.stats import qmc
 
 from ncbench.budget import Budget
-from ncbench.environment import choose_device
-from ncbench.execution import execute
-from ncbench.files import write_json
-from ncbench.methods import load_method
-from ncbench.seeds import derive_seed
-from ncbench.settings import Override
-from ncbench.store import Store, read_record
-from ncbench.sweep import Grid, plan_sweep
+from ncbench.method.registry import load_method
+from ncbench.method.settings import Override
+from ncbench.records.store import Store, read_record
+from ncbench.runtime.device import choose_device
+from ncbench.runtime.files import write_json
+from ncbench.runtime.seeds import derive_seed
+from ncbench.sweeps.execution import execute
+from ncbench.sweeps.grid import Grid, plan_sweep
 
 
 @dataclass(frozen=True)

@@ -43,19 +43,21 @@ from published_loop import PublishedLoop
 from rich.console import Console
 from torch import Tensor
 
-from ncbench import environment, losses, memory, transport
-from ncbench.backbones import build_backbone
+from ncbench import losses, transport
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.precision import matmul_precision
+from ncbench.backbones.registry import build_backbone
 from ncbench.budget import Budget
-from ncbench.catalog import load_dataset
-from ncbench.cli.live import LiveTable
-from ncbench.cli.output import print_table
+from ncbench.cli.display.live import LiveTable
+from ncbench.cli.display.output import print_table
 from ncbench.data.dataset import Captions, ImageFeatures, Split
-from ncbench.precision import matmul_precision
-from ncbench.runner import Run
-from ncbench.similarity import similarity_matrix
-from ncbench.store import Store
-from ncbench.sweep import Grid, plan_sweep
+from ncbench.data.registry import load_dataset
+from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.records.store import Store
+from ncbench.runtime import environment, memory
+from ncbench.runtime.device import DEVICES, choose_device, synchronise
+from ncbench.sweeps.grid import Grid, plan_sweep
+from ncbench.training.run import Run
 
 PAPER = Sizes(image_dim=2048, n_regions=36, vocabulary=8481)
 MARGIN = 0.2
@@ -219,7 +221,7 @@ def plan_seconds(count: int, device: torch.device) -> list[float]:
     seconds = []
     for _ in range(count + 1):  # the first one loads the solver
         cost = 1 - (2 * torch.randn(128, 128, generator=generator) - 7).sigmoid().to(device)
-        environment.synchronise(device)
+        synchronise(device)
         started = time.perf_counter()
         transport.partial_transport(cost, mass=0.1, reg=0.01, forbidden=given)
         seconds.append(time.perf_counter() - started)
@@ -254,10 +256,10 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
         if work == "eval":  # a whole one would take minutes
             make(network, way, first_captions(split, 8), device)()
         for _ in range(steps + (work == "train")):  # the first step warms up
-            environment.synchronise(device)
+            synchronise(device)
             started = time.perf_counter()
             computed = run()
-            environment.synchronise(device)
+            synchronise(device)
             seconds.append(time.perf_counter() - started)
     floor = floor_flops(network, split, work) / product_rate(device) if way == "ours" else None
     on_device = (
@@ -280,10 +282,10 @@ def product_rate(device: torch.device) -> float:
     one, other = torch.randn(4096, 1024, device=device), torch.randn(1024, 256, device=device)
     seconds = []
     for _ in range(20):
-        environment.synchronise(device)
+        synchronise(device)
         started = time.perf_counter()
         one @ other
-        environment.synchronise(device)
+        synchronise(device)
         seconds.append(time.perf_counter() - started)
     return 2 * 4096 * 1024 * 256 / min(seconds)
 
@@ -303,14 +305,14 @@ def other_process(name: str, way: str, steps: int, threads: int, device: str) ->
 @click.option("--repeats", default=5, show_default=True, help="Pairs of processes.")
 @click.option("--steps", default=3, show_default=True, help="Steps, or evaluations, in each process.")
 @click.option("--threads", default=2, show_default=True, help="Threads, at the papers' size.")
-@click.option("--device", type=click.Choice(environment.DEVICES), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--way", hidden=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
 def main(
     names: tuple[str, ...], repeats: int, steps: int, threads: int, device: str, way: str | None, out: Path | None
 ) -> None:
     """Measure speed and memory of pairs of ways to compute the same; see the head of this file."""
-    chosen = environment.choose_device(device)
+    chosen = choose_device(device)
     if way is not None:
         measurement = MEASUREMENTS[names[0]]
         torch.set_num_threads(threads if measurement.size == "paper" else 1)

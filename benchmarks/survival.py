@@ -24,15 +24,15 @@ import torch
 from speed import PAPER, make_data, make_step
 from torch import Tensor
 
-from ncbench import environment
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone
+from ncbench.backbones.registry import build_backbone
 from ncbench.budget import WorkMeter
-from ncbench.cli.output import print_table
-from ncbench.optimiser import Optimiser
-from ncbench.runner import USUAL
-from ncbench.snapshot import write_snapshot
-from ncbench.state import State, capture
+from ncbench.cli.display.output import print_table
+from ncbench.method.optimiser import Optimiser
+from ncbench.runtime import environment
+from ncbench.runtime.state import State, capture
+from ncbench.training.checkpoint import write_snapshot
+from ncbench.training.run import USUAL
 
 PLENTY = 10**18  # FLOPs
 

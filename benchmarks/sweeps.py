@@ -28,18 +28,19 @@ from typing import Any
 import click
 import torch
 
-from ncbench import environment, index
 from ncbench.budget import Budget
-from ncbench.cli.output import print_table
-from ncbench.launch import launcher
-from ncbench.launch.base import Sweep
-from ncbench.report.course import load_courses
-from ncbench.report.frame import load_runs
-from ncbench.runner import Progress
-from ncbench.settings import parse_override
-from ncbench.store import Store
-from ncbench.sweep import Grid, plan_sweep
-from ncbench.sweep_record import record_of
+from ncbench.cli.display.output import print_table
+from ncbench.method.settings import parse_override
+from ncbench.records import index
+from ncbench.records.progress import Progress
+from ncbench.records.store import Store
+from ncbench.records.table import load_runs
+from ncbench.report.figures.training_curves import load_courses
+from ncbench.runtime import environment
+from ncbench.sweeps.grid import Grid, plan_sweep
+from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers.base import Sweep
+from ncbench.sweeps.record import record_of
 
 DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
 SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")

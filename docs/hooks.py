@@ -10,7 +10,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from ncbench.methods import Method, load_method, method_names
+from ncbench.method.base import Method
+from ncbench.method.registry import load_method, method_names
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncbench import Batch, losses, setting
-from ncbench_methods.coteaching import CoTeaching, CoTeachingSettings, Floats, agreement
+from ncbench_methods._coteaching import CoTeaching, CoTeachingSettings, Floats, agreement
 
 EDGE = 1e-4  # losses are kept this far away from 0 and 1, where beta densities may be 0 or infinite
 ITERATIONS = 10
@@ -162,7 +162,7 @@ def beta_posterior(x: Floats) -> Floats:
     """Return (n,): P(clean) of losses `x` (n,) in [0, 1], by ten rounds of EM on two betas; 1 if all are equal.
 
     As published: from Beta(1, 2) and Beta(2, 1), with moments in the M-step and no test of convergence. The fit of
-    `ncbench.mixture` clips at 0.001, which is a different fit.
+    `ncbench.method.mixture` clips at 0.001, which is a different fit.
     """
     if x.min() == x.max():
         return np.ones_like(x)

@@ -31,22 +31,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, setting
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, setting
 
 UNKNOWN = 3  # the id of <unk> in every vocabulary
 DROPPED = 1e-10  # not 0, where the length of a vector has no derivative
 
 # What becomes of the tokens that are changed; the others of them are deleted.
 SHARE_UNKNOWN, SHARE_RANDOM = 0.5, 0.1
-
-
-def log_matching(S: Tensor, tau: float) -> Tensor:
-    """Return log softmax(S / tau), (2, B, B): of the captions per image, and of the images per caption.
-
-    Row i of both holds what pair i is matched with, the pair itself on the diagonal.
-    """
-    logits = S / tau
-    return torch.stack([logits.log_softmax(1), logits.T.log_softmax(1)])
 
 
 def active_complementary_loss(log_p: Tensor, labels: Tensor, weight: float) -> Tensor:
@@ -193,7 +184,7 @@ class CRCL(Method):
         batch = change_tokens(batch, self.config.change, self.backbone.sizes.vocabulary, self.augmenting)
         images = drop_regions(batch.images, self.config.drop, self.augmenting)
         similarities = self.backbone(images, batch.tokens, batch.lengths)
-        log_p = log_matching(similarities, self.config.tau)
+        log_p = losses.log_matching(similarities, self.config.tau)
         matching = log_p.detach().diagonal(dim1=1, dim2=2).exp().mean(0)
         refined = self._refine(batch.pairs, matching.double().cpu().numpy(), warming_up)
         labels = torch.from_numpy(refined).to(log_p)

@@ -34,8 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, mixture, setting
-from ncbench_methods.crcl import log_matching
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, mixture, setting
 
 
 def matching(S: Tensor, tau: float) -> tuple[Tensor, Tensor]:
@@ -44,7 +43,7 @@ def matching(S: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     With p = softmax(S / tau), of captions per image and of images per caption: means of -log p_ii, and of p_ii, over
     both. S is (B images, B captions). Source: GSC, cross-modal loss and indicator.
     """
-    log_p = log_matching(S, tau).diagonal(dim1=1, dim2=2)
+    log_p = losses.log_matching(S, tau).diagonal(dim1=1, dim2=2)
     return -log_p.mean(0), log_p.detach().exp().mean(0)
 
 

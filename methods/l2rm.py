@@ -102,7 +102,7 @@ class L2RM(Method):
             "forbidden", "whether captions may be rematched to the images that they claim", "see module"
         )
         loss: Literal["symmetric_kl", "kl", "jensen_shannon", "arithmetic_geometric", "soft_info_nce"] = setting(
-            "symmetric_kl", "of rematched pairs against the plan, see ncbench.losses", "L2RM main_L2RM.py"
+            "symmetric_kl", "of rematched pairs against the plan, see ncbench.method.losses", "L2RM main_L2RM.py"
         )
 
         def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, setting
-from ncbench_methods.coteaching import Floats, Scalars, Turns
+from ncbench_methods._coteaching import Floats, Scalars, Turns
 
 Integers: TypeAlias = NDArray[np.int64]
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ncbench import Batch, Task, losses, mixture, setting
-from ncbench_methods.coteaching import CoTeaching, CoTeachingSettings, Floats, agreement
+from ncbench_methods._coteaching import CoTeaching, CoTeachingSettings, Floats, agreement
 
 
 class NCR(CoTeaching):

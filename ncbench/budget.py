@@ -17,13 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from ncbench.backbones.base import Backbone
-    from ncbench.data.dataset import Captions
+    pass
 
-FORWARD_AND_BACKWARD = 3
 
 Unit: TypeAlias = Literal["epochs", "flops", "seconds", "own-epochs"]
 """`epochs` are baseline epochs, `own-epochs` those of the method, as `paper` means them: not compute-matched."""
@@ -237,22 +233,3 @@ class EpochMeter(Meter):
 
     def _allows(self, flops: int) -> bool:
         return True
-
-
-def baseline_epoch_work(backbone: Backbone, captions: Captions, batch_size: int) -> int:
-    """Return the FLOPs of one epoch of plain triplet training: every pair once, forward and backward.
-
-    Batches are taken in the order of the captions; the last one may be smaller.
-    """
-    n_regions = backbone.sizes.n_regions
-    total = 0
-    for start in range(0, len(captions), batch_size):
-        lengths = captions.lengths[start : start + batch_size]
-        values, counts = np.unique(lengths, return_counts=True)
-        per_caption = sum(
-            int(count)
-            * (backbone.caption_work(int(length)) + len(lengths) * backbone.pair_work(n_regions, int(length)))
-            for length, count in zip(values, counts, strict=True)
-        )
-        total += FORWARD_AND_BACKWARD * (len(lengths) * backbone.image_work(n_regions) + per_caption)
-    return total

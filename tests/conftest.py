@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 import pytest
+from made_records import record as record
 
-from ncbench import plugins
-from ncbench.conformance.shapes import Shapes
+from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
+from ncbench.plugins import discovery
 
 TINY = Shapes(
     name="tiny",
@@ -61,7 +62,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         wanted = {"group": group} if name is None else {"group": group, "name": name}
         return [*mine, *entry_points(**wanted)]
 
-    monkeypatch.setattr(plugins, "entry_points", find)
+    monkeypatch.setattr(discovery, "entry_points", find)
     return lambda *facts: fakes.append(FakeEntry(*facts))
 
 

@@ -8,20 +8,11 @@ import pytest
 import torch
 from reports import Reported
 
-from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import (
-    FORWARD_AND_BACKWARD,
-    Budget,
-    BudgetSpent,
-    EpochMeter,
-    Paper,
-    TimeMeter,
-    Unit,
-    WorkMeter,
-    baseline_epoch_work,
-)
+from ncbench.backbones.registry import BACKBONES, build_backbone
+from ncbench.budget import Budget, BudgetSpent, EpochMeter, Paper, TimeMeter, Unit, WorkMeter
 from ncbench.data.dataset import Captions, Dataset
+from ncbench.training.cost import FORWARD_AND_BACKWARD, baseline_epoch_work
 
 
 def test_meter_counts_up_to_the_total() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncbench.precision import Precision
+from ncbench.backbones.precision import Precision
 
 FLOAT_BYTES = 4
 

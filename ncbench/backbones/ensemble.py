@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ncbench.backbones import build_backbone, members_of
 from ncbench.backbones.base import Backbone, Encoded, Sizes
-from ncbench.precision import Precision
+from ncbench.backbones.precision import Precision
+from ncbench.backbones.registry import build_backbone, members_of
 
 
 class SGRAF(Backbone):

@@ -20,10 +20,9 @@ from ncbench.backbones.alignment import align_plainly, align_slots, align_words
 from ncbench.backbones.attention import own_attention, region_attention
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work, xavier_linear
-from ncbench.backbones.groups import group_sizes
 from ncbench.backbones.head import head_work, pair_head, sigmoids
 from ncbench.backbones.normalise import l1_normalise, l2_normalise
-from ncbench.backbones.pieces import piece_bytes
+from ncbench.backbones.pieces import group_sizes, piece_bytes
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
 
 APART = 1e-6  # added where an item may be compared with itself: a vector of length 0 has no direction (GSC)

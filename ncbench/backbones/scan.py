@@ -18,9 +18,8 @@ from torch.nn import functional
 from ncbench.backbones.attention import SLOPE, SMOOTH
 from ncbench.backbones.base import FLOAT_BYTES, Backbone, Encoded, Sizes
 from ncbench.backbones.encoders import RegionEncoder, WordEncoder, gru_work, inside, linear_work
-from ncbench.backbones.groups import group_sizes
 from ncbench.backbones.normalise import l2_normalise
-from ncbench.backbones.pieces import piece_bytes
+from ncbench.backbones.pieces import group_sizes, piece_bytes
 
 SMOOTH_OVER_WORDS = 4.0
 LEAST_NORM = 1e-8  # of a cosine's denominator

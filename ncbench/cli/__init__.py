@@ -14,6 +14,7 @@ from ncbench.cli.audit import audit
 from ncbench.cli.cancel import cancel
 from ncbench.cli.completion import completion
 from ncbench.cli.data import data
+from ncbench.cli.display.verbosity import add_flags, verbosity
 from ncbench.cli.doctor import doctor
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
@@ -23,7 +24,6 @@ from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
 from ncbench.cli.submit import submit, unpack
-from ncbench.cli.verbosity import add_flags, verbosity
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
 

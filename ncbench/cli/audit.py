@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json
+from ncbench.cli.display.output import print_json
+from ncbench.cli.options import parameters
 
 PICTURED = 50  # rows that have pictures, unless --top says how many
 
@@ -52,9 +52,9 @@ def audit(
     RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. The CSV has a row per pair: caption, claimed image,
     P(mismatched), and the image that the method would rather have.
     """
-    from ncbench.audit import load_audit, write_audit, write_pictures
-    from ncbench.files import check_absent
-    from ncbench.report.drawing import files_of
+    from ncbench.records.audit import load_audit, write_audit, write_pictures
+    from ncbench.report.figures.style import files_of
+    from ncbench.runtime.files import check_absent
 
     found = load_audit(run, data_root)
     path = out or Path(f"audit-{found.spec.id}.csv")
@@ -65,7 +65,7 @@ def audit(
     shown = write_pictures(found, top or PICTURED, pictures, force) if pictures else []
     rows = write_audit(found, path, top, with_truth, shown)
     if figure and clean is not None:
-        from ncbench.report.beliefs import draw_beliefs
+        from ncbench.report.figures.beliefs import draw_beliefs
 
         draw_beliefs(found.p_clean[found.untold], clean[found.untold], found.title, figure)
     images = sorted({str(file) for row in shown for file in (row.claimed, row.rematched) if file})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
+from ncbench.cli.options import parameters
 
 
 @click.command()
@@ -17,10 +17,10 @@ def cancel(folder: Path, sweep: str | None) -> None:
 
     It reaches processes on other machines too, through the folder of records, within seconds.
     """
-    from ncbench.claims import is_held
-    from ncbench.launch.slurm import cancel_jobs
-    from ncbench.store import Store
-    from ncbench.sweep_record import CONFIG, find_sweep
+    from ncbench.records.lease import is_held
+    from ncbench.records.store import Store
+    from ncbench.sweeps.launchers.slurm import cancel_jobs
+    from ncbench.sweeps.record import CONFIG, find_sweep
 
     record, store = find_sweep(folder, sweep), Store(folder)
     specs = record.specs()

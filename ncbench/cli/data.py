@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.listing import list_plugins
-from ncbench.cli.names import Name
-from ncbench.cli.output import print_json, print_table
-from ncbench.cli.parameters import FOLDER
-from ncbench.cli.parameters import as_json as json_option
-from ncbench.cli.verdicts import json_file, show_verdicts
+from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.verdicts import json_file, show_verdicts
+from ncbench.cli.options import parameters
+from ncbench.cli.options.names import Name
+from ncbench.cli.options.parameters import FOLDER
+from ncbench.cli.options.parameters import as_json as json_option
 from ncbench.errors import UserError
 
 
@@ -25,8 +25,8 @@ def data() -> None:
 @json_option
 def list_datasets(as_json: bool) -> None:
     """List the datasets that can be named after --dataset."""
-    from ncbench.catalog import dataset_names, dataset_source
-    from ncbench.data.imported.stored import stored
+    from ncbench.data.imported.local_store import stored
+    from ncbench.data.registry import dataset_names, dataset_source
 
     sources = [*list_plugins(dataset_names(), dataset_source), *stored()]
     if as_json:
@@ -45,11 +45,11 @@ def check_dataset_command(name: str, data_root: Path | None, json_path: Path | N
 
     Ends with exit code 1 if a check fails.
     """
-    from ncbench.catalog import dataset_source
+    from ncbench.data.registry import dataset_source
 
     source = dataset_source(name)
 
-    from ncbench.conformance.data import check_source
+    from ncbench.checks.data import check_source
 
     show_verdicts(f"Conformance of the dataset {source.name}", check_source(source, data_root), json_path)
 
@@ -75,7 +75,7 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     from ncbench.data.captions_file import read_captions
     from ncbench.data.tokenise import Tokeniser
     from ncbench.data.vocabulary import Vocabulary
-    from ncbench.files import check_absent
+    from ncbench.runtime.files import check_absent
 
     if any(out.exists() and out.samefile(path) for path in captions):
         raise UserError(f"--out {out} is one of the captions' own files; choose another.")
@@ -119,8 +119,8 @@ def featurize(
 
     What has no split is for training; dev and test, where there are none, are a tenth of that each.
     """
-    from ncbench.catalog import check_dataset, load_dataset
     from ncbench.data.imported.request import picture_request
+    from ncbench.data.registry import check_dataset, load_dataset
 
     text = picture_request(images, captions, image_column or "", model, name or "")
     check_dataset(text)
@@ -153,9 +153,9 @@ def prepare_files(name: str, root: Path, half: Path | None, dev_rule: str, as_js
 
     What is missing is named, with where the field gets it. Half precision halves what is read from disk.
     """
-    from ncbench.catalog import DEV_RULE, dataset_source
     from ncbench.data.precomp import PrecompSource
     from ncbench.data.prepare import prepare
+    from ncbench.data.registry import DEV_RULE, dataset_source
     from ncbench.errors import UserError
 
     source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE}{dev_rule}")

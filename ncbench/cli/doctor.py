@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.options import parameters
 
 MARKS = {"ok": "ok", "problem": "PROBLEM", "absent": "-"}
 
@@ -21,7 +21,7 @@ def doctor(data_root: Path | None, as_json: bool) -> None:
 
     Ends with exit code 1 if there is something to mend.
     """
-    from ncbench.doctor import examine
+    from ncbench.checks.doctor import examine
 
     found = examine(data_root)
     problems = found.problems

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import console, print_json, print_table
-from ncbench.cli.verbosity import verbosity
+from ncbench.backbones.precision import Precision, matmul_precision
+from ncbench.cli.display.output import console, print_json, print_table
+from ncbench.cli.display.verbosity import verbosity
+from ncbench.cli.options import parameters
 from ncbench.errors import UserError
-from ncbench.precision import Precision, matmul_precision
 
 if TYPE_CHECKING:
     import torch
 
     from ncbench.backbones.base import Backbone
-    from ncbench.checkpoints import Checkpoint
+    from ncbench.backbones.released.checkpoint import Checkpoint
     from ncbench.data.dataset import FloatArray, Split
-    from ncbench.evaluation import Retrieval
+    from ncbench.evaluation.retrieval import Retrieval
 
 
 @click.command("eval")
@@ -81,8 +81,8 @@ def evaluate(
 
     Reads files of SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Nothing that they hold is executed.
     """
-    from ncbench.catalog import check_dataset, with_dev_rule
     from ncbench.data.imported.request import with_columns
+    from ncbench.data.registry import check_dataset, with_dev_rule
 
     columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
     (name,) = with_dev_rule(with_columns([name], columns), dev_rule)
@@ -92,14 +92,14 @@ def evaluate(
 
     import numpy as np
 
-    from ncbench.averaging import AVERAGED
-    from ncbench.averaging import average as average_of
-    from ncbench.backbones import check_precision
-    from ncbench.catalog import load_dataset, load_split
-    from ncbench.checkpoints import RunCheckpoint, read_checkpoint
-    from ncbench.environment import choose_device
-    from ncbench.evaluation import evaluate as retrieval_of
-    from ncbench.files import write_atomic
+    from ncbench.backbones.registry import check_precision
+    from ncbench.data.registry import load_dataset, load_split
+    from ncbench.evaluation.averaging import AVERAGED
+    from ncbench.evaluation.averaging import average as average_of
+    from ncbench.evaluation.retrieval import evaluate as retrieval_of
+    from ncbench.records.networks import RunCheckpoint, read_checkpoint
+    from ncbench.runtime.device import choose_device
+    from ncbench.runtime.files import write_atomic
 
     chosen = choose_device(device)
     checkpoints = [read_checkpoint(path) for path in paths]
@@ -144,8 +144,8 @@ def _check_new(out: Path) -> None:
 
 
 def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
-    from ncbench.backbones import backbone_class
     from ncbench.backbones.head import head_width
+    from ncbench.backbones.registry import backbone_class
 
     for found in checkpoints:
         for kind, weights in zip(found.kinds, found.weights, strict=True):
@@ -160,7 +160,7 @@ def _matrices(
     import numpy as np
     from rich.markup import escape
 
-    from ncbench.similarity import similarity_matrix
+    from ncbench.evaluation.similarity import similarity_matrix
 
     shown = console(to_stderr=True)
     for number, (path, backbone) in enumerate(networks, 1):

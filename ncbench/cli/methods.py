@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.listing import list_plugins
-from ncbench.cli.names import Name
-from ncbench.cli.output import print_json, print_table
-from ncbench.cli.parameters import FOLDER
-from ncbench.cli.parameters import as_json as json_option
-from ncbench.cli.verdicts import json_file, show_verdicts
+from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.verdicts import json_file, show_verdicts
+from ncbench.cli.options.names import Name
+from ncbench.cli.options.parameters import FOLDER
+from ncbench.cli.options.parameters import as_json as json_option
 
 
 @click.group()
@@ -26,7 +26,7 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be named after --method."""
-    from ncbench.methods import load_method, method_names
+    from ncbench.method.registry import load_method, method_names
 
     found = list_plugins(method_names(), load_method)
     rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
@@ -41,7 +41,7 @@ def list_methods(as_json: bool) -> None:
 @json_option
 def show_method(name: str, as_json: bool) -> None:
     """Show what a method does, its settings and their presets per dataset."""
-    from ncbench.methods import load_method
+    from ncbench.method.registry import load_method
 
     method = load_method(name)
     about = inspect.getdoc(inspect.getmodule(method)) or inspect.getdoc(method) or ""
@@ -83,10 +83,10 @@ def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], j
     every other device that is here. Settings are those of its preset `shapes`, or else `scenes`. Ends with exit code 1
     if a check fails.
     """
-    from ncbench.backbones import check_backbone
+    from ncbench.backbones.registry import check_backbone
     from ncbench.errors import unknown_name
-    from ncbench.methods import load_method
-    from ncbench.settings import BACKBONE, parse_override
+    from ncbench.method.registry import load_method
+    from ncbench.method.settings import BACKBONE, parse_override
 
     method = load_method(name)
     check_backbone(backbone)
@@ -95,7 +95,7 @@ def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], j
         if override.target not in (method.name, BACKBONE):
             raise unknown_name("target of --set here", override.target, [method.name, BACKBONE])
 
-    from ncbench.conformance.methods import check_method_class
+    from ncbench.checks.method.suite import check_method_class
 
     verdicts = check_method_class(method, backbone, parsed)
     show_verdicts(f"Conformance of {method.name}", verdicts, json_path)
@@ -109,7 +109,7 @@ def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], j
 )
 def new_method(name: str, package: bool, out: Path | None) -> None:
     """Write a method to begin from: plain triplet training, with its test."""
-    from ncbench.scaffold import method_files, package_files, write_files
+    from ncbench.method.scaffold import method_files, package_files, write_files
 
     texts = package_files(name) if package else method_files(name)
     folder = out or Path(f"ncbench-{name}" if package else "methods")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.listing import list_plugins
-from ncbench.cli.names import Name
-from ncbench.cli.output import print_json, print_table
-from ncbench.cli.parameters import as_json as json_option
-from ncbench.cli.verdicts import json_file, show_verdicts
+from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.verdicts import json_file, show_verdicts
+from ncbench.cli.options.names import Name
+from ncbench.cli.options.parameters import as_json as json_option
 
 
 @click.group()
@@ -22,7 +22,7 @@ def noise() -> None:
 @json_option
 def list_protocols(as_json: bool) -> None:
     """List the noise protocols that can be named after --protocol."""
-    from ncbench.noise import load_protocol, protocol_names
+    from ncbench.noise.registry import load_protocol, protocol_names
 
     found = list_plugins(protocol_names(), load_protocol)
     if as_json:
@@ -46,12 +46,12 @@ def check_protocol_command(name: str, json_path: Path | None) -> None:
     One that reads index files is given some. Ends with exit code 1 if a check fails.
     """
     from ncbench.errors import UserError
-    from ncbench.noise import load_protocol
+    from ncbench.noise.registry import load_protocol
 
     if ":" in name and load_protocol(name.partition(":")[0]).reads_file:
         raise UserError(f"{name}: the protocol is checked, not a file; write ncbench noise check {name.split(':')[0]}.")
     protocol = load_protocol(name)
 
-    from ncbench.conformance.noise import check_protocol_named
+    from ncbench.checks.noise import check_protocol_named
 
     show_verdicts(f"Conformance of the noise protocol {protocol.name}", check_protocol_named(name), json_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json
+from ncbench.cli.display.output import print_json
+from ncbench.cli.options import parameters
 
 
 @click.command()
@@ -45,13 +45,13 @@ def replay(
 
     RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. Ends with exit code 1 if the replay is different.
     """
-    from ncbench.cli.live import watch
-    from ncbench.environment import choose_device
+    from ncbench.cli.display.live import watch
     from ncbench.errors import UserError, in_words
-    from ncbench.execution import run_sweep
-    from ncbench.replay import compare, plan_again, read_compared
-    from ncbench.stopping import asked, on_signals
-    from ncbench.store import Store
+    from ncbench.records.store import Store
+    from ncbench.runtime.device import choose_device
+    from ncbench.runtime.signals import asked, on_signals
+    from ncbench.sweeps.execution import run_sweep
+    from ncbench.sweeps.replay import compare, plan_again, read_compared
 
     if not (run / "result.json").is_file():
         raise UserError(f"{run} holds no finished run; give a folder that has a result.json.")

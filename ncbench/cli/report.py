@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
-    from ncbench.report.formats import Format
+    from ncbench.report.pages.formats import Format
 
 
 @click.command()
@@ -59,10 +59,10 @@ def report(
 
 
 def _print_published(dataset: str, folder: Path, form: Format | None, as_json: bool) -> None:
-    from ncbench.report.beside import COLUMNS, NUMBERS, published_beside
-    from ncbench.report.formats import format_beside
-    from ncbench.report.frame import load_runs
-    from ncbench.store import Store
+    from ncbench.records.store import Store
+    from ncbench.records.table import load_runs
+    from ncbench.report.pages.formats import format_beside
+    from ncbench.report.tables.versus_published import COLUMNS, NUMBERS, published_beside
 
     has_runs = next(Store(folder).results(), None) is not None
     tables = published_beside(dataset, load_runs(folder) if has_runs else None)
@@ -76,20 +76,20 @@ def _print_published(dataset: str, folder: Path, form: Format | None, as_json: b
 
 
 def _print_formatted(folder: Path, form: Format) -> None:
-    from ncbench.report.formats import format_comparisons
-    from ncbench.report.frame import load_runs
-    from ncbench.report.tables import comparisons
+    from ncbench.records.table import load_runs
+    from ncbench.report.pages.formats import format_comparisons
+    from ncbench.report.tables.comparisons import comparisons
 
     click.echo(format_comparisons(comparisons(load_runs(folder)), form), nl=False)
 
 
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
+    from ncbench.records.table import load_runs
     from ncbench.report import write_report
-    from ncbench.report.course import load_courses
-    from ncbench.report.frame import load_runs
-    from ncbench.report.leaderboard import leaderboards
-    from ncbench.report.overview import rows as overview_rows
-    from ncbench.report.tables import COLUMNS
+    from ncbench.report.figures.training_curves import load_courses
+    from ncbench.report.tables.comparisons import COLUMNS
+    from ncbench.report.tables.leaderboard import leaderboards
+    from ncbench.report.tables.overview import rows as overview_rows
 
     boards = leaderboards(load_runs(folder))
     say = partial(click.echo, err=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from ncbench.backbones import BACKBONES, SHORT_NAMES
-from ncbench.cli import config, parameters
-from ncbench.launch import LAUNCHERS, USUAL
-from ncbench.precision import Precision
+from ncbench.backbones.precision import Precision
+from ncbench.backbones.registry import BACKBONES, SHORT_NAMES
+from ncbench.cli.options import config, parameters
+from ncbench.sweeps.launchers import LAUNCHERS, USUAL
 
 
 @click.command()
@@ -164,13 +164,13 @@ def run(
     Options that take a list make a grid. Runs that have a record already are not run again; what was broken off goes on
     from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
     """
-    from ncbench.backbones import check_backbone
-    from ncbench.catalog import check_dataset, with_dev_rule
+    from ncbench.backbones.registry import check_backbone
     from ncbench.data.imported.request import with_columns
-    from ncbench.launch.slurm_options import parse_options
-    from ncbench.methods import check_method
-    from ncbench.noise import check_protocol
-    from ncbench.settings import parse_override
+    from ncbench.data.registry import check_dataset, with_dev_rule
+    from ncbench.method.registry import check_method
+    from ncbench.method.settings import parse_override
+    from ncbench.noise.registry import check_protocol
+    from ncbench.sweeps.launchers.slurm_options import parse_options
 
     # All that can be checked without torch is checked before it is loaded.
     for name in axes["methods"]:
@@ -191,16 +191,16 @@ def run(
         options = {**dict(config.added(ctx, "slurm")), **options}
     params = {**ctx.params, "overrides": overrides, "slurm": options}
 
-    from ncbench.cli.live import watch
-    from ncbench.cli.outcomes import tell
-    from ncbench.launch import launcher as launcher_called
-    from ncbench.launch.base import Sweep
-    from ncbench.runner import USUAL as OFTEN
-    from ncbench.runner import Cadence
-    from ncbench.stopping import ask, on_signals
-    from ncbench.store import Store
-    from ncbench.sweep import Grid, plan_sweep
-    from ncbench.sweep_record import listening, record_of
+    from ncbench.cli.display.live import watch
+    from ncbench.cli.display.outcomes import tell
+    from ncbench.records.store import Store
+    from ncbench.runtime.signals import ask, on_signals
+    from ncbench.sweeps.grid import Grid, plan_sweep
+    from ncbench.sweeps.launchers import launcher as launcher_called
+    from ncbench.sweeps.launchers.base import Sweep
+    from ncbench.sweeps.record import listening, record_of
+    from ncbench.training.run import USUAL as OFTEN
+    from ncbench.training.run import Cadence
 
     chosen = launcher_called(launcher, options)
     if not dry_run:
@@ -212,7 +212,7 @@ def run(
     record = record_of(out, specs)
     sweep = Sweep(grid, planned, Store(out), record, device, jobs, cadence, max_memory)
     if dry_run:
-        from ncbench.cli.dry_run import show
+        from ncbench.cli.display.dry_run import show
 
         show(sweep, chosen, as_json)
         return

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.options import parameters
 
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
 DONE = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
@@ -28,12 +28,12 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     With --watch, a table of one sweep is kept up to date until all its runs have ended; --json prints how it stands.
     """
     if watch or sweep is not None:
-        from ncbench.cli.watching import show_sweep, watch_sweep
+        from ncbench.cli.display.watching import show_sweep, watch_sweep
 
         (show_sweep if as_json or not watch else watch_sweep)(folder, sweep, as_json)
         return
-    from ncbench.report.frame import load_runs
-    from ncbench.store import Store
+    from ncbench.records.store import Store
+    from ncbench.records.table import load_runs
 
     unfinished = list(Store(folder).unfinished())
     # Without any run at all, say how to make some.

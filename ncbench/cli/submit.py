@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json
+from ncbench.cli.display.output import print_json
+from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
 
@@ -29,8 +29,8 @@ def submit(folders: tuple[Path, ...], name: str, about: str, out: Path, force: b
 
     RUN is the folder of a run, or of many. Only records that `ncbench verify` passes are taken.
     """
-    from ncbench.submission import bundle, check_name, write_submission
-    from ncbench.verification import runs_below
+    from ncbench.records.submission import bundle, check_name, write_submission
+    from ncbench.records.verification import runs_below
 
     check_name(name)
     path = out / f"{name}.json"
@@ -54,8 +54,8 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
 
     Runs that have a record there are left as they are.
     """
-    from ncbench.submission import read_submission
-    from ncbench.submission import unpack as write_records
+    from ncbench.records.submission import read_submission
+    from ncbench.records.submission import unpack as write_records
 
     written = write_records(file, out)
     if as_json:

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from ncbench.cli import parameters
-from ncbench.cli.output import print_json
+from ncbench.cli.display.output import print_json
+from ncbench.cli.options import parameters
 
 
 @click.command()
@@ -35,8 +35,8 @@ def verify(places: tuple[Path, ...], as_json: bool) -> None:
 
 def _verified(place: Path) -> dict[str, list[str]]:
     """Return what is wrong with every run in a folder, or in a submission, by what the run is called."""
-    from ncbench.submission import unpack
-    from ncbench.verification import runs_below, verify_run
+    from ncbench.records.submission import unpack
+    from ncbench.records.verification import runs_below, verify_run
 
     if not place.is_file():
         return {str(run): verify_run(run) for run in runs_below(place)}

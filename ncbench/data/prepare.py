@@ -16,7 +16,7 @@ from ncbench.data.dataset import FloatArray
 from ncbench.data.precomp import PrecompSource, check_finite, open_features
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
-from ncbench.files import write_atomic, write_json
+from ncbench.runtime.files import write_atomic, write_json
 
 RECORD = "ncbench.json"
 ORIGIN = (

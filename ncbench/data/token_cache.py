@@ -13,7 +13,7 @@ from ncbench.data.cache import cache_root
 from ncbench.data.dataset import IntVector
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
-from ncbench.files import write_atomic
+from ncbench.runtime.files import write_atomic
 
 MANY = 20_000
 """Captions from which on their word ids are kept."""

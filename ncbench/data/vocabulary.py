@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncbench.errors import UserError
-from ncbench.files import write_json
+from ncbench.runtime.files import write_json
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)

@@ -6,43 +6,6 @@ These are not comparable at one ratio: with five captions per image and 40 % noi
 caption in the first case and 60 % in the second.
 
 A new protocol is one function from a `NoiseRequest` to the claimed correspondence and its unit, in a `NoiseProtocol`
-that is registered under the entry-point group `ncbench.noise`, or lies in a file (`ncbench.plugin_files`). Whatever
-changes the noise of an existing one changes its version.
+that is registered under the entry-point group `ncbench.noise`, or lies in a file (`ncbench.plugins.source_files`).
+Whatever changes the noise of an existing one changes its version.
 """
-
-from ncbench.noise.base import (
-    BoolVector,
-    Drawn,
-    Noise,
-    NoiseProtocol,
-    NoiseRequest,
-    Unit,
-    noise_digest,
-)
-from ncbench.noise.drawing import (
-    check_protocol,
-    draw_noise,
-    load_protocol,
-    natural_noise,
-    protocol_names,
-)
-from ncbench.noise.kept import load_noise, save_noise
-from ncbench.noise.shuffles import likely_self_landings
-
-__all__ = [
-    "BoolVector",
-    "Drawn",
-    "Noise",
-    "NoiseProtocol",
-    "NoiseRequest",
-    "Unit",
-    "check_protocol",
-    "draw_noise",
-    "likely_self_landings",
-    "load_noise",
-    "load_protocol",
-    "natural_noise",
-    "noise_digest",
-    "protocol_names",
-    "save_noise",
-]

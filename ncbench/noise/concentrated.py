@@ -8,7 +8,7 @@ from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest
 from ncbench.noise.content import COMPARED, IntMatrix, content_of, distances
-from ncbench.noise.selection import count_of, random_order, raw_integers
+from ncbench.noise.sampling import count_of, random_order, raw_integers
 
 CLUSTERS, SMALLEST = 50, 4
 """Clusters of images, and how many images each must have on average, lest there be fewer clusters."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import ImageFeatures, IntVector
-from ncbench.noise.selection import raw_integers
-from ncbench.seeds import derive_rng
+from ncbench.noise.sampling import raw_integers
+from ncbench.runtime.seeds import derive_rng
 
 IntMatrix = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ import numpy as np
 from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest
 from ncbench.noise.content import NONE, content_of, nearest
-from ncbench.noise.selection import count_of, random_order, raw_integers
+from ncbench.noise.sampling import count_of, random_order, raw_integers
 
 NEAREST = 10
 """How many images a caption may move to."""

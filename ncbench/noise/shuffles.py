@@ -9,7 +9,7 @@ import numpy as np
 
 from ncbench.data.dataset import IntVector
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest, Unit
-from ncbench.noise.selection import count_of, random_order
+from ncbench.noise.sampling import count_of, random_order
 
 
 def _shuffle_captions(request: NoiseRequest) -> Drawn:

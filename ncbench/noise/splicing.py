@@ -9,7 +9,7 @@ from ncbench.data.dataset import Captions
 from ncbench.data.splices import Splices
 from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest
-from ncbench.noise.selection import count_of, random_order, raw_integers
+from ncbench.noise.sampling import count_of, random_order, raw_integers
 
 TRIES = 100
 """How many donors a caption may draw before one must have fitted."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncbench.files import write_text
+from ncbench.runtime.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ncbench.report.leaderboard import Leaderboard
+    from ncbench.report.tables.leaderboard import Leaderboard
 
 
 def write_report(
@@ -31,10 +31,10 @@ def write_report(
     with their figures. The same records give the same bytes.
     Raises UserError for records that are damaged, OSError where `out` cannot be written.
     """
-    from ncbench.report.drawing import files_of
-    from ncbench.report.gallery import draw_all
-    from ncbench.report.html import html_page
-    from ncbench.report.markdown import page
+    from ncbench.report.figures.gallery import draw_all
+    from ncbench.report.figures.style import files_of
+    from ncbench.report.pages.html import html_page
+    from ncbench.report.pages.markdown import page
 
     written: list[Path] = []
     pages = []

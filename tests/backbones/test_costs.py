@@ -10,8 +10,9 @@ from reports import Reported
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncbench.backbones import BACKBONES, backbone_class, build_backbone, check_backbone, pieces, resolve
+from ncbench.backbones import pieces
 from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone, check_backbone, resolve
 from ncbench.budget import BudgetSpent
 from ncbench.errors import UserError
 

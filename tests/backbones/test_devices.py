@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ncbench import losses
-from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Sizes
+from ncbench.backbones.registry import BACKBONES, build_backbone
 
 PRESENT = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 DEVICES = [

@@ -7,9 +7,9 @@ import torch
 from reports import Reported
 from torch import Tensor
 
-from ncbench.backbones import BACKBONES, build_backbone, members_of
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.graph import SAF, SGR
+from ncbench.backbones.registry import BACKBONES, build_backbone, members_of
 
 
 def make() -> Backbone:

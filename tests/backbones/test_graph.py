@@ -10,11 +10,12 @@ import torch
 from published_loop import PublishedLoop, l2
 from torch import Tensor, nn
 
-from ncbench.backbones import build_backbone, pieces
+from ncbench.backbones import pieces
 from ncbench.backbones.attention import region_attention
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.graph import AlignmentBackbone, PerCaptionBatchNorm
-from ncbench.backbones.groups import PADDING_SHARE
+from ncbench.backbones.pieces import PADDING_SHARE
+from ncbench.backbones.registry import build_backbone
 
 VOCABULARY = 13
 

@@ -11,9 +11,9 @@ from reports import Reported
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ncbench.backbones import BACKBONES, backbone_class, build_backbone
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.head import head_width, pair_head
+from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone
 from ncbench.budget import BudgetSpent
 
 ABLE = ["saf", "sgr", "vse", "vse-infinity"]

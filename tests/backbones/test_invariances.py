@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncbench.backbones import BACKBONES, build_backbone
 from ncbench.backbones.base import Backbone, Encoded, Sizes
 from ncbench.backbones.graph import PerCaptionBatchNorm
+from ncbench.backbones.registry import BACKBONES, build_backbone
 
 NAMES = pytest.mark.parametrize("name", sorted(BACKBONES))
 VOCABULARY = 13

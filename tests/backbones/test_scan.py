@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.registry import build_backbone
 from ncbench.backbones.scan import SCAN, cosine
 
 NAMES = ["scan-t2i-lse", "scan-t2i-mean", "scan-i2t-lse", "scan-i2t-mean"]

@@ -13,12 +13,12 @@ from reports import Reported
 from runs import prepare_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncbench.backbones import BACKBONES, backbone_class, build_backbone, check_captions
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone, check_captions
 from ncbench.backbones.vse import VSE
 from ncbench.data.dataset import CaptionVectors, Dataset
 from ncbench.errors import UserError
-from ncbench.methods import load_method
+from ncbench.method.registry import load_method
 
 ABLE = ["vse", "vse-infinity"]
 IMAGE_DIM, VECTOR_DIM, EMBED = 12, 7, 16
@@ -113,15 +113,15 @@ def test_methods_need_no_words(method: str, told: Dataset, tmp_path: Path) -> No
 def test_a_method_that_changes_words_is_refused(
     told: Dataset, make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncbench import sweep
+    from ncbench.sweeps import grid as module
 
-    monkeypatch.setattr(sweep, "load_dataset", lambda name, root: told)
-    grid = sweep.Grid(["tiny"], ["shuffle-images"], [0.4], ["crcl"], ["vse"], [], [0])
+    monkeypatch.setattr(module, "load_dataset", lambda name, root: told)
+    grid = module.Grid(["tiny"], ["shuffle-images"], [0.4], ["crcl"], ["vse"], [], [0])
     with pytest.raises(UserError, match=r"^crcl changes the words of captions, and tiny has vectors of them\."):
-        sweep.plan_sweep(grid)
+        module.plan_sweep(grid)
     with pytest.raises(UserError, match=r"^sgr reads the words"):
-        sweep.plan_sweep(dataclasses.replace(grid, methods=["triplet"], backbones=["sgr"]))
-    (planned,) = sweep.plan_sweep(dataclasses.replace(grid, methods=["triplet"]))
+        module.plan_sweep(dataclasses.replace(grid, methods=["triplet"], backbones=["sgr"]))
+    (planned,) = module.plan_sweep(dataclasses.replace(grid, methods=["triplet"]))
     assert planned.spec.dataset_digest == told.digest
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Sizes
+from ncbench.backbones.registry import build_backbone
 
 LENGTHS = [4, 1, 6, 2]
 

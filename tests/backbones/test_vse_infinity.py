@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.gpo import GPO, encode_positions
+from ncbench.backbones.registry import build_backbone
 
 VOCABULARY = 9
 

@@ -10,9 +10,10 @@ from published_loop import PublishedLoop, l2
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncbench.backbones import BACKBONES, backbone_class, build_backbone, pieces
+from ncbench.backbones import pieces
 from ncbench.backbones.base import Backbone, Encoded, Sizes
 from ncbench.backbones.graph import PerCaptionBatchNorm
+from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone
 
 VOCABULARY = 13
 LENGTHS = [4, 1, 6, 3, 7, 2]

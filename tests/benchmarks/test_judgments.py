@@ -15,7 +15,7 @@ from rows import make_rows, write_folder
 
 import ncbench
 from ncbench import Rematches, UserError
-from ncbench.beliefs_file import NAME, load_beliefs, save_beliefs
+from ncbench.records.arrays import BELIEFS_FILE, load_beliefs, save_beliefs
 
 HEADER = "kind,image_id,caption_id,caption,own,scores\n"
 
@@ -90,7 +90,9 @@ def test_runs_are_judged(photos: Path, tmp_path: Path, monkeypatch: pytest.Monke
     small = {"backbone.embed": 8, "backbone.word": 8}
     data = {"dataset": str(config), "backbone": "vse", "budget": 1, "settings": small}
     runs = ncbench.run(["triplet", "rce"], 0.4, out=tmp_path / "runs", **data)
-    path = Path(runs.set_index("method")["folder"]["rce"]) / NAME  # as if it had rematched captions with other images
+    path = (
+        Path(runs.set_index("method")["folder"]["rce"]) / BELIEFS_FILE
+    )  # as if it had rematched captions with other images
     rematches = Rematches(np.array([0, 4]), np.array([1, 1]), np.ones(2))
     save_beliefs(path, replace(load_beliefs(path), rematches=rematches))
     for images in IMAGES:

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 from search import CONDITION, EACH, LOG, SCALE, SPACES, Between, OneOf, best, trials_of
 
-from ncbench.methods import GROUP, load_method
-from ncbench.plugins import plugin_names
+from ncbench.method.registry import GROUP, load_method
+from ncbench.plugins.discovery import plugin_names
 
 NAMES = sorted(SPACES)
 

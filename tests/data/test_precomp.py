@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import FIXTURES
 
 from ncbench.data.dataset import Dataset, Split
 from ncbench.data.precomp import CC152K, COCO, F30K, DevRule, PrecompSource, open_features
@@ -15,7 +16,7 @@ from ncbench.data.tokenise import TokenisationWarning
 from ncbench.data.vocabulary import SPECIAL, Vocabulary
 from ncbench.errors import UserError
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "f30k"
+FIXTURE = FIXTURES / "f30k"
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from toy_methods import Toy
 from ncbench import UserError
 from ncbench.data.dataset import Dataset
 from ncbench.data.stamps import check_unchanged, stamp
-from ncbench.runner import CHECKPOINT, Cadence, Progress
+from ncbench.records.progress import Progress
+from ncbench.training.run import CHECKPOINT, Cadence
 
 CHANGED = r"was changed while the run trained on it, so nothing that came after is recorded; put it back as it was"
 

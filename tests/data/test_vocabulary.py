@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import SHARED
 
 from ncbench.data.vocabulary import SPECIAL, Vocabulary
 from ncbench.errors import UserError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "vocab"
+REAL = SHARED / "data" / "vocab"
 WORDS = [*SPECIAL, "a", "dog"]
 
 

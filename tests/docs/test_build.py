@@ -11,10 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from places import ROOT
 
-from ncbench.methods import method_names
-
-ROOT = Path(__file__).parents[2]
+from ncbench.method.registry import method_names
 
 
 class Links(html.parser.HTMLParser):

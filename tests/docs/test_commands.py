@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pages import PAGES, Block, blocks
 from painted import Painted
 from PIL import Image
+from places import FIXTURES, ROOT
 from rows import write_folder
 
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
 from ncbench.data.scenes.source import Scenes
-from ncbench.scaffold import method_files
+from ncbench.method.scaffold import method_files
 
-ROOT = Path(__file__).parents[2]
-FIXTURES = ROOT / "tests" / "fixtures"
-PAGES = sorted((ROOT / "docs" / "pages").glob("*.md"))
-
-BLOCK = re.compile(r"^```(\S*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CHECKPOINTS = ("model_best.pth.tar", "SGR.pth.tar", "SAF.pth.tar")
 SMALL = {
     "f30k": "--set backbone.embed=16 --set backbone.word=8 --set backbone.similarity=8 --budget 0.3 --evaluations 1",
@@ -35,26 +31,6 @@ SMALL = {
 BUDGETS = {"paper": "1own-epochs", "2h": "1s"}
 ELSEWHERE = ("pip install -e .", "make demo", "make test")
 """Commands that are no part of ncbench; `make` is what runs this. Sweeps on Slurm are run by tests/slurm."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, the file that it shows, its text."""
-
-    language: str
-    title: str
-    text: str
-
-    @property
-    def commands(self) -> list[str]:
-        """The commands of a block of shell, each in one line, without comments."""
-        joined = re.sub(r"\\\n\s*", "", self.text)
-        lines = (shlex.join(shlex.split(line, comments=True)) for line in joined.splitlines())
-        return [line for line in lines if line]
-
-
-def blocks(path: Path) -> list[Block]:
-    return [Block(*found) for found in BLOCK.findall(path.read_text())]
 
 
 def is_shell(block: Block) -> bool:

@@ -8,14 +8,16 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_commands import PAGES, blocks
+from pages import PAGES, blocks
 
 import ncbench
 from ncbench.data.dataset import Dataset
 from ncbench.data.scenes.source import Scenes
 
+PARTS = ("evaluation.retrieval", "method.losses", "method.mixture", "method.transport")
 
-@pytest.mark.parametrize("name", ["evaluation", "losses", "mixture", "transport"])
+
+@pytest.mark.parametrize("name", PARTS)
 def test_examples_in_docstrings(name: str) -> None:
     done = doctest.testmod(import_module(f"ncbench.{name}"))
     assert done.attempted > 0

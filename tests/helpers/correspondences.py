@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from ncbench.data.dataset import Captions, ImageFeatures, Split
-from ncbench.noise import draw_noise
+from ncbench.noise.registry import draw_noise
 
 SHUFFLES = ["shuffle-captions", "shuffle-images"]
 FIVE_EACH = np.arange(500) // 5  # 100 images, 500 captions

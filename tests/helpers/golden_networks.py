@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
+from places import FIXTURES
 from torch import Tensor
 
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.published import rename_published
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+from ncbench.backbones.registry import build_backbone
+from ncbench.backbones.released.names import rename_published
 
 Golden = dict[str, Tensor]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ncbench.store import read_history
-from ncbench.sweep_record import FOLDER
+from ncbench.records.store import read_history
+from ncbench.sweeps.record import FOLDER
 
 
 def records(out: Path) -> dict[str, object]:

@@ -11,10 +11,11 @@ from toy_methods import FAST
 from ncbench import Method
 from ncbench.budget import Unit
 from ncbench.data.dataset import Dataset
-from ncbench.methods import settings_of
-from ncbench.noise import draw_noise
-from ncbench.runner import USUAL, Cadence, Progress, Run
-from ncbench.store import RunSpec
+from ncbench.method.registry import settings_of
+from ncbench.noise.registry import draw_noise
+from ncbench.records.progress import Progress
+from ncbench.records.spec import RunSpec
+from ncbench.training.run import USUAL, Cadence, Run
 
 
 def prepare_run(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ncbench.execution import Outcome
-from ncbench.runner import Progress
+from ncbench.records.progress import Progress
+from ncbench.sweeps.execution import Outcome
 
 
 class Ends:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from ncbench import Task, TrainingView
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import WorkMeter, baseline_epoch_work
+from ncbench.backbones.registry import build_backbone
+from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
+from ncbench.training.cost import baseline_epoch_work
 
 CPU = torch.device("cpu")
 

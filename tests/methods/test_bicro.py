@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor
 
 from ncbench import Task, losses
+from ncbench_methods._coteaching import hinge_max_by_entry
 from ncbench_methods.bicro import (
     BiCro,
     beta_posterior,
@@ -27,7 +28,6 @@ from ncbench_methods.bicro import (
     ratio,
     settle,
 )
-from ncbench_methods.coteaching import hinge_max_by_entry
 
 MakeTask = Callable[..., Task]
 

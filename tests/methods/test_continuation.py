@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 from ncbench import Method, Task, TrainingView
-from ncbench.backbones import build_backbone
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.budget import WorkMeter, baseline_epoch_work
-from ncbench.conformance.sameness import differences
-from ncbench.noise import draw_noise
-from ncbench.state import capture
+from ncbench.backbones.registry import build_backbone
+from ncbench.budget import WorkMeter
+from ncbench.checks.method.sameness import differences
+from ncbench.noise.registry import draw_noise
+from ncbench.runtime.state import capture
+from ncbench.training.cost import baseline_epoch_work
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -43,6 +45,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 Ask = Callable[[str, Path], str]
 
 
+SERVE = """
+import runpy, sys
+sys.path[:0] = [sys.argv[1] + "/helpers"]
+runpy.run_path(sys.argv[2])["serve"]()
+"""
+
+
 def method_class(name: str) -> type[Method]:
     """Return the method called `name`, which its module of the same name defines."""
     module = import_module(f"ncbench_methods.{name}")
@@ -56,7 +65,7 @@ def method_class(name: str) -> type[Method]:
 
 def make(name: str, seed: int) -> Method:
     """Return a method after `setup`, with networks that dropout and batch statistics give a state; `seed` is theirs."""
-    tiny = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["tiny_dataset"]()
+    tiny = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["tiny_dataset"]()
     train = tiny.splits["train"]
     sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.4)
     torch.manual_seed(seed)
@@ -120,7 +129,7 @@ def serve() -> None:
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
     """Return a function that has another process `go_on`."""
-    command = [sys.executable, "-c", "import runpy, sys; runpy.run_path(sys.argv[1])['serve']()", __file__]
+    command = [sys.executable, "-c", SERVE, str(ROOT / "tests"), __file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

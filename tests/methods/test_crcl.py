@@ -18,9 +18,10 @@ from ncbench import Batch, Settings, Task, UserError
 from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import detect
-from ncbench.methods import make_config
-from ncbench.noise import draw_noise
+from ncbench.evaluation.beliefs import detect
+from ncbench.method.losses import log_matching
+from ncbench.method.registry import make_config
+from ncbench.noise.registry import draw_noise
 from ncbench_methods import crcl
 from ncbench_methods.crcl import CRCL
 
@@ -85,7 +86,7 @@ def plain_loss(S: Any, y: Any, tau: float, weight: float) -> float:
 def test_a_worked_example(
     y: tuple[float, ...], complementary: tuple[float, ...], active: float, weighted: float, loss: float
 ) -> None:
-    log_p, labels = crcl.log_matching(EXAMPLE, TAU), torch.tensor(y).double()
+    log_p, labels = log_matching(EXAMPLE, TAU), torch.tensor(y).double()
     matching = log_p.exp().diagonal(dim1=1, dim2=2).mean(0)
     np.testing.assert_allclose(matching, [0.976096, 0.487073, 0.389150], atol=1e-6)
     positive = -log_p.diagonal(dim1=1, dim2=2).sum(0)
@@ -101,7 +102,7 @@ def test_loss_is_that_of_plain_loops(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     S, y = (torch.rand(shape, generator=draw, dtype=torch.float64) for shape in ((7, 7), (7,)))
     y[0], y[1] = 0.0, 1.0
-    log_p = crcl.log_matching(2 * S - 1, 0.3)
+    log_p = log_matching(2 * S - 1, 0.3)
     for found, expected in zip(log_p, plain_matching(2 * S - 1, 0.3), strict=True):
         np.testing.assert_allclose(found.exp(), expected, rtol=1e-12)
     loss = crcl.active_complementary_loss(log_p, y, 2.5)
@@ -111,10 +112,10 @@ def test_loss_is_that_of_plain_loops(seed: int) -> None:
 def test_gradients_are_right_and_finite() -> None:
     y = torch.tensor([0.0, 0.3, 1.0]).double()
     assert torch.autograd.gradcheck(
-        lambda S: crcl.active_complementary_loss(crcl.log_matching(S, 0.2), y, 5.0), EXAMPLE.clone().requires_grad_()
+        lambda S: crcl.active_complementary_loss(log_matching(S, 0.2), y, 5.0), EXAMPLE.clone().requires_grad_()
     )
     S = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [1, 1, -1]], requires_grad=True)
-    loss = crcl.active_complementary_loss(crcl.log_matching(S, 0.01), y.float(), 5.0)
+    loss = crcl.active_complementary_loss(log_matching(S, 0.01), y.float(), 5.0)
     loss.backward()
     assert loss.isfinite()
     assert S.grad is not None

@@ -16,8 +16,8 @@ from torch.distributions import Dirichlet, kl_divergence
 from ncbench import Batch, Task
 from ncbench.budget import BudgetSpent, WorkMeter
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import detect
-from ncbench.noise import draw_noise
+from ncbench.evaluation.beliefs import detect
+from ncbench.noise.registry import draw_noise
 from ncbench_methods import decl
 from ncbench_methods.decl import DECL, dynamic_hinge, evidential_losses, own_share, tanh_of_logit
 

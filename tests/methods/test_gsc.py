@@ -14,12 +14,12 @@ from sources import Source
 from torch import Tensor
 
 from ncbench import Batch, Task, UserError
-from ncbench.backbones import BACKBONES
+from ncbench.backbones.registry import BACKBONES
 from ncbench.budget import Budget, BudgetSpent
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import detect
-from ncbench.noise import draw_noise
-from ncbench.sweep import Grid, plan_sweep
+from ncbench.evaluation.beliefs import detect
+from ncbench.noise.registry import draw_noise
+from ncbench.sweeps.grid import Grid, plan_sweep
 from ncbench_methods import gsc
 from ncbench_methods.gsc import GSC, matching, neighbourhoods
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from ncbench import Batch, Optimiser, Task, losses, mixture, transport
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import detect
-from ncbench.noise import draw_noise
+from ncbench.evaluation.beliefs import detect
+from ncbench.noise.registry import draw_noise
 from ncbench_methods.l2rm import L2RM, CostNetwork
 
 MakeTask = Callable[..., Task]

@@ -18,8 +18,8 @@ from torch.nn import functional
 from ncbench import Task, UserError, losses, mixture
 from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import evaluate
-from ncbench.similarity import similarity_matrix
+from ncbench.evaluation.retrieval import evaluate
+from ncbench.evaluation.similarity import similarity_matrix
 from ncbench_methods.mscn import MSCN, adaptive_margins, beta_posterior, body_of, head_of, inputs, virtual_step
 
 MakeTask = Callable[..., Task]

@@ -15,10 +15,10 @@ from torch import Tensor
 from ncbench import Task, losses
 from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import detect
-from ncbench.noise import draw_noise
+from ncbench.evaluation.beliefs import detect
+from ncbench.noise.registry import draw_noise
+from ncbench_methods._coteaching import CoTeaching, Turns, agreement, hinge_max_by_entry, split
 from ncbench_methods.bicro import BiCro
-from ncbench_methods.coteaching import CoTeaching, Turns, agreement, hinge_max_by_entry, split
 from ncbench_methods.ncr import NCR, clean_labels, predict
 
 MakeTask = Callable[..., Task]

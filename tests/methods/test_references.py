@@ -15,7 +15,7 @@ from torch import Tensor
 from ncbench import Method, Task, UserError
 from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
-from ncbench.noise import draw_noise
+from ncbench.noise.registry import draw_noise
 from ncbench_methods.infonce import InfoNCE
 from ncbench_methods.oracle import Oracle
 from ncbench_methods.rce import RCE

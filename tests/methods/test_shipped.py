@@ -8,8 +8,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from ncbench.methods import GROUP, Settings, load_method
-from ncbench.plugins import plugin_names
+from ncbench.method.registry import GROUP, load_method
+from ncbench.method.settings import Settings
+from ncbench.plugins.discovery import plugin_names
 
 NAMES = plugin_names(GROUP)
 

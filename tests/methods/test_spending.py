@@ -12,10 +12,10 @@ from runs import prepare_run
 
 from ncbench.budget import Meter, Unit
 from ncbench.data.dataset import Dataset
-from ncbench.methods import GROUP, load_method
-from ncbench.plugins import plugin_names
-from ncbench.runner import Run
-from ncbench.stopping import Stopped
+from ncbench.method.registry import GROUP, load_method
+from ncbench.plugins.discovery import plugin_names
+from ncbench.runtime.signals import Stopped
+from ncbench.training.run import Run
 
 NAMES = plugin_names(GROUP)
 SMALL = {"batch_size": 8, "queue": 8, "warmup_batch": 8, "meta_batch": 8, "meta": 0.2, "hidden": 8, "warmup": 0.3}

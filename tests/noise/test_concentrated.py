@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from ncbench.errors import UserError
 from ncbench.noise.concentrated import CLUSTERS, _clusters, _exchanged
 from ncbench.noise.content import content_of
-from ncbench.noise.selection import random_order
-from ncbench.seeds import derive_rng
+from ncbench.noise.sampling import random_order
+from ncbench.runtime.seeds import derive_rng
 
 
 @examples

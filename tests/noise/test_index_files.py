@@ -1,14 +1,13 @@
-import os
 import pickle
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 from correspondences import FIVE_EACH, SHUFFLES
+from places import SHARED
 
 from ncbench.errors import UserError
-from ncbench.noise import draw_noise
+from ncbench.noise.registry import draw_noise
 
 
 def save(folder, array, name="index.npy"):
@@ -231,7 +230,6 @@ def test_one_mismatch_is_too_many_for_a_clean_run(tmp_path):
 
 # The published files (f30k at 40 %)
 
-SHARED = Path(os.environ.get("NCBENCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 PUBLISHED = SHARED / "data" / "noise_index"
 F30K = np.arange(145_000) // 5
 

@@ -5,8 +5,8 @@ from hypothesis import given
 
 from ncbench.data.dataset import ImageFeatures, Split
 from ncbench.errors import UserError
-from ncbench.noise import draw_noise
 from ncbench.noise.content import content_of
+from ncbench.noise.registry import draw_noise
 from ncbench.noise.semantic import NEAREST
 
 

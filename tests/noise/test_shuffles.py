@@ -4,7 +4,7 @@ from correspondences import FIVE_EACH, SHUFFLES, correspondences, examples, rati
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncbench.noise import draw_noise, load_protocol
+from ncbench.noise.registry import draw_noise, load_protocol
 
 
 @examples

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from cluster import SLOTS, Cluster
 from left_behind import records
+from places import FIXTURES
 
-from ncbench.launch.slurm import jobs_of
-from ncbench.sweep_record import find_sweep
+from ncbench.sweeps.launchers.slurm import jobs_of
+from ncbench.sweeps.record import find_sweep
 
 pytestmark = pytest.mark.slurm
 
-DATA = Path(__file__).parents[1] / "fixtures" / "f30k"
+DATA = FIXTURES / "f30k"
 NCBENCH = [sys.executable, "-c", "from ncbench.cli import main; main()"]
 SMALL = ["--set", "backbone.embed=16", "--set", "backbone.word=8", "--set", "backbone.similarity=8"]
 SMALL += ["--set", "l2rm.batch_size=8", "--set", "l2rm.queue=16", "--set", "ncr.batch_size=8"]

@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
+from ncbench.data.imported.layout import FORMAT, MANIFEST, VOCABULARY
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
+from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
-from ncbench.data.imported.source import FORMAT, VOCABULARY
-from ncbench.data.imported.stored import MANIFEST
 from ncbench.data.imported.tables import Table
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
-from ncbench.files import write_json
-from ncbench.seeds import derive_rng
+from ncbench.runtime.files import write_json
+from ncbench.runtime.seeds import derive_rng
 
 DRAWN_SHARE, MOST_DRAWN = 10, 1_000
 """A split that a source lacks is a tenth of its rows, at most 1,000, drawn from train."""
@@ -320,12 +320,6 @@ class _ArrayWriter:
         # NumPy leaves room for the first dimension to grow to 20 digits, so that this one is as long as the last.
         header = {"descr": self.dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
-
-
-def read_texts(folder: Path) -> list[str]:
-    """Return the captions of a split. Raises OSError and ValueError."""
-    with (folder / "captions.jsonl").open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabulary, int]:

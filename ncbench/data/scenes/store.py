@@ -34,8 +34,8 @@ from ncbench.data.scenes.grammar import Caption, write_captions
 from ncbench.data.scenes.graph import Scene, sample_scene
 from ncbench.data.scenes.render import Picture, render, sample_light
 from ncbench.errors import UserError
-from ncbench.files import write_json
-from ncbench.seeds import derive_rng
+from ncbench.runtime.files import write_json
+from ncbench.runtime.seeds import derive_rng
 
 SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_PICTURE = 5

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ncbench.catalog import load_dataset
 from ncbench.data.dataset import Dataset
 from ncbench.data.imported.descriptors import describe_built_in, descriptor, regions_of
 from ncbench.data.imported.pictures import decode
 from ncbench.data.imported.request import picture_request
 from ncbench.data.imported.source import source_of
+from ncbench.data.registry import load_dataset
 from ncbench.data.scenes.descriptor import DIM, region_features
 from ncbench.data.scenes.render import SIDE
 from ncbench.errors import UserError

@@ -133,6 +133,8 @@ def test_names_are_made_of_sources(tmp_path: Path, source: str, name: str) -> No
 
 
 def test_reading_one_is_light() -> None:
-    code = "import sys, ncbench.catalog; print(sorted({'numpy', 'pyarrow', 'torch', 'datasets'} & set(sys.modules)))"
+    code = (
+        "import sys, ncbench.data.registry; print(sorted({'numpy', 'pyarrow', 'torch', 'datasets'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

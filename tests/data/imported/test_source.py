@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,16 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+from places import SHARED
 from rows import make_rows, table_of, write_folder, write_parquet
 
-from ncbench.catalog import check_dataset, dataset_source, load_dataset, load_recorded
 from ncbench.data.dataset import Dataset, Split
-from ncbench.data.imported import source
+from ncbench.data.imported import reading
+from ncbench.data.imported.local_store import stored
+from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.source import Imported
-from ncbench.data.imported.stored import stored
+from ncbench.data.registry import check_dataset, dataset_source, load_dataset, load_recorded
 from ncbench.errors import UserError
 
 COLUMNS = Request("", "captions", "regions", min_count=1)
@@ -158,7 +159,7 @@ def test_stated_splits(tmp_path: Path) -> None:
 def test_large_sets_take_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "mine")
     assert load(folder, like="f30k", name="like").scale["embed"] == 1024
-    monkeypatch.setattr(source, "FEW_CAPTIONS", 60)
+    monkeypatch.setattr(reading, "FEW_CAPTIONS", 60)
     dataset = load(folder)
     assert (dataset.scale["embed"], dataset.batch_size, dataset.presets) == (1024, 128, "f30k")
 
@@ -251,7 +252,7 @@ def test_a_damaged_store_is_named(tmp_path: Path, name: str) -> None:
     path = one.folder / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"damaged|vocabulary\.json"):
-        source.read(one.folder)
+        read(one.folder)
 
 
 def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Path) -> None:
@@ -284,7 +285,6 @@ def test_names_are_looked_up_in_the_store(tmp_path: Path) -> None:
 
 # Real data, where it lies at hand.
 
-SHARED = Path(os.environ.get("NCBENCH_SHARED", Path(__file__).resolve().parents[4] / "shared"))
 real = pytest.mark.skipif(
     not (SHARED / "data" / "photos").is_dir(), reason="photos not found; set NCBENCH_SHARED to the folder with data/"
 )

@@ -1,0 +1,1 @@
+"""Checkpoints that papers released."""

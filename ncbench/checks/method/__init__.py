@@ -1,0 +1,1 @@
+"""What `ncbench methods check` examines."""

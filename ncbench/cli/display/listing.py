@@ -1,0 +1,25 @@
+"""Listing plugins: a broken one is named with what is wrong with it, and does not hide the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import click
+
+from ncbench.cli.display.verbosity import verbosity
+from ncbench.errors import UserError
+
+T = TypeVar("T")
+
+
+def list_plugins(names: Iterable[str], load: Callable[[str], T]) -> list[T]:
+    """Return what `load` returns for each of the names; for one that is broken, print a warning in one line."""
+    found = []
+    for name in names:
+        try:
+            found.append(load(name))
+        except UserError as error:
+            if not verbosity().quiet:
+                click.echo(f"Warning: {error}", err=True)
+    return found

@@ -1,0 +1,180 @@
+"""The live table of a sweep: a row per run, with progress, time left, loss and dev rSum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from ncbench.budget import Budget
+from ncbench.cli.display.output import PIPE_WIDTH, console
+from ncbench.cli.display.verbosity import verbosity
+from ncbench.errors import in_words
+from ncbench.noise.ratio import noise_in_words, ratio_in_words
+from ncbench.records.progress import TELLING, Progress
+from ncbench.records.spec import RunSpec
+from ncbench.sweeps.execution import Outcome
+
+REFRESH_SECONDS = 0.25
+RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
+
+
+def describe(spec: RunSpec, told: str = "") -> str:
+    """Return a run in words; `told` is what sets its method apart from the same method in the sweep."""
+    noise = noise_in_words(spec.protocol, spec.noise)
+    method = f"{spec.method} ({told})" if told else spec.method
+    return f"{method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
+
+
+def told_apart(specs: Sequence[RunSpec]) -> list[str]:
+    """Return per run the settings and the budget in which it differs from other runs of its method; most often none."""
+    found = []
+    for spec in specs:
+        alike = [other for other in specs if other.method == spec.method]
+        told = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
+        budgets = {(other.budget, other.budget_unit) for other in alike}
+        if len(budgets) > 1:
+            told.append(f"budget {Budget(spec.budget, spec.budget_unit)}")
+        found.append(", ".join(told))
+    return found
+
+
+@dataclass
+class Row:
+    """What is known of a run so far."""
+
+    spec: RunSpec
+    told: str = ""
+    started: float | None = None
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+
+
+class LiveTable:
+    """An observer of a sweep that keeps a table up to date, or prints a line per run where there is no terminal.
+
+    One that is `silent` does neither.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], console: Console, silent: bool = False) -> None:
+        self.rows = [Row(spec, told) for spec, told in zip(specs, told_apart(specs), strict=True)]
+        self.console, self.silent = console, silent
+        self.live = Live(console=console, auto_refresh=False, get_renderable=self.table)
+        self.refreshed = 0.0
+
+    def started(self, index: int) -> None:
+        """Note when a run begins."""
+        self.rows[index].started = time.monotonic()
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        """Show how far a run is, at most a few times a second."""
+        self.rows[index].progress = progress
+        now = time.monotonic()
+        if not self.silent and self.console.is_terminal and now - self.refreshed > REFRESH_SECONDS:
+            self.refreshed = now
+            self.live.refresh()
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        """Show how a run ended."""
+        row = self.rows[index]
+        row.outcome = outcome
+        if self.silent:
+            return
+        if self.console.is_terminal:
+            self.live.refresh()
+        elif outcome.status != "kept":
+            seconds = time.monotonic() - (row.started or time.monotonic())
+            what: list[str] = [outcome.status]
+            if outcome.result is not None:
+                what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
+            elif outcome.error is not None:
+                what.append(in_words(outcome.error).rstrip("."))
+            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.told)}: {', '.join(what)}, {seconds:.0f} s"
+            self.console.print(line, markup=False, highlight=False)
+
+    def table(self) -> Table:
+        """Return the table as it stands."""
+        columns = ["dataset", "method", "backbone", "protocol", "noise", "seed", "progress", "left", "loss", "dev rSum"]
+        columns += [f"{side}\nR@{key[1:]}" for side, key in RECALLS] + ["rSum"]
+        rows = [self._cells(row) for row in self.rows]
+        shown, common = self._fitting(columns, rows)
+        table = Table(title=common or None, title_justify="left", header_style="bold")
+        for column in (columns[place] for place in shown):
+            if column == "progress":
+                table.add_column(column, width=18)
+            else:
+                left = column in ("dataset", "method", "backbone", "protocol")
+                style = "bold" if column == "rSum" else None
+                table.add_column(column, justify="left" if left else "right", style=style)
+        for cells in rows:
+            table.add_row(*(cells[place] for place in shown if place < len(cells)))
+        return table
+
+    def _fitting(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[int], str]:
+        """Return the places of the columns to show, and in words what a narrow console has no room to repeat."""
+        if self.console.width >= PIPE_WIDTH:
+            return list(range(len(columns))), ""
+        same = [p for p, column in enumerate(columns[:6]) if column != "method" and len({r[p] for r in rows}) == 1]
+        words = ", ".join(str(rows[0][p]) if p not in (4, 5) else f"{columns[p]} {rows[0][p]}" for p in same)
+        shown = [p for p, column in enumerate(columns) if p not in same and "R@" not in column]
+        return shown, words
+
+    def _cells(self, row: Row) -> list[str | ProgressBar]:
+        spec, progress = row.spec, row.progress
+        names: list[str | ProgressBar] = [
+            spec.dataset,
+            f"{spec.method} ({row.told})" if row.told else spec.method,
+            spec.backbone,
+            spec.protocol,
+            ratio_in_words(spec.protocol, spec.noise),
+            str(spec.seed),
+        ]
+        if row.outcome is not None:
+            done = row.outcome.result
+            scores = [""] * (len(RECALLS) + 1)
+            dev = ""
+            if done is not None:
+                test = done["metrics"]["test"]
+                scores = [*(f"{test[side][key]:.1f}" for side, key in RECALLS), f"{test['rsum']:.1f}"]
+                dev = f"{done['selected']['dev_rsum']:.1f}"
+            status = {"kept": "kept from before"}.get(row.outcome.status, row.outcome.status)
+            return [*names, status, "", "", dev, *scores]
+        if progress is None or row.started is None:
+            return [*names, "waiting"]
+        bar = ProgressBar(total=1.0, completed=progress.share, width=18)
+        loss = "" if progress.loss is None else f"{progress.loss:.3g}"
+        dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
+        left = progress.left
+        if left is None and progress.share >= TELLING:
+            left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
+        return [*names, bar, "?" if left is None else clock(left), loss, dev]
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+@contextmanager
+def watch(specs: Sequence[RunSpec], quiet: bool) -> Iterator[LiveTable]:
+    """Show a sweep while it runs and its table at the end; `quiet` keeps standard output free of it.
+
+    With --quiet the table at the end is all, and not even that where `quiet` says that the result is another.
+    """
+    shown, silent = console(to_stderr=quiet), verbosity().quiet
+    table = LiveTable(specs, shown, silent)
+    if silent or not shown.is_terminal:
+        yield table
+        if not (silent and quiet):
+            shown.print(table.table())
+        return
+    with table.live:
+        yield table
+        table.live.refresh()

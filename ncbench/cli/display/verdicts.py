@@ -1,0 +1,90 @@
+"""Printing the verdicts of checks, as they come; and how a command ends that checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncbench.cli.display.output import console, print_json
+from ncbench.cli.display.verbosity import verbosity
+
+if TYPE_CHECKING:
+    from ncbench.checks.verdicts import Verdict
+
+STYLES = {"pass": "green", "fail": "bold red", "skipped": "dim"}
+
+json_file = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Write the verdicts as JSON too; - prints them instead of the table.",
+)
+
+
+def show_verdicts(title: str, verdicts: Iterator[Verdict], json_path: Path | None) -> None:
+    """Print a table of verdicts, and what to do about failures; write them as JSON if asked. Exits with 1 if one fails.
+
+    Raises UserError for a JSON file that cannot be written, before anything is checked.
+    """
+    to_stdout = json_path is not None and str(json_path) == "-"
+    if json_path is not None and not to_stdout:
+        _check_writable(json_path)
+    found = list(_watched(title, verdicts))
+    failed = [verdict for verdict in found if verdict.outcome == "fail"]
+    content = {"subject": title, "failed": len(failed), "verdicts": [asdict(verdict) for verdict in found]}
+    if json_path is not None and to_stdout:
+        print_json(content)
+    elif json_path is not None:
+        from ncbench.runtime.files import write_json
+
+        write_json(json_path, content)
+    if not to_stdout:
+        _print(title, found)
+    if failed:
+        raise SystemExit(1)
+
+
+def _check_writable(path: Path) -> None:
+    from ncbench.errors import UserError
+
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--json {path}: there is no folder {path.parent}; make it first.")
+
+
+def _watched(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+    """Yield the verdicts, saying how far it is where someone watches."""
+    from rich.markup import escape
+
+    shown = console(to_stderr=True)
+    with shown.status(escape(title)) if shown.is_terminal and not verbosity().quiet else nullcontext() as status:
+        for verdict in verdicts:
+            if status is not None:
+                status.update(escape(f"{title}: {verdict.check} {verdict.outcome}, going on"))
+            yield verdict
+
+
+def _print(title: str, found: list[Verdict]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    for column in ("check", "verdict", "what was found"):
+        table.add_column(column, no_wrap=column != "what was found")
+    for verdict in found:
+        style = STYLES[verdict.outcome]
+        table.add_row(verdict.check, f"[{style}]{verdict.outcome}[/]", escape(verdict.detail))
+    out = console()
+    out.print(table)
+    for verdict in found:
+        if verdict.outcome == "fail":
+            click.echo(f"{verdict.check}: must hold: {verdict.proves}.")
+            click.echo(f"  What to do: {verdict.remedy}.")
+    counts = Counter(verdict.outcome for verdict in found)
+    click.echo(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skipped']} skipped")

@@ -1,0 +1,89 @@
+"""The optimiser that the field's methods share: Adam, clipped gradients, steps down that follow the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ncbench.budget import Meter
+from ncbench.method.settings import TrainingSettings
+
+
+class Optimiser:
+    """Adam over `networks` with gradient-norm clipping.
+
+    The learning rate is `lr` until the share `decay_from + decay_every` of the budget is spent, and falls by the factor
+    `decay` there and after every further `decay_every`: lr * decay ** floor((progress - decay_from) / decay_every).
+    With `weight_decay`, which is decoupled from the gradient, it is AdamW.
+    """
+
+    def __init__(
+        self,
+        networks: Iterable[nn.Module],
+        budget: Meter,
+        *,
+        lr: float,
+        clip: float = math.inf,
+        decay_from: float = 0.0,
+        decay_every: float = math.inf,
+        decay: float = 0.1,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self._weights = [weight for network in networks for weight in network.parameters()]
+        self._adam: torch.optim.Optimizer
+        if weight_decay:
+            self._adam = torch.optim.AdamW(self._weights, lr, weight_decay=weight_decay)
+        else:
+            self._adam = torch.optim.Adam(self._weights, lr)
+        self._budget = budget
+        self._lr, self._clip = lr, clip
+        self._decay_from, self._decay_every, self._decay = decay_from, decay_every, decay
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, networks: Iterable[nn.Module], budget: Meter, decay_from: float = 0.0
+    ) -> Optimiser:
+        """Return the optimiser that `settings` ask for."""
+        return cls(
+            networks,
+            budget,
+            lr=settings.lr,
+            clip=settings.clip,
+            decay_from=decay_from,
+            decay_every=settings.decay_every,
+        )
+
+    @property
+    def lr(self) -> float:
+        """The learning rate at this point of the budget."""
+        passed = max(0.0, self._budget.progress - self._decay_from)
+        return self._lr * self._decay ** math.floor(passed / self._decay_every)
+
+    def step(self, loss: Tensor) -> None:
+        """Update the weights once by the gradient of `loss`."""
+        self.accumulate(loss)
+        self.apply()
+
+    def accumulate(self, loss: Tensor) -> None:
+        """Add the gradient of `loss` to what the next `apply` uses."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def apply(self) -> None:
+        """Update the weights once by the accumulated gradients, and forget them."""
+        nn.utils.clip_grad_norm_(self._weights, self._clip)
+        for group in self._adam.param_groups:
+            group["lr"] = self.lr
+        self._adam.step()
+        self._adam.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the moments and steps of Adam; the schedule follows the budget and has no state."""
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._adam.load_state_dict(state)

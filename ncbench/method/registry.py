@@ -1,0 +1,78 @@
+"""Methods by name: installed ones and those in files. Listing them loads none."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ncbench.errors import UserError
+from ncbench.method.base import Method
+from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
+from ncbench.plugins.source_files import Kind, has_function, name_of_class
+
+GROUP = "ncbench.methods"
+
+
+def _names_of_methods(node: ast.stmt) -> Iterator[str]:
+    """Yield the name of a class that is no dataset: those `load`."""
+    if not has_function(node, "load"):
+        yield from name_of_class(node)
+
+
+KIND = Kind("method", GROUP, Path("methods"), _names_of_methods)
+
+
+def method_names() -> list[str]:
+    """Return the sorted names of all methods, of installed packages and of files; loads none. Raises UserError."""
+    return names_of(KIND)
+
+
+def check_method(name: str) -> None:
+    """Raise UserError unless `name` is that of a method, or a path to a file; loads nothing."""
+    check_name(KIND, name)
+
+
+def load_method(name: str) -> type[Method]:
+    """Return the method class that is registered as `name`, or that a file holds: `name` is its path, or it is found.
+
+    Raises UserError for an unknown or broken one, for a file that does not hold one method, and for two of one name.
+    """
+    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
+    check_calls_itself(KIND, name, found)
+    config = getattr(found, "Config", None)
+    if not (isinstance(config, type) and is_dataclass(config)):
+        raise UserError(
+            f"method {name!r}: {found.__name__} has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+            "Config(TrainingSettings)`."
+        )
+    if digest:
+        found.source = digest
+    return found
+
+
+def _methods_in(module: ModuleType) -> list[type[Method]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]
+
+
+def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
+    """Return the Config of `method` with `settings`. Raises UserError for what the Config itself refuses."""
+    try:
+        return method.Config(**settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"settings of {method.name}: {error}.") from error
+
+
+def settings_of(method: type[Method], dataset: str) -> dict[str, object]:
+    """Return the settings of `method` for `dataset`: defaults, overlaid by the preset if there is one."""
+    defaults = {entry.name: entry.default for entry in fields(method.Config)}
+    return {**defaults, **method.presets.get(dataset, {})}

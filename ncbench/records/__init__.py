@@ -1,0 +1,1 @@
+"""Run records: one folder per run, and many of them as a table."""

@@ -1,0 +1,195 @@
+"""`beliefs.npz`: what a method believed of every training pair at the end, in the order of the pairs.
+
+`p_clean` and `soft_labels` are (pairs,) float32; `rematch_captions`, `rematch_images` (n,) int32 and `rematch_weights`
+(n,) float32 are pairs that it believed in instead of claimed ones; `told` are the pairs that it was told are clean.
+`plan` (images, captions) float32 is the transport plan of one batch, `plan_images` and `plan_captions` say of what.
+What a method does not estimate is not there. Beside it stands what the harness knows, where anybody does: which pairs
+are `clean`, (pairs,) bool, and `plan_true`, the true images of the captions of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.dataset import IntVector
+from ncbench.errors import UserError
+from ncbench.evaluation.beliefs import Beliefs
+from ncbench.evaluation.retrieval import Ranks
+from ncbench.evaluation.top_k import Retrieved
+from ncbench.method.base import Plan, Rematches
+from ncbench.runtime.files import read_arrays, write_atomic
+
+BELIEFS_FILE = "beliefs.npz"
+KINDS: Mapping[str, tuple[type[np.generic], int]] = {
+    "p_clean": (np.floating, 1),
+    "soft_labels": (np.floating, 1),
+    "rematch_captions": (np.integer, 1),
+    "rematch_images": (np.integer, 1),
+    "rematch_weights": (np.floating, 1),
+    "told": (np.integer, 1),
+    "clean": (np.bool_, 1),
+    "plan": (np.floating, 2),
+    "plan_captions": (np.integer, 1),
+    "plan_images": (np.integer, 1),
+    "plan_true": (np.integer, 1),
+}
+"""What an array holds, and its number of dimensions."""
+
+REMATCHES = ("rematch_captions", "rematch_images", "rematch_weights")
+PLAN = ("plan_captions", "plan_images", "plan")
+
+
+def save_beliefs(path: Path, beliefs: Beliefs) -> None:
+    """Write beliefs. Raises OSError."""
+    arrays: dict[str, Any] = {"told": beliefs.told.astype(np.int32)}
+    for name in ("p_clean", "soft_labels"):
+        values = getattr(beliefs, name)
+        if values is not None:
+            arrays[name] = values.astype(np.float32)
+    if beliefs.rematches is not None:
+        arrays["rematch_captions"] = beliefs.rematches.captions.astype(np.int32)
+        arrays["rematch_images"] = beliefs.rematches.images.astype(np.int32)
+        arrays["rematch_weights"] = beliefs.rematches.weights.astype(np.float32)
+    if beliefs.plan is not None:
+        arrays["plan"] = beliefs.plan.mass.astype(np.float32)
+        arrays["plan_captions"] = beliefs.plan.captions.astype(np.int32)
+        arrays["plan_images"] = beliefs.plan.images.astype(np.int32)
+    if beliefs.clean is not None:
+        arrays["clean"] = beliefs.clean
+    if beliefs.true_images is not None:
+        arrays["plan_true"] = beliefs.true_images.astype(np.int32)
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def load_beliefs(path: Path) -> Beliefs:
+    """Return what `save_beliefs` wrote. Raises UserError for a file that is missing, damaged, or something else."""
+    try:
+        arrays = read_arrays(path)
+        for name, array in arrays.items():
+            kind, dimensions = KINDS[name]
+            if array.ndim != dimensions or not np.issubdtype(array.dtype, kind):
+                raise ValueError(f"{name} is not of its kind")
+            if not np.isfinite(array).all() or (array.size and array.min() < 0):
+                raise ValueError(f"{name} holds values below 0, or none at all")
+        return Beliefs(
+            _given(arrays, "p_clean", np.float64),
+            _given(arrays, "soft_labels", np.float64),
+            _rematches(arrays),
+            arrays["told"].astype(np.int64),
+            _plan(arrays),
+            arrays.get("clean"),
+            _given(arrays, "plan_true", np.int64),
+        )
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it.") from error
+
+
+def _given(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+    return arrays[name].astype(dtype) if name in arrays else None
+
+
+def _all_or_none(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], what: str) -> list[NDArray[Any]]:
+    found = [arrays[name] for name in names if name in arrays]
+    if found and len(found) != len(names):
+        raise ValueError(f"{what} is not complete")
+    return found
+
+
+def _rematches(arrays: Mapping[str, NDArray[Any]]) -> Rematches | None:
+    found = _all_or_none(arrays, REMATCHES, "what was rematched")
+    if len({len(array) for array in found}) > 1:
+        raise ValueError("what was rematched is not complete")
+    if not found:
+        return None
+    captions, images, weights = found
+    return Rematches(captions.astype(np.int64), images.astype(np.int64), weights.astype(np.float64))
+
+
+def _plan(arrays: Mapping[str, NDArray[Any]]) -> Plan | None:
+    found = _all_or_none(arrays, PLAN, "the plan")
+    if not found:
+        return None
+    captions, images, mass = found
+    true = arrays.get("plan_true", captions)
+    if mass.shape != (len(images), len(captions)) or len(true) != len(captions):
+        raise ValueError(f"the plan of {len(images)} images and {len(captions)} captions has shape {mass.shape}")
+    return Plan(captions.astype(np.int64), images.astype(np.int64), mass.astype(np.float64))
+
+
+RANKS_FILE = "ranks.npz"
+
+SIDES = ("i2t", "t2i")
+
+
+def save_ranks(path: Path, whole: Ranks, folded: Ranks | None = None) -> None:
+    """Write the ranks among the whole test split, and within its folds if it has any. Raises OSError."""
+    arrays = {side: getattr(whole, side)[0] for side in SIDES}
+    if folded is not None:
+        for side in SIDES:
+            parts = getattr(folded, side)
+            arrays[f"{side}_folded"] = np.concatenate(parts)
+            arrays[f"{side}_per_fold"] = np.array([len(part) for part in parts])
+    write_atomic(path, lambda file: np.savez_compressed(file, **{k: v.astype(np.int32) for k, v in arrays.items()}))
+
+
+def load_ranks(path: Path) -> dict[str, Ranks]:
+    """Return ranks by what records call their scores: `test`, and `test_unfolded` where `test` is one of folds.
+
+    Raises UserError for a file that is missing, damaged, or holds something else.
+    """
+    try:
+        arrays = read_arrays(path)
+        whole = Ranks(*((_vector(arrays, side),) for side in SIDES))
+        if "i2t_folded" not in arrays:
+            return {"test": whole}
+        return {"test": Ranks(*(_split(arrays, side) for side in SIDES)), "test_unfolded": whole}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as ranks ({error}); restore it.") from error
+
+
+def _vector(arrays: Mapping[str, NDArray[np.generic]], name: str) -> IntVector:
+    found = arrays[name]
+    if found.ndim != 1 or len(found) == 0 or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"{name} is no vector of integers")
+    vector: IntVector = found.astype(np.int64)
+    if vector.min() < 0:
+        raise ValueError(f"{name} holds {vector.min()}")
+    return vector
+
+
+def _split(arrays: Mapping[str, NDArray[np.generic]], side: str) -> tuple[IntVector, ...]:
+    ranks, counts = _vector(arrays, f"{side}_folded"), _vector(arrays, f"{side}_per_fold")
+    if counts.min() == 0 or counts.sum() != len(ranks):
+        raise ValueError(f"{side}_per_fold does not fit {side}_folded")
+    return tuple(np.split(ranks, np.cumsum(counts)[:-1]))
+
+
+TOP_K_FILE = "retrieved.npz"
+
+
+def save_retrieved(path: Path, found: Retrieved) -> None:
+    """Write what was found. Raises OSError."""
+    arrays = {name: getattr(found, name).astype(np.int32) for name in ("i2t", "t2i", "true")}
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def load_retrieved(path: Path) -> Retrieved:
+    """Return what `save_retrieved` wrote. Raises UserError for a file that is missing, damaged, or something else."""
+    try:
+        arrays = read_arrays(path)
+        i2t, t2i, true = (arrays[name] for name in ("i2t", "t2i", "true"))
+        for array, dimensions, stop in ((i2t, 2, len(t2i)), (t2i, 2, len(i2t)), (true, 1, len(i2t))):
+            if array.ndim != dimensions or not array.size or not np.issubdtype(array.dtype, np.integer):
+                raise ValueError("it does not hold the tables of numbers that it should")
+            if array.min() < 0 or array.max() >= stop:
+                raise ValueError("it names what there is not")
+        if len(true) != len(t2i):
+            raise ValueError("it has not one true image per caption")
+        return Retrieved(*(array.astype(np.int64) for array in (i2t, t2i, true)))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as what was retrieved ({error}); restore it.") from error

@@ -1,0 +1,130 @@
+"""Average ranks of methods, and how far apart they must be to differ (Demšar, JMLR 7, 2006)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ncbench.report.figures.style import COLOURS, save, style
+from ncbench.report.tables.comparisons import AXES
+
+LEVEL = 0.05
+FEWEST = 3  # methods, and cells
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The average ranks of methods from 1, best first, over so many `cells`; `difference` is the critical one.
+
+    A cell is what a comparison is, at one seed. `numbers` are those of the methods in the looks of the page.
+    """
+
+    ranks: Mapping[str, float]
+    cells: int
+    difference: float
+    numbers: Mapping[str, int]
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Return the largest groups of two or more methods of which no two differ, best first."""
+        names, ranks = list(self.ranks), list(self.ranks.values())
+        groups: list[tuple[int, int]] = []
+        for start, rank in enumerate(ranks):
+            end = max(i for i in range(start, len(ranks)) if i == start or ranks[i] - rank < self.difference)
+            if end > start and (not groups or end > groups[-1][1]):
+                groups.append((start, end))
+        return [tuple(names[start : end + 1]) for start, end in groups]
+
+    @property
+    def caption(self) -> str:
+        """What the figure shows and what it rests on, in words."""
+        return (
+            f"Average ranks by rSum of {len(self.ranks)} methods, over the {self.cells} cells (comparison and seed) in "
+            "which all of them have a compute-matched run; best on the left. Methods under one bar differ by less than "
+            f"the critical difference of {self.difference:.2f} ranks (Nemenyi's test at {LEVEL:g}, as Demšar, 2006). "
+            "The test takes cells for independent, which cells of one dataset are not: it is a guide, no proof."
+        )
+
+
+def critical_difference(methods: int, cells: int) -> float:
+    """Return how far average ranks of so many methods over so many cells must lie apart to differ at LEVEL.
+
+    q sqrt(k (k + 1) / 6 N), where q is the studentized range quantile for infinite degrees of freedom over sqrt(2).
+    """
+    from scipy.stats import studentized_range
+
+    q = float(studentized_range.ppf(1 - LEVEL, methods, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(methods * (methods + 1) / (6 * cells))
+
+
+def rank_methods(frame: pd.DataFrame) -> Ranking | None:
+    """Return the ranking of the variants in `frame` of `load_runs`; None for fewer than FEWEST of them, or of cells.
+
+    References, which are told the truth, and runs that are not compute-matched are left out. Equal rSums share the
+    mean of their ranks.
+    """
+    runs = frame[(frame["allowance"] > 0) & ~frame["told_truth"].astype(bool)]
+    if runs["variant"].nunique() < FEWEST:
+        return None
+    table = runs.groupby([*AXES, "seed", "variant"])["rsum"].mean().unstack("variant").dropna()
+    if len(table) < FEWEST:
+        return None
+    ranks = table.rank(axis=1, ascending=False, method="average").mean().sort_index().sort_values(kind="stable")
+    numbers = {name: number for number, name in enumerate(sorted(set(frame["variant"])))}
+    return Ranking(
+        {str(name): float(rank) for name, rank in ranks.items()},
+        len(table),
+        critical_difference(len(ranks), len(table)),
+        numbers,
+    )
+
+
+def draw_ranking(ranking: Ranking, stem: Path) -> list[Path]:
+    """Draw the critical-difference diagram of `ranking` and return the files: SVG, PNG."""
+    from matplotlib.figure import Figure
+
+    count, groups = len(ranking.ranks), ranking.groups()
+    below = 0.6 + 0.25 * len(groups)  # where the first name may be
+    depth = below + 0.6 * -(-count // 2)
+    longest = max(map(len, ranking.ranks))
+    with style():
+        figure = Figure(figsize=(9 + 0.15 * max(0, longest - 20), 1 + 0.5 * depth), layout="constrained")
+        panel = figure.subplots()
+        panel.set_axis_off()
+        panel.set_ylim(-depth, 1.6)
+        panel.set_xlim(1 - 0.35 * (count - 1), count + 0.35 * (count - 1))
+        _draw_axis(panel, count, ranking.difference)
+        _draw_names(panel, ranking, below)
+        for number, group in enumerate(groups):
+            best, worst = ranking.ranks[group[0]], ranking.ranks[group[-1]]
+            margin = 0.01 * (count - 1)
+            height = -0.35 - 0.25 * number
+            panel.plot([best - margin, worst + margin], [height] * 2, color="black", linewidth=4, label="group")
+        return save(figure, stem)
+
+
+def _draw_axis(panel: Any, count: int, difference: float) -> None:
+    panel.plot([1, count], [0, 0], color="black", linewidth=1)
+    for rank in range(1, count + 1):
+        panel.plot([rank, rank], [0, 0.15], color="black", linewidth=1)
+        panel.text(rank, 0.2, str(rank), ha="center", va="bottom")
+    panel.errorbar([1 + difference / 2], [1.0], xerr=difference / 2, color="black", capsize=4, label="difference")
+    panel.text(1 + difference / 2, 1.1, f"critical difference {difference:.2f}", ha="center", va="bottom")
+
+
+def _draw_names(panel: Any, ranking: Ranking, below: float) -> None:
+    """Draw a line from the rank of every method to its name: the better half on the left, the best on top."""
+    count = len(ranking.ranks)
+    half = -(-count // 2)
+    for place, (name, rank) in enumerate(ranking.ranks.items()):
+        on_left = place < half
+        height = -below - 0.6 * (place if on_left else count - 1 - place)
+        end = 1 - 0.02 * (count - 1) if on_left else count + 0.02 * (count - 1)
+        colour = COLOURS[ranking.numbers[name] % len(COLOURS)]
+        panel.plot([rank, rank, end], [0, height, height], color=colour, linewidth=1.2, label=name)
+        side: Sequence[str] = ("right", f"{name}  {rank:.2f} ") if on_left else ("left", f" {rank:.2f}  {name}")
+        panel.text(end, height, side[1], ha=side[0], va="center")

@@ -1,0 +1,82 @@
+"""Leaderboards as markdown pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ncbench.report.figures.style import Figure, sections_of
+from ncbench.report.pages.legend import BESIDE_LEGEND, LEGEND
+from ncbench.report.tables import versus_published
+from ncbench.report.tables.comparisons import COLUMNS, Comparison
+from ncbench.report.tables.leaderboard import Leaderboard
+from ncbench.report.tables.overview import Overview
+from ncbench.report.tables.overview import rows as overview_rows
+from ncbench.report.tables.versus_published import Beside
+
+MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
+
+
+def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
+    """Return the page of a dataset: legend, figures, overviews, comparisons, and published numbers."""
+    parts = [f"# {_escape(board.dataset)}\n", LEGEND]
+    parts += [_figure(figure) for figure in figures if not figure.section]
+    for overview in board.overviews:
+        parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")
+        parts.append(_overview(overview))
+    parts.append(comparison_sections(board.comparisons))
+    for section in sections_of(figures):
+        parts.append(f"## {_escape(section)}\n")
+        parts += [_figure(figure) for figure in figures if figure.section == section]
+    if board.published:
+        parts += ["## Published beside reproduced\n", BESIDE_LEGEND, beside_sections(board.published, level=3)]
+    return "\n".join(parts)
+
+
+def comparison_sections(tables: Sequence[Comparison]) -> str:
+    """Return a heading and a table per comparison."""
+    return "\n".join(f"## {_escape(table.title)}\n\n{_table(table)}" for table in tables)
+
+
+def beside_sections(tables: Sequence[Beside], level: int) -> str:
+    """Return a heading, of this level, and a table per evaluation, noise and unit."""
+    return "\n".join(f"{'#' * level} {_escape(table.title)}\n\n{_beside_table(table)}" for table in tables)
+
+
+def _figure(figure: Figure) -> str:
+    shown = f"![{_escape(figure.shows)}](<{figure.file}>)\n"
+    return f"{shown}\n{_escape(figure.caption)}\n" if figure.caption else shown
+
+
+def _beside_table(table: Beside) -> str:
+    marks = ("---:" if column in versus_published.NUMBERS else "---" for column in versus_published.COLUMNS)
+    lines = ["| " + " | ".join(versus_published.COLUMNS) + " |", "| " + " | ".join(marks) + " |"]
+    lines += ["| " + " | ".join(map(_escape, cells)) + " |" for cells in table.cells()]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(overview: Overview) -> str:
+    heads, *body = [[_escape(cell) for cell in row] for row in overview_rows(overview)]
+    lines = [*_head(heads), *(f"| {' | '.join(row)} |" for row in body)]
+    if overview.missing:
+        lines += ["", f"Missing: {_escape('; '.join(overview.missing))}."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: Comparison) -> str:
+    lines = _head(list(COLUMNS.values()))
+    rows = table.rows.to_dict(orient="records")
+    for row, cells in zip(rows, table.cells(), strict=True):
+        marks = [MARKS[table.mark(row, column)] for column in COLUMNS]
+        shown = [mark.format(_escape(cell)) for mark, cell in zip(marks, cells, strict=True)]
+        lines.append("| " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(columns) + " |", "|" + " --- |" + " ---: |" * (len(columns) - 1)]
+
+
+def _escape(text: str) -> str:
+    """Return `text` with what markdown or HTML would take for markup made harmless."""
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

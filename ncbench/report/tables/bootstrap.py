@@ -1,0 +1,89 @@
+"""Which methods of a comparison can be told apart: a paired bootstrap over test queries and seeds.
+
+A query is an image or a caption; its score is in how many of the first 1, 5 and 10 its match is, so that rSum is the
+mean score of images plus that of captions, in percent. A resample draws queries and seeds with replacement, the same
+for both methods of a pair: what makes a query hard, or a seed, is hard for both (Efron and Tibshirani, An Introduction
+to the Bootstrap, 1993, chapters 13 and 16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncbench.data.dataset import IntVector
+from ncbench.evaluation.retrieval import Ranks
+from ncbench.runtime.seeds import derive_rng
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+DEPTHS = (1, 5, 10)
+
+Floats = NDArray[np.float64]
+
+
+class Bootstrap:
+    """Resampled rSum of methods under the same data and noise; `ranks` holds those of every method by seed."""
+
+    def __init__(self, ranks: Mapping[str, Mapping[int, Ranks]], resamples: int = RESAMPLES) -> None:
+        self.ranks, self.resamples = ranks, resamples
+        self._drawn: dict[tuple[str, tuple[int, ...]], Floats] = {}
+
+    def separated(self, one: str, other: str) -> bool:
+        """Return whether the interval of the difference of rSum excludes 0, over the seeds that both methods have."""
+        seeds = tuple(sorted(set(self.ranks[one]) & set(self.ranks[other])))
+        if not seeds:
+            return False
+        low, high = np.quantile(
+            self._rsums(one, seeds) - self._rsums(other, seeds), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+        )
+        return bool(low > 0 or high < 0)
+
+    def places(self, rsums: Mapping[str, float]) -> dict[str, int]:
+        """Return the place of every method by mean rSum: 1 and the number of those that are better, and separated.
+
+        Methods that cannot be separated from one another, nor by others, share a place.
+        """
+        return {
+            name: 1 + sum(rsums[other] > rsum and self.separated(name, other) for other in rsums)
+            for name, rsum in rsums.items()
+        }
+
+    def _rsums(self, name: str, seeds: tuple[int, ...]) -> Floats:
+        """Return the rSum of every resample, (resamples,)."""
+        if (name, seeds) not in self._drawn:
+            sides = [
+                self._resampled([scores(getattr(self.ranks[name][seed], side)) for seed in seeds], side, seeds)
+                for side in ("i2t", "t2i")
+            ]
+            self._drawn[name, seeds] = 100 * (sides[0] + sides[1])
+        return self._drawn[name, seeds]
+
+    def _resampled(self, values: Sequence[Floats], side: str, seeds: tuple[int, ...]) -> Floats:
+        """Return the mean of `values` (seeds, queries) in every resample."""
+        table = np.stack(values)
+        over_seeds = self._draws("seeds", len(seeds))
+        over_queries = self._draws(side, table.shape[1])
+        means: Floats = ((over_seeds @ table) * over_queries).sum(1)
+        return means
+
+    def _draws(self, what: str, count: int) -> Floats:
+        """Return the weights (resamples, count) of `count` things drawn with replacement: the same for all methods."""
+        key = (what, count)
+        if key not in self._weights:
+            rng = derive_rng(0, "bootstrap", what, count)
+            self._weights[key] = rng.multinomial(count, np.full(count, 1 / count), self.resamples) / count
+        return self._weights[key]
+
+    @cached_property
+    def _weights(self) -> dict[tuple[str, int], Floats]:
+        return {}
+
+
+def scores(folds: Sequence[IntVector]) -> Floats:
+    """Return in how many of the first 1, 5 and 10 each query has its match, (queries,); folds are of equal weight."""
+    each = sum(map(len, folds)) / len(folds)
+    return np.concatenate([(fold[:, None] < np.array(DEPTHS)).sum(1) * (each / len(fold)) for fold in folds])

@@ -1,0 +1,161 @@
+"""Comparisons: runs that differ in nothing but method and seed, averaged over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from ncbench.budget import Budget
+from ncbench.errors import UserError
+from ncbench.evaluation.retrieval import Ranks
+from ncbench.noise.ratio import noise_in_words
+from ncbench.records.arrays import RANKS_FILE, load_ranks
+from ncbench.report.tables.bootstrap import Bootstrap
+
+AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
+RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
+COLUMNS = {
+    "variant": "method",
+    "place": "rank",
+    "i2t_r1": "i2t R@1",
+    "i2t_r5": "i2t R@5",
+    "i2t_r10": "i2t R@10",
+    "t2i_r1": "t2i R@1",
+    "t2i_r5": "t2i R@5",
+    "t2i_r10": "t2i R@10",
+    "rsum": "rSum",
+    "used": "budget used",
+    "peak_bytes": "peak memory",
+    "seconds": "time",
+    "outside": "outside",
+    "seeds": "seeds",
+}
+
+DIGITS = 1  # of scores: what looks equal is equally good
+
+LARGEST_OUTSIDE = 0.2  # of the training time: more of it and counted work no longer tells what a method costs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first.
+
+    References, which are told which pairs are clean, come last and are never the best. `runs` are what is averaged,
+    rows as of `load_runs`.
+    """
+
+    key: dict[str, Any]
+    rows: pd.DataFrame
+    runs: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """What is compared, in words."""
+        unit = f" (unit: {self.key['unit']})" if self.key["noise"] else ""
+        return f"{self.key['dataset']}: {self.noise}{unit}, {conditions_in_words(self.key)}"
+
+    @property
+    def noise(self) -> str:
+        """Noise protocol and ratio, in words."""
+        return noise_in_words(self.key["protocol"], self.key["noise"])
+
+    def best(self, column: str) -> float:
+        """Return the best value of a score, NaN if there are references only."""
+        return float(self._contestants[column].max())
+
+    def second(self, column: str) -> float:
+        """Return the best value that looks worse than the best, NaN if there is none."""
+        shown = sorted(set(self._contestants[column].round(DIGITS)), reverse=True)
+        return float(shown[1]) if len(shown) > 1 else float("nan")
+
+    @property
+    def _contestants(self) -> pd.DataFrame:
+        return self.rows[~self.rows["told_truth"]]
+
+    def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
+        """Return what the score of a row is among contestants: what looks equally good is."""
+        if column not in scores() or row["told_truth"]:
+            return None
+        shown = _shown(row[column])
+        if shown == _shown(self.best(column)):
+            return "best"
+        return "second" if shown == _shown(self.second(column)) else None
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as text, in the order of COLUMNS."""
+        return [[_text(column, row) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+
+
+def conditions_in_words(key: Mapping[str, Any]) -> str:
+    """Return backbone, budget and other conditions of runs that are compared."""
+    budget = "own epochs, not compute-matched"
+    if key["allowance"]:
+        budget = f"budget {Budget(key['allowance'], key['budget_unit'])}"
+    return ", ".join(filter(None, [key["backbone"], budget, key["conditions"]]))
+
+
+def comparisons(frame: pd.DataFrame) -> list[Comparison]:
+    """Return the comparisons that the runs of `frame` allow, ordered by their axes."""
+    tables = []
+    for values, runs in frame.groupby(list(AXES), sort=True):
+        groups = runs.groupby("variant", sort=True)
+        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "outside"]].mean()
+        numbers["rsum_std"] = groups["rsum"].std()
+        numbers["seeds"] = groups["seed"].nunique()
+        numbers["told_truth"] = groups["told_truth"].any()
+        numbers["told_clean"] = groups["told_clean"].max()
+        numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
+        rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
+        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
+    return tables
+
+
+def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
+    """Return the places of contestants whose runs all have readable ranks; others, and references, have none."""
+    ranks: dict[str, dict[int, Ranks]] = {}
+    lacking = set(runs.loc[runs["told_truth"], "variant"])
+    for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
+        try:
+            ranks.setdefault(variant, {})[seed] = load_ranks(Path(folder) / RANKS_FILE)["test"]
+        except UserError:
+            lacking.add(variant)
+    contestants = {name: held for name, held in ranks.items() if name not in lacking}
+    return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
+
+
+def _text(column: str, row: dict[Any, Any]) -> str:
+    value = row[column]
+    if column == "variant":
+        told = "the truth" if row["told_truth"] else f"{row['told_clean']} clean pairs" if row["told_clean"] else ""
+        return f"{value} (told {told})" if told else str(value)
+    if column == "place":
+        return "-" if pd.isna(value) else str(int(value))
+    if column == "seeds":
+        return str(int(value))
+    if pd.isna(value):
+        return "-"
+    if column == "peak_bytes":
+        return f"{value / 2**20:,.0f} MiB"
+    if column == "seconds":
+        return f"{value:,.0f} s"
+    if column == "outside":
+        return f"{value:.0%}" + (" (!)" if value > LARGEST_OUTSIDE else "")
+    if column == "used":
+        return f"{value:.2f}"
+    if column == "rsum" and not pd.isna(row["rsum_std"]):
+        return f"{value:.1f} ± {row['rsum_std']:.1f}"
+    return f"{value:.1f}"
+
+
+def _shown(score: float) -> str:
+    """Return a score as readers see it."""
+    return f"{score:.{DIGITS}f}"
+
+
+def scores() -> Sequence[str]:
+    """Return the columns in which more is better."""
+    return [*RECALLS, "rsum"]

@@ -1,0 +1,41 @@
+"""The leaderboard of a dataset: all that its pages show, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ncbench.report.tables.comparisons import Comparison, comparisons
+from ncbench.report.tables.overview import Overview, overviews
+from ncbench.report.tables.published import EVALUATIONS
+from ncbench.report.tables.versus_published import Beside, published_beside
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The runs of a dataset, rows as of `load_runs`, and the tables that derive from them."""
+
+    dataset: str
+    runs: pd.DataFrame
+    overviews: Sequence[Overview]
+    comparisons: Sequence[Comparison]
+    published: Sequence[Beside] = ()
+
+
+def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
+    """Return the leaderboards of the datasets in `frame` of `load_runs`, by name.
+
+    Datasets with published numbers have them beside ours.
+    """
+    return [
+        Leaderboard(
+            str(dataset),
+            runs,
+            overviews(runs),
+            comparisons(runs),
+            published_beside(str(dataset), runs) if dataset in EVALUATIONS else (),
+        )
+        for dataset, runs in frame.groupby("dataset", sort=True)
+    ]

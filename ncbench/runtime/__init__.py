@@ -1,0 +1,1 @@
+"""What any process needs: files, seeds, state, devices, signals. Knows nothing of noisy correspondence."""

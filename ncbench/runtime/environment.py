@@ -1,0 +1,76 @@
+"""Facts about the machine and the software that a run was executed with; clocks and memory of devices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ncbench import __version__
+
+PACKAGES = ("numpy", "pot", "torch")
+NVIDIA = Path("/proc/driver/nvidia/version")
+
+
+def describe(device: torch.device) -> dict[str, object]:
+    """Return what a reader needs to judge times: software, machine, threads, command line, commit."""
+    return {
+        "ncbench": __version__,
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "driver": _driver() if device.type == "cuda" else None,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": commit(),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+@cache
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _driver() -> str | None:
+    """Return the version line of NVIDIA's driver, None where the system does not show it (Linux)."""
+    try:
+        return NVIDIA.read_text().partition("\n")[0]
+    except OSError:
+        return None
+
+
+@cache
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere.
+
+    It is that of the first call: what this process has loaded does not change with the checkout.
+    """
+    here = Path(__file__).parent
+    try:
+        head, status = (
+            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,0 +1,172 @@
+"""The runs of a plan, one after another: each once, whoever else works on the same folder, and however it ends."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from ncbench.errors import UserError
+from ncbench.noise.storage import save_noise
+from ncbench.records.lease import Claim, take
+from ncbench.records.progress import Progress, ProgressFile
+from ncbench.records.spec import RunSpec
+from ncbench.records.store import Status, Store, noise_path
+from ncbench.runtime.signals import Stopped, asked
+from ncbench.sweeps.grid import PlannedRun
+from ncbench.training.run import USUAL, Cadence, Run
+from ncbench.training.trainer import Diverged
+
+POLL_SECONDS = 2.0  # from one look at what others are at work on to the next
+
+FAILURES = ("failed", "diverged", "over-memory")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended, or `kept`: it was done before. `running`: another process is at work on it."""
+
+    spec: RunSpec
+    status: Status | Literal["kept"]
+    folder: Path
+    result: dict[str, Any] | None = None
+    error: Exception | None = None
+
+
+class Observer(Protocol):
+    """Who watches a sweep; runs are named by their place in the plan."""
+
+    def started(self, index: int) -> None:
+        """A run begins."""
+
+    def progressed(self, index: int, progress: Progress) -> None:
+        """A run has got somewhere."""
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        """A run is over."""
+
+
+def execute(
+    run: PlannedRun,
+    store: Store,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+    cadence: Cadence = USUAL,
+) -> Outcome:
+    """Run one run of a sweep unless it has a result already, or another process is at work on it.
+
+    An error of the run is an outcome, not raised; its traceback is kept in `error.txt`. Raises UserError for a record
+    that cannot be read or written.
+    """
+    folder = store.folder(run.spec)
+    found = store.find(run.spec)
+    if found is not None:
+        return Outcome(run.spec, "kept", folder, found)
+    with take(folder) as claim:
+        if claim is None:
+            return Outcome(run.spec, "running", folder)
+        found = store.find(run.spec)  # another process may have finished in between
+        if found is not None:
+            return Outcome(run.spec, "kept", folder, found)
+        return _execute(run, store, device, on_progress, cadence, claim)
+
+
+def _execute(
+    run: PlannedRun,
+    store: Store,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+    cadence: Cadence,
+    claim: Claim,
+) -> Outcome:
+    folder = store.start(run.spec)
+    save_noise(run.noise, noise_path(store.root, run.spec))
+    noted = ProgressFile(folder)
+
+    def progressed(progress: Progress) -> None:
+        noted(progress)
+        on_progress(progress)
+
+    try:
+        result = Run(
+            run.spec,
+            run.dataset,
+            run.noise,
+            run.method,
+            folder,
+            device,
+            progressed,
+            cadence,
+            should_stop=lambda: claim.lost or asked() is not None,
+        ).execute()
+    except Stopped:
+        if claim.lost:
+            return Outcome(run.spec, "running", folder)
+        store.note(run.spec, "interrupted")
+        return Outcome(run.spec, "interrupted", folder)
+    except OSError as error:
+        if not _is_below(error.filename, store.root):
+            return _failed(run, store, folder, error)
+        with suppress(OSError):
+            store.note(run.spec, "interrupted")
+        raise UserError(
+            f"{error.filename}: {error.strerror}; records that are complete are unharmed. Mend it and give the same "
+            "command: it goes on from the last checkpoint."
+        ) from error
+    except Exception as error:
+        return _failed(run, store, folder, error)
+    store.forget_end(run.spec)
+    noted.remove()
+    return Outcome(run.spec, "done", folder, result)
+
+
+def _failed(run: PlannedRun, store: Store, folder: Path, error: Exception) -> Outcome:
+    store.note(run.spec, status_of(error), "".join(traceback.format_exception(error)))
+    return Outcome(run.spec, status_of(error), folder, error=error)
+
+
+def _is_below(name: object, root: Path) -> bool:
+    return isinstance(name, str | Path) and Path(name).absolute().is_relative_to(root.absolute())
+
+
+def status_of(error: Exception) -> Status:
+    """Return how a run has ended that raised `error`."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    # On a CPU, torch raises a RuntimeError that names its allocator.
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return "over-memory"
+    return "failed"
+
+
+def run_sweep(
+    runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, cadence: Cadence = USUAL
+) -> Iterator[Outcome]:
+    """Execute the runs that have no result yet in this process, one after another; yield the outcome of each.
+
+    A run that fails ends as an outcome and does not stop the others. What other processes are at work on is left to
+    them, and waited for at the end; it is done here if they die. Once asked to stop, no further run begins.
+    """
+    waiting, elsewhere = deque(range(len(runs))), 0  # of those that wait, so many in a row are at work elsewhere
+    while waiting and asked() is None:
+        if elsewhere == len(waiting):
+            time.sleep(POLL_SECONDS)
+            elsewhere = 0
+        index = waiting.popleft()
+        observer.started(index)
+        outcome = execute(runs[index], store, device, partial(observer.progressed, index), cadence)
+        if outcome.status == "running":
+            waiting.append(index)
+            elsewhere += 1
+            continue
+        elsewhere = 0
+        observer.ended(index, outcome)
+        yield outcome

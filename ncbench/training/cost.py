@@ -1,0 +1,103 @@
+"""What a run costs: FLOPs of plain training, the meters of its budget, threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ncbench.backbones.base import Backbone
+from ncbench.backbones.registry import build_backbone, members_of
+from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter
+from ncbench.data.dataset import Captions, Dataset
+from ncbench.records.spec import RunSpec, sizes_of
+
+FORWARD_AND_BACKWARD = 3
+
+
+def baseline_epoch_work(backbone: Backbone, captions: Captions, batch_size: int) -> int:
+    """Return the FLOPs of one epoch of plain triplet training: every pair once, forward and backward.
+
+    Batches are taken in the order of the captions; the last one may be smaller.
+    """
+    n_regions = backbone.sizes.n_regions
+    total = 0
+    for start in range(0, len(captions), batch_size):
+        lengths = captions.lengths[start : start + batch_size]
+        values, counts = np.unique(lengths, return_counts=True)
+        per_caption = sum(
+            int(count)
+            * (backbone.caption_work(int(length)) + len(lengths) * backbone.pair_work(n_regions, int(length)))
+            for length, count in zip(values, counts, strict=True)
+        )
+        total += FORWARD_AND_BACKWARD * (len(lengths) * backbone.image_work(n_regions) + per_caption)
+    return total
+
+
+SMALL_STEP = 10**10  # FLOPs of a training step
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of plain triplet training under a spec: an epoch, and a step."""
+
+    epoch: int
+    step: int
+
+    @staticmethod
+    def of(spec: RunSpec, dataset: Dataset) -> Work:
+        """Return the work that `spec` stands for on `dataset`."""
+        captions = dataset.splits["train"].captions
+        with torch.device("meta"):  # only the cost formulas are needed, not the weights
+            backbone = build_backbone(spec.backbone, sizes_of(spec, dataset))
+        epoch = baseline_epoch_work(backbone, captions, dataset.batch_size)
+        return Work(epoch, epoch * dataset.batch_size // len(captions))
+
+
+def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
+    """Return the meters of the budget of `spec`, one for each member of its backbone.
+
+    Members get the same epochs, of either kind, the same time, and their part of FLOPs by what an epoch costs them.
+    """
+    members = members_of(spec.backbone)
+    works = [Work.of(replace(spec, backbone=name), dataset).epoch for name in members]
+    if spec.budget_unit == "seconds":
+        return [TimeMeter(spec.budget / len(members)) for _ in members]
+    if spec.budget_unit == "own-epochs":
+        return [EpochMeter(round(spec.budget)) for _ in members]
+    epochs = spec.budget if spec.budget_unit == "epochs" else spec.budget / sum(works)
+    return [WorkMeter(max(1, round(epochs * work))) for work in works]
+
+
+@contextmanager
+def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
+    """Train on one thread where steps are so small (FLOPs) that handing them out costs more than it saves.
+
+    A number of threads that the user has set (OMP_NUM_THREADS) is left alone.
+    """
+    before = torch.get_num_threads()
+    if is_small(step_work, device) and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take denormal numbers for zero: the Adam moments of rare words decay into them, and they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def is_small(step_work: int, device: torch.device) -> bool:
+    """Return whether steps of `step_work` FLOPs do not fill more than one core of a CPU."""
+    return device.type == "cpu" and step_work < SMALL_STEP

@@ -1,0 +1,123 @@
+"""`report --published` and `report --format`: what they print; nothing is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from ncbench.records.table import load_runs
+from ncbench.report.pages.formats import format_beside, format_comparisons
+from ncbench.report.tables import versus_published
+from ncbench.report.tables.comparisons import comparisons
+from ncbench.report.tables.versus_published import published_beside
+
+
+@pytest.fixture
+def recorded(toy_run: Callable[..., Result], tmp_path: Path) -> Path:
+    """Return a folder with runs at two ratios."""
+    assert toy_run("--method", "quick", "--noise", "0,0.4").exit_code == 0
+    return tmp_path / "runs"
+
+
+def refused(result: Result, message: str) -> None:
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {message}\n")
+
+
+def test_published_without_runs(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli("report", "--published", "f30k")
+    assert (result.exit_code, result.stderr) == (0, "")
+    titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("f30k, ")]
+    assert titles == [table.title for table in published_beside("f30k", None)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_published_beside_runs_of_another_dataset(recorded: Path, cli: Callable[..., Result]) -> None:
+    result = cli("report", "--published", "cc152k", "--runs", recorded)
+    assert result.exit_code == 0
+    assert "cc152k, test: pairs mismatched by nature" in result.stdout
+
+
+def test_published_as_json(
+    recorded: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(versus_published.EVALUATIONS, "tiny", ("test",))
+    row = next(row for row in versus_published.read_published() if row.unit == "images" and row.noise == 0.4)
+    changed = {**vars(row), "dataset": "tiny", "evaluation": "test", "method": "quick", "backbone": "vse"}
+    monkeypatch.setattr(versus_published, "read_published", lambda: [type(row)(**changed)])
+    (line,) = strict_json(cli("report", "--published", "tiny", "--runs", recorded, "--json").stdout)
+    (rsum,) = load_runs(recorded).query("noise == 0.4")["rsum"]
+    assert (line["rsum"], line["paper"], line["unit"], line["our_seeds"]) == (row.rsum, row.paper, "images", 1)
+    assert line["our_rsum"] == pytest.approx(rsum)
+    assert line["difference"] == pytest.approx(rsum - row.rsum)
+    assert line["our_rsum_std"] is None
+
+
+@pytest.mark.parametrize("form", ["csv", "latex", "markdown"])
+def test_formats(form: Any, recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    result = cli("report", "--runs", recorded, "--out", out, "--format", form)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == format_comparisons(comparisons(load_runs(recorded)), form)
+    assert not out.exists()
+    published = cli("report", "--runs", recorded, "--published", "f30k", "--format", form)
+    assert published.stdout == format_beside(published_beside("f30k", None), form)
+
+
+def test_csv_is_one_table(recorded: Path, cli: Callable[..., Result]) -> None:
+    rows = list(csv.DictReader(io.StringIO(cli("report", "--runs", recorded, "--format", "csv").stdout)))
+    assert [(row["protocol"], row["noise"], row["variant"]) for row in rows] == [
+        ("clean", "0.0", "quick"),
+        ("shuffle-images", "0.4", "quick"),
+    ]
+
+
+def test_a_dataset_of_which_nothing_is_published(cli: Callable[..., Result], tmp_path: Path) -> None:
+    refused(
+        cli("report", "--published", "scenes", "--runs", tmp_path),
+        "nothing is published for dataset 'scenes'; there are numbers for f30k, coco, cc152k.",
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--published", "f30k")])
+def test_two_formats(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
+    refused(
+        cli("report", "--json", "--format", "csv", "--runs", tmp_path, *words),
+        "--format and --json exclude each other; leave one of them out.",
+    )
+
+
+@pytest.mark.parametrize(("words", "other"), [(("--format", "csv"), "format"), (("--published", "f30k"), "published")])
+def test_pages_where_nothing_is_written(
+    words: tuple[str, ...], other: str, cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = cli("report", "--html", "--runs", tmp_path, *words)
+    refused(result, f"--html writes pages, --{other} only prints; leave one of them out.")
+
+
+def test_an_unknown_format(cli: Callable[..., Result]) -> None:
+    result = cli("report", "--format", "html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "'html' is not one of 'csv', 'latex', 'markdown'" in result.stderr
+
+
+def test_no_runs_to_format(cli: Callable[..., Result], tmp_path: Path) -> None:
+    hint = f"make some with: ncbench run --method triplet --out {tmp_path}"
+    refused(cli("report", "--runs", tmp_path, "--format", "csv"), f"{tmp_path} holds no finished run; {hint}.")
+
+
+@pytest.mark.parametrize("damage", ["{", '{"schema": 1}'])
+def test_damaged_runs_are_told(damage: str, cli: Callable[..., Result], tmp_path: Path) -> None:
+    folder = tmp_path / "f30k" / "quick" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(damage)
+    result = cli("report", "--published", "f30k", "--runs", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert str(folder / "result.json") in result.stderr

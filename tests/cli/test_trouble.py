@@ -1,0 +1,90 @@
+"""Output that cannot be written any more: one clear line, what is recorded stays, and the same command goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+SAME = ("spec.json", "result.json", "ranks.npz", "model.safetensors")
+WORDS = ("--method", "quick", "--noise", 0.4, "--budget", 6.0, "--checkpoint-every", 0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refuse_from(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let every flush to disk fail from the `number`-th on; return a list that counts them."""
+    flushed: list[int] = []
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) >= number:
+            raise OSError(code, os.strerror(code))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    return flushed
+
+
+def test_a_disk_that_fills_up_at_any_moment(
+    toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        writes = refuse_from(10**9, errno.ENOSPC, patch)
+        assert toy_run(*WORDS, "--out", tmp_path / "whole").exit_code == 0
+        total = len(writes)
+    (whole,) = (tmp_path / "whole/tiny/quick").iterdir()
+    assert toy_run("--method", "quick", "--noise", 0.2).exit_code == 0
+    before = contents(tmp_path / "runs")
+    assert total > 20
+    for number in range(1, total + 1, 4):
+        out = tmp_path / str(number)
+        shutil.copytree(tmp_path / "runs", out)
+        with monkeypatch.context() as patch:
+            refuse_from(number, errno.ENOSPC, patch)
+            result = toy_run(*WORDS, "--out", out)
+        assert result.exit_code == 2
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith((f"Error: {out / 'tiny'}", f"Error: {out / 'sweeps'}"))
+        assert ": No space left on device" in result.stderr
+        now = contents(out)
+        assert all(now[path] == content for path, content in before.items())
+        assert not list(out.rglob("*.tmp"))
+        assert toy_run(*WORDS, "--out", out).exit_code == 0
+        for name in SAME:
+            assert (out / "tiny/quick" / whole.name / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_what_to_do_is_said(toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        refuse_from(12, errno.EROFS, patch)
+        result = toy_run(*WORDS)
+    harm, advice = "records that are complete are unharmed.", "it goes on from the last checkpoint."
+    assert f": Read-only file system; {harm} Mend it and give the same command: {advice}" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir(mode=0o500)
+    result = toy_run(*WORDS)
+    assert (result.exit_code, "Permission denied" in result.stderr) == (2, True)
+
+
+def test_an_error_of_the_method_about_a_file_of_its_own_is_the_runs(
+    toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/its/own/file")
+
+    monkeypatch.setattr("ncbench.training.trainer.Trainer.train", fail)
+    result = toy_run(*WORDS)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("failed: quick with vse on tiny, shuffle-images 0.4, seed 0: FileNotFoundError(")

@@ -1,0 +1,210 @@
+"""Run records as one tidy table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ncbench
+from ncbench import UserError
+from ncbench.records.store import History, read_history
+from ncbench.records.table import load_runs
+
+Record = Callable[..., Path]
+
+
+def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
+    folder = record(
+        1.0, 2.0, 3.0, 4.0, 5.0, 6.0,
+        seed=7, used=0.25, peaks={"host": 100, "device": 300},
+        beliefs={
+            "detection": {"auc": 0.9, "accuracy": 0.8},
+            "soft_labels": {"auc": 0.7, "closeness_correlation": 0.1},
+            "rematches": {"closer": 0.6, "chance": 0.4},
+        },
+    )  # fmt: skip
+    (row,) = load_runs(tmp_path).to_dict(orient="records")
+    expected = {
+        "id": folder.name,
+        "dataset": "toy",
+        "protocol": "shuffle-images",
+        "unit": "images",
+        "noise": 0.4,
+        "method": "triplet",
+        "backbone": "sgr",
+        "budget": 4.0,
+        "seed": 7,
+        "i2t_r1": 1.0,
+        "i2t_r5": 2.0,
+        "i2t_r10": 3.0,
+        "i2t_medr": 3.0,
+        "i2t_meanr": 4.5,
+        "t2i_r1": 4.0,
+        "t2i_r5": 5.0,
+        "t2i_r10": 6.0,
+        "t2i_medr": 3.0,
+        "t2i_meanr": 4.5,
+        "rsum": 21.0,
+        "dev_rsum": 22.0,
+        "used": 1.0,  # a quarter of four epochs
+        "flops": 250,
+        "updates": 12,
+        "seconds": 30.0,
+        "peak_bytes": 300,
+        "auc": 0.9,
+        "label_auc": 0.7,
+        "rematched_closer": 0.6,
+        "rematched_chance": 0.4,
+        "variant": "triplet",
+        "told_truth": False,
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("peaks", "expected"),
+    [({"host": 5, "device": None}, 5), ({"host": 5, "device": 3}, 5), ({"host": None, "device": None}, None)],
+)
+def test_peak_is_the_largest_known(peaks: dict[str, Any], expected: int | None, record: Record, tmp_path: Path) -> None:
+    record(peaks=peaks)
+    assert load_runs(tmp_path)["peak_bytes"].tolist() == [expected]
+
+
+def test_what_is_not_known_is_missing(record: Record, tmp_path: Path) -> None:
+    record(seconds=None)
+    record(seed=1, beliefs={"detection": None})
+    frame = load_runs(tmp_path).set_index("seed")
+    assert frame["seconds"].isna().to_dict() == {0: True, 1: False}
+    assert frame["peak_bytes"].isna().to_dict() == {0: True, 1: False}
+    assert frame["auc"].isna().all()
+    assert frame[["label_auc", "rematched_closer", "rematched_chance"]].isna().all(axis=None)
+
+
+def test_a_row_per_run_in_the_order_of_paths(record: Record, tmp_path: Path) -> None:
+    folders = [
+        record(seed=seed, method=method, dataset=dataset) for seed in (1, 0) for method in "ba" for dataset in "yx"
+    ]
+    frame = load_runs(tmp_path)
+    assert frame["id"].tolist() == [folder.name for folder in sorted(folders)]
+    assert frame["dataset"].tolist() == list("xxxxyyyy")
+    assert frame["method"].tolist() == list("aabb" * 2)
+
+
+def test_unfinished_runs_are_left_out(record: Record, tmp_path: Path) -> None:
+    record()
+    (record(seed=1) / "result.json").unlink()
+    assert load_runs(tmp_path)["seed"].tolist() == [0]
+
+
+def test_a_folder_may_be_text(record: Record, tmp_path: Path) -> None:
+    record()
+    assert ncbench.load_runs(str(tmp_path)).equals(load_runs(tmp_path))
+    assert ncbench.load_runs is load_runs
+
+
+def test_sizes_and_scores_without_folds(record: Record, tmp_path: Path) -> None:
+    path = record(sizes={"word": 4, "embed": 16}) / "result.json"
+    record(seed=1)
+    content = json.loads(path.read_text())
+    content["metrics"]["test_unfolded"] = {"rsum": 7.5}
+    path.write_text(json.dumps(content))
+    frame = load_runs(tmp_path).set_index("seed")
+    assert frame["sizes"].to_dict() == {0: "embed=16, word=4", 1: "embed=16"}
+    assert frame["rsum_unfolded"][0] == 7.5
+    assert frame["rsum_unfolded"].isna().to_dict() == {0: False, 1: True}
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_nothing_to_load(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_runs(tmp_path / folder)
+    hint = f"make some with: ncbench run --method triplet --out {tmp_path / folder}"
+    assert str(caught.value) == f"{tmp_path / folder} holds no finished run; {hint}"
+
+
+@pytest.mark.parametrize("lost", ["metrics", "spec", "work", "selected", "beliefs", "id"])
+def test_a_record_that_lacks_something_is_the_users_error(lost: str, record: Record, tmp_path: Path) -> None:
+    path = record() / "result.json"
+    content = json.loads(path.read_text())
+    del content[lost]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=lost) as caught:
+        load_runs(tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_records_from_before_there_were_precisions_are_float32(record: Record, tmp_path: Path) -> None:
+    old = record() / "result.json"
+    content = json.loads(old.read_text())
+    assert content["spec"].pop("precision") == "float32"
+    old.write_text(json.dumps(content))
+    record(seed=1)
+    assert load_runs(tmp_path)["conditions"].tolist() == ["", ""]
+    record(precision="bf16")
+    frame = load_runs(tmp_path)
+    told = dict(zip(frame["id"], frame["conditions"], strict=True))
+    assert told[old.parent.name] == "precision=float32"
+    assert sorted(told.values()) == ["precision=bf16", "precision=float32", "precision=float32"]
+
+
+def test_references_are_known_and_records_of_old_have_none(record: Record, tmp_path: Path) -> None:
+    record(seed=0, told_truth=None)
+    record(seed=1, told_truth=False)
+    record(seed=2, told_truth=True, method="oracle")
+    frame = load_runs(tmp_path).set_index("seed")
+    assert frame["told_truth"].to_dict() == {0: False, 1: False, 2: True}
+    assert frame["told_truth"].dtype == bool
+    assert frame["variant"].to_dict() == {0: "triplet", 1: "triplet", 2: "oracle"}
+
+
+def test_told_pairs_are_known_and_records_of_old_have_none(record: Record, tmp_path: Path) -> None:
+    record(seed=0)
+    record(seed=1, told_clean=0)
+    record(seed=2, told_clean=150, method="mscn")
+    assert load_runs(tmp_path).set_index("seed")["told_clean"].to_dict() == {0: 0, 1: 0, 2: 150}
+
+
+def test_variants_are_told_by_what_differs(record: Record, tmp_path: Path) -> None:
+    record(settings={"lr": 0.002, "batch_size": 8})
+    record(settings={"lr": 0.001, "batch_size": 8})
+    record(settings={"lr": 0.002, "batch_size": 16})
+    record(method="l2rm", settings={"lr": 5.0, "reg": 0.1})
+    record(dataset="other", settings={"lr": 7.0, "batch_size": 8})
+    frame = load_runs(tmp_path)
+    assert sorted(zip(frame["dataset"], frame["variant"], strict=True)) == [
+        ("other", "triplet"),  # settings of another dataset are no variant
+        ("toy", "l2rm"),
+        ("toy", "triplet (batch_size=16, lr=0.002)"),
+        ("toy", "triplet (batch_size=8, lr=0.001)"),
+        ("toy", "triplet (batch_size=8, lr=0.002)"),
+    ]
+
+
+def test_a_setting_that_older_records_lack_makes_a_variant(record: Record, tmp_path: Path) -> None:
+    record(settings={"lr": 0.002})
+    record(settings={"lr": 0.002, "clip": 1.0})
+    assert sorted(load_runs(tmp_path)["variant"]) == ["triplet", "triplet (clip=1.0)"]
+
+
+def test_history_of_a_run(record: Record) -> None:
+    folder = record()
+    assert read_history(folder) == []
+    lines = [{"share": 0.5, "loss": None, "dev": {"rsum": 1.0}}, {"share": 1.0, "loss": 0.25, "dev": {"rsum": 2.0}}]
+    history = History(folder / "history.jsonl")
+    for line in lines:
+        history.add(**line)
+    assert read_history(folder) == lines
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "a/b", "x>y", ".hidden", ""])
+def test_a_dataset_whose_page_would_lie_elsewhere_is_refused(name: str, record: Record, tmp_path: Path) -> None:
+    folder = record()
+    content = json.loads((folder / "result.json").read_text())
+    content["spec"]["dataset"] = name
+    (folder / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is no name of a dataset; delete its folder"):
+        load_runs(tmp_path)

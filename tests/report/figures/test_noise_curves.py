@@ -1,0 +1,143 @@
+"""Figures: a panel per protocol, a line per method, bands over seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncbench.records.table import load_runs
+from ncbench.report.figures import noise_curves
+
+Record = Callable[..., Path]
+
+
+@pytest.fixture
+def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Return a function that draws the records in tmp_path and returns matplotlib's Figure."""
+    seen: list[Any] = []
+    monkeypatch.setattr(noise_curves, "save", lambda figure, *_: seen.append(figure))  # drawing takes most of the time
+
+    def drawn() -> Any:
+        noise_curves.draw_ratios(load_runs(tmp_path), tmp_path / "figure")
+        return seen[-1]
+
+    return drawn
+
+
+def flat(value: float) -> tuple[float, ...]:
+    return (value / 6,) * 6
+
+
+def lines(panel: Any) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the lines of a panel: name, ratios, rSums."""
+    return {
+        line.get_label(): ([float(x) for x in line.get_xdata()], [round(float(y), 6) for y in line.get_ydata()])
+        for line in panel.get_lines()
+    }
+
+
+def test_panel_per_protocol_and_line_per_method(record: Record, draw: Callable[[], Any]) -> None:
+    for method, base in (("triplet", 300.0), ("l2rm", 330.0)):
+        record(*flat(base), method=method, noise=0.0, protocol="clean", unit="clean")
+        for noise in (0.4, 0.2):
+            record(*flat(base - 100 * noise), method=method, noise=noise)
+        record(*flat(base - 90), method=method, noise=0.6, protocol="shuffle-captions", unit="captions")
+    captions, images = draw().axes
+    assert [captions.get_title(), images.get_title()] == ["shuffle-captions", "shuffle-images"]
+    assert lines(images) == {
+        "triplet": ([0.0, 0.2, 0.4], [300.0, 280.0, 260.0]),
+        "l2rm": ([0.0, 0.2, 0.4], [330.0, 310.0, 290.0]),
+    }
+    assert lines(captions) == {"triplet": ([0.0, 0.6], [300.0, 210.0]), "l2rm": ([0.0, 0.6], [330.0, 240.0])}
+
+
+def test_clean_runs_alone_have_a_panel(record: Record, draw: Callable[[], Any]) -> None:
+    record(*flat(300.0), noise=0.0, protocol="clean", unit="clean")
+    (panel,) = draw().axes
+    assert panel.get_title() == "clean"
+    assert lines(panel) == {"triplet": ([0.0], [300.0])}
+
+
+def test_lines_are_means_and_bands_are_deviations(record: Record, draw: Callable[[], Any]) -> None:
+    for seed, value in enumerate((100.0, 110.0, 120.0)):
+        record(*flat(value), seed=seed)
+    record(*flat(50.0), noise=0.6)
+    (panel,) = draw().axes
+    assert lines(panel) == {"triplet": ([0.4, 0.6], [110.0, 50.0])}
+    (band,) = panel.collections
+    corners = {(round(x, 6), round(y, 6)) for x, y in band.get_paths()[0].vertices}
+    assert {(0.4, 100.0), (0.4, 120.0), (0.6, 50.0)} == corners
+
+
+def test_colours_and_markers_are_those_of_the_method_in_every_panel(record: Record, draw: Callable[[], Any]) -> None:
+    record(method="a")
+    record(method="b", protocol="shuffle-captions", unit="captions")
+    record(method="c")
+    looks = [{line.get_label(): (line.get_color(), line.get_marker()) for line in p.get_lines()} for p in draw().axes]
+    assert looks[0] == looks[1]
+    assert len(set(looks[0].values())) == 3
+
+
+def test_many_lines_can_be_told_apart(record: Record, draw: Callable[[], Any]) -> None:
+    for number in range(12):
+        record(*flat(100.0 + number), method=f"m{number:02d}")
+    (panel,) = draw().axes
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in panel.get_lines()]
+    assert len(set(looks)) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ["triplet"]),
+        ({"backbone": "vse"}, ["triplet, sgr", "triplet, vse"]),
+        ({"budget": 8.0}, ["triplet, budget 4", "triplet, budget 8"]),
+        ({"backbone": "vse", "budget": 8.0}, ["triplet, sgr, budget 4", "triplet, vse, budget 8"]),
+        ({"settings": {"lr": 0.5, "batch_size": 8}}, ["triplet (lr=0.002)", "triplet (lr=0.5)"]),
+    ],
+)
+def test_what_lines_are_called(
+    changes: dict[str, Any], names: list[str], record: Record, draw: Callable[[], Any]
+) -> None:
+    record()
+    record(seed=1, **changes)
+    figure = draw()
+    assert sorted(lines(figure.axes[0])) == names
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+
+
+def test_axes_have_names_and_begin_at_zero(record: Record, draw: Callable[[], Any]) -> None:
+    record()
+    record(protocol="shuffle-captions", unit="captions")
+    first, second = draw().axes
+    assert first.get_ylabel() == "rSum on test (of 600)"
+    assert {first.get_xlabel(), second.get_xlabel()} == {"share of mismatched pairs"}
+    assert first.get_ylim()[0] == second.get_ylim()[0] == 0
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_files(record: Record, tmp_path: Path) -> None:
+    record()
+    record(method="l2rm")
+    svg, png = noise_curves.draw_ratios(load_runs(tmp_path), tmp_path / "some.name")
+    assert (svg, png) == (tmp_path / "some.name.svg", tmp_path / "some.name.png")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    text = svg.read_text()
+    words = re.findall(r"<text [^>]*>([^<]*)</text>", text)
+    assert {"shuffle-images", "triplet", "l2rm", "rSum on test (of 600)"} <= set(words)
+    assert "<dc:date>" not in text
+
+
+@pytest.mark.parametrize("name", ["<script>|x", "a$x$b", "a$", "100%"])
+def test_odd_names_are_drawn_as_they_are(name: str, record: Record, tmp_path: Path) -> None:
+    record(method="odd")
+    frame = load_runs(tmp_path).assign(variant=name)
+    svg, _ = noise_curves.draw_ratios(frame, tmp_path / "odd")
+    assert "<script>" not in svg.read_text()
+    words = re.findall(r"<text [^>]*>([^<]*)</text>", svg.read_text())
+    assert name.replace("<", "&lt;").replace(">", "&gt;") in words

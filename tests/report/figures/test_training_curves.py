@@ -1,0 +1,173 @@
+"""What runs were worth while they went on: reading histories, and the figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncbench import UserError
+from ncbench.records.table import load_runs
+from ncbench.report import write_report
+from ncbench.report.figures import training_curves
+from ncbench.report.figures.training_curves import draw_courses, has_courses, load_courses
+from ncbench.report.tables.leaderboard import leaderboards
+
+Record = Callable[..., Path]
+EPOCH = 250  # FLOPs: records made by hand have a budget of 1000 for four
+
+
+def tell(folder: Path, *points: tuple[float, float], member: str = "sgr") -> None:
+    """Add lines to the history of a run: work in FLOPs, dev rSum."""
+    lines = [{"backbone": member, "work": work, "share": work / 1000, "dev": {"rsum": rsum}} for work, rsum in points]
+    with (folder / "history.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.fixture
+def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Return a function that draws the courses in tmp_path and returns matplotlib's Figure."""
+    seen: list[Any] = []
+    monkeypatch.setattr(training_curves, "save", lambda figure, *_: seen.append(figure))
+
+    def drawn() -> Any:
+        draw_courses(load_runs(tmp_path), load_courses(tmp_path), tmp_path / "figure")
+        return seen[-1]
+
+    return drawn
+
+
+def lines(panel: Any) -> dict[str, list[tuple[float, float]]]:
+    return {
+        line.get_label(): [(round(float(x), 6), round(float(y), 6)) for x, y in line.get_xydata()]
+        for line in panel.get_lines()
+    }
+
+
+def test_a_row_per_evaluation(record: Record, tmp_path: Path) -> None:
+    first, second = record(), record(seed=1, backbone="sgraf")
+    record(seed=2)  # without a history
+    tell(first, (100, 50), (200, 60.5))
+    tell(second, (10, 1), (20, 2))
+    tell(second, (11, 3), member="saf")
+    frame = load_courses(tmp_path)
+    columns = ["member", "evaluation", "work", "reached"]
+    found = {name: rows[columns].to_numpy().tolist() for name, rows in frame.groupby("id")}
+    assert found == {
+        first.name: [["sgr", 0, 100.0, 50.0], ["sgr", 1, 200.0, 60.5]],
+        second.name: [["sgr", 0, 10.0, 1.0], ["sgr", 1, 20.0, 2.0], ["saf", 0, 11.0, 3.0]],
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b"7",
+        b"\xff",
+        b"{}",
+        b'{"backbone": "sgr", "work": 1, "dev": 7}',
+        b'{"backbone": "sgr", "work": NaN, "dev": {"rsum": 1}}',
+        b'{"backbone": "sgr", "work": -1, "dev": {"rsum": 1}}',
+        b'{"backbone": "sgr", "work": 1, "dev": {"rsum": 1e999}}',
+        b'{"backbone": "sgr", "work": null, "dev": {"rsum": 1}}',
+    ],
+)
+def test_a_damaged_history_is_the_users_error(content: bytes, record: Record, tmp_path: Path) -> None:
+    path = record() / "history.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_courses(tmp_path)
+    assert str(caught.value).startswith(f"{path}: is no history of a run (")
+    assert str(caught.value).endswith("; restore it.")
+
+
+def test_lines_are_means_at_mean_work_in_epochs(record: Record, draw: Callable[[], Any]) -> None:
+    tell(record(), (EPOCH, 100), (4 * EPOCH, 200))
+    tell(record(seed=1), (1.5 * EPOCH, 120), (4 * EPOCH, 200))
+    tell(record(method="l2rm"), (2 * EPOCH, 70))
+    (panel,) = draw().axes
+    assert lines(panel) == {"triplet": [(1.25, 110.0), (4.0, 200.0)], "l2rm": [(2.0, 70.0)]}
+    band = panel.collections[1]  # names are in order: l2rm, triplet
+    corners = {(round(x, 3), round(y, 3)) for x, y in band.get_paths()[0].vertices}
+    assert corners == {(1.25, 95.858), (1.25, 124.142), (4.0, 200.0)}
+
+
+def test_a_panel_per_ratio_and_protocol(record: Record, draw: Callable[[], Any]) -> None:
+    for number, noise in enumerate((0.6, 0.2, 0.4)):
+        tell(record(noise=noise), (EPOCH, 10.0 * number))
+    tell(record(noise=0.2, protocol="shuffle-captions", unit="captions"), (EPOCH, 7.0))
+    tell(record(noise=0.0, protocol="clean", unit="clean"), (EPOCH, 9.0))
+    record(noise=0.8)  # nothing to draw: no panel
+    shown = [panel for panel in draw().axes if panel.get_visible()]
+    assert [(panel.get_title(), lines(panel)["triplet"][0][1]) for panel in shown] == [
+        ("clean pairs", 9.0),
+        ("shuffle-captions 0.2", 7.0),
+        ("shuffle-images 0.2", 10.0),
+        ("shuffle-images 0.4", 20.0),
+        ("shuffle-images 0.6", 0.0),
+    ]
+    assert {panel.get_xlabel() for panel in shown} == {"work spent, in baseline epochs"}
+    assert shown[0].get_ylabel() == shown[4].get_ylabel() == "rSum on dev (of 600)"
+    assert len({panel.get_ylim() for panel in shown}) == 1
+    assert all(panel.get_ylim()[0] == panel.get_xlim()[0] == 0 for panel in shown)
+
+
+def test_looks_and_legend_are_those_of_the_whole_page(record: Record, draw: Callable[[], Any]) -> None:
+    record(method="a")  # without a history, but with a colour
+    tell(record(method="c"), (EPOCH, 10))
+    tell(record(method="b", noise=0.6), (EPOCH, 10))
+    figure = draw()
+    looks = {line.get_label(): line.get_color() for panel in figure.axes for line in panel.get_lines()}
+    assert looks == {"b": "#D55E00", "c": "#009E73"}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["b", "c"]
+
+
+def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Callable[[], Any]) -> None:
+    folder = record(backbone="sgraf")
+    tell(folder, (EPOCH, 10), (2 * EPOCH, 20))
+    tell(folder, (EPOCH, 15), member="saf")
+    tell(record(), (EPOCH, 5))
+    (panel,) = draw().axes
+    assert lines(panel) == {
+        "triplet, sgr": [(1.0, 5.0)],
+        "triplet, sgraf: its sgr": [(1.0, 10.0), (2.0, 20.0)],
+        "triplet, sgraf: its saf": [(1.0, 15.0)],
+    }
+    one, other = (line for line in panel.get_lines() if "sgraf" in line.get_label())
+    assert one.get_color() == other.get_color()
+    assert one.get_linestyle() != other.get_linestyle()
+
+
+def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Path) -> None:
+    tell(record(), (EPOCH, 10), (2 * EPOCH, 20))
+    record(dataset="other")
+    frame, courses = load_runs(tmp_path), load_courses(tmp_path)
+    assert has_courses(frame, courses)
+    assert not has_courses(frame[frame["dataset"] == "other"], courses)
+    first, second = (write_report(leaderboards(frame), tmp_path / name, courses) for name in ("a", "b"))
+    assert [path.name for path in first if "course" in path.name] == [
+        "toy-course.svg",
+        "toy-course.png",
+    ]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+    assert "![rSum on dev against work spent](<toy-course.svg>)\n" in (tmp_path / "a/toy.md").read_text()
+    assert "course" not in (tmp_path / "a/other.md").read_text()
+    assert not any("course" in path.name for path in write_report(leaderboards(frame), tmp_path / "c"))
+
+
+@pytest.mark.parametrize("name", ["<script>", "$x_1$"])
+def test_hostile_names(name: str, record: Record, tmp_path: Path) -> None:
+    tell(record(method="odd"), (EPOCH, 10))
+    frame = load_runs(tmp_path).assign(variant=name, protocol=name)
+    svg, _ = draw_courses(frame, load_courses(tmp_path), tmp_path / "odd")
+    text = svg.read_text()
+    assert "<script>" not in text
+    assert text.count(f">{name}<".replace("<script>", "&lt;script&gt;")) == 1  # the legend; the title says 0.4 too
+    assert f"{name} 0.4".replace("<script>", "&lt;script&gt;") in text

@@ -1,0 +1,152 @@
+"""Tables as CSV, LaTeX and markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncbench import load_runs
+from ncbench.report.pages.formats import format_beside, format_comparisons
+from ncbench.report.pages.latex import escape, latex_table
+from ncbench.report.pages.markdown import page
+from ncbench.report.tables.comparisons import AXES, COLUMNS, comparisons
+from ncbench.report.tables.leaderboard import Leaderboard
+from ncbench.report.tables.versus_published import COLUMNS as BESIDE_COLUMNS
+from ncbench.report.tables.versus_published import published_beside
+
+Record = Callable[..., Path]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def check_latex(text: str) -> None:
+    """Hold `text` against what compiles: known commands, balanced braces, cells that fit the columns."""
+    known = {
+        "begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule", "pm",
+        "textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar",
+    }  # fmt: skip
+    assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= known
+    assert text.isascii()
+    bare = re.sub(r"\\[{}$&#%_]", "", text)
+    depth = 0
+    for character in bare:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert not set("#%_^~<>|") & set(bare)
+    assert bare.replace(r"$\pm$", "").count("$") == 0
+    width = 0
+    for line in bare.splitlines():
+        found = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", line)
+        width = len(found[1]) if found else width
+        if line.endswith(r"\\"):
+            assert line.count("&") == width - 1
+            assert line.lstrip()[0] not in "[*"
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\toprule")
+
+
+def test_csv_of_comparisons(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2, seed=0)
+    record(noise=0.2, seed=1, method='a"b,c')
+    record(noise=0.6, seconds=None)
+    tables = comparisons(load_runs(tmp_path))
+    rows = rows_of(format_comparisons(tables, "csv"))
+    assert [(row["noise"], row["variant"]) for row in rows] == [
+        ("0.2", 'a"b,c'),
+        ("0.2", "triplet"),
+        ("0.6", "triplet"),
+    ]
+    assert list(rows[0])[: len(AXES)] == list(AXES)
+    for row in rows:
+        assert (float(row["rsum"]), float(row["t2i_r10"]), row["seeds"], row["unit"]) == (123.0, 31.0, "1", "images")
+    assert [row["seconds"] for row in rows] == ["30.0", "30.0", ""]
+
+
+def test_markdown_is_that_of_the_page(record: Record, tmp_path: Path) -> None:
+    record()
+    record(noise=0.6)
+    tables = comparisons(load_runs(tmp_path))
+    text = format_comparisons(tables, "markdown")
+    assert text.startswith("## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n| method |")
+    assert page(Leaderboard("toy", load_runs(tmp_path), [], tables)).endswith(f"\n{text}")
+
+
+def test_latex_of_comparisons(record: Record, tmp_path: Path) -> None:
+    record(seed=0)
+    record(seed=1)
+    record(noise=0.6, method="b")
+    text = format_comparisons(comparisons(load_runs(tmp_path)), "latex")
+    check_latex(text)
+    assert text.count(r"\begin{table}") == 2
+    assert text.startswith(
+        "\\begin{table}\n\\centering\n\\caption{toy: shuffle-images 0.4 (unit: images), sgr, budget 4}\n"
+        "\\begin{tabular}{lrrrrrrrrrrrrr}\n\\toprule\nmethod & rank & i2t R@1 & "
+    )
+    assert r" & 123.0 $\pm$ 0.0 & " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("<script>", r"\textless{}script\textgreater{}"),
+        ("a|b", r"a\textbar{}b"),
+        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("#1 $x^2$ ~", r"\#1 \$x\textasciicircum{}2\$ \textasciitilde{}"),
+        (r"\input{x}", r"\textbackslash{}input\{x\}"),
+        ("[x]*", "{[}x{]}{*}"),
+        ("61.0 ± 1.4", r"61.0 $\pm$ 1.4"),
+        ("a\nb\tc", "a b c"),
+        ("é\x00", "U+00E9U+0000"),
+        ("plain 0.5", "plain 0.5"),
+    ],
+)
+def test_escapes(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>", "|", "_", "&", "%", "\\", "{", "}", "[x]", "*", "$", "^", "~", "\\\\[1em]", "é"]
+)
+def test_latex_compiles_by_construction(name: str) -> None:
+    text = latex_table(name, (name, "n"), [(name, "1"), (name, name)], numbers=("n",))
+    check_latex(text)
+    assert r"\begin{tabular}{lr}" in text
+
+
+def test_hostile_names_in_records(record: Record, tmp_path: Path) -> None:
+    name = "<script>|x_&%"
+    record(method="odd", protocol=f"file:{name}")
+    tables = comparisons(load_runs(tmp_path).assign(variant=name))
+    check_latex(format_comparisons(tables, "latex"))
+    assert "<script" not in format_comparisons(tables, "markdown")
+    assert rows_of(format_comparisons(tables, "csv"))[0]["variant"] == name
+
+
+def test_formats_of_published_numbers() -> None:
+    tables = published_beside("f30k", None)
+    rows = rows_of(format_beside(tables, "csv"))
+    assert len(rows) == 314
+    assert {row["unit"] for row in rows} == {"clean", "images", "captions", "unknown"}
+    for row, line in zip(rows, (line for table in tables for line in table.lines), strict=True):
+        assert row == {key: "" if value is None else str(value) for key, value in line.facts().items()}
+    latex = format_beside(tables, "latex")
+    check_latex(latex)
+    assert latex.count(r"\begin{table}") == len(tables)
+    markdown = format_beside(tables, "markdown")
+    assert markdown.count("\n## ") + markdown.startswith("## ") == len(tables)
+    assert json.dumps([line.facts() for table in tables for line in table.lines], allow_nan=False)
+
+
+def test_columns(record: Record, tmp_path: Path) -> None:
+    record()
+    latex = format_comparisons(comparisons(load_runs(tmp_path)), "latex")
+    assert " & ".join(COLUMNS.values()) + r" \\" in latex
+    assert " & ".join(BESIDE_COLUMNS) + r" \\" in format_beside(published_beside("cc152k", None), "latex")

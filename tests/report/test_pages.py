@@ -1,0 +1,250 @@
+"""Markdown pages and whole reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ncbench.records.table import load_runs
+from ncbench.report import write_report
+from ncbench.report.figures.style import Figure
+from ncbench.report.pages.markdown import page
+from ncbench.report.tables.comparisons import COLUMNS, comparisons
+from ncbench.report.tables.leaderboard import Leaderboard, leaderboards
+from ncbench.report.tables.overview import overviews
+
+Record = Callable[..., Path]
+
+
+def board(name: str, frame: pd.DataFrame) -> Leaderboard:
+    return Leaderboard(name, frame, overviews(frame), comparisons(frame))
+
+
+def make(folder: Path) -> str:
+    frame = load_runs(folder)
+    return page(board("toy", frame), [Figure("rSum against noise ratio", "toy-rsum.svg")])
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the body cells of all comparisons of a page, without the rank."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    return [
+        [name, *rest]
+        for name, *_, rest in ((row[0], row[1], row[2:]) for row in rows if len(row) == len(COLUMNS))
+        if name not in ("method", "---")
+    ]
+
+
+def test_a_whole_page(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
+    text = make(tmp_path)
+    assert text.startswith("# toy\n\nRecalls in percent")
+    assert "\n![rSum against noise ratio](<toy-rsum.svg>)\n" in text
+    assert text.endswith(
+        "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
+        "| method | rank | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
+        "| budget used | peak memory | time | outside | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| triplet | - | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
+        "| 2.00 | 1 MiB | 30 s | - | 1 |\n"
+    )
+
+
+def test_the_best_is_bold_and_only_the_best(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0, seconds=1.0)
+    record(9.0, 21.0, 30.0, 1.0, 2.0, 4.0, method="l2rm", seconds=99.0)
+    l2rm, triplet = cells(make(tmp_path))
+    assert l2rm[:8] == ["l2rm", "<u>9.0</u>", "**21.0**", "**30.0**", "**1.0**", "**2.0**", "**4.0**", "**67.0**"]
+    assert triplet[:8] == [
+        "triplet",
+        "**10.0**",
+        "<u>20.0</u>",
+        "**30.0**",
+        "**1.0**",
+        "**2.0**",
+        "<u>3.0</u>",
+        "<u>66.0</u>",
+    ]
+    for row in (l2rm, triplet):
+        assert not any("*" in cell for cell in row[8:])  # neither time nor work is a score
+
+
+def test_what_looks_the_same_as_the_best_is_bold_too(record: Record, tmp_path: Path) -> None:
+    # Means over seeds may differ in the last bit for no reason but the order of adding up.
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0)
+    record(10.0 + 1e-13, 20.0, 30.0, 1.0, 2.0, 3.0, method="l2rm")
+    assert [row[1] for row in cells(make(tmp_path))] == ["**10.0**", "**10.0**"]
+
+
+def test_references_are_marked_and_never_bold(record: Record, tmp_path: Path) -> None:
+    record(10.0, 20.0, 30.0, 1.0, 2.0, 3.0)
+    record(90.0, 20.0, 91.0, 92.0, 93.0, 94.0, method="oracle", told_truth=True)
+    triplet, oracle = cells(make(tmp_path))
+    assert triplet[:8] == ["triplet", "**10.0**", "**20.0**", "**30.0**", "**1.0**", "**2.0**", "**3.0**", "**66.0**"]
+    assert oracle[:8] == ["oracle (told the truth)", "90.0", "20.0", "91.0", "92.0", "93.0", "94.0", "480.0"]
+
+
+def test_a_page_of_references_only(record: Record, tmp_path: Path) -> None:
+    record(method="oracle", told_truth=True)
+    (row,) = cells(make(tmp_path))
+    assert row[:8] == ["oracle (told the truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
+    written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
+    assert "**" not in written[0].read_text()
+
+
+def test_best_of_each_table(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2)
+    record(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, noise=0.6)
+    assert [row[7] for row in cells(make(tmp_path))] == ["**123.0**", "**6.0**"]
+
+
+def test_bold_with_deviation(record: Record, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        record(10.0 + seed, 20.0, 30.0, 1.0, 2.0, 3.0, seed=seed)
+    assert cells(make(tmp_path))[0][7] == "**66.5 ± 0.7**"
+
+
+def test_dashes_are_not_bold(record: Record, tmp_path: Path) -> None:
+    record(seconds=None)
+    assert cells(make(tmp_path))[0][9:11] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("<script>|x", "&lt;script>\\|x"),
+        ("*bold*", "\\*bold\\*"),
+        ("`code`", "\\`code\\`"),
+        ("back\\|slash", "back\\\\\\|slash"),
+        ("[link](x)", "\\[link\\](x)"),
+        ("&lt;", "&amp;lt;"),
+    ],
+)
+def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: Path) -> None:
+    record(method=name.replace("\\", "_"))  # a folder of its name is made
+    frame = load_runs(tmp_path).assign(variant=name)
+    (line,) = [
+        line
+        for line in page(Leaderboard("toy", frame, [], comparisons(frame))).splitlines()
+        if line.startswith("| ") and "30 s" in line
+    ]
+    assert line.startswith(f"| {escaped} | ")
+
+
+def test_markup_in_dataset_and_protocol(record: Record, tmp_path: Path) -> None:
+    record(protocol="file:<b>|.npy")
+    text = page(board("<i>", load_runs(tmp_path)))
+    assert "<b>" not in text
+    assert "<i>" not in text
+    assert text.startswith("# &lt;i>\n")
+
+
+def test_units_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
+    for unit in ("images", "captions"):
+        record(protocol=f"shuffle-{unit}", unit=unit)
+        record(protocol="file:x.npy", unit=unit, method="l2rm")
+    text = make(tmp_path)
+    assert text.count("\n## ") == 4
+    for section in text.split("\n## ")[1:]:
+        assert section.count("(unit: ") == 1
+        assert len(cells(section)) == 1
+    assert "are not comparable" in text
+
+
+@pytest.fixture
+def varied(record: Record, tmp_path: Path) -> Path:
+    """Return a folder of records of two datasets, two methods, two seeds, two ratios and clean pairs."""
+    for dataset in ("toy", "other"):
+        for method in ("triplet", "l2rm"):
+            for seed in (0, 1):
+                axes = {"dataset": dataset, "method": method, "seed": seed}
+                record(10.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.0, protocol="clean", unit="clean")
+                record(9.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.2)
+                record(5.0 + seed, 20.0, 30.0, 11.0, 21.0, 31.0, **axes, noise=0.4)
+    return tmp_path
+
+
+ENDS = (".md", "-rsum.svg", "-rsum.png", ".csv")
+
+
+def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    written = write_report(leaderboards(load_runs(varied)), out)
+    assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in ENDS]
+    assert sorted(out.iterdir()) == sorted(written)
+    for name in ("other", "toy"):
+        text = (out / f"{name}.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert f"(<{name}-rsum.svg>)" in text
+        assert len(cells(text)) == 6
+        assert ("other: " in text) == (name == "other")
+
+
+def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write_report(leaderboards(load_runs(varied)), tmp_path / "a")
+    monkeypatch.setattr("time.time", lambda: 2e9)  # another day
+    second = write_report(leaderboards(load_runs(varied)), tmp_path / "b")
+    assert len(first) == len(second) == 2 * len(ENDS)
+    for a, b in zip(first, second, strict=True):
+        assert a.name == b.name
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
+    write_report(leaderboards(load_runs(varied)), tmp_path / "pages")
+    frame = load_runs(varied)
+    kept = pd.concat([pd.read_csv(tmp_path / "pages" / f"{name}.csv") for name in ("other", "toy")]).set_index("id")
+    assert len(kept) == len(frame) > 4
+    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "told_truth"):
+        assert kept[column].to_dict() == frame.set_index("id")[column].to_dict()
+
+
+def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    record()
+    write_report(leaderboards(load_runs(tmp_path)), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
+    write_report(leaderboards(load_runs(tmp_path)), out)
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(before) == len(ENDS)
+    assert set(after) == set(before)
+    assert all(after[name] != before[name] for name in before)
+    assert b"better" in after["toy.md"]
+
+
+def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
+    record()
+    (row,) = cells(make(tmp_path))
+    assert len(row) == len(COLUMNS) - 1  # without the rank
+
+
+def test_second_means_second_of_the_contestants(record: Record, tmp_path: Path) -> None:
+    for name, score in (("a", 30.0), ("b", 20.0), ("c", 20.04), ("d", 10.0)):
+        record(score, 40.0, 50.0, 1.0, 2.0, 3.0, method=name)
+    record(25.0, 40.0, 50.0, 1.0, 2.0, 3.0, method="oracle", told_truth=True)
+    assert {row[0]: row[1] for row in cells(make(tmp_path))} == {
+        "a": "**30.0**",
+        "b": "<u>20.0</u>",
+        "c": "<u>20.0</u>",
+        "d": "10.0",
+        "oracle (told the truth)": "25.0",
+    }
+
+
+def test_an_overview_stands_before_the_tables(record: Record, tmp_path: Path) -> None:
+    for noise in (0.0, 0.4):
+        axes = {"protocol": "clean", "unit": "clean"} if noise == 0 else {}
+        record(*[10.0 - 5 * noise] * 6, noise=noise, method="<b>|", **axes)
+    record(noise=0.4)
+    text = make(tmp_path)
+    assert "## rSum over noise ratios: shuffle-images (unit: images), sgr, budget 4\n\n" in text
+    assert text.index("rSum over noise") < text.index("## toy: ")
+    assert "| &lt;b>\\| | 60.0 | 48.0 | 48.0 | 80% |\n" in text
+    assert "| triplet | - | 123.0 | 123.0 | - |\n" in text
+    assert "\nMissing: at 0: triplet.\n" in text

@@ -1,0 +1,76 @@
+"""Being asked to stop: what was trained is saved, and the same sweep goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from interruptions import ALWAYS, NEVER, ByEpochs, record
+from runs import prepare_run
+
+from ncbench.data.dataset import Dataset
+from ncbench.method.registry import load_method
+from ncbench.records.progress import Progress
+from ncbench.runtime import signals
+from ncbench.runtime.signals import Stopped, ask, asked, on_signals
+from ncbench.training.run import CHECKPOINT
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_asked() -> Iterator[None]:
+    signals._asked.clear()
+    yield
+    signals._asked.clear()
+
+
+def test_signals_are_requests_inside_only() -> None:
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    with on_signals():
+        assert asked() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked() is signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # again: it is on its way
+        assert asked() is signal.SIGTERM
+    assert [signal.getsignal(number) for number in signals.SIGNALS] == before
+    with on_signals():
+        assert asked() is None  # a new sweep
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    with on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked() is signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", ["triplet", "by-epochs"])
+def test_a_run_that_is_asked_saves_and_ends(kind: str, tiny: Dataset, tmp_path: Path) -> None:
+    method: Any = ByEpochs if kind == "by-epochs" else load_method(kind)
+    prepare_run(tiny, tmp_path / "whole", method, budget=3.0, cadence=NEVER).execute()
+    told: list[float] = []
+
+    def after_eight(progress: Progress) -> None:
+        told.append(progress.share)
+        if len(told) == 8:
+            ask(signal.SIGTERM)
+
+    cadence = NEVER if kind == "triplet" else ALWAYS  # midway: it is saved at once; else as of the last epoch
+    with pytest.raises(Stopped):
+        prepare_run(tiny, tmp_path / "broken", method, budget=3.0, cadence=cadence, on_progress=after_eight).execute()
+    assert len(told) == 8
+    assert list((tmp_path / "broken" / CHECKPOINT).glob("*.json"))
+    assert not (tmp_path / "broken" / "result.json").exists()
+    signals._asked.clear()
+    again: list[float] = []
+    torch.manual_seed(5)
+    prepare_run(
+        tiny, tmp_path / "broken", method, budget=3.0, cadence=NEVER, on_progress=lambda p: again.append(p.share)
+    ).execute()
+    assert again[0] > (told[-2] if kind == "triplet" else 0.0)
+    assert record(tmp_path / "broken") == record(tmp_path / "whole")
