@@ -57,5 +57,5 @@ def _facts(name: str) -> dict[str, str]:
 
 
 def _filled(template: str, facts: Mapping[str, str]) -> str:
-    text = (files("ncbench") / "templates" / f"{template}.txt").read_text(encoding="utf-8")
+    text = (files("ncbench.method") / "templates" / f"{template}.txt").read_text(encoding="utf-8")
     return Template(text).substitute(facts)
