@@ -40,7 +40,7 @@ from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
 from ncbench.sweeps.launchers import launcher
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.record import record_of
+from ncbench.sweeps.record import record_for
 
 DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
 SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")
@@ -89,7 +89,7 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
     grid, store = replace(GRID, seeds=range(count)), Store(root)
     with timed(found, "planning"):
         runs = plan_sweep(grid)
-    record = record_of(root, [run.spec for run in runs])
+    record = record_for(root, [run.spec for run in runs])
     with timed(found, "all"):
         record.write([run.spec for run in runs], {})
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)

@@ -10,7 +10,7 @@ from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
 from ncbench.checks.verdicts import Check, Failed, Skipped, judge
 from ncbench.data.dataset import Dataset
-from ncbench.errors import told
+from ncbench.errors import error_with_location
 from ncbench.evaluation.retrieval import evaluate
 
 
@@ -49,7 +49,7 @@ def test_an_error_of_a_library_is_told_without_a_place() -> None:
     with pytest.raises(ValueError, match="x") as caught:
         raise ValueError("x")
     caught.value.__traceback__ = None
-    assert told(caught.value) == "ValueError: x"
+    assert error_with_location(caught.value) == "ValueError: x"
 
 
 def test_differences_of_lists_and_nan() -> None:

@@ -16,7 +16,7 @@ from ncbench import UserError
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
 from ncbench.method.registry import KIND, check_method, load_method, method_names
-from ncbench.plugins.source_files import LARGEST, found_files, load_module
+from ncbench.plugins.source_files import MAX_FILE_BYTES, find_files, load_module
 from ncbench.records.table import load_runs
 
 SHIPPED = ROOT / "methods"
@@ -85,25 +85,25 @@ def test_files_are_found_where_users_keep_them(file: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
     assert load_method("mine").name == "mine"
     monkeypatch.setenv("NCBENCH_PLUGINS", f"{tmp_path}:{file.parent}")
-    assert [found.name for found in found_files(KIND)] == ["mine"]
+    assert [found.name for found in find_files(KIND)] == ["mine"]
     monkeypatch.delenv("NCBENCH_PLUGINS")
-    assert found_files(KIND) == []
+    assert find_files(KIND) == []
     (tmp_path / "methods").mkdir()
     for name in ("mine.py", "_hidden.py"):
         shutil.copy(file, tmp_path / "methods" / name)
-    assert [found.path.name for found in found_files(KIND)] == ["mine.py"]
+    assert [found.path.name for found in find_files(KIND)] == ["mine.py"]
     assert "mine" in method_names()
 
 
 def test_looking_runs_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('raise SystemExit("run")\nclass A:\n    name = "danger"\nclass B:\n    name: str = "more"\n')
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
-    assert [found.name for found in found_files(KIND)] == ["danger", "more"]
+    assert [found.name for found in find_files(KIND)] == ["danger", "more"]
     check_method("danger")
     file.write_text("x = 1  # a helper\nclass A:\n    title = 'no name'\n    name = str(1)\n")
-    assert found_files(KIND) == []
-    file.write_bytes(b"#" * (LARGEST + 1))
-    assert found_files(KIND) == []
+    assert find_files(KIND) == []
+    file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+    assert find_files(KIND) == []
 
 
 def test_a_changed_file_is_another_method(file: Path) -> None:

@@ -20,7 +20,7 @@ from ncbench.method.settings import Override
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime import signals
-from ncbench.runtime.signals import asked, on_signals
+from ncbench.runtime.signals import catch_signals, stop_signal
 from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.sweeps.launchers import launcher
@@ -277,14 +277,14 @@ def test_threads_that_the_user_set_mean_one_job(
 def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
     ours, theirs = multiprocessing.Pipe()
     report = launch._Reporter(theirs)
-    with on_signals():
+    with catch_signals():
         ours.close()
         report(Progress(0.5, None, None, "training"))
-        assert asked() == signal.SIGTERM
-    with on_signals():
+        assert stop_signal() == signal.SIGTERM
+    with catch_signals():
         launch._tell(theirs, ("ended", None))
-        assert asked() == signal.SIGTERM
-    signals._asked.clear()
+        assert stop_signal() == signal.SIGTERM
+    signals._received.clear()
 
 
 @pytest.mark.parametrize(

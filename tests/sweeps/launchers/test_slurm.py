@@ -21,7 +21,7 @@ from ncbench import UserError
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.records.store import Store
-from ncbench.runtime.signals import _asked, ask, asked, on_signals
+from ncbench.runtime.signals import _received, catch_signals, request_stop, stop_signal
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.sweeps.launchers import launcher, slurm, slurm_job
@@ -128,10 +128,10 @@ def test_a_sweep_that_is_done_asks_slurm_nothing(pretended: Pretended, sweep: Sw
 
 def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("scontrol", "Junk\nMaxArraySize            = 3\n")
-    with on_signals():
-        ask(signal.SIGINT)  # to be asked once all are submitted
+    with catch_signals():
+        request_stop(signal.SIGINT)  # to be asked once all are submitted
         assert list(launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
-    _asked.clear()
+    _received.clear()
     assert len(pretended.called("sbatch")) == 2
     submitted = (pretended.folder / "submitted").read_text()
     assert submitted.count("--job-name=ncbench") == 2
@@ -144,10 +144,10 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
     (sweep.record.folder / "jobs.json").write_text(json.dumps(dict(zip(ids, ("5_0", "5_1", "5_2"), strict=True))))
     pretended.squeue({"5_0": "RUNNING", "5_1": "TIMEOUT"})
     sweep.store.note(sweep.runs[1].spec, "failed", "no luck")
-    with on_signals():
-        ask(signal.SIGINT)
+    with catch_signals():
+        request_stop(signal.SIGINT)
         assert list(launcher("slurm").launch(sweep, Ends())) == []
-    _asked.clear()
+    _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
     assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # what it failed of is forgotten
 
@@ -186,10 +186,10 @@ def test_a_slurm_that_does_not_answer_ends_nothing(pretended: Pretended, sweep: 
     outcomes = iter(launcher("slurm").launch(sweep, Ends()))
     finish(sweep, 0)
     assert next(outcomes).status in ("kept", "done")
-    with on_signals():
-        ask(signal.SIGTERM)
+    with catch_signals():
+        request_stop(signal.SIGTERM)
         assert list(outcomes) == []
-    _asked.clear()
+    _received.clear()
 
 
 def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Sweep) -> None:
@@ -286,7 +286,7 @@ def handler() -> Iterator[list[int]]:
     before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
     yield got
     signal.signal(signal.SIGUSR2, before)
-    _asked.clear()
+    _received.clear()
 
 
 def test_a_job_leaves_the_record_of_its_run(job: RunJob, sweep: Sweep, handler: list[int], capfd: Any) -> None:
@@ -340,7 +340,7 @@ def test_a_job_that_is_cancelled_before_it_begins(job: RunJob, handler: list[int
     job.record.ask_to_stop()
 
     def wait_for_it() -> None:
-        while asked() is None:
+        while stop_signal() is None:
             pass
 
     monkeypatch.setattr(slurm_job, "_divide_threads", wait_for_it)
