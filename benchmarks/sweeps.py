@@ -38,7 +38,7 @@ from ncbench.records.table import load_runs
 from ncbench.report.figures.training_curves import load_courses
 from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers.base import Sweep
 from ncbench.sweeps.record import record_for
 
@@ -93,7 +93,7 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
     with timed(found, "all"):
         record.write([run.spec for run in runs], {})
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)
-        ends = [outcome.status for outcome in launcher(name).launch(sweep, Nobody())]
+        ends = [outcome.status for outcome in make_launcher(name).launch(sweep, Nobody())]
     assert ends == ["done"] * count
     own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
     files = [path for path in root.rglob("*") if path.is_file()]

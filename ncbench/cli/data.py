@@ -100,7 +100,7 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
 
 @data.command("featurize")
 @click.option(
-    "--images", required=True, metavar="PATH", help="Folder with images, or hf:NAME_OR_PATH of a dataset with images."
+    "--images", required=True, metavar="PATH", help="Image folder, or hf:NAME_OR_PATH of a dataset with images."
 )
 @click.option(
     "--captions",

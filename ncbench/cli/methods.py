@@ -72,7 +72,7 @@ def show_method(name: str, as_json: bool) -> None:
 @methods.command("check")
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @click.option(
-    "--backbone", default="vse", show_default=True, metavar="NAME", help="Backbone to train; see ncbench run --help."
+    "--backbone", default="vse", show_default=True, metavar="NAME", help="Backbone to train. See ncbench run."
 )
 @click.option(
     "--set",

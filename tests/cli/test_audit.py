@@ -121,7 +121,9 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
 
 
 def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("ncbench.cli.audit"), "PICTURED", 2)  # the package has a command of that name
+    monkeypatch.setattr(
+        import_module("ncbench.cli.audit"), "DEFAULT_PICTURES", 2
+    )
     result = cli("audit", run, "--pictures", "p", "--out", "a.csv")
     assert result.stdout.splitlines()[1] == "wrote a.csv (48 rows)"
     rows = read(Path("a.csv"))

@@ -26,8 +26,8 @@ QUICK = ("--method", "quick", "--noise", "0.2,0.4")
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 0.05)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(sweeps_record, "LISTEN_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sweeps_record, "STOP_POLL_SECONDS", 0.02)
 
 
 def test_a_dry_run_tells_and_does_nothing(
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_watching_and_nothing_else(
     def interrupt(self: object, seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncbench.sweeps.monitor.Following.pause", interrupt)
+    monkeypatch.setattr("ncbench.sweeps.monitor.Monitor.wait", interrupt)
     result = cli("runs", "--runs", tmp_path / "runs", "--watch")
     assert (result.exit_code, result.stderr) == (0, "")
 
@@ -151,10 +151,10 @@ def test_watching_what_nobody_works_on(
 
     def pause(self: object, seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == 2 * watching.IDLE_LOOKS:
+        if len(pauses) == 2 * watching.IDLE_POLLS:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncbench.sweeps.monitor.Following.pause", pause)
+    monkeypatch.setattr("ncbench.sweeps.monitor.Monitor.wait", pause)
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}\n"
     waiting = f"Nobody is at work on sweep {record.id}; waiting. To go on with it: {again}"
@@ -201,10 +201,10 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     )
     assert not list(runs.rglob("claim.json"))
     assert cli("run", "--config", record.folder / "sweep.toml").exit_code == 0
-    asked = record.asked_at()
+    asked = record.last_stop_request()
     said = cli("cancel", "--runs", runs)
     assert said.stdout == f"Sweep {record.id} is over: 2 runs done, nothing to stop.\n"
-    assert record.asked_at() == asked
+    assert record.last_stop_request() == asked
     next(runs.glob("*/*/*/result.json")).write_text("{")  # what is done need not be read
     assert cli("cancel", "--runs", runs).exit_code == 0
 

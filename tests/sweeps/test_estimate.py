@@ -180,7 +180,7 @@ def test_scoring_is_measured_on_a_part(tiny: Dataset, tmp_path: Path, monkeypatc
         sizes.append((len(part.images), len(part.captions)))
         now[0] += 1e-6 * evaluation_work(backbone, part)
 
-    monkeypatch.setattr(estimate, "FEW", 2)
+    monkeypatch.setattr(estimate, "INITIAL_SAMPLE", 2)
     monkeypatch.setattr(estimate, "similarity_matrix", score)
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 4 * 0.05)

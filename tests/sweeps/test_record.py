@@ -18,7 +18,7 @@ from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.runtime.files import read_toml
 from ncbench.sweeps import record as sweeps_record
-from ncbench.sweeps.record import SweepRecord, find_sweep, listening, record_of
+from ncbench.sweeps.record import SweepRecord, find_sweep, record_for, watch_for_stop
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def spec(tiny: Dataset, tmp_path: Path) -> RunSpec:
 
 def test_runs_and_what_they_follow_from(spec: RunSpec, tmp_path: Path) -> None:
     specs = [spec, replace(spec, seed=7)]
-    record = record_of(tmp_path, specs)
+    record = record_for(tmp_path, specs)
     assert not record.folder.exists()
     record.write(specs, {"methods": ["toy"], "slurm": {"time": "2h"}})
     assert [asdict(found) for found in record.specs()] == [asdict(one) for one in specs]
@@ -39,12 +39,12 @@ def test_runs_and_what_they_follow_from(spec: RunSpec, tmp_path: Path) -> None:
 
 def test_the_id_is_that_of_the_runs(spec: RunSpec, tmp_path: Path) -> None:
     other = replace(spec, seed=7)
-    assert record_of(tmp_path, [spec, other]) == record_of(tmp_path, [other, spec])
-    assert record_of(tmp_path, [spec]) != record_of(tmp_path, [spec, other])
+    assert record_for(tmp_path, [spec, other]) == record_for(tmp_path, [other, spec])
+    assert record_for(tmp_path, [spec]) != record_for(tmp_path, [spec, other])
 
 
 def test_the_last_one_or_that_which_is_named(spec: RunSpec, tmp_path: Path) -> None:
-    records = [record_of(tmp_path, [replace(spec, seed=seed)]) for seed in range(3)]
+    records = [record_for(tmp_path, [replace(spec, seed=seed)]) for seed in range(3)]
     for age, record in enumerate(records):
         record.write([spec], {})
         os.utime(record.folder / "plan.json", (1000 - age,) * 2)
@@ -71,24 +71,24 @@ def test_a_plan_that_cannot_be_read(content: str, tmp_path: Path) -> None:
 
 
 def test_who_listens_is_asked_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps_record, "LISTEN_SECONDS", 0.02)
+    monkeypatch.setattr(sweeps_record, "STOP_POLL_SECONDS", 0.02)
     record, heard = SweepRecord(tmp_path, "a"), threading.Event()
-    record.ask_to_stop()  # before: of another time
-    with listening(record, heard.set) as listener:
+    record.request_stop()  # before: of another time
+    with watch_for_stop(record, heard.set) as listener:
         time.sleep(0.1)
         assert not heard.is_set()
-        assert not listener.heard
-        record.ask_to_stop()
+        assert not listener.stop_requested
+        record.request_stop()
         assert heard.wait(10)
-        assert listener.heard
+        assert listener.stop_requested
 
 
 def test_a_job_that_begins_late_hears_what_was_asked_since_it_was_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps_record, "LISTEN_SECONDS", 0.02)
+    monkeypatch.setattr(sweeps_record, "STOP_POLL_SECONDS", 0.02)
     record, heard = SweepRecord(tmp_path, "a"), threading.Event()
-    since = record.asked_at()
-    record.ask_to_stop()
-    with listening(record, heard.set, since):
+    since = record.last_stop_request()
+    record.request_stop()
+    with watch_for_stop(record, heard.set, since):
         assert heard.wait(10)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ncbench.budget import Budget
 from ncbench.cli.display import live
-from ncbench.cli.display.live import LiveTable, describe, told_apart, watch
+from ncbench.cli.display.live import LiveTable, describe, labels_of, watch
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
@@ -105,7 +105,7 @@ def test_time_left(share: float, elapsed: float, expected: str, clock: list[floa
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
-def test_rows_can_be_told_apart_on_any_terminal(width: int) -> None:
+def test_rows_can_be_labels_of_on_any_terminal(width: int) -> None:
     table = LiveTable([spec(), spec("l2rm")], screen(width=width))
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     shown = screen(width=width)
@@ -203,13 +203,13 @@ def test_console_of_a_pipe_is_wide() -> None:
     assert console(to_stderr=True).stderr
 
 
-def test_runs_of_a_method_are_told_apart_by_what_differs_between_them() -> None:
+def test_runs_of_a_method_are_labels_of_by_what_differs_between_them() -> None:
     plain = replace(spec(), settings={"lr": 0.1, "reg": 1})
     other, longer = replace(plain, settings={"lr": 0.2, "reg": 1}), replace(plain, budget=Budget(9.0))
     elsewhere = replace(plain, method="l2rm", settings={"lr": 7}, seed=3, noise=0.2)
-    assert told_apart([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
-    assert told_apart([plain, other]) == ["lr=0.1", "lr=0.2"]
-    assert told_apart([plain, longer]) == ["budget 1", "budget 9"]
-    assert told_apart([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
+    assert labels_of([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
+    assert labels_of([plain, other]) == ["lr=0.1", "lr=0.2"]
+    assert labels_of([plain, longer]) == ["budget 1", "budget 9"]
+    assert labels_of([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
     assert [row[1] for row in printed(LiveTable([plain, other], screen()))] == ["triplet (lr=0.1)", "triplet (lr=0.2)"]
     assert describe(other, "lr=0.2").startswith("triplet (lr=0.2) with vse on ")

@@ -93,11 +93,11 @@ def test_budgets_are_kept_to_the_last_digit(budget: str, run_file: Callable[...,
 def test_slurm_in_a_file_is_for_slurm(run_file: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 
-    def launcher(name: str, options: dict[str, object]) -> Any:
+    def make_launcher(name: str, options: dict[str, object]) -> Any:
         seen.append((name, options))
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ncbench.sweeps.launchers.launcher", launcher)
+    monkeypatch.setattr("ncbench.sweeps.launchers.make_launcher", make_launcher)
     text = SWEEP + '[slurm]\npartition = "gpu"\ngpus = 1\nsetup = ["x"]\nsbatch.licenses = "y"\n'
     run_file(text, "--launcher", "slurm", "--slurm", "partition=big")
     run_file(text)

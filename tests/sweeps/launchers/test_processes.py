@@ -23,7 +23,7 @@ from ncbench.runtime import signals
 from ncbench.runtime.signals import catch_signals, stop_signal
 from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers import processes as launch
 from ncbench.sweeps.launchers.base import Sweep
 from ncbench.sweeps.launchers.processes import default_jobs
@@ -51,7 +51,7 @@ SAME = ("spec.json", "result.json", "model.safetensors", "ranks.npz")
 
 def start(grid: Grid, root: Path, jobs: int, watcher: Events | None = None, name: str = "processes") -> list[Outcome]:
     sweep = Sweep(grid, plan_sweep(grid), Store(root), SweepRecord(root, "0"), "cpu", jobs)
-    return list(launcher(name).launch(sweep, watcher or Events()))
+    return list(make_launcher(name).launch(sweep, watcher or Events()))
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
     assert len(outcomes) == len(by_budget) == 3
     failed = by_budget[1e6]
     assert (failed.status, failed.result) == ("failed", None)
-    assert repr(failed.error) == f"RuntimeError({launch.LOST!r})"
+    assert repr(failed.error) == f"RuntimeError({launch.WORKER_DIED!r})"
     assert failed.folder == Store(tmp_path).folder(failed.spec)
-    assert (failed.folder / "error.txt").read_text() == launch.LOST + "\n"
+    assert (failed.folder / "error.txt").read_text() == launch.WORKER_DIED + "\n"
     assert [by_budget[budget].status for budget in (0.3, 0.4)] == ["done", "done"]
     assert watcher.events.count(("ended", 0, "failed")) == 1
     assert no_one_is_left()
@@ -171,7 +171,7 @@ def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, obj
         ours, other = multiprocessing.Pipe()
         for event in said:
             other.send(event)
-        at_work[ours] = launch._hand_out(ours, waiting, watcher)
+        at_work[ours] = launch._dispatch(ours, waiting, watcher)
         theirs.append(other)
     for other in theirs:
         other.close()
@@ -196,7 +196,7 @@ def test_outcomes_come_as_they_come(planned: list[PlannedRun], tmp_path: Path) -
 def test_runs_that_no_process_is_left_for(planned: list[PlannedRun], tmp_path: Path) -> None:
     outcomes, watcher = collect(planned, tmp_path, [], [])
     assert [(o.spec.seed, o.status) for o in outcomes] == [(0, "failed"), (1, "failed"), (2, "failed")]
-    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.LOST!r})"}
+    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.WORKER_DIED!r})"}
     assert watcher.events[-1:] == [("ended", 2, "failed")]
 
 
@@ -210,14 +210,14 @@ def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path:
         pass
 
     travels = Outcome(planned[0].spec, "failed", tmp_path, error=UserError("x"))
-    assert launch._sendable(travels) is travels
-    told = launch._sendable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
+    assert launch._picklable(travels) is travels
+    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
     assert repr(told.error) == "RuntimeError(\"Local('y')\")"
     assert (told.spec, told.status, told.folder) == (planned[0].spec, "failed", tmp_path)
 
 
 def test_an_error_that_does_not_load_is_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
-    told = launch._sendable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
+    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
     assert repr(told.error) == "RuntimeError(\"Picky('a and b')\")"
 
 
@@ -282,7 +282,7 @@ def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
         report(Progress(0.5, None, None, "training"))
         assert stop_signal() == signal.SIGTERM
     with catch_signals():
-        launch._tell(theirs, ("ended", None))
+        launch._send(theirs, ("ended", None))
         assert stop_signal() == signal.SIGTERM
     signals._received.clear()
 
@@ -300,7 +300,9 @@ def test_processes_take_cuda_devices_in_turn(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
     assert default_jobs(planned, torch.device("cuda")) == devices
-    assert launch.workplaces(torch.device("cuda"), jobs) == [launch.Workplace(name, None) for name in expected]
+    assert launch.divide_machine(torch.device("cuda"), jobs) == [
+        launch.WorkerResources(name, None) for name in expected
+    ]
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (8, 3, 2), (2, 3, 1)])
@@ -309,9 +311,9 @@ def test_processes_divide_the_threads_of_a_cpu(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", threads)] * jobs
+    assert launch.divide_machine(CPU, jobs) == [launch.WorkerResources("cpu", threads)] * jobs
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", None)] * jobs
+    assert launch.divide_machine(CPU, jobs) == [launch.WorkerResources("cpu", None)] * jobs
 
 
 def test_one_process_executes_what_several_do(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from ncbench.records.store import Store
 from ncbench.runtime.signals import _received, catch_signals, request_stop, stop_signal
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.sweeps.launchers import launcher, slurm, slurm_job
+from ncbench.sweeps.launchers import make_launcher, slurm, slurm_job
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.launchers.slurm import cancel_jobs, jobs_of, states
+from ncbench.sweeps.launchers.slurm import cancel_jobs, jobs_of, query_states
 from ncbench.sweeps.launchers.slurm_job import RunJob
 from ncbench.sweeps.record import SweepRecord
 from ncbench.training.run import USUAL
@@ -82,8 +82,8 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(slurm, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(slurm, "SQUEUE_SECONDS", 0.05)
     monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.1)
     return Pretended(folder)
 
@@ -106,7 +106,7 @@ def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep:
     finish(sweep, 1)
     pretended.squeue({"7_0": "PENDING", "7_1": "RUNNING"})
     watcher = Ends()
-    outcomes = launcher("slurm", {"partition": "gpu", "time": "2h"}).launch(replace(sweep, jobs=2), watcher)
+    outcomes = make_launcher("slurm", {"partition": "gpu", "time": "2h"}).launch(replace(sweep, jobs=2), watcher)
     assert next(outcomes).status == "kept"
     assert jobs_of(sweep.record) == {sweep.runs[0].spec.id: "7_0", sweep.runs[2].spec.id: "7_1"}
     (script,) = (sweep.record.folder / "slurm").glob("*_submission.sh")
@@ -122,7 +122,7 @@ def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep:
 def test_a_sweep_that_is_done_asks_slurm_nothing(pretended: Pretended, sweep: Sweep) -> None:
     for index in range(3):
         finish(sweep, index)
-    assert [o.status for o in launcher("slurm").launch(sweep, Ends())] == ["kept"] * 3
+    assert [o.status for o in make_launcher("slurm").launch(sweep, Ends())] == ["kept"] * 3
     assert pretended.calls.read_text() == ""
 
 
@@ -130,7 +130,7 @@ def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: 
     pretended.answer("scontrol", "Junk\nMaxArraySize            = 3\n")
     with catch_signals():
         request_stop(signal.SIGINT)  # to be asked once all are submitted
-        assert list(launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
+        assert list(make_launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
     _received.clear()
     assert len(pretended.called("sbatch")) == 2
     submitted = (pretended.folder / "submitted").read_text()
@@ -146,7 +146,7 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
     sweep.store.note(sweep.runs[1].spec, "failed", "no luck")
     with catch_signals():
         request_stop(signal.SIGINT)
-        assert list(launcher("slurm").launch(sweep, Ends())) == []
+        assert list(make_launcher("slurm").launch(sweep, Ends())) == []
     _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
     assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # what it failed of is forgotten
@@ -165,7 +165,7 @@ def test_jobs_that_leave_no_word(
     state: str | None, status: str, words: str, pretended: Pretended, sweep: Sweep
 ) -> None:
     pretended.squeue({"7_1": "RUNNING", "7_2": "RUNNING"} | ({} if state is None else {"7_0": state}))
-    outcome = next(iter(launcher("slurm").launch(sweep, Ends())))
+    outcome = next(iter(make_launcher("slurm").launch(sweep, Ends())))
     assert (outcome.spec, outcome.status) == (sweep.runs[0].spec, status)
     if words:
         assert words in str(outcome.error)
@@ -175,15 +175,15 @@ def test_jobs_that_leave_no_word(
 
 def test_a_job_that_saved_and_ended_is_interrupted(pretended: Pretended, sweep: Sweep) -> None:
     pretended.squeue({"7_0": "COMPLETED", "7_1": "RUNNING", "7_2": "RUNNING"})
-    outcomes = launcher("slurm").launch(sweep, Ends())
+    outcomes = make_launcher("slurm").launch(sweep, Ends())
     sweep.store.note(sweep.runs[0].spec, "interrupted")
     assert next(iter(outcomes)).status == "interrupted"
 
 
 def test_a_slurm_that_does_not_answer_ends_nothing(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("squeue", None)
-    assert states(["1"]) is None
-    outcomes = iter(launcher("slurm").launch(sweep, Ends()))
+    assert query_states(["1"]) is None
+    outcomes = iter(make_launcher("slurm").launch(sweep, Ends()))
     finish(sweep, 0)
     assert next(outcomes).status in ("kept", "done")
     with catch_signals():
@@ -197,10 +197,10 @@ def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Swee
     with pytest.raises(
         UserError, match=r"^Slurm refused the jobs: .*nosuch.*; mend --slurm and give the same command$"
     ):
-        list(launcher("slurm", {"partition": "nosuch"}).launch(sweep, Ends()))
+        list(make_launcher("slurm", {"partition": "nosuch"}).launch(sweep, Ends()))
     pretended.answer("scontrol", None, "scontrol: error: no controller\n")
     with pytest.raises(UserError, match=r"^Slurm cannot tell its configuration: scontrol: error: no controller$"):
-        list(launcher("slurm").launch(sweep, Ends()))
+        list(make_launcher("slurm").launch(sweep, Ends()))
 
 
 def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -208,23 +208,23 @@ def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^--launcher slurm: there is no sbatch on this machine; give the command where"
     ):
-        launcher("slurm").check("cuda")
+        make_launcher("slurm").check("cuda")
 
 
 def test_no_submitit_here(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher("slurm").check("cuda")
+    make_launcher("slurm").check("cuda")
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(
         UserError, match=r"^--launcher slurm needs submitit; install it with: pip install 'ncbench\[slu"
     ):
-        launcher("slurm").check("cuda")
+        make_launcher("slurm").check("cuda")
 
 
 def test_options_of_slurm_are_for_slurm() -> None:
     with pytest.raises(UserError, match=r"^--slurm is for --launcher slurm, found --launcher here; leave one of them"):
-        launcher("here", {"time": "2h"})
+        make_launcher("here", {"time": "2h"})
     with pytest.raises(UserError, match=r"^unknown launcher 'slum'\. Did you mean 'slurm'\?"):
-        launcher("slum")
+        make_launcher("slum")
 
 
 def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
@@ -245,7 +245,7 @@ def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
     with pytest.raises(
         UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
     ):
-        list(launcher("slurm").launch(sweep, Ends()))
+        list(make_launcher("slurm").launch(sweep, Ends()))
     assert pretended.called("sbatch") == []
 
 
@@ -336,14 +336,14 @@ def interrupted_by(number: signal.Signals) -> Any:
 
 
 def test_a_job_that_is_cancelled_before_it_begins(job: RunJob, handler: list[int], monkeypatch: Any) -> None:
-    monkeypatch.setattr("ncbench.sweeps.record.LISTEN_SECONDS", 0.01)
-    job.record.ask_to_stop()
+    monkeypatch.setattr("ncbench.sweeps.record.STOP_POLL_SECONDS", 0.01)
+    job.record.request_stop()
 
     def wait_for_it() -> None:
         while stop_signal() is None:
             pass
 
-    monkeypatch.setattr(slurm_job, "_divide_threads", wait_for_it)
+    monkeypatch.setattr(slurm_job, "_limit_threads", wait_for_it)
     assert job() == "waiting"
     assert handler == []
 
@@ -364,10 +364,10 @@ def test_allocations_in_vain_come_to_an_end(job: RunJob, sweep: Sweep) -> None:
     folder.mkdir(parents=True)
     (folder / "00000004.json").touch()
     again = job.checkpoint()
-    assert (again.function is job, job.in_vain) == (True, 0)
+    assert (again.function is job, job.stalled) == (True, 0)
     for number in (1, 2):
         assert job.checkpoint() is not None
-        assert job.in_vain == number
+        assert job.stalled == number
     (folder / "00000005.json").touch()
     assert job.checkpoint() is not None
     assert [job.checkpoint() is None for _ in range(3)] == [False, False, True]
@@ -385,5 +385,5 @@ def test_threads_are_those_that_slurm_gave(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if user is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", user)
-    slurm_job._divide_threads()
+    slurm_job._limit_threads()
     assert seen == ([] if expected is None else [expected])

@@ -121,8 +121,8 @@ def test_options_that_no_job_can_have(key: str, value: object, message: str) -> 
 
 def test_submitit_knows_all_that_it_is_told() -> None:
     slurm = pytest.importorskip("submitit.slurm.slurm")
-    from ncbench.sweeps.launchers.slurm_options import NUMBERS, TEXTS
+    from ncbench.sweeps.launchers.slurm_options import INTEGER_OPTIONS, TEXT_OPTIONS
 
-    assert {*TEXTS, *NUMBERS, "time", "exclusive", "setup", "teardown", "additional_parameters"} <= set(
+    assert {*TEXT_OPTIONS, *INTEGER_OPTIONS, "time", "exclusive", "setup", "teardown", "additional_parameters"} <= set(
         slurm._get_default_parameters()
     )
