@@ -19,6 +19,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
+RUNS = LEADERBOARDS / "scenes" / "runs.csv"
 UCPM = "UCPM (IEEE TIP 2025, tables of the 2024 repository)"
 DATASET = "f30k"
 
@@ -57,7 +58,7 @@ def published(path: Path) -> pd.DataFrame:
 
 
 def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFrame:
-    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises click.ClickException without runs."""
+    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises ClickException without runs."""
     rows = pd.read_csv(path)
     rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == rows["method"])]
     rows = rows[(rows["budget"] == budget) & (rows["budget_unit"] == "epochs")]
@@ -87,7 +88,7 @@ def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float) -> str:
 
 
 @click.command()
-@click.option("--runs", default=LEADERBOARDS / "scenes" / "runs.csv", type=click.Path(path_type=Path), show_default=True)
+@click.option("--runs", default=RUNS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--backbone", default="sgr", show_default=True)
 @click.option("--budget", default=5.0, show_default=True)
 @click.option("--protocol", default="shuffle-images", show_default=True)
