@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/redraw.py leaderboards/scenes
 
-For changes to the drawing code when the run records are not at hand; `ncbench report` draws all figures.
+For changes to the drawing code when the run records are not available. `ncbench report` draws all figures.
 """
 
 from __future__ import annotations
