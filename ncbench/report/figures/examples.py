@@ -151,7 +151,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
 
 
 def _closeness_note(audit: Audit, pair: int, claimed: int, proposal: int) -> str:
-    """Return whether the proposal is closer in meaning than the claimed image, if the dataset defines closeness."""
+    """Return a note on whether the proposal is closer in meaning than the claimed image; empty if unknown."""
     if audit.dataset.semantics is None:
         return ""
     one, other = audit.dataset.semantics.closeness("train", np.array([pair, pair]), np.array([proposal, claimed]))
