@@ -255,7 +255,7 @@ def test_a_dataset_in_a_file(file: Path, call: Callable[..., Result], tmp_path: 
     common = ["--method", "triplet", "--backbone", "vse", "--budget", "1", "--noise", "0.4", "--jobs", "1"]
     common += ["--set", "triplet.batch_size=32"]
     assert call("run", *common, "--dataset", "datasets/some.py").exit_code == 0
-    assert "kept from before" in call("run", *common, "--dataset", "mine").stdout
+    assert "already done" in call("run", *common, "--dataset", "mine").stdout
 
 
 def test_sources_that_are_made_in_a_file(file: Path) -> None:

@@ -251,7 +251,7 @@ def test_runs_take_protocols_in_files(
         ("shuffle-images", "images"),
     }
     kept = call("run", "--method", "triplet", *common, "--protocol", "carousel", "--out", "runs")
-    assert "kept from before" in kept.stdout
+    assert "already done" in kept.stdout
     assert protocol_names() == sorted([*plugin_names(GROUP), "carousel"])
 
 

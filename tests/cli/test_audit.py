@@ -111,7 +111,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
     for file in files:
         file.write_text("mine")
         words = ("audit", run, "--out", "a.csv", "--figure", "f", "--pictures", "p")
-        refused(cli(*words), f"{file} exists; write to another place, or over it with --force.")
+        refused(cli(*words), f"{file} already exists; choose another path, or overwrite it with --force.")
         assert [path.read_text() for path in Path().iterdir()] == ["mine"]
         file.unlink()
     for file in files:
@@ -121,9 +121,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
 
 
 def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        import_module("ncbench.cli.audit"), "DEFAULT_PICTURES", 2
-    )
+    monkeypatch.setattr(import_module("ncbench.cli.audit"), "DEFAULT_PICTURES", 2)
     result = cli("audit", run, "--pictures", "p", "--out", "a.csv")
     assert result.stdout.splitlines()[1] == "wrote a.csv (48 rows)"
     rows = read(Path("a.csv"))
@@ -131,7 +129,7 @@ def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.Mo
     assert [bool(row["claimed_picture"]) for row in rows] == [True] * 2 + [False] * 46
     named = {row[f"{kind}_picture"] for row in rows for kind in ("claimed", "rematched")} - {""}
     assert {f"p/{path.name}" for path in Path("p").iterdir()} == named
-    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} pictures into p"]
+    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} images to p"]
     cli("audit", run, "--pictures", "q", "--out", "b.csv", "--top", 5)
     assert [bool(row["claimed_picture"]) for row in read(Path("b.csv"))] == [True] * 5
 
@@ -140,7 +138,7 @@ def test_pictures_that_exist_are_kept_unless_forced(run: Path, cli: Call) -> Non
     words = ("audit", run, "--pictures", "p", "--out", "a.csv")
     Path("p").mkdir()
     Path("p/image-000003.png").write_bytes(b"mine")
-    message = "p/image-000003.png exists; write to another place, or over it with --force."
+    message = "p/image-000003.png already exists; choose another path, or overwrite it with --force."
     refused(cli(*words), message)
     assert not Path("a.csv").exists()
     assert cli(*words, "--force").exit_code == 0

@@ -32,7 +32,7 @@ def judge(result: Result, *parts: str) -> None:
 NAMES = [
     ("--method nosuch", ("unknown method 'nosuch'.", "Known: ", "l2rm", "triplet")),
     ("--method Triplet", ("unknown method 'Triplet'.", "Did you mean 'triplet'?")),
-    ("--method triplet,,l2rm", ("--method", "'triplet,,l2rm' has an empty item; write it as A,B,C.")),
+    ("--method triplet,,l2rm", ("--method", "'triplet,,l2rm' has an empty item; expected A,B,C.")),
     ("", ("Missing option '--method'",)),
     ("--method triplet --dataset f30", ("unknown dataset 'f30'. Did you mean 'f30k'?", "scenes-large")),
     ("--method triplet --backbone sgx", ("unknown backbone 'sgx'. Did you mean 'sgr' or", "Known: saf, scan, ")),
@@ -68,19 +68,19 @@ NUMBERS = [
             ("'0.2 0.4'", "0.2 0.4"),
         ]
     ),
-    ("--method triplet --noise 0.2,,0.4", ("--noise", "'0.2,,0.4' has an empty item; write it as A,B,C.")),
-    ("--method triplet --noise ''", ("--noise", "'' has an empty item; write it as A,B,C.")),
+    ("--method triplet --noise 0.2,,0.4", ("--noise", "'0.2,,0.4' has an empty item; expected A,B,C.")),
+    ("--method triplet --noise ''", ("--noise", "'' has an empty item; expected A,B,C.")),
     *(
-        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is no budget; write 5 ("))
+        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is not a valid budget. Use 5 ("))
         for text in ("-1", "x", "nan", "inf", "5x", "2.5.1", "5days")
     ),
     *(
-        (f"--method triplet --budget {text}", ("--budget", f"a budget must be above 0, found {found}."))
+        (f"--method triplet --budget {text}", ("--budget", f"a budget must be positive, found {found}."))
         for text, found in (("0", "0"), ("0s", "0"), ("1e400", "inf"))
     ),
-    ("--method triplet --budget 1.5own-epochs", ("--budget", "own epochs are only counted whole, found 1.5.")),
-    ("--method triplet --max-memory x", ("--max-memory", "'x' is no amount of memory; write 500MiB, 8GiB")),
-    ("--method triplet --budget paper", ("no published schedule of triplet for f30k is known;",)),
+    ("--method triplet --budget 1.5own-epochs", ("--budget", "own-epochs must be an integer, found 1.5.")),
+    ("--method triplet --max-memory x", ("--max-memory", "'x' is not a valid amount of memory. Use 500MiB, 8GiB")),
+    ("--method triplet --budget paper", ("no published schedule is known for triplet on f30k.",)),
     ("--method triplet --seed -1", ("--seed", "-1 is not in the range x>=0.")),
     ("--method triplet --seed x", ("--seed", "'x' is not a")),
     ("--method triplet --evaluations 0", ("--evaluations", "0 is not in the range 1<=x<=1000.")),
@@ -103,7 +103,7 @@ SETTINGS = [
     ("--method triplet --set triplet.lr=inf", ("--set triplet.lr=inf: must be",)),
     (
         "--method triplet --set l2rm.reg=1",
-        ("unknown target of --set in this sweep 'l2rm'.", "Known: backbone, triplet."),
+        ("unknown --set target in this sweep 'l2rm'.", "Known: backbone, triplet."),
     ),
     ("--method l2rm --set l2rm.cost=free", ("--set l2rm.cost=free: must be one of learned, complement.",)),
     (
@@ -209,10 +209,12 @@ def test_noise_where_the_ratio_is_natural(
             return make_dataset(name="natural", truth_known=False)
 
     register("ncbench.datasets", "natural", Natural())
-    judge(toy_run("--method", "quick", "--dataset", "natural"), "--noise must be natural there, found 0.2.")
+    judge(toy_run("--method", "quick", "--dataset", "natural"), "expected --noise natural, found 0.2.")
     assert list(tmp_path.iterdir()) == []
     assert toy_run("--method", "quick", "--dataset", "natural", "--noise", "natural").exit_code == 0
-    judge(toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for pairs mismatched by nature;")
+    judge(
+        toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for datasets that are noisy"
+    )
 
 
 def test_a_device_that_is_not_here(
@@ -220,7 +222,7 @@ def test_a_device_that_is_not_here(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = toy_run("--method", "quick", "--device", "cuda")
-    judge(result, "--device cuda: there is none here; present: cpu")
+    judge(result, "--device cuda: not available on this machine; available: cpu")
     assert list(tmp_path.iterdir()) == []
 
 

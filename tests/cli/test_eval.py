@@ -241,7 +241,7 @@ def test_similarities_that_are_not_finite(cli: Call, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "huge.pth")
     out = tmp_path / "similarities.npy"
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", tmp_path / "huge.pth", *F30K, "--similarities", out)
-    refused(result, "huge.pth: gives similarities that are NaN or infinite; its weights are of no use.")
+    refused(result, "huge.pth: produces NaN or infinite similarities;")
     assert not out.exists()
 
 
@@ -290,11 +290,11 @@ def test_a_checkpoint_of_another_vocabulary_ends_before_scoring(
         (("--checkpoint", OFFICIAL, *F30K, "--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'."),
         (
             ("--checkpoint", OFFICIAL, *F30K, "--similarities", OFFICIAL),
-            f"--similarities {OFFICIAL}: exists; name another file or delete it.",
+            f"--similarities {OFFICIAL}: already exists; choose another file or delete it.",
         ),
         (
             ("--checkpoint", OFFICIAL, *F30K, "--similarities", "nosuch/out.npy"),
-            "--similarities nosuch/out.npy: there is no folder nosuch; make it first.",
+            "--similarities nosuch/out.npy: folder nosuch does not exist.",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

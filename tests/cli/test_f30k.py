@@ -102,7 +102,7 @@ def test_a_second_call_keeps_everything(
     assert result.stderr == ""
     assert "[" not in result.stdout  # no line per run, only the table
     assert result.stdout.startswith("┏")
-    assert result.stdout.count("kept from before") == 6
+    assert result.stdout.count("already done") == 6
     again = cli(*words, "--out", folder / "runs", "--json")
     assert json.loads(again.stdout) == [{**outcome, "status": "kept"} for outcome in outcomes]
     assert snapshot(folder) == before

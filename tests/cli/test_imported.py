@@ -68,7 +68,7 @@ def test_a_configuration_file_with_vectors(train: Callable[..., Result], tmp_pat
     )
     config.write_text(words + "truth-known = false\n")
     refused = train("--dataset", config, "--backbone", "vse")
-    assert "clip is mismatched by nature" in refused.stderr
+    assert "clip is noisy by nature" in refused.stderr
 
 
 def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path) -> None:

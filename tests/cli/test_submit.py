@@ -55,7 +55,7 @@ def test_there_and_back(submitted: Path, runs: Path, cli: Cli, tmp_path: Path) -
     assert (result.exit_code, result.stdout) == (0, "2 runs checked, 0 with problems\n")
     result = cli("unpack", submitted, "--out", tmp_path / "again")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"wrote 2 runs into {tmp_path / 'again'}, 0 were there already\n"
+    assert result.stdout == f"wrote 2 runs to {tmp_path / 'again'}; 0 already existed\n"
     for folder in runs.glob("*/*/*/"):
         if folder.parent.name == "noise" or not (folder / "result.json").is_file():
             continue
@@ -112,7 +112,7 @@ def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Pat
 def test_nothing_is_written_over(submitted: Path, runs: Path, cli: Cli) -> None:
     before = submitted.read_bytes()
     words = ("submit", runs, "--name", "ours", "--out", submitted.parent)
-    refused(cli(*words), f"{submitted} exists; choose another --name, or write over it with --force.")
+    refused(cli(*words), f"{submitted} already exists; choose another --name, or overwrite it with --force.")
     assert submitted.read_bytes() == before
     assert cli(*words, "--force").exit_code == 0
     assert submitted.read_bytes() != before  # without --about

@@ -116,11 +116,11 @@ def test_a_changed_file_is_another_method(file: Path) -> None:
 
 def test_runs_of_a_changed_file_are_runs_of_their_own(file: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     assert run("--method", file, "--set", "mine.margin=0.1").exit_code == 0
-    assert "kept from before" in run("--method", file, "--set", "mine.margin=0.1").stdout
+    assert "already done" in run("--method", file, "--set", "mine.margin=0.1").stdout
     before = load_method(str(file)).source
     file.write_text(TEXT.replace("hinge_mean", "hinge_max"))
     result = run("--method", file, "--set", "mine.margin=0.1")
-    assert (result.exit_code, "kept from before" in result.stdout) == (0, False)
+    assert (result.exit_code, "already done" in result.stdout) == (0, False)
     after = load_method(str(file)).source
     assert sorted(load_runs(tmp_path / "runs")["variant"]) == sorted(f"mine (source={s})" for s in (before, after))
 
@@ -183,13 +183,13 @@ def test_files_that_hold_no_method(text: str, message: str, file: Path, run: Cal
 
 def test_files_that_are_not_there(file: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("--method", "no/such.py")
-    message = "Error: method file no/such.py: there is no such file; give the path of a Python file.\n"
+    message = "Error: method file no/such.py: file not found.\n"
     assert (result.exit_code, result.stderr) == (2, message)
     with pytest.raises(UserError, match="No such file or directory; give the path of a Python file"):
         load_module(Path("no/such.py"), "method")
     monkeypatch.setenv("NCBENCH_PLUGINS", "/no/such/folder")
     result = run("--method", "triplet")
-    message = "Error: NCBENCH_PLUGINS names /no/such/folder, which is not there; correct it or unset it.\n"
+    message = "Error: NCBENCH_PLUGINS: /no/such/folder does not exist; correct or unset the variable\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 

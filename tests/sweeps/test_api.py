@@ -78,7 +78,7 @@ def test_runs_that_fail_are_told(tmp_path: Path) -> None:
     [
         ({"noise": 1.0}, "1.0 is not a noise ratio"),
         ({"noise": [0.2, -1]}, "-1 is not a noise ratio"),
-        ({"noise": "natural"}, "--noise natural is for pairs mismatched by nature; those of tiny are right."),
+        ({"noise": "natural"}, "--noise natural is for datasets that are noisy by nature; those of tiny are right."),
         ({"noise": []}, r"noise is \[\]; give at least one value"),
         ({"noise": None}, "noise is None; give at least one value"),
         ({"method": ()}, r"method is \(\); give at least one value"),

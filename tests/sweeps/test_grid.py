@@ -210,7 +210,7 @@ def test_equal_settings_are_one_run() -> None:
         ),
         ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be natural there, found 0.4."),
         ({"datasets": ["natural"], "ratios": [0.0]}, "natural is mismatched by nature: --noise must be natural there"),
-        ({"ratios": ["natural"]}, "--noise natural is for pairs mismatched by nature; those of tiny are right."),
+        ({"ratios": ["natural"]}, "--noise natural is for datasets that are noisy by nature; those of tiny are right."),
     ],
 )
 def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: str) -> None:

@@ -68,7 +68,7 @@ def test_runs_that_are_not_done(
         result = cli("runs", "--runs", folder)
         listed = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "Not done in" in result.stdout
+    assert "Unfinished runs in" in result.stdout
     message = "Diverged: the loss is nan at update 1"
     assert [row[-2:] for row in body(result.stdout)] == [["diverged", message], ["interrupted", ""], ["running", ""]]
     assert [row[0] for row in body(result.stdout)] == [diverged.name, killed.name, running.name]
@@ -81,7 +81,7 @@ def test_runs_that_are_not_done(
     first, *_ = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert first["status"] == "done"
     both = cli("runs", "--runs", folder).stdout
-    assert both.index("Runs in") < both.index("Not done in")
+    assert both.index("Runs in") < both.index("Unfinished runs in")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"status": "sunny", "error": ""}', '{"status": "failed"}'])
@@ -202,7 +202,7 @@ def test_methods(toys: None, cli: Callable[..., Result]) -> None:
 def test_one_method(toys: None, cli: Callable[..., Result]) -> None:
     result = cli("methods", "show", "quick")
     assert result.exit_code == 0
-    assert "Settings of quick (change one with --set quick.KEY=VALUE)" in result.stdout
+    assert "Settings of quick (override with --set quick.KEY=VALUE)" in result.stdout
     assert body(result.stdout) == [
         ["batch_size", "8", "", "pairs per update", "here"],
         ["lr", "0.01", "tiny 0.01235", "learning rate", "[red]there[/red]"],

@@ -88,7 +88,7 @@ def test_kept_and_failed_runs() -> None:
     table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
     table.ended(1, Outcome(spec("l2rm", 3), "failed", Path(), error=ValueError("x")))
     kept, failed = printed(table)
-    assert (kept[6], kept[16]) == ("kept from before", "280.5")
+    assert (kept[6], kept[16]) == ("already done", "280.5")
     assert failed == ["f30k", "l2rm", "vse", "shuffle-images", "0.4", "3", "failed", *[""] * 10]
 
 
@@ -177,7 +177,7 @@ def test_watch_without_a_terminal_is_silent_about_kept_runs(monkeypatch: pytest.
         table.started(0)
         table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
         assert shown.file.getvalue() == ""
-    assert "kept from before" in shown.file.getvalue()
+    assert "already done" in shown.file.getvalue()
 
 
 def test_clean_runs_in_words() -> None:

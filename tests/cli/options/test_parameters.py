@@ -49,7 +49,7 @@ def test_ratios_out_of_range(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("x", "'x' is no budget; write 5 ("), ("0", "must be above 0, found 0.")]
+    ("text", "message"), [("x", "'x' is not a valid budget. Use 5 ("), ("0", "must be above 0, found 0.")]
 )
 def test_budgets_that_are_none(text: str, message: str) -> None:
     with pytest.raises(click.BadParameter) as caught:

@@ -72,7 +72,7 @@ def test_a_profile_and_options_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("x = ", r"is no TOML: "), (None, r"No such file or directory; give")]
+    ("content", "message"), [("x = ", r"not valid TOML: "), (None, r"No such file or directory; give")]
 )
 def test_profiles_that_cannot_be_read(content: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "gpu.toml"
