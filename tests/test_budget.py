@@ -124,19 +124,18 @@ def test_the_budget_of_a_paper_is_said() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "5d", "5 5", "1.2.3", "e5", "s", "nan", "inf", "5epochs", "5e", "+"])
 def test_texts_that_are_no_budget(text: str) -> None:
-    message = "is no budget; write 5 (epochs of plain training), 2e15flops, 90s, 10m, 2h, 5own-epochs or paper"
-    with pytest.raises(ValueError, match=f"^{re.escape(f'{text!r} {message}')}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{text!r} is not a valid budget. Use 5 (baseline epochs), ')}"):
         Budget.parse(text)
 
 
 @pytest.mark.parametrize(("text", "found"), [("0", "0"), ("0h", "0"), ("1e400", "inf"), ("1e308h", "inf")])
 def test_budgets_out_of_range(text: str, found: str) -> None:
-    with pytest.raises(ValueError, match=f"^a budget must be above 0, found {found}$"):
+    with pytest.raises(ValueError, match=f"^a budget must be positive, found {found}$"):
         Budget.parse(text)
 
 
 def test_own_epochs_are_whole() -> None:
-    with pytest.raises(ValueError, match=r"^own epochs are only counted whole, found 2.5$"):
+    with pytest.raises(ValueError, match=r"^own-epochs must be an integer, found 2.5$"):
         Budget.parse("2.5own-epochs")
 
 
@@ -230,5 +229,5 @@ def test_meters_go_on_from_their_states() -> None:
     for meter, fresh in ((work, WorkMeter(10)), (time, TimeMeter(10, watch)), (epochs, EpochMeter(10))):
         fresh.load_state_dict(meter.state_dict())
         assert (fresh.progress, fresh.state_dict()) == (meter.progress, meter.state_dict())
-    with pytest.raises(KeyError, match="a meter with"):
+    with pytest.raises(KeyError, match="state of another meter"):
         work.load_state_dict(epochs.state_dict())

@@ -40,8 +40,8 @@ def test_outcomes() -> None:
         "b": ("fail", "bad"),
         "c": ("skipped", "no use"),
         "e": ("pass", "fine 7"),
-        "f": ("skipped", "means something only once b passes"),
-        "g": ("skipped", "means something only once f passes"),
+        "f": ("skipped", "requires b to pass"),
+        "g": ("skipped", "requires f to pass"),
     }
 
 
@@ -76,5 +76,5 @@ def test_shapes() -> None:
     assert len(dataset.splits["train"].captions) == 256
     one = Shapes(regions=1).load()
     assert (one.n_regions, one.image_dim) == (1, 11)
-    with pytest.raises(ValueError, match="3 kinds of shapes make 10 images, not 224"):
+    with pytest.raises(ValueError, match="3 kinds of shapes give 10 distinct images"):
         Shapes(kinds=3).load()

@@ -212,9 +212,7 @@ def test_noise_where_the_ratio_is_natural(
     judge(toy_run("--method", "quick", "--dataset", "natural"), "expected --noise natural, found 0.2.")
     assert list(tmp_path.iterdir()) == []
     assert toy_run("--method", "quick", "--dataset", "natural", "--noise", "natural").exit_code == 0
-    judge(
-        toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for datasets that are noisy"
-    )
+    judge(toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for datasets that are noisy")
 
 
 def test_a_device_that_is_not_here(

@@ -154,7 +154,7 @@ def test_a_run_has_the_scores_of_its_record(toy_run: Call, cli: Call, tmp_path: 
     words = ("--dataset", "tiny", "--average", "evidence")
     refused(
         cli("eval", "--checkpoint", outcome["folder"], *words),
-        f"--average evidence needs sigmoid scores, which vse of {outcome['folder']}/model.safetensors has not.",
+        f"--average evidence requires sigmoid scores; vse in {outcome['folder']}/model.safetensors has none.",
     )
     words = ("--dataset", "tiny", "--precision", "bf16")
     refused(
@@ -173,7 +173,7 @@ def test_a_run_with_a_head_of_its_own(toy_run: Call, cli: Call, tmp_path: Path) 
     assert json.loads(cli(*words).stdout) == outcome["result"]["metrics"]["test"]
     assert cli(*words, "--average", "evidence").exit_code == 0
     assert cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out").exit_code == 0
-    assert "| mscn (told 8 clean pairs) |" in (tmp_path / "out" / "tiny.md").read_text()
+    assert "| mscn (given 8 clean pairs) |" in (tmp_path / "out" / "tiny" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

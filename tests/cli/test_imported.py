@@ -82,7 +82,7 @@ def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., 
     assert train("--dataset", f"hf:{folder}", *COLUMNS, "--backbone", "vse").exit_code == 0
     result = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "boards")
     assert result.exit_code == 0, result.output
-    assert list((tmp_path / "boards").rglob("mine-retrieved-*.svg"))
+    assert list((tmp_path / "boards").rglob("retrieved-*.svg"))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_released_format_with_a_noise_index_file(tmp_path: Path) -> None:
         assert result["mismatched"] == 0.4
         assert 0 < result["work"]["used"] <= result["work"]["budget"]
     ncbench("report", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "pages"))
-    assert "file:index.npy@" in (tmp_path / "pages" / "f30k.md").read_text()
+    assert "file:index.npy@" in (tmp_path / "pages" / "f30k" / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -65,8 +65,8 @@ def test_natural_noise_is_reported_without_what_nobody_knows(toy_run: Cli, cli: 
         assert "identical" in cli("replay", found.parent).output
     reported = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--html")
     assert reported.exit_code == 0, reported.output
-    page = (tmp_path / "out" / "natural.md").read_text()
+    page = (tmp_path / "out" / "natural" / "README.md").read_text()
     assert "natural: natural noise (truth unknown)" in page
     assert "AUC" not in page
-    assert not list((tmp_path / "out").glob("natural-rsum*"))
-    assert not list((tmp_path / "out").glob("natural-beliefs*"))
+    assert not list((tmp_path / "out").rglob("rsum*"))
+    assert not list((tmp_path / "out").rglob("*beliefs*"))

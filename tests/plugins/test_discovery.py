@@ -93,7 +93,7 @@ def test_a_name_that_is_registered_twice(register: Register) -> None:
     check_plugin("test.group", "gadget", "a")
     with pytest.raises(UserError) as caught:
         load_plugin("test.group", "gadget", "a")
-    expected = "gadget 'a' is registered twice, as one:Thing and two:Thing; uninstall or rename one."
+    expected = "gadget 'a' is registered twice, as one:Thing and two:Thing; uninstall or rename one"
     assert str(caught.value) == expected
 
 
@@ -147,7 +147,7 @@ def test_methods_are_called_as_they_are_registered(register: Register) -> None:
     register("ncbench.methods", "something", Nothing)
     with pytest.raises(UserError) as caught:
         load_method("something")
-    expected = "method 'something' calls itself 'nothing'; its name and its entry point must agree."
+    expected = "entry point 'something' loads a method named 'nothing'; the two names must match"
     assert str(caught.value) == expected
 
 

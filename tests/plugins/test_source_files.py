@@ -138,7 +138,7 @@ def test_replay_wants_the_file_as_it_was(file: Path, run: Callable[..., Result],
     file.write_text(TEXT + "# changed\n")
     result = replay("--method-file", file)
     assert result.exit_code == 2
-    assert f"was made by mine {source}, here is mine {load_method(str(file)).source}; give the file" in result.stderr
+    assert f"recorded with method mine {source}, found mine {load_method(str(file)).source};" in result.stderr
 
 
 def test_a_copy_of_what_is_installed_is_no_other_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_copy_of_what_is_installed_is_no_other_method(tmp_path: Path, monkeypa
     assert load_method("triplet").source == ""
     with (tmp_path / "methods/triplet.py").open("a") as text:
         text.write("# changed\n")
-    with pytest.raises(UserError, match=r"method 'triplet' is there twice, in an installed package and .*triplet.py; "):
+    with pytest.raises(UserError, match=r"method 'triplet' is defined in an installed package and .*triplet.py; "):
         load_method("triplet")
     assert load_method("methods/triplet.py").source != ""
 
@@ -157,18 +157,18 @@ def test_two_files_of_one_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     other = file.with_name("other.py")
     shutil.copy(file, other)
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file.parent))
-    with pytest.raises(UserError, match=f"^method 'mine' is there twice, in {file} and {other}; rename one, or name a"):
+    with pytest.raises(UserError, match=f"^method 'mine' is defined in {file} and {other}; rename one"):
         load_method("mine")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", "must define one subclass of ncbench.Method with a name, found none."),
-        (TEXT + TEXT.replace("Mine", "Yours").replace('"mine"', '"yours"'), "found mine, yours."),
+        ("x = 1", "must define one subclass of ncbench.Method with a name, found none"),
+        (TEXT + TEXT.replace("Mine", "Yours").replace('"mine"', '"yours"'), "found mine, yours"),
         ("import nothing_like_it", "cannot be loaded: ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("def broken(:", "cannot be loaded: SyntaxError: invalid syntax"),
-        (TEXT.replace('"mine"', '"../mine"'), "'../mine' is no name; use letters, digits, '.', '_' and '-'."),
+        (TEXT.replace('"mine"', '"../mine"'), "'../mine' is not a valid name. Use letters, digits, '.', '_' and '-'."),
     ],
 )
 def test_files_that_hold_no_method(text: str, message: str, file: Path, run: Callable[..., Result]) -> None:
@@ -185,11 +185,11 @@ def test_files_that_are_not_there(file: Path, run: Callable[..., Result], monkey
     result = run("--method", "no/such.py")
     message = "Error: method file no/such.py: file not found.\n"
     assert (result.exit_code, result.stderr) == (2, message)
-    with pytest.raises(UserError, match="No such file or directory; give the path of a Python file"):
+    with pytest.raises(UserError, match="No such file or directory"):
         load_module(Path("no/such.py"), "method")
     monkeypatch.setenv("NCBENCH_PLUGINS", "/no/such/folder")
     result = run("--method", "triplet")
-    message = "Error: NCBENCH_PLUGINS: /no/such/folder does not exist; correct or unset the variable\n"
+    message = "Error: NCBENCH_PLUGINS: /no/such/folder does not exist; correct or unset the variable.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
@@ -197,7 +197,7 @@ def test_two_methods_of_one_name_in_a_sweep(file: Path, run: Callable[..., Resul
     other = file.with_name("other.py")
     other.write_text(TEXT + "# other\n")
     result = run("--method", f"{file},{other}")
-    message = "Error: --method names two methods that call themselves 'mine'; rename one.\n"
+    message = "Error: --method: two methods are named 'mine'; rename one.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 

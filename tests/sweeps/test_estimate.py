@@ -114,7 +114,7 @@ def test_an_ensemble_is_measured_by_its_members(tiny: Dataset, tmp_path: Path) -
 def test_a_device_that_is_not_there(tiny: Dataset, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is CUDA here")
-    with pytest.raises(UserError, match="--device cuda: there is none here"):
+    with pytest.raises(UserError, match="--device cuda: not available on this machine"):
         Speeds(Store(tmp_path), "cuda", lambda run: None).of(planned(tiny, tmp_path))
 
 

@@ -191,11 +191,11 @@ def test_equal_settings_are_one_run() -> None:
         ({"ratios": [math.nan]}, "nan is not a noise ratio"),
         (
             {"overrides": [Override("triplet", "lr", "1")]},
-            "unknown target of --set in this sweep 'triplet'. Known: backbone, quick.",
+            "unknown --set target in this sweep 'triplet'. Known: backbone, quick.",
         ),
         (
             {"variants": [Override("triplet", "lr", "1", "--variant")]},
-            "unknown target of --variant in this sweep 'triplet'. Known: backbone, quick.",
+            "unknown --variant target in this sweep 'triplet'. Known: backbone, quick.",
         ),
         ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float."),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
@@ -206,11 +206,14 @@ def test_equal_settings_are_one_run() -> None:
         ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
         (
             {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
-            "oracle must be told which pairs are clean, and of natural nobody knows.",
+            "method 'oracle' needs to know which pairs are clean, but natural has no ground truth.",
         ),
-        ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be natural there, found 0.4."),
-        ({"datasets": ["natural"], "ratios": [0.0]}, "natural is mismatched by nature: --noise must be natural there"),
-        ({"ratios": ["natural"]}, "--noise natural is for datasets that are noisy by nature; those of tiny are right."),
+        ({"datasets": ["natural"]}, "natural is noisy by nature; expected --noise natural, found 0.4."),
+        ({"datasets": ["natural"], "ratios": [0.0]}, "natural is noisy by nature; expected --noise natural"),
+        (
+            {"ratios": ["natural"]},
+            "--noise natural is for datasets that are noisy by nature;",
+        ),
     ],
 )
 def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: str) -> None:
@@ -359,10 +362,9 @@ def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: P
     [
         (
             {"budgets": [Budget(1), Paper()]},
-            "--budget paper: no published schedule of quick for tiny is known; give a number, for "
-            "example 40own-epochs.",
+            "--budget paper: no published schedule is known for quick on tiny. Use a number, for example 40own-epochs.",
         ),
-        ({"evaluations": 0}, "dev must be evaluated at least once, found 0 evaluations."),
+        ({"evaluations": 0}, "evaluations must be at least 1, found 0"),
         (
             {"methods": ["triplet"], "overrides": [Override("triplet", "batch_size", "1")]},
             "settings of triplet: batch_size must be at least 2, found 1.",

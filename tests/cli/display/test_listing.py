@@ -81,7 +81,7 @@ def test_runs_that_are_not_done(
     first, *_ = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert first["status"] == "done"
     both = cli("runs", "--runs", folder).stdout
-    assert both.index("Runs in") < both.index("Unfinished runs in")
+    assert both.index("Finished runs in") < both.index("Unfinished runs in")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"status": "sunny", "error": ""}', '{"status": "failed"}'])
@@ -237,8 +237,8 @@ def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result
 def test_datasets(toys: None, cli: Callable[..., Result]) -> None:
     rows = {row[0]: row[1:] for row in body(cli("data", "list").stdout)}
     assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "tiny"}
-    assert rows["tiny"] == ["nothing", "made for [bold]tests[/bold]"]
-    assert rows["f30k"][0] == "--data-root DIR"
+    assert rows["tiny"] == ["-", "made for [bold]tests[/bold]"]
+    assert rows["f30k"][0] == "--data-root"
     listed = {entry["name"]: entry for entry in json.loads(cli("data", "list", "--json").stdout)}
     assert set(listed) == set(rows)
     assert listed["f30k"]["needs_root"] is True

@@ -36,7 +36,7 @@ def test_lists(kind: CommaList, text: str, expected: tuple[object, ...]) -> None
 def test_empty_items(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         NAMES.convert(text, None, None)
-    assert caught.value.message == f"{text!r} has an empty item; write it as A,B,C."
+    assert caught.value.message == f"{text!r} has an empty item; expected A,B,C."
 
 
 @pytest.mark.parametrize("text", ["1", "1.0", "-0.1", "-1e-9", "nan", "inf", "-inf", "x", "40%", "0.2;0.4", "1e400"])
@@ -49,7 +49,7 @@ def test_ratios_out_of_range(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("x", "'x' is not a valid budget. Use 5 ("), ("0", "must be above 0, found 0.")]
+    ("text", "message"), [("x", "'x' is not a valid budget. Use 5 ("), ("0", "must be positive, found 0.")]
 )
 def test_budgets_that_are_none(text: str, message: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
@@ -69,7 +69,7 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 def test_what_is_no_amount_of_memory(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         Bytes().convert(text, None, None)
-    assert caught.value.message == f"{text!r} is no amount of memory; write 500MiB, 8GiB or a number of bytes."
+    assert caught.value.message == f"{text!r} is not a valid amount of memory. Use 500MiB, 8GiB or a number of bytes."
 
 
 @pytest.mark.parametrize("text", ["x", "1.5", "0-3", "1e3"])
