@@ -1,4 +1,4 @@
-"""The work meter and the unit of the budget."""
+"""Budgets and meters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_paused_meter_counts_nothing() -> None:
         meter.charge(1000)
         with meter.paused():
             meter.charge(1000)
-        meter.charge(1000)  # the inner end does not end the outer pause
+        meter.charge(1000)  # leaving the inner block does not end the outer pause
     assert meter.used == 9
     with pytest.raises(BudgetSpent):
         meter.charge(2)
@@ -123,7 +123,7 @@ def test_the_budget_of_a_paper_is_said() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "5d", "5 5", "1.2.3", "e5", "s", "nan", "inf", "5epochs", "5e", "+"])
-def test_texts_that_are_no_budget(text: str) -> None:
+def test_invalid_budgets(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'{text!r} is not a valid budget. Use 5 (baseline epochs), ')}"):
         Budget.parse(text)
 
@@ -149,7 +149,7 @@ def test_every_meter_counts_passes() -> None:
 
 
 class Watch:
-    """A clock that stands still until it is moved."""
+    """A clock that tests move forward."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -171,7 +171,7 @@ def test_time_is_counted_from_start_to_stop_only() -> None:
     step(meter, watch, 2)
     watch.time += 1000  # evaluation
     assert (meter.progress, meter.spent) == (0.2, 2)
-    meter.stop()  # twice is once
+    meter.stop()  # a second call has no effect
     step(meter, watch, 3)
     assert (meter.progress, meter.spent, meter.used) == (0.5, 5, 2)
 
@@ -179,7 +179,7 @@ def test_time_is_counted_from_start_to_stop_only() -> None:
 def test_a_step_begins_only_if_one_like_the_last_ones_would_fit() -> None:
     watch = Watch()
     meter = TimeMeter(10, watch)
-    step(meter, watch, 4)  # as long as no two steps are known, one begins
+    step(meter, watch, 4)  # steps start until two are known
     step(meter, watch, 1)
     step(meter, watch, 3.5)
     step(meter, watch, 1.25)  # 1.5 were left, and the shorter of the last two took 1
@@ -215,12 +215,12 @@ def test_epochs_are_counted_at_their_end() -> None:
     with pytest.raises(BudgetSpent):
         meter.start()
     assert seen == pytest.approx([k / 7 for k in range(7)])
-    # Schedules are shares: a cut at 3 / 7 is due in epoch 3, and every 1 / 7 there is one.
+    # Schedules use shares: a cut at 3 / 7 must happen in epoch 3.
     assert all(progress >= k / 7 and int(progress / (1 / 7)) == k for k, progress in enumerate(seen))
     assert meter.progress == 1.0
 
 
-def test_meters_go_on_from_their_states() -> None:
+def test_meters_resume_from_their_states() -> None:
     watch = Watch()
     work, time, epochs = WorkMeter(10), TimeMeter(10, watch), EpochMeter(10)
     step(time, watch, 2)

@@ -1,4 +1,4 @@
-"""The checks of datasets: what is shipped passes, and every breach is found by its own check."""
+"""Checks of datasets: shipped datasets pass, and every violation fails its own check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ncbench.checks.shapes import Shapes
 
 
 class Mine:
-    """A few shapes."""
+    """Return the shapes dataset."""
 
     name = "mine"
     summary = "a few shapes"
@@ -76,7 +76,7 @@ def one_file() -> Dataset:
 
 
 class Upside:
-    """The opposite of closeness."""
+    """Inverted closeness."""
 
     def closeness(self, split: str, captions: np.ndarray, images: np.ndarray) -> np.ndarray:
         assert GOOD.semantics is not None
@@ -96,7 +96,7 @@ def tenth() -> Dataset:
 
 
 class Drifting(Source):
-    """Loads something else every time."""
+    """Loads different features every time."""
 
     def __init__(self, say: bool) -> None:
         super().__init__(GOOD)

@@ -1,4 +1,4 @@
-"""The checks of noise protocols: every registered one passes, and every breach is found by its own check."""
+"""Checks of noise protocols: registered ones pass, and every violation fails its own check."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ FIRST = (
     "concentrated",
     "partial",
     "file",
-)  # each of another unit or source: the others are slow tests
+)  # one of each unit or source; the others are slow tests
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_breach_is_found_by_its_own_check(breach: str, file: Path, tmp_path: P
     (old, new), check, words = BROKEN[breach]
     assert old in TEXT
     file.write_text(TEXT.replace(old, new))
-    checks = [one for one in CHECKS if one.name != "stable" or check == "stable"]  # which takes a process
+    checks = [one for one in CHECKS if one.name != "stable" or check == "stable"]  # it starts a process
     found = failed(list(judge(checks, ProtocolUnderTest.of(str(file), tmp_path))))
     assert list(found) == [check], found
     assert words in found[check]

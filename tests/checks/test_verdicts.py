@@ -1,4 +1,4 @@
-"""Judging: what passes, what fails, what is skipped, and how errors are told."""
+"""Verdicts: passed, failed and skipped checks, and messages of unexpected errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_outcomes() -> None:
     }
 
 
-def test_an_error_of_a_library_is_told_without_a_place() -> None:
+def test_an_error_of_a_library_has_no_location() -> None:
     with pytest.raises(ValueError, match="x") as caught:
         raise ValueError("x")
     caught.value.__traceback__ = None

@@ -1,4 +1,4 @@
-"""`ncbench audit`: what it writes, what it refuses, and that it changes no record."""
+"""`ncbench audit`: its output, invalid input, and unchanged records."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_clean_pairs_are_called_so(painted: Source, toy_run: Call, cli: Call, tm
 
 
 @pytest.mark.parametrize("option", [("--with-truth",), ("--figure", "f")])
-def test_where_nobody_knows_the_truth(
+def test_without_ground_truth(
     option: tuple[str, ...], run: Path, painted: Source, make_dataset: Callable[..., Dataset], cli: Call
 ) -> None:
     painted.dataset = make_dataset(name="painted", truth_known=False)
@@ -208,7 +208,7 @@ def test_methods_that_do_not_judge(toy_run: Call, cli: Call, tmp_path: Path) -> 
     refused(cli("audit", folder), f"{folder}: {reason}; audit another run.")
 
 
-def test_records_of_old(run: Path, cli: Call) -> None:
+def test_older_records(run: Path, cli: Call) -> None:
     (run / "beliefs.npz").unlink()
     reason = "it was run before records held beliefs of pairs; run it again."
     refused(cli("audit", run), f"{run} has no beliefs.npz: {reason}")

@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line on standard error that names the value and what would be right, nothing written."""
+"""Invalid input: exit code 2, one line on standard error with the value and what is expected, and no files written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ N_IMAGES = 40
 
 
 def judge(result: Result, *parts: str) -> None:
-    """Assert that `result` is the one line of bad input, and that it has `parts`."""
+    """Assert that the only output is one line on standard error that contains `parts`."""
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
-    # What is not click's own ends in a full stop, or asks.
+    # Messages that are not click's end with a period or question mark.
     assert result.stderr.endswith((".\n", "?\n", "?)\n", "unexpected extra argument (extra)\n"))
     assert result.stderr.count("\n") == 1, result.stderr
     assert "Traceback" not in result.stderr
@@ -165,7 +165,7 @@ def test_data_root(root: str | None, parts: tuple[str, ...], cli: Callable[..., 
 
 
 def permutation(moved: int) -> np.ndarray:
-    """Return a permutation of the images in which the first `moved` are all out of place."""
+    """Return a permutation that moves exactly the first `moved` images."""
     return np.concatenate([np.roll(np.arange(moved), 1), np.arange(moved, N_IMAGES)])
 
 
@@ -302,7 +302,7 @@ def test_a_damaged_record_is_told_before_any_run_starts(toy_run: Callable[..., R
     assert toy_run(*words, "--seed", 1).exit_code == 0
     (path,) = (tmp_path / "runs").glob("*/*/*/result.json")
     path.write_text("{")
-    result = toy_run(*words, "--seed", "0,1")  # seed 0 comes first, and may take days
+    result = toy_run(*words, "--seed", "0,1")  # seed 0 would run first
     assert result.exit_code == 2
     assert f"Error: {path}: cannot be read as a run record (" in result.stderr
     assert [folder.name for folder in (tmp_path / "runs" / "tiny" / "quick").iterdir()] == [path.parent.name]

@@ -1,4 +1,4 @@
-"""`ncbench methods check`: what it prints and writes, and how it ends."""
+"""`ncbench methods check`: its output and exit code."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from click.testing import Result
 from ncbench.checks.method.suite import CHECKS
 
 FEW = [check for check in CHECKS if check.name in ("trains", "state", "pair-scores", "metered")]
-"""Checks that take a moment."""
+"""Fast checks."""
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the checks that take longer."""
+    """Run only fast checks."""
     monkeypatch.setattr("ncbench.checks.method.suite.CHECKS", FEW)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a file with a method that is broken."""
+    """Return a file with a broken method."""
     path = tmp_path / "over_sure.py"
     text = inspect.getsource(broken_methods)
     path.write_text(text[: text.index("class Silent")] + inspect.getsource(broken_methods.OverSure))

@@ -1,4 +1,4 @@
-"""`ncbench completion`: scripts that shells accept, and the names that they get."""
+"""`ncbench completion`: valid shell scripts and completed names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ncbench doctor`: what it finds, and what it finds wrong."""
+"""`ncbench doctor`: its findings and problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F30K = FIXTURES / "f30k"
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with a cache of its own."""
+    """Work in an empty folder with a separate cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NCBENCH_PLUGINS", raising=False)
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
@@ -29,7 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def examine(cli: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
-    """Return a function that gives what doctor found: per part, by what was looked at, the state and the detail."""
+    """Return a function that returns the findings of doctor: for each section and item, its state and detail."""
 
     def call(*words: object, code: int = 0) -> dict[str, Any]:
         result = cli("doctor", "--json", *words)
@@ -47,7 +47,7 @@ def test_what_there_is(examine: Callable[..., dict[str, Any]], tmp_path: Path) -
     found = examine()
     assert found["software"]["ncbench"][1].startswith(__version__)
     assert found["software"]["torch"] == ("ok", version("torch"))
-    assert "pytest" not in found["software"]  # which only tests need
+    assert "pytest" not in found["software"]  # only tests need it
     assert " cores, " in found["devices"]["cpu"][1]
     assert ("cuda:0" in found["devices"]) == torch.cuda.is_available()
     assert found["environment"]["NCBENCH_PLUGINS"] == ("absent", "not set")

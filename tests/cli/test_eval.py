@@ -1,4 +1,4 @@
-"""`ncbench eval`: the published numbers of a released checkpoint, runs, folds, and what is refused."""
+"""`ncbench eval`: published scores of a released checkpoint, runs, folds, and invalid input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def golden() -> np.ndarray:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """A checkpoint of one more network, in the layout of the SGRAF family."""
+    """A checkpoint of another network, in the layout of the SGRAF family."""
     net = torch.load(OFFICIAL, weights_only=False)["net"]
     parts = [
         OrderedDict(
@@ -57,7 +57,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def refused(result: Result, message: str) -> None:
-    """Assert that `result` is one line on standard error with `message` in it, and nothing else."""
+    """Assert that the only output is one line on standard error that contains `message`."""
     assert isinstance(result.exception, SystemExit), result.exception
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ")
@@ -98,7 +98,7 @@ def test_the_table(cli: Call, other: Path) -> None:
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", other, *F30K)
     assert (result.exit_code, result.stderr) == (0, "")
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
-    # Paths may be folded over lines, so that only the last columns are compared.
+    # Paths may be wrapped, so only the last columns are compared.
     assert [row[1:] for row in cells if row[1] == "sgr"] == [["sgr", "3"], ["sgr", "0"]]
     assert [row[0] for row in cells if row[0] in ("i2t", "t2i")] == ["i2t", "t2i"]
     assert "f30k test: 60 images, 300 captions" in result.stdout

@@ -1,4 +1,4 @@
-"""The command line end to end on a small data set of the released format, with the shipped methods."""
+"""The command line end to end: shipped methods on a small dataset in the released format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Result]) -> tuple[Path, list[Any], list[str]]:
-    """Return a folder of records, what --json printed, and the words of the call: two methods by three protocols."""
+    """Return a records folder, the --json output, and the arguments: two methods and three protocols."""
     folder = tmp_path_factory.mktemp("f30k")
     index = np.arange(40)
     index[[3, 9, 12, 17, 20, 26, 31, 38]] = index[[9, 12, 17, 20, 26, 31, 38, 3]]  # a fifth of the images, exactly
@@ -130,9 +130,9 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
     assert {path.name for path in pages.iterdir()} == {"README.md", "runs.csv", "figures"}
     files = {path.name for path in (pages / "figures").iterdir()}
     assert files >= {"rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png"}
-    assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, under three noises
+    assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, for three protocols
     assert not any("retrieved" in name for name in files)  # there are no pictures
     page = (pages / "README.md").read_text()
-    assert page.count("\n## ") == 5  # three tables, what l2rm believes, what is published
+    assert page.count("\n## ") == 5  # three tables, beliefs of l2rm, published results
     for outcome in outcomes:
         assert f"{outcome['result']['metrics']['test']['rsum']:.1f}" in page

@@ -1,4 +1,4 @@
-"""Help and version: what they say, and that they load nothing heavy."""
+"""Help and version: their content, and that they import no heavy modules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules))
         ("run --help", 0, []),
         ("run --method triplet --noise 2", 2, []),
         ("run --method triplt", 2, ["numpy"]),
-        ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked before
+        ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked first
         ("rum", 2, []),
         ("eval --help", 0, []),
         ("methods check --help", 0, []),
@@ -165,7 +165,7 @@ def test_a_group_alone_shows_its_help(words: tuple[str, ...], cli: Callable[...,
     assert isinstance(result.exception, SystemExit), result.exception
     assert "Usage: " in result.output
     assert "Commands:" in result.output
-    assert result.exit_code in (0, 2)  # click 8.1 ends with 0, later ones with 2
+    assert result.exit_code in (0, 2)  # click 8.1 exits with 0, later versions with 2
 
 
 def test_version(cli: Callable[..., Result]) -> None:

@@ -1,4 +1,4 @@
-"""The command line on data sets from elsewhere."""
+"""The command line on imported datasets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def train(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that calls `ncbench run` on a data set, with records in tmp_path; words given come last."""
+    """Return a function that calls `ncbench run` on a dataset with further arguments and records in tmp_path."""
 
     def call(*words: object) -> Result:
         common = ("--method", "quick", "--noise", "0.4", "--budget", 0.3, "--device", "cpu", "--jobs", 1)

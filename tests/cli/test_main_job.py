@@ -1,4 +1,4 @@
-"""The main job as users type it, on more than toy data; slow."""
+"""Typical commands on realistic data; slow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOLDEN = SHARED / "goldens" / "f30k"
 
 
 def ncbench(*words: str) -> str:
-    """Run the command line in a process of its own and return what it printed."""
+    """Run the command line in a new process and return its standard output."""
     program = [sys.executable, "-c", "from ncbench.cli import main; main()"]
     done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Checks of released files, whole; copies in half precision; the dev rule of the NCR family."""
+"""`ncbench data prepare`: checks of released files, half-precision copies, and the dev rule of NCR."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FIXTURE = FIXTURES / "f30k"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the small Flickr30K that a test may damage."""
+    """A copy of the small Flickr30K for tests that damage it."""
     shutil.copytree(FIXTURE, tmp_path / "root")
     return tmp_path / "root"
 
 
 def check(root: Path, half: Path | None = None) -> list[str]:
-    """Return what departs from the published sizes."""
+    """Return the differences from the published sizes."""
     return [f"{one.path.name}: {one.departs}" for one in prepare(F30K, root, half, lambda words: None) if one.departs]
 
 

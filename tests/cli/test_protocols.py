@@ -1,4 +1,4 @@
-"""Runs under noise that is more than a shuffle, from training to what is said of their records."""
+"""Runs with other protocols than shuffles, from training to reports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_audits_show_captions_as_the_method_saw_them(toy_run: Cli, cli: Cli, tmp
 
 
 @pytest.mark.usefixtures("natural")
-def test_natural_noise_is_reported_without_what_nobody_knows(toy_run: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_natural_noise_is_reported_without_ground_truth(toy_run: Cli, cli: Cli, tmp_path: Path) -> None:
     words = ("--method", "ncr,triplet", "--dataset", "natural", "--noise", "natural", "--budget", 3)
     result = toy_run(*words, "--out", tmp_path / "runs")
     assert result.exit_code == 0, result.output

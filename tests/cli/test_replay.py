@@ -1,4 +1,4 @@
-"""`ncbench replay`: the same run again, and in what it differs."""
+"""`ncbench replay`: identical replays and reported differences."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], t
     assert (result.exit_code, result.stderr) == (2, message)
 
 
-def test_what_is_no_finished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_an_unfinished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("replay", tmp_path)
     message = f"Error: {tmp_path} is not the folder of a finished run; expected a result.json in it.\n"
     assert (result.exit_code, result.stderr) == (2, message)

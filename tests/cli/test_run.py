@@ -1,4 +1,4 @@
-"""`ncbench run` on a tiny dataset: grids, what is printed and where, failures."""
+"""`ncbench run` on a tiny dataset: grids, output and failures."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_json_is_all_of_standard_output(toy_run: Callable[..., Result], strict_j
     ((outcome),) = strict_json(result.stdout)
     assert set(outcome) == {"status", "folder", "error", "result"}
     assert json.loads((Path(outcome["folder"]) / "result.json").read_text()) == outcome["result"]
-    assert "[1/1] quick with vse on tiny" in result.stderr  # progress is told all the same
+    assert "[1/1] quick with vse on tiny" in result.stderr  # progress is still shown
 
 
 def test_result_does_not_depend_on_where_records_are_kept(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_jobs(
     result = cli("run", "--method", "quick", "--dataset", "tiny", "--noise", "0.2,0.4", "--out", tmp_path, *words)
     assert result.exit_code == 1
     assert seen == [expected]
-    # Whatever the order in which runs end, they are told in that of the grid.
+    # Runs are reported in the order of the grid, not in the order in which they end.
     assert [line.split(", seed")[0][-3:] for line in result.stderr.splitlines()] == ["0.2", "0.4"]
 
 

@@ -1,4 +1,4 @@
-"""`ncbench submit`, `verify FILE` and `unpack`: what goes in comes out, and what does not hold is refused."""
+"""`ncbench submit`, `verify FILE` and `unpack`: round trips, and rejected submissions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES = ("spec.json", "result.json", "measurements.json")
 
 @pytest.fixture
 def runs(toy_run: Cli, tmp_path: Path) -> Path:
-    """Return a folder of two runs."""
+    """Return a folder with two runs."""
     assert toy_run("--method", "quick", "--noise", "0,0.4").exit_code == 0
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def submitted(runs: Path, cli: Cli, tmp_path: Path) -> Path:
-    """Return a submission of both."""
+    """Return a submission of both runs."""
     path = tmp_path / "submissions" / "ours.json"
     result = cli("submit", runs, "--name", "ours", "--about", "by us <b>", "--out", path.parent)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -119,7 +119,7 @@ def test_nothing_is_written_over(submitted: Path, runs: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "<script>"])
-def test_names_that_are_none(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
+def test_invalid_names(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
     refused(cli("submit", runs, "--name", name, "--out", tmp_path), "use letters, digits, '.', '_' and '-'")
 
 
@@ -164,7 +164,7 @@ def spec_of(content: Any) -> dict[str, Any]:
         (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "run 0 has no ranks ("),
     ],
 )
-def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
+def test_invalid_submissions(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
     change(submitted, how)
     for command in ("verify", "unpack"):
         refused(cli(command, submitted), complaint)
@@ -174,7 +174,7 @@ def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str,
     "content",
     ["", "{", "[]", '{"schema": NaN}', "[" * 100_000, '{"schema": 1, "name": "a", "about": "", "runs": [Infinity]}'],
 )
-def test_files_that_are_none(content: str, tmp_path: Path) -> None:
+def test_invalid_files(content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(
         UserError, match=r"x.json: cannot be read as a submission \(.*\); write one with: ncbench submit"

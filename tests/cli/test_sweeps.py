@@ -31,7 +31,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps_record, "STOP_POLL_SECONDS", 0.02)
 
 
-def test_a_dry_run_tells_and_does_nothing(
+def test_a_dry_run_prints_estimates_and_writes_nothing(
     toy_run: Callable[..., Result], strict_json: Callable[[str], Any], tmp_path: Path
 ) -> None:
     result = toy_run(*QUICK, "--dry-run")
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_watching_and_nothing_else(
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_watching_what_nobody_works_on(
+def test_watching_an_idle_sweep(
     toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert toy_run(*QUICK).exit_code == 0
@@ -217,7 +217,7 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     output = cli("cancel", "--runs", runs)
     assert output.stdout == f"Sweep {record.id} is complete: 2 runs done, nothing to stop.\n"
     assert record.last_stop_request() == request
-    next(runs.glob("*/*/*/result.json")).write_text("{")  # what is done need not be read
+    next(runs.glob("*/*/*/result.json")).write_text("{")  # results are not read
     assert cli("cancel", "--runs", runs).exit_code == 0
 
 

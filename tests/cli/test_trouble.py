@@ -1,4 +1,4 @@
-"""Output that cannot be written any more: one clear line, what is recorded stays, and the same command goes on."""
+"""Write errors: a one-line message, records stay valid, and the same command resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refuse_from(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let every flush to disk fail from the `number`-th on; return a list that counts them."""
+    """Let flushes to disk fail, starting with flush `number`; return a list that grows with each flush."""
     flushed: list[int] = []
     flush = os.fsync
 

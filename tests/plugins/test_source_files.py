@@ -1,4 +1,4 @@
-"""Methods in files: named by a path, found in folders, and everything that can be wrong with them."""
+"""Methods in files: given by path, found in folders, and invalid files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Mine(Method):
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file with the method `mine`, in a folder where nothing is looked for."""
+    """Return a file with the method `mine`, in a folder that is not searched."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NCBENCH_PLUGINS", raising=False)
     path = tmp_path / "somewhere" / "mine.py"
@@ -61,7 +61,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(register: Callable[..., None], tiny: Dataset, tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that calls `ncbench` with the words given, where there is a dataset `tiny`."""
+    """Return a function that calls `ncbench` with arguments; the dataset `tiny` is registered."""
     register("ncbench.datasets", "tiny", Source(tiny))
 
     def call(*words: object) -> Result:

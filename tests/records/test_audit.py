@@ -211,13 +211,13 @@ def test_a_run_is_found_from_wherever_it_is_named(make: Make, tmp_path: Path, mo
     assert load_audit(tmp_path / "link", None).noise == load_audit(folder, None).noise
 
 
-def test_what_is_no_finished_run(tmp_path: Path) -> None:
+def test_an_unfinished_run(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_audit(tmp_path, None)
     assert str(caught.value) == f"{tmp_path} holds no finished run; give a folder that has a result.json."
 
 
-def test_records_of_old(make: Make) -> None:
+def test_older_records(make: Make) -> None:
     folder = make()
     (folder / "beliefs.npz").unlink()
     with pytest.raises(UserError) as caught:

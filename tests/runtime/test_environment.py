@@ -1,4 +1,4 @@
-"""What is said of machines, and limits on the memory of a device; CUDA is played by a stand-in."""
+"""Descriptions of machines and limits on device memory, with a fake CUDA device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CUDA, GIB = torch.device("cuda"), 2**30
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Pretend that there is a device of 16 GiB, of which 10 are free, 3 reserved here and 1 of these in use."""
+    """Fake a device with 16 GiB: 10 GiB free, 3 GiB reserved by this process, 1 GiB of these in use."""
     limits = {"fraction": 1.0}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 16 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GIB)

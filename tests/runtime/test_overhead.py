@@ -1,4 +1,4 @@
-"""Time outside of backbones: by use, once, and beginning where it is told to."""
+"""Training time outside the networks: by use, without double counting, and restored after a resume."""
 
 from __future__ import annotations
 

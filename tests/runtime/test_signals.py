@@ -1,4 +1,4 @@
-"""Being asked to stop: what was trained is saved, and the same sweep goes on from there."""
+"""Stop requests: the state is saved, and the same sweep resumes from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_signals_are_requests_inside_only() -> None:
         assert stop_signal() is None
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop_signal() is signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGTERM)  # again: it is on its way
+        os.kill(os.getpid(), signal.SIGTERM)  # a second request has no effect
         assert stop_signal() is signal.SIGTERM
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
     with catch_signals():
@@ -60,7 +60,7 @@ def test_a_run_that_is_asked_saves_and_ends(kind: str, tiny: Dataset, tmp_path: 
         if len(told) == 8:
             request_stop(signal.SIGTERM)
 
-    cadence = NEVER if kind == "triplet" else ALWAYS  # midway: it is saved at once; else as of the last epoch
+    cadence = NEVER if kind == "triplet" else ALWAYS  # triplet can resume within an epoch
     with pytest.raises(Stopped):
         prepare_run(tiny, tmp_path / "broken", method, budget=3.0, cadence=cadence, on_progress=after_eight).execute()
     assert len(told) == 8

@@ -1,4 +1,4 @@
-"""Sweeps from Python: the same records as by the command, and what is refused."""
+"""`ncbench.run`: the same records as the command line, and invalid input."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_record_is_that_of_the_command(tmp_path: Path) -> None:
     assert one.parent.name == other.parent.name
 
 
-def test_runs_that_fail_are_told(tmp_path: Path) -> None:
+def test_failed_runs_give_warnings(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match=r"breaking/\w+: failed \(RuntimeError\('something broke'\)\)"):
         table = run(tmp_path, ["toy", "breaking"])
     assert list(table["method"]) == ["toy"]

@@ -1,4 +1,4 @@
-"""Runs seen through the folder of records: progress, ends, and what is waiting."""
+"""Monitoring of runs through the records folder."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     noted = ProgressFile(tmp_path)
     noted(Progress(0.4, 1.0, None, "training"))
-    assert read_progress(tmp_path) is None  # a short run leaves no trace
+    assert read_progress(tmp_path) is None  # short runs write no progress file
     now[0] += 6
     noted(Progress(0.5, float("nan"), 10.0, "training"))
-    # In six seconds a tenth was done, so that half of it takes thirty more.
+    # A tenth took six seconds, so the remaining half takes thirty.
     found = read_progress(tmp_path)
     assert found is not None
     assert (found.share, found.loss, found.dev_rsum, found.doing) == (0.5, None, 10.0, "training")

@@ -1,4 +1,4 @@
-"""What a folder of records knows of its sweeps."""
+"""Records of sweeps in a records folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_runs_and_what_they_follow_from(spec: RunSpec, tmp_path: Path) -> None:
     record.write(specs, {"methods": ["toy"], "slurm": {"time": "2h"}})
     assert [asdict(found) for found in record.specs()] == [asdict(one) for one in specs]
     assert read_toml(record.folder / "sweep.toml", "it") == {"methods": ["toy"], "slurm": {"time": "2h"}}
-    # No command takes a sweep for a run.
+    # Sweep folders are not mistaken for runs.
     assert list(Store(tmp_path).results()) == list(Store(tmp_path).unfinished()) == []
 
 
@@ -42,7 +42,7 @@ def test_the_id_is_that_of_the_runs(spec: RunSpec, tmp_path: Path) -> None:
     assert record_for(tmp_path, [spec]) != record_for(tmp_path, [spec, other])
 
 
-def test_the_last_one_or_that_which_is_named(spec: RunSpec, tmp_path: Path) -> None:
+def test_the_latest_sweep_or_a_named_one(spec: RunSpec, tmp_path: Path) -> None:
     records = [record_for(tmp_path, [replace(spec, seed=seed)]) for seed in range(3)]
     for age, record in enumerate(records):
         record.write([spec], {})

@@ -1,4 +1,4 @@
-"""`runs`, `report`, `methods` and `data`: what they print, as tables and as JSON."""
+"""Output of `runs`, `report`, `methods` and `data`, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body(table: str) -> list[list[str]]:
 
 @pytest.fixture
 def recorded(toy_run: Callable[..., Result], tmp_path: Path) -> Path:
-    """Return a folder with the runs of two seeds at two ratios."""
+    """Return a records folder with two seeds at two ratios."""
     result = toy_run("--method", "quick", "--noise", "0,0.4", "--seed", "0,1")
     assert result.exit_code == 0, result.output
     return tmp_path / "runs"
@@ -95,7 +95,7 @@ def test_a_status_that_says_nothing_is_an_interruption(
 
 
 def forget(folder: Path, measure: Callable[[dict[str, Any]], None]) -> None:
-    """Change the measurements of the first run below `folder`."""
+    """Change the measurements of the first run in `folder`."""
     path = sorted(folder.glob("*/*/*/measurements.json"))[0]
     content = json.loads(path.read_text())
     measure(content)
@@ -183,7 +183,7 @@ def test_report_of_one_seed_is_json_too(
 def test_the_folders_have_defaults(
     recorded: Path, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where `runs` lies
+    monkeypatch.chdir(tmp_path)  # the parent of `runs`
     assert len(json.loads(cli("runs", "--json").stdout)) == 4
     assert cli("report").exit_code == 0
     assert (tmp_path / "leaderboards" / "tiny" / "README.md").is_file()
@@ -223,7 +223,7 @@ def test_one_method_as_json(toys: None, cli: Callable[..., Result], strict_json:
 
 
 @pytest.mark.parametrize("name", ["triplet", "l2rm"])
-def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result]) -> None:
+def test_shipped_methods_describe_themselves(name: str, cli: Callable[..., Result]) -> None:
     shown = json.loads(cli("methods", "show", name, "--json").stdout)
     assert len(shown["about"].splitlines()) > 3
     for entry in shown["settings"]:

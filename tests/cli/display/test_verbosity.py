@@ -93,7 +93,7 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncbench.method.registry.load_method", fail)
 
 
-def test_a_bug_is_told_in_a_line(cli: Callable[..., Result], bug: None) -> None:
+def test_a_bug_is_one_line(cli: Callable[..., Result], bug: None) -> None:
     result = cli("methods", "show", "triplet")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert result.stderr.startswith("Error: KeyError: 'oh\\nno' (test_verbosity.py, line ")

@@ -1,4 +1,4 @@
-"""Sweep files: what they may say, what overrides them, and what is kept of a sweep."""
+"""Sweep files: their keys, precedence of command-line options, and the sweep file of a sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ overrides.quick = {batch_size = 4, fails = false}
 
 @pytest.fixture
 def run_file(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that runs a sweep file of the text given, with records in tmp_path/runs and more words."""
+    """Return a function that runs a sweep file with this text and further arguments, with records in tmp_path/runs."""
 
     def call(text: str, *words: object) -> Result:
         path = tmp_path / "sweep.toml"
@@ -56,7 +56,7 @@ def test_options_override_the_file(run_file: Callable[..., Result]) -> None:
     words = ("--noise", 0.6, "--seed", "0", "--set", "quick.batch_size=2", "--set", "quick.lr=0.5")
     (found,) = specs(run_file(SWEEP, *words, "--json"))
     assert (found["noise"], found["seed"]) == (0.6, 0)
-    assert found["settings"] == {"batch_size": 2, "lr": 0.5, "fails": False}  # of changes, only those that are given
+    assert found["settings"] == {"batch_size": 2, "lr": 0.5, "fails": False}  # only the given overrides change
 
 
 def test_changes_as_texts(run_file: Callable[..., Result]) -> None:
@@ -126,9 +126,7 @@ def test_slurm_in_a_file_is_for_slurm(run_file: Callable[..., Result], monkeypat
         ("x = ", "not valid TOML: "),
     ],
 )
-def test_mistakes_are_told_by_file_and_key(
-    line: str, message: str, run_file: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_errors_name_the_file_and_key(line: str, message: str, run_file: Callable[..., Result], tmp_path: Path) -> None:
     result = run_file(line)
     assert result.exit_code == 2
     path = tmp_path / "sweep.toml"

@@ -1,4 +1,4 @@
-"""Runs in several processes: the same records, and a sweep that ends whatever becomes of a process."""
+"""Runs in several processes: identical records, and sweeps that end even if processes die."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.Ca
         assert (tmp_path / "two" / "f30k" / "noise" / path.name).read_bytes() == path.read_bytes()
     assert not [path for path in (tmp_path / "two").rglob("*") if "tmp" in path.name]
     assert no_one_is_left()
-    assert capfd.readouterr().err == ""  # of the processes too
+    assert capfd.readouterr().err == ""  # including the processes
 
 
 class Killer(Events):
-    """Kills the process at work on the first run, which is the first that was started."""
+    """Kills the process that executes the first run: the first process."""
 
     def progressed(self, index: int, progress: Progress) -> None:
         super().progressed(index, progress)
@@ -135,7 +135,7 @@ def test_an_output_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_kept_runs_start_no_process(jobs: int, tmp_path: Path, no_processes: None) -> None:
     grid = replace(TRIPLET, seeds=[0, 1])
-    done = start(replace(grid, seeds=[0]), tmp_path, 4)  # one run needs no other process either
+    done = start(replace(grid, seeds=[0]), tmp_path, 4)  # one run needs no other process
     both = start(grid, tmp_path, 1)
     kept = start(grid, tmp_path, jobs)
     assert [outcome.status for outcome in done] == ["done"]
@@ -164,7 +164,7 @@ def planned() -> list[PlannedRun]:
 
 
 def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, object]]) -> tuple[list[Outcome], Events]:
-    """Let workers say what they are given to say, and die."""
+    """Let fake workers send the given messages and die."""
     watcher, waiting = Events(), list(range(len(planned)))
     at_work, theirs = {}, []
     for said in workers:
@@ -205,7 +205,7 @@ def test_what_a_process_refuses_is_the_users_error(planned: list[PlannedRun], tm
         collect(planned, tmp_path, [("refused", "result.json: cannot be read.")])
 
 
-def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
+def test_errors_are_pickled_or_become_their_repr(planned: list[PlannedRun], tmp_path: Path) -> None:
     class Local(Exception):  # noqa: N818
         pass
 
@@ -216,7 +216,7 @@ def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path:
     assert (told.spec, told.status, told.folder) == (planned[0].spec, "failed", tmp_path)
 
 
-def test_an_error_that_does_not_load_is_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
+def test_an_error_that_cannot_be_unpickled_becomes_its_repr(planned: list[PlannedRun], tmp_path: Path) -> None:
     told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
     assert repr(told.error) == "RuntimeError(\"Picky('a and b')\")"
 
@@ -228,7 +228,7 @@ class Picky(Exception):  # noqa: N818
 
 def test_progress_is_sent_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    # Not the clock of everyone: pipes look at it too.
+    # Patch only this module's clock: pipes use the clock too.
     monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0]))
     ours, theirs = multiprocessing.Pipe()
     report, progress = launch._Reporter(theirs), Progress(0.5, None, None, "training")

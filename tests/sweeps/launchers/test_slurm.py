@@ -1,4 +1,4 @@
-"""Sweeps as Slurm jobs, with commands of Slurm that only pretend; tests/slurm has a real one."""
+"""Sweeps as Slurm jobs, with fake Slurm commands; tests/slurm uses a real Slurm."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GRID = Grid(["tiny"], ["shuffle-captions"], [0.4], ["toy"], ["vse"], [Budget(0.3
 
 @dataclass
 class Pretended:
-    """What the commands do: `states` of jobs for squeue, `answers` for others, and `calls` that came."""
+    """Fake Slurm commands: `states` are the output of squeue, `answers` of other commands; `calls` records calls."""
 
     folder: Path
     calls: Path = field(init=False)
@@ -62,7 +62,7 @@ class Pretended:
         self.squeue({})
 
     def answer(self, name: str, text: str | None, error: str = "") -> None:
-        """Let a command print `text`, or fail where that is None."""
+        """Let a command print `text`, or fail if it is None."""
         path = self.folder / f"{name}.out"
         path.unlink(missing_ok=True)
         if text is not None:
@@ -70,7 +70,7 @@ class Pretended:
         (self.folder / f"{name}.err").write_text(error)
 
     def squeue(self, found: dict[str, str]) -> None:
-        """Let squeue tell the states of jobs."""
+        """Set the states of jobs that squeue prints."""
         self.answer("squeue", "".join(f"{job}|{state}\n" for job, state in found.items()))
 
     def called(self, name: str) -> list[str]:
@@ -98,7 +98,7 @@ def sweep(tiny: Dataset, register: Any, tmp_path: Path) -> Sweep:
 
 
 def finish(sweep: Sweep, index: int) -> None:
-    """Have a run executed, as its job would."""
+    """Execute a run as its job would."""
     assert execute(sweep.runs[index], sweep.store, torch.device("cpu"), lambda progress: None).status == "done"
 
 
@@ -129,7 +129,7 @@ def test_a_sweep_that_is_done_asks_slurm_nothing(pretended: Pretended, sweep: Sw
 def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("scontrol", "Junk\nMaxArraySize            = 3\n")
     with catch_signals():
-        request_stop(signal.SIGINT)  # to be asked once all are submitted
+        request_stop(signal.SIGINT)  # takes effect after all jobs are submitted
         assert list(make_launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
     _received.clear()
     assert len(pretended.called("sbatch")) == 2
@@ -149,7 +149,7 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
         assert list(make_launcher("slurm").launch(sweep, Ends())) == []
     _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
-    assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # what it failed of is forgotten
+    assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # the old failure is removed
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("squeue", None)
     with pytest.raises(UserError, match=r"^squeue failed, and this sweep may have running jobs"):
         cancel_jobs(sweep.record)
-    # Nor are jobs submitted that may be there.
+    # Jobs that may exist are not submitted again.
     ids = [run.spec.id for run in sweep.runs]
     (sweep.record.folder / "jobs.json").write_text(json.dumps({ids[0]: "5_0"}))
     with pytest.raises(UserError, match=r"^squeue failed, and this sweep may have running jobs"):
@@ -271,7 +271,7 @@ def job(sweep: Sweep) -> RunJob:
 
 @pytest.fixture
 def handler() -> Iterator[list[int]]:
-    """Stand for the handler of submitit; give a list of the signals that it got."""
+    """Replace the signal handler of submitit; yield the list of signals that it receives."""
     got: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
     yield got
@@ -296,7 +296,7 @@ def test_a_job_that_is_told_to_end_saves_first(
 ) -> None:
     monkeypatch.setattr(Toy, "train_epoch", interrupted_by(number))
     assert job() == "interrupted"
-    assert handler == again  # by it, submitit has the job queued again; Slurm itself does where it sends SIGTERM
+    assert handler == again  # submitit requeues the job in this handler; after SIGTERM, Slurm requeues it
     assert json.loads((sweep.store.folder(job.spec) / "status.json").read_text())["status"] == "interrupted"
     assert not list(sweep.store.root.rglob("claim.json"))
 
@@ -347,7 +347,7 @@ def test_a_job_whose_run_has_changed_says_so(job: RunJob, sweep: Sweep, handler:
     assert "changed after it was submitted" in words
 
 
-def test_allocations_in_vain_come_to_an_end(job: RunJob, sweep: Sweep) -> None:
+def test_allocations_without_progress_come_to_an_end(job: RunJob, sweep: Sweep) -> None:
     folder = sweep.store.folder(job.spec) / "checkpoint"
     folder.mkdir(parents=True)
     (folder / "00000004.json").touch()
