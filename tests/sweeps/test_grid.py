@@ -208,7 +208,7 @@ def test_equal_settings_are_one_run() -> None:
             {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
             "method 'oracle' needs to know which pairs are clean, but natural has no ground truth.",
         ),
-        ({"datasets": ["natural"]}, "natural is noisy by nature; expected --noise natural, found 0.4."),
+        ({"datasets": ["natural"]}, "natural is noisy by nature; expected --noise natural, found 0.4"),
         ({"datasets": ["natural"], "ratios": [0.0]}, "natural is noisy by nature; expected --noise natural"),
         (
             {"ratios": ["natural"]},
