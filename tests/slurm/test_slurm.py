@@ -118,7 +118,7 @@ def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path
         first.send_signal(signal.SIGINT)
         _, complaints = first.communicate(timeout=PATIENCE)
     assert first.returncode == 128 + signal.SIGINT
-    assert complaints.startswith("Stopped by SIGINT: 0 of 2 runs are done, and the jobs of the others go on in Slurm.")
+    assert complaints.startswith("Stopped by SIGINT: 0 of 2 runs done. Slurm jobs keep running.")
     with started(cluster, tmp_path, *LONG, *ON_SLURM, "--json") as second:
         shown = subprocess.run(
             [*NCBENCH, "runs", "--runs", tmp_path, "--watch", "--json"],
@@ -136,9 +136,9 @@ def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path
             env=cluster.environment,
         )
         assert stop.returncode == 0, stop.stderr
-        assert "2 Slurm jobs are cancelled" in stop.stdout
+        assert "cancelled 2 Slurm jobs" in stop.stdout
         _, complaints = second.communicate(timeout=PATIENCE)
-    assert "Stopped by ncbench cancel: 0 of 2 runs are done" in complaints
+    assert "Stopped by ncbench cancel: 0 of 2 runs done" in complaints
     wait(lambda: not cluster.call("squeue", "--noheader").strip(), "an empty queue")
     assert not list(tmp_path.rglob("claim.json"))
     assert {json.loads(path.read_text())["status"] for path in tmp_path.rglob("status.json")} == {"interrupted"}
@@ -158,13 +158,13 @@ def test_jobs_that_come_to_grief(cluster: Cluster, tmp_path: Path) -> None:
     (lost,) = [line for line in complaints.splitlines() if line.startswith("failed: ")]
     assert "l2rm with vse on f30k, shuffle-images 0.2, seed 0" in lost
     assert f"its Slurm job {jobs['l2rm']} ended as " in lost
-    assert "Interrupted from outside: 0 of 2 runs are done, and what the others have trained is saved." in complaints
+    assert "Interrupted from outside: 0 of 2 runs done. Unfinished runs are saved." in complaints
 
 
 def test_what_slurm_refuses_is_told(cluster: Cluster, tmp_path: Path) -> None:
     with started(cluster, tmp_path, *LONG, "--launcher", "slurm", "--slurm", "partition=nosuch") as process:
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
-    assert complaints.startswith("Error: Slurm refused the jobs: ")
+    assert complaints.startswith("Error: Slurm rejected the jobs: ")
     assert "invalid partition specified: nosuch" in complaints
     assert len(complaints.splitlines()) == 1
