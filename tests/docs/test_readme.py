@@ -1,4 +1,4 @@
-"""The README stays short, names the two commands that newcomers and CI type, and its numbers are those of the records."""
+"""The README stays short, names the two commands that newcomers and CI type, and shows numbers of committed records."""
 
 from __future__ import annotations
 
