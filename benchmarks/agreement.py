@@ -1,11 +1,11 @@
-"""Compare the ranking of methods on `scenes` with the published ranking on Flickr30K, for each noise ratio.
+"""Compares the order of methods on `scenes` with the published one on Flickr30K, ratio by ratio.
 
 Usage: python benchmarks/agreement.py [--runs leaderboards/scenes.csv] [--backbone sgr] [--budget 5] [--protocol ...]
 
-Prints, as Markdown, the mean test rSum of both and Kendall's tau between them. Published numbers are in
-leaderboards/published.csv; SOURCES lists the rows to use, one source per method. These tables reprint numbers of both
-noise units in one column (`ncbench report --published f30k` says which are known), so the published ranking is the one
-that a reader of these tables sees, not a result under one noise.
+Prints, as markdown, mean test rSum of both and Kendall's tau between them. What is published stands in
+leaderboards/published.csv; SOURCES says which rows are taken, one source per method. The tables that are taken reprint
+numbers of both noise units in one column (`ncbench report --published f30k` says which are known), so the published
+order is the one that a reader of these tables sees, not a result under one noise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DATASET = "f30k"
 
 @dataclass(frozen=True)
 class Source:
-    """The published rows of a method: the values of their columns `method` and `paper`."""
+    """Which published rows stand for a method: their `method` and their `paper`."""
 
     method: str
     paper: str
@@ -42,11 +42,11 @@ SOURCES: Mapping[str, Source] = {
     "gsc": Source("gsc", "IN2R (ICML 2026)"),
     "crcl": Source("crcl", "MGCS (AAAI 2026)"),
 }
-"""One paper's tables where they include a method, other papers for the rest."""
+"""One paper's tables where they have a method; others for what these lack."""
 
 
 def published(path: Path) -> pd.DataFrame:
-    """Return published rSum by method (rows) and noise ratio (columns), NaN where missing."""
+    """Return published rSum by method (rows) and noise ratio (columns), NaN where there is none."""
     rows = pd.read_csv(path)
     rows = rows[(rows["dataset"] == DATASET) & (rows["noise_kind"] == "shuffle")]
     series = {
@@ -57,7 +57,7 @@ def published(path: Path) -> pd.DataFrame:
 
 
 def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFrame:
-    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises ClickException without runs."""
+    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises click.ClickException for none."""
     rows = pd.read_csv(path)
     rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == rows["method"])]
     rows = rows[(rows["budget"] == budget) & (rows["budget_unit"] == "epochs")]
@@ -68,14 +68,14 @@ def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFram
 
 
 def compare(here: pd.Series[float], there: pd.Series[float]) -> tuple[pd.DataFrame, float, float]:
-    """Return rSum of the methods that both have, best published first, Kendall's tau-b and its two-sided p-value."""
+    """Return the rSum of methods that both have, best published first, Kendall's tau-b and its two-sided p-value."""
     both = pd.DataFrame({"ours": here, "published": there}).dropna().sort_values("published", ascending=False)
     tau, p = kendalltau(both["ours"], both["published"])
     return both, float(tau), float(p)
 
 
 def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float) -> str:
-    """Return the comparison at one ratio: a summary line and a table."""
+    """Return the comparison at one ratio as a table under a line that sums it up."""
     lines = [f"**{ratio:g}**: Kendall's tau {tau:.2f} over {len(both)} methods (p = {p:.2f})", ""]
     lines += ["| method | published | rank | here | rank |", "| --- | ---: | ---: | ---: | ---: |"]
     ranks = both.rank(ascending=False, method="min").astype(int)
@@ -92,7 +92,7 @@ def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float) -> str:
 @click.option("--budget", default=5.0, show_default=True)
 @click.option("--protocol", default="shuffle-images", show_default=True)
 def main(runs: Path, backbone: str, budget: float, protocol: str) -> None:
-    """Print the comparisons."""
+    """Compare, and print."""
     here, there = ours(runs, backbone, budget, protocol), published(LEADERBOARDS / "published.csv")
     for ratio in sorted({float(column) for column in here.columns} & {float(column) for column in there.columns}):
         both, tau, p = compare(here[ratio], there[ratio])

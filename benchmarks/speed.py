@@ -140,7 +140,7 @@ def make_step(network: Backbone, way: str, split: Split, device: torch.device) -
 
 
 def make_evaluation(network: Backbone, way: str, split: Split, device: torch.device) -> Callable[[], Tensor]:
-    """Return a function that computes the similarities of a split; a loop takes as many images per call as `way` says."""
+    """Return a function that computes the similarities of a split; `way` says how many images per call."""
     network.eval()
     if way == "ours":
         return lambda: torch.from_numpy(similarity_matrix([network], split, device))
