@@ -37,10 +37,10 @@ def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
                 )
             before = reader.line_num
             if len(row) < 2:  # further columns are ignored, as published
-                raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; right would be image id, tab, caption")
+                raise UserError(f"{path}:{reader.line_num}: {len(row)} columns; expected image id, tab, caption")
             yield reader.line_num, row[1]
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}; right would be image id, tab, caption") from error
+        raise UserError(f"{path}:{reader.line_num}: {error}; expected image id, tab, caption") from error
 
 
 def read_text(path: Path) -> str:

@@ -175,12 +175,12 @@ class PrecompSource:
         if rows != captions:
             right = f"{captions // each} (one per image) or {captions} (one per caption)" if each > 1 else f"{captions}"
             raise UserError(
-                f"{features_file}: {rows} rows for {captions} captions in {captions_file.name}; right would be {right}"
+                f"{features_file}: {rows} rows for {captions} captions in {captions_file.name}; expected {right}"
             )
         if features[0].tobytes() != features[each - 1].tobytes():
             raise UserError(
                 f"{features_file}: as many rows as captions, so rows 0 to {each - 1} must repeat one image, but they "
-                f"differ; right would be repeated rows or {captions // each} rows (one per image)"
+                f"differ; expected repeated rows or {captions // each} rows (one per image)"
             )
         return each
 
@@ -202,9 +202,9 @@ def open_features(path: Path) -> FloatArray:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy's parser fails in many ways on damaged headers
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
+        raise UserError(f"{path}: cannot be mapped ({reason}); expected {right}") from error
     if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
-        raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
+        raise UserError(f"{path}: {features.dtype} of shape {features.shape}; expected {right}")
     check_finite(path, features, None if features.nbytes <= READ_WHOLE else _sampled(features))
     return features
 

@@ -120,9 +120,9 @@ def _with_rule(name: str, rule: str) -> DatasetSource:
 
 
 def _check_free(name: str) -> None:
-    """Raise UserError where a data set from elsewhere has the name of a registered one."""
+    """Raise UserError where a dataset from elsewhere has the name of a registered one."""
     if name in dataset_names():
-        raise UserError(f"data set {name!r} has the name of one of ncbench's own; give another `name`")
+        raise UserError(f"dataset {name!r} has the name of one of ncbench's own; give another `name`")
 
 
 def load_dataset(name: str, root: Path | None) -> Dataset:

@@ -237,7 +237,7 @@ def test_nothing_as_wide_as_the_joint_space_is_kept() -> None:
 # Regions against those of the same slot.
 
 SLOT_SHAPES = [(3, 4, 5, 6, 2), (1, 4, 5, 6, 2), (3, 1, 1, 6, 2), (1, 1, 1, 2, 1)]  # images, regions, others, ...
-APART = 0.3
+OFFSET = 0.3
 
 
 def slot_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -248,7 +248,7 @@ def slot_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> l
 
 
 def slots(*tensors: Tensor) -> Tensor:
-    return align_slots(*tensors, apart=APART)
+    return align_slots(*tensors, offset=OFFSET)
 
 
 def slots_one_by_one(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ def slots_one_by_one(regions: Tensor, others: Tensor, weight: Tensor, bias: Tens
         row = []
         for other in others:
             mapped = [
-                torch.stack([(((v - u) ** 2 + APART) * line).sum() for line in weight]) + bias
+                torch.stack([(((v - u) ** 2 + OFFSET) * line).sum() for line in weight]) + bias
                 for v, u in zip(image, other, strict=True)
             ]
             row.append(torch.stack([vector / (vector.dot(vector).sqrt() + 1e-8) for vector in mapped]))

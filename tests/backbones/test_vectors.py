@@ -31,7 +31,7 @@ def make(name: str, head: int = 0) -> Backbone:
 
 @pytest.fixture
 def told(tiny: Dataset) -> Dataset:
-    """The tiny data set, whose captions are vectors: how often each word is in them."""
+    """The tiny dataset, whose captions are vectors: how often each word is in them."""
     splits = {}
     for name, split in tiny.splits.items():
         tokens, lengths = split.captions.padded(np.arange(len(split.captions)))

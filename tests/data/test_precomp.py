@@ -197,13 +197,13 @@ def test_cc152k_reads_rows_of_id_and_caption(cc152k: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("1\ta\n2 a\n", "train_caps.tsv:2: 1 columns; right would be image id, tab, caption"),
+        ("1\ta\n2 a\n", "train_caps.tsv:2: 1 columns; expected image id, tab, caption"),
         ("1\ta\n\n", "train_caps.tsv:2: 0 columns"),
         ("1\ta\n2\t \n", "train_caps.tsv:2: an empty caption"),
         ("1\ta\n2\t" + "a" * 200_000 + "\n", "train_caps.tsv:2: field larger than field limit"),
         ('1\ta\n2\t"b\n3\tc\n4\t"d\n5\te\n', "tsv:2: a quote opens in this row, and the row ends in line 4 only"),
         ('1\ta\n2\tb\n3\t"c\n4\td\n', "tsv:3: a quote opens in this row, and the row ends in line 4 only"),
-        ("1\ta\n" * 5, "train_ims.npy: 6 rows for 5 captions in train_caps.tsv; right would be 5"),
+        ("1\ta\n" * 5, "train_ims.npy: 6 rows for 5 captions in train_caps.tsv; expected 5"),
     ],
 )
 def test_cc152k_errors(cc152k: Path, content: str, message: str) -> None:
@@ -257,9 +257,9 @@ def truncate(path: Path) -> None:
         (loop, "lacks train_ims.npy"),
         (truncate, "cannot be mapped (mmap length is greater than file size)"),
         (save(np.array([[[{}]]], dtype=object)), "Python objects in dtype"),
-        (save(np.zeros((40, 24), np.float32)), "float32 of shape (40, 24); right would be a .npy file of float32"),
-        (save(np.zeros((40, 36, 24))), "float64 of shape (40, 36, 24); right would be"),
-        (save(np.zeros((40, 36, 24), ">f4")), ">f4 of shape (40, 36, 24); right would be"),
+        (save(np.zeros((40, 24), np.float32)), "float32 of shape (40, 24); expected a .npy file of float32"),
+        (save(np.zeros((40, 36, 24))), "float64 of shape (40, 36, 24); expected"),
+        (save(np.zeros((40, 36, 24), ">f4")), ">f4 of shape (40, 36, 24); expected"),
         (
             save(with_nan(29, (40, 36, 24))),
             "train_ims.npy: row 29 holds a number that is NaN or infinite; get the file",
@@ -268,7 +268,7 @@ def truncate(path: Path) -> None:
             save(np.full((40, 36, 24), np.inf, np.float32)),
             "train_ims.npy: row 0 holds a number that is NaN or infinite",
         ),
-        (save(np.zeros((39, 36, 24), np.float32)), "right would be 40 (one per image) or 200 (one per caption)"),
+        (save(np.zeros((39, 36, 24), np.float32)), "expected 40 (one per image) or 200 (one per caption)"),
         (save(np.arange(200, dtype=np.float32).reshape(200, 1, 1)), "rows 0 to 4 must repeat one image"),
         (save(np.zeros((40, 36, 23), np.float32)), "found train_ims.npy (36, 23), dev_ims.npy (36, 24)"),
     ],
@@ -289,7 +289,7 @@ def test_damaged_features(root: Path, damage: Callable[[Path], object], message:
         (b"", "train_caps.txt: 0 captions"),
         (
             b"a w0\n" * 100,
-            "train_ims.npy: 40 rows for 100 captions in train_caps.txt; right would be 20 (one per image)",
+            "train_ims.npy: 40 rows for 100 captions in train_caps.txt; expected 20 (one per image)",
         ),
     ],
 )

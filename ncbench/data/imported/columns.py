@@ -53,7 +53,7 @@ def texts(column: Column, name: str, place: Place) -> list[list[str]]:
     kind = column.type
     several = _is_list(kind)
     if not _is_text(kind.value_type if several else kind):
-        raise UserError(f"{place(0)}: {name!r} is of type {kind}; right would be a text, or a list of texts")
+        raise UserError(f"{place(0)}: {name!r} is of type {kind}; expected a string or a list of strings")
     found = []
     for row in range(len(column)):
         try:
@@ -127,10 +127,10 @@ def _block(column: Column, name: str, place: Place) -> Block:
     number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
     if len(shape) not in (2, 3) or not number:
         raise UserError(
-            f"{place(0)}: {name!r} is of type {column.type}; right would be a list of numbers, or a list of such lists"
+            f"{place(0)}: {name!r} is of type {column.type}; expected a list of numbers, or a list of such lists"
         )
     if 0 in shape[1:]:
-        raise UserError(f"{place(0)}: {name!r} is empty; right would be a list of numbers, or a list of such lists")
+        raise UserError(f"{place(0)}: {name!r} is empty; expected a list of numbers, or a list of such lists")
     each = int(np.prod(shape[1:]))
     _refuse_missing(array, name, lambda item: place(item // each))
     values = array.to_numpy(zero_copy_only=False)

@@ -65,7 +65,7 @@ class Rows:
 
 
 def convert(request: Request, tables: Mapping[str, Table], root: Path | None, folder: Path) -> None:
-    """Write the data set that `request` asks for, of the `tables` of its source, into `folder`.
+    """Write the dataset that `request` asks for, of the `tables` of its source, into `folder`.
 
     Paths of pictures lead below `root`. Raises UserError for columns that are not there, and for rows that do not fit.
     """

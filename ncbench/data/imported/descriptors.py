@@ -39,7 +39,7 @@ def descriptor(name: str) -> Describe:
     if name in ("", BUILT_IN):
         return describe_built_in
     if library not in _LOADERS or not model:
-        raise UserError(f"unknown features {name!r}; right would be {BUILT_IN}, timm:NAME or transformers:NAME")
+        raise UserError(f"unknown features {name!r}; expected {BUILT_IN}, timm:NAME or transformers:NAME")
     try:
         module = import_module(library)
     except Exception as error:  # one that does not fit the others installed raises errors of many kinds

@@ -63,22 +63,20 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
     if path is None or not path.is_dir():
         raise UserError(f"{request.source}: is no folder of pictures, which a file of captions needs")
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file; right would be rows of picture, tab, caption")
+        raise UserError(f"{file}: there is no such file; expected rows of picture, tab, caption")
     known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     splits: dict[str, Pictures] = {}
     where: dict[str, tuple[str, int]] = {}
     for line, row in enumerate(io.StringIO(read_text(file), newline=None), 1):
         name, *cells = row.removesuffix("\n").split("\t")
         if len(cells) not in (1, 2):
-            raise UserError(
-                f"{file}:{line}: {len(cells) + 1} columns; right would be picture, tab, caption (, tab, split)"
-            )
+            raise UserError(f"{file}:{line}: {len(cells) + 1} columns; expected picture, tab, caption (, tab, split)")
         name, caption = _NUMBER.sub("", name.strip()), cells[0].strip()
         if not name or not caption:
             raise UserError(f"{file}:{line}: an empty {'caption' if name else 'name'}; fill it or leave the row out")
         split = known.get(cells[1].strip()) if len(cells) > 1 else "train"
         if split is None:
-            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; right would be {', '.join(known)}")
+            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {', '.join(known)}")
         part = splits.setdefault(split, Pictures(path, file))
         of, number = where.setdefault(name, (split, part.n_rows))
         if of != split:
@@ -89,7 +87,7 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
             part.captions.append([])
         part.captions[number].append(caption)
     if not splits:
-        raise UserError(f"{file}: holds no captions; right would be rows of picture, tab, caption")
+        raise UserError(f"{file}: holds no captions; expected rows of picture, tab, caption")
     return splits
 
 

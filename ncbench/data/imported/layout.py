@@ -1,4 +1,4 @@
-"""Where the local store keeps converted data sets, and the names of its files. Loads nothing heavy."""
+"""Where the local store keeps converted datasets, and the names of its files. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ MANIFEST = "manifest.json"
 
 
 def store_root() -> Path:
-    """Return the folder of all data sets from elsewhere."""
+    """Return the folder of all datasets from elsewhere."""
     return cache_root() / "imported"

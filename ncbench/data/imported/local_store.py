@@ -1,4 +1,4 @@
-"""Which data sets lie in the local store, by name. Loads nothing heavy."""
+"""Which datasets lie in the local store, by name. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stored:
-    """A data set that lies in the local store."""
+    """A dataset that lies in the local store."""
 
     name: str
     folder: Path
@@ -25,14 +25,14 @@ class Stored:
     needs_root: bool = False
 
     def load(self, root: Path | None = None) -> Dataset:
-        """Return the data set. Raises UserError for a damaged store."""
+        """Return the dataset. Raises UserError for a damaged store."""
         from ncbench.data.imported.reading import read
 
         return read(self.folder)
 
 
 def stored() -> list[Stored]:
-    """Return all data sets of the local store, by name. Folders that are none are passed over."""
+    """Return all datasets of the local store, by name. Folders that are none are passed over."""
     found = []
     for path in sorted(store_root().glob(f"*/*/{MANIFEST}")):
         try:
@@ -46,7 +46,7 @@ def stored() -> list[Stored]:
 
 
 def find_stored(text: str) -> Stored | None:
-    """Return the data set of the local store that `text`, `NAME` or `NAME@DIGEST`, says; None where there is none.
+    """Return the dataset of the local store that `text`, `NAME` or `NAME@DIGEST`, says; None where there is none.
 
     Raises UserError where there are several of a name, of different content.
     """
@@ -54,5 +54,5 @@ def find_stored(text: str) -> Stored | None:
     found = {one.digest: one for one in stored() if one.name == name and one.digest.startswith(digest)}
     if len(found) > 1:
         each = ", ".join(f"{name}@{one.digest[:8]} ({one.folder})" for one in found.values())
-        raise UserError(f"{len(found)} data sets in the local store are called {name!r}: {each}; say which")
+        raise UserError(f"{len(found)} datasets in the local store are called {name!r}: {each}; say which")
     return next(iter(found.values()), None)

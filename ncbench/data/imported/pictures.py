@@ -32,7 +32,7 @@ def picture_bytes(column: Any, name: str, root: Path | None, place: Place) -> li
     """
     kind = column.type
     if not (is_pictures(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise UserError(f"{place(0)}: {name!r} is of type {kind}; right would be pictures, as bytes")
+        raise UserError(f"{place(0)}: {name!r} is of type {kind}; expected pictures, as bytes")
     found = []
     for row, value in enumerate(column.to_pylist()):
         held = value if isinstance(value, bytes) else (value or {}).get("bytes")

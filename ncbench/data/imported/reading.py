@@ -1,4 +1,4 @@
-"""Reads a converted data set from its folder in the local store."""
+"""Reads a converted dataset from its folder in the local store."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def read_texts(folder: Path) -> list[str]:
 SMALL, LARGE = "scenes", "f30k"
 
 FEW_CAPTIONS = 20_000
-"""A data set with fewer captions for training takes the sizes and settings of SMALL, others those of LARGE."""
+"""A dataset with fewer captions for training takes the sizes and settings of SMALL, others those of LARGE."""
 
 
 class StoredPictures:
-    """The pictures of a data set, decoded when they are asked for."""
+    """The pictures of a dataset, decoded when they are asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,7 +55,7 @@ class StoredPictures:
 
 
 def read(folder: Path) -> Dataset:
-    """Return the data set in a folder of the store; features stay on disk. Raises UserError for a damaged one."""
+    """Return the dataset in a folder of the store; features stay on disk. Raises UserError for a damaged one."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if manifest["format"] != FORMAT:
@@ -110,7 +110,7 @@ def _usual(captions: int) -> str:
 
 
 def _sizes(like: str) -> tuple[dict[str, float], int, float]:
-    """Return sizes of networks, batch size and budget of a data set that is `like` another."""
+    """Return sizes of networks, batch size and budget of a dataset that is `like` another."""
     from ncbench.data import precomp
     from ncbench.data.scenes import source as scenes
 

@@ -1,4 +1,4 @@
-"""What a user says of a data set from elsewhere: where it lies, and what its columns are. Loads nothing heavy."""
+"""What a user says of a dataset from elsewhere: where it lies, and what its columns are. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _TYPES = {"bool": "true or false", "int": "an integer from 0", "str": "a text"}
 
 @dataclass(frozen=True)
 class Request:
-    """Where a data set lies and what its columns are; the keys of a configuration file are these, with hyphens.
+    """Where a dataset lies and what its columns are; the keys of a configuration file are these, with hyphens.
 
-    `source` is a path, or the name of a data set on the hub, of which there may be a `configuration` and a `revision`.
+    `source` is a path, or the name of a dataset on the hub, of which there may be a `configuration` and a `revision`.
     `captions` names a column of texts, or of lists of texts; `image_features` one of vectors, or of lists of as many
     region vectors in every row. A vector that holds `regions` of them, one after the other, is cut. `text_features` may
     hold a vector per caption. `images` holds pictures: to look at or, without image features, to make these of by
     `features` (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of pictures (see
     `ncbench.data.imported.folder`). `ids` must differ from row to row. `splits` names those of the source. Words that
     occur `min_count` times in train and dev are known, unless there is a `vocabulary` (a released one, JSON). Sizes of
-    networks and settings of methods are those for the data set that it is `like`.
+    networks and settings of methods are those for the dataset that it is `like`.
     """
 
     source: str
@@ -62,24 +62,24 @@ class Request:
             return path.resolve()
         if not _HUB_NAME.fullmatch(self.source) or self.source.count("/") > 1:
             raise UserError(
-                f"{self.source}: there is no such file or folder, and it is no name of a data set on the hub"
+                f"{self.source}: there is no such file or folder, and it is no name of a dataset on the hub"
             )
         return None
 
     @property
     def title(self) -> str:
-        """The name of the data set: the one given, or one made of the source. Raises UserError for one that is none."""
+        """The name of the dataset: the one given, or one made of the source. Raises UserError for one that is none."""
         name = self.name or _derived(self.source)
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"{self.source}: {name!r} cannot be the name of a data set; give one of letters, digits, '.', '_' and "
+                f"{self.source}: {name!r} cannot be the name of a dataset; give one of letters, digits, '.', '_' and "
                 "'-', as `name` in a configuration file"
             )
         return name
 
 
 def is_request(text: str) -> bool:
-    """Return whether `text`, given as a data set, is one from elsewhere: `hf:...`, or a configuration file."""
+    """Return whether `text`, given as a dataset, is one from elsewhere: `hf:...`, or a configuration file."""
     return text.startswith(PREFIX) or text.endswith(SUFFIX)
 
 
@@ -89,16 +89,16 @@ def read_request(text: str) -> Request:
 
 
 def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return data sets as given, with `columns` (by their keys) for those that are `hf:...`; raises UserError."""
+    """Return datasets as given, with `columns` (by their keys) for those that are `hf:...`; raises UserError."""
     given = {key: value for key, value in columns.items() if value}
     if given and not any(name.startswith(PREFIX) for name in names):
         options = ", ".join(f"--{key}" for key in given)
-        raise UserError(f"{options} says what is in a data set hf:NAME_OR_PATH, and --dataset names none")
+        raise UserError(f"{options} says what is in a dataset hf:NAME_OR_PATH, and --dataset names none")
     return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
 
 
 def picture_request(images: str, captions: str, column: str, features: str, name: str) -> str:
-    """Return what asks for a data set of pictures: of a folder and a file of captions, or of columns of `hf:...`."""
+    """Return what asks for a dataset of pictures: of a folder and a file of captions, or of columns of `hf:...`."""
     given = {"features": features, "name": name}
     if images.startswith(PREFIX):
         return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
@@ -116,7 +116,7 @@ def _extended(text: str, given: Mapping[str, str]) -> str:
 def _parse_text(text: str) -> Request:
     source, _, query = text.removeprefix(PREFIX).partition("?")
     if not source:
-        raise UserError(f"data set {text!r} names no source; write hf:NAME_OR_PATH")
+        raise UserError(f"dataset {text!r} names no source; write hf:NAME_OR_PATH")
     given: dict[str, Any] = dict(parse_qsl(query))
     for name, kind in _kinds().items():
         value = given.get(name)
@@ -138,9 +138,7 @@ def _read_file(path: Path) -> Request:
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); a configuration of a data set is needed"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); a configuration of a dataset is needed") from error
     except ValueError as error:
         raise UserError(f"{path}: not TOML ({error})") from error
     for key in ("source", "captions-file", "vocabulary"):  # relative to the file that names it

@@ -1,4 +1,4 @@
-"""Data sets from elsewhere as the harness sees them: converted on first use, then read from the local store."""
+"""Datasets from elsewhere as the harness sees them: converted on first use, then read from the local store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Imported:
-    """A data set that `request` asks for: converted into the local store first if it is not there."""
+    """A dataset that `request` asks for: converted into the local store first if it is not there."""
 
     needs_root = False
 
@@ -31,11 +31,11 @@ class Imported:
         self.summary = f"converted from {request.source}"
 
     def load(self, root: Path | None = None) -> Dataset:
-        """Return the data set. Raises UserError for a source that is missing or malformed, and a damaged store."""
+        """Return the dataset. Raises UserError for a source that is missing or malformed, and a damaged store."""
         return read(self.folder())
 
     def folder(self) -> Path:
-        """Return the folder of the store that holds the data set, which is made first if need be. Raises UserError."""
+        """Return the folder of the store that holds the dataset, which is made first if need be. Raises UserError."""
         from ncbench.data.imported.convert import convert
         from ncbench.data.imported.tables import open_tables, source_files
 
@@ -50,7 +50,7 @@ class Imported:
 
 
 def source_of(text: str) -> Imported:
-    """Return the data set that `hf:...` or a configuration file asks for. Raises UserError."""
+    """Return the dataset that `hf:...` or a configuration file asks for. Raises UserError."""
     return Imported(read_request(text))
 
 

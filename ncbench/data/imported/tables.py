@@ -1,4 +1,4 @@
-"""Tables of rows, wherever they lie, read a batch at a time: parquet and Arrow files, saved data sets, the hub."""
+"""Tables of rows, wherever they lie, read a batch at a time: parquet and Arrow files, saved datasets, the hub."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _from_hub(request: Request) -> dict[str, Table]:
     except Exception as error:  # of the network, of the hub's client, of its files
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"hf:{name}: there is no such file or folder here, and the hub's client gives no data set ({reason})"
+            f"hf:{name}: there is no such file or folder here, and the hub's client gives no dataset ({reason})"
         ) from error
     parts = found if isinstance(found, dict) else {"train": found}
     return {split: Saved(part, f"{name}, split {split!r}") for split, part in parts.items()}
@@ -240,16 +240,14 @@ def _files_by_split(path: Path) -> dict[str, list[Path]]:
     """Return the files of every split: those in a folder, or in its `data`, whose names begin with that of a split."""
     if path.is_file():
         if path.suffix not in _SUFFIXES:
-            raise UserError(
-                f"{path}: is of no known kind; right would be {' or '.join(_SUFFIXES)}, or a folder of these"
-            )
+            raise UserError(f"{path}: is of no known kind; expected {' or '.join(_SUFFIXES)}, or a folder of these")
         return {"train": [path]}
     for folder in (path, path / "data"):
         files = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES and file.is_file())
         if files:
             return _by_split(files)
     raise UserError(
-        f"{path}: holds no data set; right would be one that `datasets` saved, or files "
+        f"{path}: holds no dataset; expected one that `datasets` saved, or files "
         f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}"
     )
 

@@ -244,17 +244,17 @@ CHANGES: dict[str, tuple[str, object, str]] = {
     "shape": (
         "txt_enc.cap_rnn.weight_hh_l0",
         shrunk,
-        "weight 'txt_enc.cap_rnn.weight_hh_l0' has shape (144, 47); right would be (144, 48)",
+        "weight 'txt_enc.cap_rnn.weight_hh_l0' has shape (144, 47); expected (144, 48)",
     ),
     "no dimension": (
         "img_enc.fc.weight",
         torch.ones(48),
-        "weight 'img_enc.fc.weight' has shape (48,), which gives no size; right would be",
+        "weight 'img_enc.fc.weight' has shape (48,), which gives no size; expected",
     ),
     "empty dimension": (
         "txt_enc.embed.weight",
         torch.ones(0, 32),
-        "weight 'txt_enc.embed.weight' has shape (0, 32), which gives no size; right would be",
+        "weight 'txt_enc.embed.weight' has shape (0, 32), which gives no size; expected",
     ),
     "NaN": (
         "sim_enc.sim_eval_w.bias",
@@ -270,7 +270,7 @@ CHANGES: dict[str, tuple[str, object, str]] = {
     "integers": (
         "sim_enc.sim_eval_w.bias",
         torch.tensor([1]),
-        "weight 'sim_enc.sim_eval_w.bias' holds torch.int64; right would be floating-point numbers",
+        "weight 'sim_enc.sim_eval_w.bias' holds torch.int64; expected floating-point numbers",
     ),
     "no tensor": (
         "sim_enc.sim_eval_w.bias",
@@ -285,7 +285,7 @@ CHANGES: dict[str, tuple[str, object, str]] = {
     "both kinds": (
         "sim_enc.SAF_module.attn_sim_w.bias",
         torch.ones(1),
-        "of the weights sim_enc.SGR_module.* and sim_enc.SAF_module.* it holds both; right would be one",
+        "of the weights sim_enc.SGR_module.* and sim_enc.SAF_module.* it holds both; expected one",
     ),
 }
 
@@ -305,7 +305,7 @@ def test_weights_that_do_not_fit(change: str, flat: bool, net: Net, tmp_path: Pa
 def test_a_network_without_a_head(net: Net, tmp_path: Path) -> None:
     headless = {name: weight for name, weight in net.items() if "SGR_module" not in name}
     torch.save({"net": headless}, tmp_path / "model.pth")
-    assert "it holds neither; right would be one: only SGR and SAF are supported" in refusal(tmp_path / "model.pth")
+    assert "it holds neither; expected one: only SGR and SAF are supported" in refusal(tmp_path / "model.pth")
 
 
 def test_more_weights_than_the_file_has_bytes(net: Net, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_more_weights_than_the_file_has_bytes(net: Net, tmp_path: Path) -> None:
 )
 def test_a_file_without_networks(content: object, found: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "model.pth")
-    right = "right would be weights called img_enc.*, txt_enc.*, sim_enc.*, or a list of the weights of these three"
+    right = "expected weights called img_enc.*, txt_enc.*, sim_enc.*, or a list of the weights of these three"
     assert refusal(tmp_path / "model.pth").startswith(f"holds no SGR or SAF network ({found}); {right}")
 
 
@@ -425,13 +425,13 @@ def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
     size = path.stat().st_size
     line = refusal(path)
     assert line.startswith("claims parts of ")
-    assert f"but is a file of {size} bytes; right would be a checkpoint as torch.save writes it" in line
+    assert f"but is a file of {size} bytes; expected a checkpoint as torch.save writes it" in line
 
 
 KINDS: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "is empty; right would be a checkpoint as torch.save writes it, for example model_best.pth.tar"),
-    "text": (b"<!DOCTYPE html>\n", "is not a file of torch.save (it begins with b'<!DOCTYPE ht'); right would be"),
-    "pickle": (pickle.dumps({"net": [1.0]}), "is a pickle, but not one of torch.save; right would be"),
+    "empty": (b"", "is empty; expected a checkpoint as torch.save writes it, for example model_best.pth.tar"),
+    "text": (b"<!DOCTYPE html>\n", "is not a file of torch.save (it begins with b'<!DOCTYPE ht'); expected"),
+    "pickle": (pickle.dumps({"net": [1.0]}), "is a pickle, but not one of torch.save; expected"),
     "start of zip": (b"PK\x03\x04", "is cut off or damaged (BadZipFile while reading it); copy or download it again"),
 }
 
@@ -445,7 +445,7 @@ def test_files_of_other_kinds(kind: str, tmp_path: Path) -> None:
 
 def test_another_zip_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "model.npz", x=np.ones(2))
-    assert refusal(tmp_path / "model.npz").startswith("is a zip archive without a data.pkl; right would be")
+    assert refusal(tmp_path / "model.npz").startswith("is a zip archive without a data.pkl; expected")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -499,7 +499,7 @@ def test_another_vocabulary(rows: int, net: Net, f30k: Dataset, tmp_path: Path) 
     torch.save({"net": net}, tmp_path / "model.pth")
     assert refusal(tmp_path / "model.pth", built(f30k)) == (
         f"vocabulary of {rows} words, dataset f30k has {WORDS} (or {WORDS + 1} with <mask>); "
-        "was it trained on another data set?"
+        "was it trained on another dataset?"
     )
 
 
@@ -628,9 +628,7 @@ def test_a_run_on_another_dataset(
 def test_a_folder_without_a_run(lacking: str, tiny: Dataset, tmp_path: Path) -> None:
     record(tmp_path / "run", tiny)
     (tmp_path / "run" / lacking).unlink()
-    assert refusal(tmp_path / "run") == (
-        f"lacks {lacking}; right would be the folder of a finished run or a checkpoint"
-    )
+    assert refusal(tmp_path / "run") == (f"lacks {lacking}; expected the folder of a finished run or a checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -676,7 +674,7 @@ def test_damaged_weights_of_a_run(tiny: Dataset, tmp_path: Path) -> None:
     assert "weight 'project.bias' holds NaN or infinity" in refusal(path)
     save_file({**weights, "0.project.bias": torch.ones(15)}, path)
     line = refusal(path, built(tiny))
-    assert line == "weight 'project.bias' has shape (15,); right would be (16,)"
+    assert line == "weight 'project.bias' has shape (15,); expected (16,)"
     save_file({name: weight for name, weight in weights.items() if name != "0.project.bias"}, path)
     assert refusal(path, built(tiny)).startswith("lacks the weight 'project.bias', which every VSE has")
     save_file({**weights, "0.more": torch.ones(1)}, path)

@@ -25,7 +25,7 @@ COLUMNS = Request("", "captions", "regions", min_count=1, ids="id")
 
 
 def refusal(path: Path, **changes: Any) -> str:
-    """Return the line with which a data set is refused."""
+    """Return the line with which a dataset is refused."""
     with pytest.raises(UserError) as caught:
         Imported(replace(COLUMNS, source=str(path), **changes)).load()
     assert "\n" not in str(caught.value)
@@ -83,14 +83,14 @@ def test_an_id_in_two_splits_is_refused(tmp_path: Path) -> None:
     ("kinds", "columns", "message"),
     [
         ({"regions": pa.list_(pa.string())}, {"regions": [["a"]] * 30}, "'regions' is of type list<element: string>;"),
-        ({"regions": pa.float32()}, {"regions": [1.0] * 30}, "'regions' is of type float; right would be a list"),
+        ({"regions": pa.float32()}, {"regions": [1.0] * 30}, "'regions' is of type float; expected a list"),
         (
             {"regions": pa.list_(pa.list_(pa.list_(pa.float32())))},
             {"regions": [[[[1.0]]]] * 30},
-            "right would be a list of numbers, or a list of such lists",
+            "expected a list of numbers, or a list of such lists",
         ),
-        ({}, {"regions": [[]] * 30}, "'regions' is empty; right would be a list of numbers"),
-        ({"captions": pa.int64()}, {"captions": [1] * 30}, "'captions' is of type int64; right would be a text"),
+        ({}, {"regions": [[]] * 30}, "'regions' is empty; expected a list of numbers"),
+        ({"captions": pa.int64()}, {"captions": [1] * 30}, "'captions' is of type int64; expected a string"),
     ],
 )
 def test_columns_of_other_types(tmp_path: Path, kinds: dict[str, Any], columns: dict[str, Any], message: str) -> None:
@@ -180,10 +180,10 @@ def test_a_saved_data_set_that_is_damaged(tmp_path: Path) -> None:
 
 def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert "mine: holds no data set; right would be one that" in refusal(tmp_path / "mine")
+    assert "mine: holds no dataset; expected one that" in refusal(tmp_path / "mine")
     (tmp_path / "mine" / "train.csv").touch()
-    assert "mine: holds no data set" in refusal(tmp_path / "mine")
-    assert "is of no known kind; right would be .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
+    assert "mine: holds no dataset" in refusal(tmp_path / "mine")
+    assert "is of no known kind; expected .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
 
 
 def test_files_of_no_split_beside_those_of_one(tmp_path: Path) -> None:
@@ -277,5 +277,5 @@ def test_a_picture_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_column_that_holds_no_pictures(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
-    assert "'id' is of type string; right would be pictures, as bytes" in refusal(path, images="id")
-    assert "unknown features 'x'; right would be builtin" in refusal(path, image_features="", images="id", features="x")
+    assert "'id' is of type string; expected pictures, as bytes" in refusal(path, images="id")
+    assert "unknown features 'x'; expected builtin" in refusal(path, image_features="", images="id", features="x")

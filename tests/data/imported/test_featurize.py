@@ -93,12 +93,12 @@ def test_features_follow_the_pictures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a0.png", "captions.tsv:3: 1 columns; right would be picture, tab, caption (, tab, split)"),
-        ("a\tb\tc\td", "captions.tsv:3: 4 columns; right would be"),
-        ("", "captions.tsv:3: 1 columns; right would be"),
+        ("a0.png", "captions.tsv:3: 1 columns; expected picture, tab, caption (, tab, split)"),
+        ("a\tb\tc\td", "captions.tsv:3: 4 columns; expected"),
+        ("", "captions.tsv:3: 1 columns; expected"),
         ("a0.png\t ", "captions.tsv:3: an empty caption; fill it or leave the row out"),
         ("\ta", "captions.tsv:3: an empty name; fill it"),
-        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; right would be train, dev, validation"),
+        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; expected train, dev, validation"),
         ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is of test here, and of train before; a picture has one split"),
         ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read below"),
         ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' leads out of"),
@@ -123,7 +123,7 @@ def test_bad_files(folder: Path) -> None:
     write(folder)
     assert "captions.tsv: holds no captions" in refusal(folder)
     (folder / "captions.tsv").unlink()
-    assert "captions.tsv: there is no such file; right would be rows of picture, tab, caption" in refusal(folder)
+    assert "captions.tsv: there is no such file; expected rows of picture, tab, caption" in refusal(folder)
     with pytest.raises(UserError, match="is no folder of pictures"):
         load_dataset(picture_request("a/b", "captions.tsv", "", "", ""), None)
     with pytest.raises(UserError, match="--image-column x is for --images hf:NAME_OR_PATH; a is a folder"):
@@ -141,7 +141,7 @@ def test_transparency_is_white(tmp_path: Path) -> None:
 def test_unknown_and_missing_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert descriptor("") is descriptor("builtin") is describe_built_in
     for name in ("resnet", "timm", "timm:", "torch:x"):
-        with pytest.raises(UserError, match=f"unknown features '{name}'; right would be builtin, timm:NAME or trans"):
+        with pytest.raises(UserError, match=f"unknown features '{name}'; expected builtin, timm:NAME or trans"):
             descriptor(name)
     for library in ("timm", "transformers"):
         monkeypatch.setitem(sys.modules, library, None)

@@ -1,4 +1,4 @@
-"""What users say of a data set from elsewhere: texts, configuration files, and what is refused."""
+"""What users say of a dataset from elsewhere: texts, configuration files, and what is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_options_become_part_of_the_text() -> None:
     names = with_columns(["hf:a/b", "scenes", "hf:c?captions=x"], {"captions": "a b", "image-features": None})
     assert names == ("hf:a/b?captions=a+b", "scenes", "hf:c?captions=a+b")
     assert with_columns(["scenes"], {"captions": None}) == ("scenes",)
-    with pytest.raises(UserError, match=r"--captions says what is in a data set hf:NAME_OR_PATH, and --dataset names"):
+    with pytest.raises(UserError, match=r"--captions says what is in a dataset hf:NAME_OR_PATH, and --dataset names"):
         with_columns(["scenes"], {"captions": "x"})
 
 
@@ -88,11 +88,11 @@ def test_a_configuration_file_says_all(tmp_path: Path) -> None:
         ('source = "a/b"\nsplits = "x"', "splits must name those of the source"),
         ('source = "a/b"\n[splits]\nvalid = "x"', "unknown split 'valid'"),
         ('source = "a/b"\n[splits]\ndev = "x"\ntest = "x"', "two of train, dev and test are one split of the"),
-        ('source = "a/b"\nname = "../up"', "'../up' cannot be the name of a data set"),
+        ('source = "a/b"\nname = "../up"', "'../up' cannot be the name of a dataset"),
         ('source = "a/b', "not TOML ("),
         (
             'source = "no/such/folder"',
-            "no/such/folder: there is no such file or folder, and it is no name of a data set",
+            "no/such/folder: there is no such file or folder, and it is no name of a dataset",
         ),
     ],
 )

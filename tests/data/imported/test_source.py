@@ -1,4 +1,4 @@
-"""Data sets from elsewhere, read through the local store."""
+"""Datasets from elsewhere, read through the local store."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     after = load(folder).digest
     assert before != after
     with pytest.raises(
-        UserError, match=rf"2 data sets in the local store are called 'mine': mine@.*{after[:8]}.*say which"
+        UserError, match=rf"2 datasets in the local store are called 'mine': mine@.*{after[:8]}.*say which"
     ):
         load_dataset("mine", None)
     assert load_recorded("mine", "1", before, None).digest == before
@@ -270,7 +270,7 @@ def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Pat
 
 def test_names_of_registered_data_sets_are_taken(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "scenes")
-    with pytest.raises(UserError, match="data set 'scenes' has the name of one of ncbench's own"):
+    with pytest.raises(UserError, match="dataset 'scenes' has the name of one of ncbench's own"):
         check_dataset(f"hf:{folder}?image-features=regions&captions=captions")
     check_dataset(f"hf:{folder}?image-features=regions&captions=captions&name=mine")
 
