@@ -65,13 +65,14 @@ class PublishedCheckpoint(Checkpoint):
         for sizes in self.sizes:
             if sizes.vocabulary not in (words, words + 1):  # the last row may be <mask>, which is never looked up
                 raise UserError(
-                    f"{self.path}: has a vocabulary of {sizes.vocabulary} words, expected {words} (or {words + 1} with <mask>) "
-                    f"for dataset {dataset.name}; was it trained on another dataset?"
+                    f"{self.path}: has a vocabulary of {sizes.vocabulary} words, expected {words} "
+                    f"(or {words + 1} with <mask>) for dataset {dataset.name}; was it trained on another dataset?"
                 )
             if (sizes.n_regions, sizes.image_dim) != (dataset.n_regions, dataset.image_dim):
                 raise UserError(
-                    f"{self.path}: expects images of {sizes.n_regions} regions by {sizes.image_dim} dimensions, but dataset "
-                    f"{dataset.name} has {dataset.n_regions} by {dataset.image_dim}; was it trained on other features?"
+                    f"{self.path}: expects images of {sizes.n_regions} regions by {sizes.image_dim} dimensions, "
+                    f"but dataset {dataset.name} has {dataset.n_regions} by {dataset.image_dim}; "
+                    "was it trained on other features?"
                 )
         return self.sizes
 
@@ -158,17 +159,13 @@ def _checked_tensors(path: Path, networks: Sequence[Mapping[str, object]]) -> li
                 raise UserError(f"{path}: weight {name!r} has type {type(weight).__name__}, expected a dense tensor")
             size, held = weight.numel() * weight.element_size(), weight.untyped_storage().nbytes()
             if size > held:
-                raise UserError(
-                    f"{path}: weight {name!r} claims {size} bytes, but {held} are stored; the file is damaged"
-                )
+                raise UserError(f"{path}: weight {name!r} claims {size} bytes, but {held} are stored; it is damaged")
             total += size
             if not name.endswith(BATCH_COUNTER):
                 weights[name] = weight
         checked.append(weights)
     if total > path.stat().st_size:
-        raise UserError(
-            f"{path}: claims {total} bytes of weights, but has {path.stat().st_size} bytes; the file is damaged"
-        )
+        raise UserError(f"{path}: claims {total} bytes of weights, but has {path.stat().st_size} bytes; it is damaged")
     return checked
 
 

@@ -130,7 +130,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 def _check_names(path: Path, stream: BytesIO | mmap.mmap) -> None:
-    """Check the names in the pickle at the position of `stream`, and move to its end. Raises what pickletools raises."""
+    """Check the names in the pickle at the position of `stream`, and move to its end. Raises as pickletools does."""
     for name in _names(stream):
         if name not in _PLACEHOLDER_NAMES and not _TENSOR_NAMES.fullmatch(name):
             raise UserError(
