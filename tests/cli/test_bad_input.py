@@ -48,7 +48,7 @@ NAMES = [
     *(
         (
             f"--method triplet --backbone {given} --precision bf16",
-            (f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for saf, sgr, sgraf.",),
+            (f"--precision bf16 is not supported by {name}", "one of saf, sgr, sgraf"),
         )
         for given, name in [("vse", "vse"), ("sgr,vse", "vse"), ("scan", "scan-t2i-lse")]
     ),
