@@ -96,7 +96,7 @@ def test_published_loop(name: str, training: bool, n_images: int, lengths: list[
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_pieces_change_nothing(name: str, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither pieces of images nor groups of captions matter: all at once, several, or one image and length at a time."""
+    """Neither pieces of images nor groups of captions matter: all at once, some, or one image and length at a time."""
     lengths = [4, 1, 6, 3, 7, 2, 5, 3]
     results, counts, groups = [], [], []
     nodes = AlignmentBackbone._nodes
@@ -105,7 +105,7 @@ def test_pieces_change_nothing(name: str, training: bool, monkeypatch: pytest.Mo
         2**40,
         int(4 * 5 * 6 * 4 / PADDING_SHARE),
         1,
-    ):  # the second: four padded words of 5 images and 6 float32
+    ):  # the second: 4 padded words, 5 images, 6 float32
         monkeypatch.setattr(pieces, "CPU_BYTES", size)
         net = make(name).train(training)
         scores = net(*data(5, lengths))

@@ -177,7 +177,7 @@ def permutation(moved: int) -> np.ndarray:
         (np.arange(7), ("noise.npy has 7 entries; this training set needs 40 (one per image) or 200",)),
         (permutation(8) * 1.0, ("noise.npy has dtype float64; it must hold integers",)),
         (permutation(8) + 1, ("row 39: image 40 is out of range; this training set has images 0 to 39",)),
-        (permutation(16), ("mismatches 0.4000 of the images, but noise ratio 0.2 was asked for; ask for the ratio",)),
+        (permutation(16), ("mismatches 0.4000 of the images, but the noise ratio is 0.2",)),
         (np.zeros(N_IMAGES, np.int64), ("row 1: image 0 is also in row 0", "must be a permutation")),
     ],
     ids=["missing", "rubbish", "length", "float", "range", "ratio", "no permutation"],

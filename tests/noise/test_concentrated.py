@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ncbench.errors import UserError
-from ncbench.noise.concentrated import CLUSTERS, _clusters, _exchanged
+from ncbench.noise.concentrated import MAX_CLUSTERS, _clusters, _exchanged
 from ncbench.noise.content import content_of
 from ncbench.noise.sampling import random_order
 from ncbench.runtime.seeds import derive_rng
@@ -50,7 +50,7 @@ def test_noise_fills_whole_clusters_and_one_in_part():
     moved = drawn("concentrated", 0.4, 0, true, 500, split).claimed != true
     clusters = _clusters(content_of(split.images), derive_rng(0, "noise", "concentrated", "1"))[true]
     shares = np.bincount(clusters, moved) / np.bincount(clusters)
-    assert len(shares) == CLUSTERS
+    assert len(shares) == MAX_CLUSTERS
     assert np.count_nonzero((shares > 0) & (shares < 1)) <= 1
     assert {0.0, 1.0} <= set(shares)
 

@@ -7,7 +7,7 @@ from ncbench.data.dataset import ImageFeatures, Split
 from ncbench.errors import UserError
 from ncbench.noise.content import content_of
 from ncbench.noise.registry import draw_noise
-from ncbench.noise.semantic import NEAREST
+from ncbench.noise.semantic import N_NEAREST
 
 
 @examples
@@ -24,8 +24,8 @@ def test_captions_move_to_the_nearest_images_and_to_each_of_them():
     content = content_of(split.images).astype(float)
     away = ((content[:, None] - content) ** 2).sum(axis=2)
     np.fill_diagonal(away, np.inf)
-    near = np.argsort(away, axis=1)[:, :NEAREST]
-    places = np.zeros(NEAREST, int)
+    near = np.argsort(away, axis=1)[:, :N_NEAREST]
+    places = np.zeros(N_NEAREST, int)
     for seed in range(10):
         claimed = drawn("semantic", 0.8, seed, split=split).claimed
         for caption in np.flatnonzero(claimed != FIVE_EACH):
@@ -52,12 +52,12 @@ def test_images_that_look_alike_are_no_mismatch():
 
 def test_images_that_all_look_alike_are_refused():
     split = Split(ImageFeatures([np.ones((4, 1, 2), np.float32)]), split_of(np.arange(4), 4).captions, np.arange(4))
-    with pytest.raises(UserError, match="noise protocol 'semantic': image 0 looks like every other one"):
+    with pytest.raises(UserError, match="noise protocol 'semantic': image 0 looks the same as all others"):
         drawn("semantic", 0.99, 0, np.arange(4), 4, split)
 
 
 def test_numbers_alone_are_refused():
-    with pytest.raises(UserError, match="'semantic': this protocol looks at images or captions, and was given their"):
+    with pytest.raises(UserError, match="'semantic': this protocol needs the content of images or captions"):
         draw_noise("semantic", 0.4, FIVE_EACH, 100, 0)
 
 

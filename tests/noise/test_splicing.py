@@ -82,14 +82,14 @@ def test_lower_ratios_splice_some_of_the_same_captions_in_the_same_way():
 def test_captions_that_all_say_the_same_are_refused():
     true = np.arange(4)
     split = Split(split_of(true, 4).images, Captions(["a"] * 4, [[1, 4, 2]] * 4), true)
-    with pytest.raises(UserError, match=r"'partial': caption \d found no caption of another image with other words"):
+    with pytest.raises(UserError, match=r"'partial': no caption of another image has other words than caption \d"):
         drawn("partial", 0.5, 0, true, 4, split)
 
 
 def test_captions_that_are_vectors_are_refused():
     true = np.arange(4)
     split = Split(split_of(true, 4).images, CaptionVectors([""] * 4, np.ones((4, 3), np.float32)), true)
-    with pytest.raises(UserError, match="'partial': captions of this dataset are vectors, and have no words"):
+    with pytest.raises(UserError, match="'partial': captions of this dataset are vectors and have no words"):
         drawn("partial", 0.5, 0, true, 4, split)
     with pytest.raises(ValueError, match="vectors have no words"):
         split.captions.tokens(0)
