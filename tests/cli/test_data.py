@@ -91,6 +91,4 @@ def test_featurize(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert (content["name"], content["images"]) == ("mine", {"train": 10, "dev": 1, "test": 1})
     refused = cli("data", "featurize", "--images", folder, "--captions", captions, "--model", "resnet")
     assert refused.exit_code == 2
-    assert refused.stderr == (
-        "Error: unknown features 'resnet'; right would be builtin, timm:NAME or transformers:NAME.\n"
-    )
+    assert refused.stderr == ("Error: unknown features 'resnet'; expected builtin, timm:NAME or transformers:NAME.\n")

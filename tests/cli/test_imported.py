@@ -90,9 +90,9 @@ def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., 
     [
         (("--dataset", "hf:{}"), "say which column holds the image features: --image-features COL, or hf:"),
         (("--dataset", "hf:{}", "--image-features", "regions"), "&captions=COL."),
-        (("--dataset", "hf:{}", *COLUMNS[:3], "capt"), "has no column 'capt'; it has id (string)"),
-        (("--dataset", "hf:{}/none", *COLUMNS), "/none: there is no such file or folder, and it is no name"),
-        (("--dataset", "scenes", *COLUMNS), "--image-features, --captions says what is in a data set hf:NAME_OR_PATH"),
+        (("--dataset", "hf:{}", *COLUMNS[:3], "capt"), "has no column 'capt'; found id (string)"),
+        (("--dataset", "hf:{}/none", *COLUMNS), "/none: no such file or folder"),
+        (("--dataset", "scenes", *COLUMNS), "--image-features, --captions needs --dataset hf:NAME_OR_PATH"),
         (("--dataset", "none.toml"), "none.toml: cannot be read (No such file or directory)"),
     ],
 )

@@ -30,7 +30,9 @@ def root(tmp_path: Path) -> Path:
 
 def check(root: Path, half: Path | None = None) -> list[str]:
     """Return what departs from the published sizes."""
-    return [f"{one.path.name}: {one.departs}" for one in prepare(F30K, root, half, lambda words: None) if one.departs]
+    return [
+        f"{one.path.name}: {one.deviation}" for one in prepare(F30K, root, half, lambda words: None) if one.deviation
+    ]
 
 
 def test_digests_are_recorded_and_sizes_compared(root: Path) -> None:
@@ -58,8 +60,8 @@ def test_either_layout_of_dev_is_as_published(root: Path, monkeypatch: pytest.Mo
 
 
 def test_every_row_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncbench.data.precomp.READ_WHOLE", 0)
-    monkeypatch.setattr("ncbench.data.precomp.SAMPLED_ROWS", 4)
+    monkeypatch.setattr("ncbench.data.precomp.MAX_FULL_CHECK_BYTES", 0)
+    monkeypatch.setattr("ncbench.data.precomp.N_SAMPLED_ROWS", 4)
     path = root / "f30k_precomp" / "train_ims.npy"
     features = np.load(path)
     features[38, 2, 2] = np.nan
@@ -71,7 +73,7 @@ def test_every_row_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_missing_comes_with_where_to_get_it(root: Path) -> None:
     (root / "f30k_precomp" / "dev_ims.npy").unlink()
-    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .* the field gets region features .*kuanghuei/SCAN"):
+    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .*kuanghuei/SCAN"):
         check(root)
     with pytest.raises(UserError, match=r"is not a folder; .*kuanghuei/SCAN"):
         prepare(COCO, root, None, lambda words: None)

@@ -19,7 +19,7 @@ TEXTS = ["a dog runs", "Two dogs. They run", "a cat"]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(token_cache, "MANY", 2)
+    monkeypatch.setattr(token_cache, "MIN_CACHED_CAPTIONS", 2)
     punkt(monkeypatch, False)
     return tmp_path / "tokens"
 
@@ -46,7 +46,7 @@ def ids(tokeniser: Tokeniser, texts: list[str] = TEXTS) -> list[list[int]]:
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_cache, "_made", None)
+    monkeypatch.setattr(token_cache, "_tokenise", None)
 
 
 def test_kept_ids_are_those_made(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_damaged_ones_are_made_anew(cache: Path) -> None:
 
 
 def test_few_captions_are_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_cache, "MANY", 4)
+    monkeypatch.setattr(token_cache, "MIN_CACHED_CAPTIONS", 4)
     ids(Tokeniser())
     assert not cache.exists()
 

@@ -96,7 +96,7 @@ def test_one_warning_tells_the_share_of_doubtful_captions(no_punkt: None) -> Non
     tokeniser = Tokeniser()
     for line in ["a dog .", "sits. and runs", "a cat .", "stop!"]:
         tokeniser(line)
-    with pytest.warns(TokenisationWarning, match=r"^1 of 4 captions \(25\.0%\) have a full stop inside") as caught:
+    with pytest.warns(TokenisationWarning, match=r"^1 of 4 captions \(25\.0%\) have an inner full stop") as caught:
         tokeniser.warn()
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)

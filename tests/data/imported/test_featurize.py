@@ -93,17 +93,17 @@ def test_features_follow_the_pictures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a0.png", "captions.tsv:3: 1 columns; expected picture, tab, caption (, tab, split)"),
-        ("a\tb\tc\td", "captions.tsv:3: 4 columns; expected"),
-        ("", "captions.tsv:3: 1 columns; expected"),
-        ("a0.png\t ", "captions.tsv:3: an empty caption; fill it or leave the row out"),
-        ("\ta", "captions.tsv:3: an empty name; fill it"),
+        ("a0.png", "captions.tsv:3: found 1 columns, expected picture, tab, caption (, tab, split)"),
+        ("a\tb\tc\td", "captions.tsv:3: found 4 columns, expected"),
+        ("", "captions.tsv:3: found 1 columns, expected"),
+        ("a0.png\t ", "captions.tsv:3: empty caption; fill it"),
+        ("\ta", "captions.tsv:3: empty picture name; fill it"),
         ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; expected train, dev, validation"),
-        ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is of test here, and of train before; a picture has one split"),
-        ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read below"),
-        ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' leads out of"),
-        ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read below"),
-        ("text.png\ta", "captions.tsv:3: is no picture that can be read (cannot identify image file"),
+        ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is in split test here, but in train before"),
+        ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read in"),
+        ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' is outside of"),
+        ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read in"),
+        ("text.png\ta", "captions.tsv:3: the picture cannot be decoded (cannot identify image file"),
         ('a0.png\t"a quote', None),
     ],
 )
@@ -121,12 +121,12 @@ def test_bad_files(folder: Path) -> None:
     (folder / "captions.tsv").write_bytes(b"a0.png\ta\nb0.png\tcaf\xe9\n")
     assert "captions.tsv:2: not UTF-8 (byte 0xe9)" in refusal(folder)
     write(folder)
-    assert "captions.tsv: holds no captions" in refusal(folder)
+    assert "captions.tsv: contains no captions" in refusal(folder)
     (folder / "captions.tsv").unlink()
-    assert "captions.tsv: there is no such file; expected rows of picture, tab, caption" in refusal(folder)
-    with pytest.raises(UserError, match="is no folder of pictures"):
+    assert "captions.tsv: file not found; expected rows of picture, tab, caption" in refusal(folder)
+    with pytest.raises(UserError, match="expected a folder of pictures"):
         load_dataset(picture_request("a/b", "captions.tsv", "", "", ""), None)
-    with pytest.raises(UserError, match="--image-column x is for --images hf:NAME_OR_PATH; a is a folder"):
+    with pytest.raises(UserError, match="--image-column x needs --images hf:NAME_OR_PATH"):
         picture_request("a", "b", "x", "", "")
 
 
@@ -145,7 +145,7 @@ def test_unknown_and_missing_models(monkeypatch: pytest.MonkeyPatch) -> None:
             descriptor(name)
     for library in ("timm", "transformers"):
         monkeypatch.setitem(sys.modules, library, None)
-        with pytest.raises(UserError, match=rf"need {library}, .* `pip install ncbench\[vision\]` installs it, and"):
+        with pytest.raises(UserError, match=rf"need {library}, .* `pip install ncbench\[vision\]`"):
             descriptor(f"{library}:x")
 
 

@@ -38,7 +38,7 @@ def test_options_become_part_of_the_text() -> None:
     names = with_columns(["hf:a/b", "scenes", "hf:c?captions=x"], {"captions": "a b", "image-features": None})
     assert names == ("hf:a/b?captions=a+b", "scenes", "hf:c?captions=a+b")
     assert with_columns(["scenes"], {"captions": None}) == ("scenes",)
-    with pytest.raises(UserError, match=r"--captions says what is in a dataset hf:NAME_OR_PATH, and --dataset names"):
+    with pytest.raises(UserError, match="--captions needs --dataset hf:NAME_OR_PATH"):
         with_columns(["scenes"], {"captions": "x"})
 
 
@@ -77,22 +77,22 @@ def test_a_configuration_file_says_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("source = 3", "source is 3; it must be a text"),
+        ("source = 3", "source is 3, expected a string"),
         ('source = "a/b"\ncaption = "x"', "unknown key 'caption'. Did you mean 'captions'"),
-        ('source = "a/b"\nimage-features = "x"', 'say which column holds the captions: captions = "COL"'),
-        ('source = "a/b"\ncaptions = "x"', 'say which column holds the image features: image-features = "COL"'),
-        ('captions = "x"', "names no source; write source ="),
-        ('source = "a/b"\nmin-count = -1', "min-count is -1; it must be an integer from 0"),
-        ('source = "a/b"\nregions = true', "regions is True; it must be an integer from 0"),
-        ('source = "a/b"\ntruth-known = "yes"', "truth-known is 'yes'; it must be true or false"),
-        ('source = "a/b"\nsplits = "x"', "splits must name those of the source"),
+        ('source = "a/b"\nimage-features = "x"', 'set the column of the captions: captions = "COL"'),
+        ('source = "a/b"\ncaptions = "x"', 'set the column of the image features: image-features = "COL"'),
+        ('captions = "x"', "source is missing; set source ="),
+        ('source = "a/b"\nmin-count = -1', "min-count is -1, expected an integer"),
+        ('source = "a/b"\nregions = true', "regions is True, expected an integer"),
+        ('source = "a/b"\ntruth-known = "yes"', "truth-known is 'yes', expected true or false"),
+        ('source = "a/b"\nsplits = "x"', "splits must name splits of the source"),
         ('source = "a/b"\n[splits]\nvalid = "x"', "unknown split 'valid'"),
-        ('source = "a/b"\n[splits]\ndev = "x"\ntest = "x"', "two of train, dev and test are one split of the"),
-        ('source = "a/b"\nname = "../up"', "'../up' cannot be the name of a dataset"),
-        ('source = "a/b', "not TOML ("),
+        ('source = "a/b"\n[splits]\ndev = "x"\ntest = "x"', "two of train, dev and test are the same split of the"),
+        ('source = "a/b"\nname = "../up"', "'../up' is not a valid name of a dataset"),
+        ('source = "a/b', "is not valid TOML ("),
         (
             'source = "no/such/folder"',
-            "no/such/folder: there is no such file or folder, and it is no name of a dataset",
+            "no/such/folder: no such file or folder",
         ),
     ],
 )
@@ -101,13 +101,13 @@ def test_configuration_files_that_are_refused(tmp_path: Path, content: str, mess
 
 
 def test_texts_that_are_refused(tmp_path: Path) -> None:
-    assert "hf:' names no source; write hf:NAME_OR_PATH" in refusal("hf:")
+    assert "hf:' has no source; use hf:NAME_OR_PATH" in refusal("hf:")
     for query in ("", "?captions={x}"):
         asked = f"hf:{tmp_path}{query}"
         usage = f"--image-features COL, or {asked}{'&' if query else '?'}image-features=COL"
-        assert f"say which column holds the image features: {usage}" in refusal(asked)
-    assert "regions is 'x'; it must be an integer from 0" in refusal("hf:a?regions=x")
-    assert f"{tmp_path}/none: there is no such file or folder" in refusal(f"hf:{tmp_path}/none")
+        assert f"set the column of the image features: {usage}" in refusal(asked)
+    assert "regions is 'x', expected an integer" in refusal("hf:a?regions=x")
+    assert f"{tmp_path}/none: no such file or folder" in refusal(f"hf:{tmp_path}/none")
     assert "mine.toml: cannot be read (No such file or directory)" in refusal(str(tmp_path / "mine.toml"))
 
 

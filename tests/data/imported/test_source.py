@@ -16,7 +16,7 @@ from rows import make_rows, table_of, write_folder, write_parquet
 
 from ncbench.data.dataset import Dataset, Split
 from ncbench.data.imported import reading
-from ncbench.data.imported.local_store import stored
+from ncbench.data.imported.local_store import stored_datasets
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.source import Imported
@@ -117,11 +117,11 @@ def test_the_hub_may_be_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no\nnetwork")
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
-    with pytest.raises(UserError, match=r"^hf:owner/mine: there is no such file .* \(no network\)$"):
+    with pytest.raises(UserError, match=r"^hf:owner/mine: no such file .* \(no network\)$"):
         load(Path("owner/mine"))
 
 
-def test_splits_that_lack_are_drawn_from_train(tmp_path: Path) -> None:
+def test_missing_splits_are_drawn_from_train(tmp_path: Path) -> None:
     columns = make_rows(50)
     dataset = load(write_parquet(tmp_path / "mine.parquet", columns))
     sizes = {split: len(part.images) for split, part in dataset.splits.items()}
@@ -152,14 +152,14 @@ def test_stated_splits(tmp_path: Path) -> None:
     dataset = load(folder, splits={"dev": "test", "test": "val"})
     assert_holds(dataset.splits["dev"], make_rows(10, 2))
     assert_holds(dataset.splits["test"], make_rows(8, 1))
-    with pytest.raises(UserError, match="has no split 'vla' for dev; it has test, train, val"):
+    with pytest.raises(UserError, match="no split 'vla' for dev; found test, train, val"):
         load(folder, splits={"dev": "vla"})
 
 
 def test_large_sets_take_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "mine")
     assert load(folder, like="f30k", name="like").scale["embed"] == 1024
-    monkeypatch.setattr(reading, "FEW_CAPTIONS", 60)
+    monkeypatch.setattr(reading, "MIN_LARGE_CAPTIONS", 60)
     dataset = load(folder)
     assert (dataset.scale["embed"], dataset.batch_size, dataset.presets) == (1024, 128, "f30k")
 
@@ -228,7 +228,7 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     after = load(folder).digest
     assert before != after
     with pytest.raises(
-        UserError, match=rf"2 datasets in the local store are called 'mine': mine@.*{after[:8]}.*say which"
+        UserError, match=rf"2 datasets in the local store are named 'mine'; use one of .*mine@.*{after[:8]}"
     ):
         load_dataset("mine", None)
     assert load_recorded("mine", "1", before, None).digest == before
@@ -248,7 +248,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
 )
 def test_a_damaged_store_is_named(tmp_path: Path, name: str) -> None:
     load(write_folder(tmp_path / "mine"))
-    (one,) = stored()
+    (one,) = stored_datasets()
     path = one.folder / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"damaged|vocabulary\.json"):
@@ -257,7 +257,7 @@ def test_a_damaged_store_is_named(tmp_path: Path, name: str) -> None:
 
 def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Path) -> None:
     load(write_folder(tmp_path / "mine"))
-    (one,) = stored()
+    (one,) = stored_datasets()
     for name, content in {
         "mine/a": b"{",
         "mine/b": b"[]",
@@ -265,12 +265,12 @@ def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Pat
     }.items():
         (cache / "imported" / name).mkdir(parents=True)
         (cache / "imported" / name / "manifest.json").write_bytes(content)
-    assert stored() == [one]
+    assert stored_datasets() == [one]
 
 
-def test_names_of_registered_data_sets_are_taken(tmp_path: Path) -> None:
+def test_names_of_registered_datasets_are_taken(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "scenes")
-    with pytest.raises(UserError, match="dataset 'scenes' has the name of one of ncbench's own"):
+    with pytest.raises(UserError, match="dataset 'scenes' has the name of a registered dataset"):
         check_dataset(f"hf:{folder}?image-features=regions&captions=captions")
     check_dataset(f"hf:{folder}?image-features=regions&captions=captions&name=mine")
 

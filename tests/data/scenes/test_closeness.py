@@ -88,7 +88,7 @@ def test_two_mentions_need_two_objects() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     scenes, said = make(wrong_rate=0.08)
     whole = matrix(scenes, said)
-    monkeypatch.setattr(weights, "_BLOCK", 97)
+    monkeypatch.setattr(weights, "_BLOCK_PAIRS", 97)
     np.testing.assert_array_equal(matrix(scenes, said), whole)
 
 

@@ -111,7 +111,7 @@ def test_semantics_prefer_the_own_captions(filled: Path) -> None:
 
 
 def test_builds_agree_whoever_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_CHUNK", 5)
+    monkeypatch.setattr(store, "_CHUNK_SIZE", 5)
     digests = []
     for workers in (1, 2):
         monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / str(workers)))
