@@ -35,12 +35,12 @@ from ncbench.records import index
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.records.table import load_runs
-from ncbench.report.figures.training_curves import load_courses
+from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.record import record_of
+from ncbench.sweeps.record import record_for
 
 DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
 SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")
@@ -89,11 +89,11 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
     grid, store = replace(GRID, seeds=range(count)), Store(root)
     with timed(found, "planning"):
         runs = plan_sweep(grid)
-    record = record_of(root, [run.spec for run in runs])
+    record = record_for(root, [run.spec for run in runs])
     with timed(found, "all"):
         record.write([run.spec for run in runs], {})
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)
-        ends = [outcome.status for outcome in launcher(name).launch(sweep, Nobody())]
+        ends = [outcome.status for outcome in make_launcher(name).launch(sweep, Nobody())]
     assert ends == ["done"] * count
     own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
     files = [path for path in root.rglob("*") if path.is_file()]
@@ -126,7 +126,10 @@ def scan(root: Path) -> dict[str, float]:
     """Return the seconds of reading all that a report reads, without an index and with it."""
     found: dict[str, float] = {}
     shutil.rmtree(root / index.FOLDER, ignore_errors=True)
-    reads: dict[str, Callable[[], Any]] = {"runs": lambda: load_runs(root), "courses": lambda: load_courses(root)}
+    reads: dict[str, Callable[[], Any]] = {
+        "runs": lambda: load_runs(root),
+        "courses": lambda: load_training_curves(root),
+    }
     for state in ("writing it", "with it"):
         for name, read in reads.items():
             with timed(found, f"{name}, {state}"):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from ncbench.data.imported.local_store import find_stored, stored_datasets
 from ncbench.data.imported.request import is_request, read_request
-from ncbench.errors import UserError, told, unknown_name
-from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
+from ncbench.errors import UserError, error_with_location, unknown_name
+from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, has_function, is_path, name_in_call, name_of_class
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def dataset_source(name: str) -> DatasetSource:
     if isinstance(found, type) or missing:
         reason = "it is a class, not an instance" if isinstance(found, type) else f"it lacks {' and '.join(missing)}"
         raise UserError(f"dataset {name!r} is not an ncbench.data.dataset.DatasetSource: {reason}")
-    check_calls_itself(KIND, name, found)
+    check_names_match(KIND, name, found)
     return found
 
 
@@ -136,7 +136,7 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
     except (UserError, OSError):
         raise
     except Exception as error:  # of a plugin
-        raise UserError(f"dataset {source.name!r} cannot be loaded: {told(error)}") from error
+        raise UserError(f"dataset {source.name!r} cannot be loaded: {error_with_location(error)}") from error
     sizes = ", ".join(f"{split} {len(part.images):,}" for split, part in dataset.splits.items())
     LOG.info("dataset %s: images %s (%.1f s)", source.name, sizes, time.perf_counter() - since)
     return dataset
