@@ -36,7 +36,7 @@ def test_vocab_refuses_bad_captions(cli: Callable[..., Result], tmp_path: Path) 
     (tmp_path / "a.txt").write_text("A dog.\n\n")
     result = cli("data", "vocab", tmp_path / "a.txt", "--out", tmp_path / "v.json")
     assert result.exit_code == 2
-    assert result.stderr == f"Error: {tmp_path / 'a.txt'}:2: an empty caption; every line must hold one.\n"
+    assert f"{tmp_path / 'a.txt'}:2: empty caption" in result.stderr
     assert not (tmp_path / "v.json").exists()
 
 

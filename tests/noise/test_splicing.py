@@ -100,7 +100,7 @@ def test_captions_that_are_vectors_are_refused():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.zeros((1, 4), np.int64), r"splices are \(n, 5\) int64, found int64 \(1, 4\)"),
+        (np.zeros((1, 4), np.int64), r"\(n, 5\) int64, found int64 \(1, 4\)"),
         (np.zeros((1, 5), np.int32), "found int32"),
         (np.array([[0, -1, 1, 1, 1]]), "negative number"),
         (np.array([[0, 1, 1, 1, 0]]), "length of 0"),
@@ -115,12 +115,12 @@ def test_rows_that_no_captions_could_have(rows, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([2, 1, 0, 1, 1], "beyond the 2 that there are"),
-        ([0, 1, 2, 1, 1], "beyond the 2 that there are"),
-        ([0, 0, 1, 1, 1], "reaches beyond the words of caption 0"),
-        ([0, 1, 1, 0, 1], "reaches beyond"),
-        ([0, 2, 1, 1, 2], "reaches beyond"),
-        ([0, 1, 1, 2, 2], "reaches beyond"),
+        ([2, 1, 0, 1, 1], "captions beyond 2"),
+        ([0, 1, 2, 1, 1], "captions beyond 2"),
+        ([0, 0, 1, 1, 1], "extends beyond the words of caption 0"),
+        ([0, 1, 1, 0, 1], "extends beyond"),
+        ([0, 2, 1, 1, 2], "extends beyond"),
+        ([0, 1, 1, 2, 2], "extends beyond"),
     ],
 )
 def test_rows_that_these_captions_cannot_have(row, message):
