@@ -50,7 +50,7 @@ BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
     "dtype": (
         (RETURN, 'return moved[request.true].astype("i4"), "images"'),
         "draws",
-        "returned int32 (1000,), expected",
+        "returned int32 (1000,)",
     ),
     "range": ((RETURN, 'return moved[request.true] + 1, "images"'), "draws", "returned images 1 to 200, expected 0"),
     "word": ((RETURN, 'return moved[request.true], "image"'), "draws", "returned the unit 'image', expected capt"),
