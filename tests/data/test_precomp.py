@@ -21,13 +21,13 @@ FIXTURE = FIXTURES / "f30k"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the small Flickr30K that a test may damage."""
+    """A copy of the small Flickr30K for tests to damage."""
     shutil.copytree(FIXTURE, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
 def write_split(folder: Path, name: str, n_images: int, *, captions: int = 5, repeat: int = 1) -> None:
-    """Write a split of (2, 3) features of which image i is all i, and captions "a w0"."""
+    """Write a split in which image i has (2, 3) features of value i, with captions "a w0"."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.repeat(np.arange(n_images, dtype=np.float32), repeat)
     np.save(folder / f"{name}_ims.npy", np.broadcast_to(rows[:, None, None], (len(rows), 2, 3)))
@@ -84,7 +84,7 @@ def test_the_released_format_is_read() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
-def test_a_split_can_be_read_where_the_others_are_not(split: str, root: Path) -> None:
+def test_a_split_can_be_read_without_the_others(split: str, root: Path) -> None:
     whole = F30K.load(root)
     for path in (root / "f30k_precomp").iterdir():
         if not path.name.startswith(f"{split}_"):
@@ -165,7 +165,7 @@ def test_coco_takes_testall_in_folds_if_it_is_there(tmp_path: Path) -> None:
     assert (len(dataset.splits["test"].images), len(dataset.splits["test"].captions), dataset.folds) == (10, 50, 5)
 
 
-def test_coco_names_what_testall_lacks(tmp_path: Path) -> None:
+def test_coco_names_missing_testall_files(tmp_path: Path) -> None:
     coco(tmp_path, testall=10)
     (tmp_path / "coco_precomp/testall_caps.txt").unlink()
     assert "lacks testall_caps.txt" in error(tmp_path, COCO)
@@ -211,7 +211,7 @@ def test_cc152k_errors(cc152k: Path, content: str, message: str) -> None:
     assert message in error(cc152k, CC152K)
 
 
-def test_no_root_says_what_it_must_hold() -> None:
+def test_no_root_names_the_needed_files() -> None:
     assert error(None) == (
         "dataset 'f30k' needs --data-root DIR, where DIR contains f30k_precomp/{train,dev,test}_ims.npy, "
         "f30k_precomp/{train,dev,test}_caps.txt and vocab/f30k_precomp_vocab.json"
@@ -297,7 +297,7 @@ def test_damaged_captions(root: Path, content: bytes, message: str) -> None:
     assert message in error(root)
 
 
-def test_of_large_files_some_rows_are_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_rows_of_large_files_are_checked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncbench.data.precomp.MAX_FULL_CHECK_BYTES", 0)
     monkeypatch.setattr("ncbench.data.precomp.N_SAMPLED_ROWS", 4)
     path = root / "f30k_precomp/train_ims.npy"

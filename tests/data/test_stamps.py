@@ -1,4 +1,4 @@
-"""Files that must not change while a run lasts."""
+"""Files that must not change during a run."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ WORDS = [*SPECIAL, "a", "dog"]
 
 
 def released(words: list[str]) -> dict[str, Any]:
-    """The released form of a vocabulary."""
+    """The released format of a vocabulary."""
     return {
         "word2idx": {word: number for number, word in enumerate(words)},
         "idx2word": {str(number): word for number, word in enumerate(words)},

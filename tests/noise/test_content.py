@@ -25,7 +25,7 @@ def features(n, regions, dim, seed=0):
 
 
 def naive(array):
-    """The descriptor space of few dimensions, in fractions."""
+    """The descriptor space for few dimensions, in exact fractions."""
     sums = [[sum(float(image[r][d]) for r in range(len(image))) for d in range(len(image[0]))] for image in array]
     _, exponent = frexp(max(abs(value) for row in sums for value in row))
     fine = [[round(Fraction(value) * FEATURE_STEPS / Fraction(2) ** exponent) for value in row] for row in sums]
@@ -44,7 +44,7 @@ def test_descriptors_are_those_of_the_naive_version(regions, dim, scale):
     assert np.array_equal(content_of(ImageFeatures([array])), naive(array.tolist()))
 
 
-def test_outliers_are_clipped_and_constant_dimensions_say_nothing():
+def test_outliers_are_clipped_and_constant_dimensions_are_zero():
     array = np.zeros((200, 1, 3), np.float32)
     array[:, 0, 0] = 7
     array[0, 0, 1] = 1000
@@ -107,6 +107,6 @@ def test_nearest_are_those_of_sorting(places, k):
         assert len(expected) >= np.count_nonzero(row != NO_IMAGE)
 
 
-def test_distances_are_exact_far_out():
+def test_large_distances_are_exact():
     content = np.array([[2**20] * N_DIRECTIONS, [-(2**20)] * N_DIRECTIONS, [2**20 - 1] + [2**20] * (N_DIRECTIONS - 1)])
     assert distances(content, np.array([0])).tolist() == [[0, N_DIRECTIONS * 2**42, 1]]

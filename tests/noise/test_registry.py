@@ -76,7 +76,7 @@ def test_digest_is_of_little_endian_int64():
         (Splices(np.array([[0, 90, 1, 1, 1]])), "returned invalid splices: a splice extends beyond the words"),
     ],
 )
-def test_splices_of_others_are_checked(monkeypatch, splices, message):
+def test_splices_of_plugins_are_checked(monkeypatch, splices, message):
     recipe = NoiseProtocol("odd", "1", "words", "odd", lambda request: (request.true.copy(), "words", splices))
     monkeypatch.setattr("ncbench.noise.registry.load_protocol", lambda name: recipe)
     with pytest.raises(UserError, match=message):

@@ -12,7 +12,7 @@ from ncbench.noise.semantic import N_NEAREST
 
 @examples
 @given(correspondences().filter(lambda data: data[1] > 1), ratios, seeds)
-def test_exactly_so_many_captions_move_and_none_to_its_own_image(data, ratio, seed):
+def test_an_exact_number_of_captions_move_and_none_to_its_own_image(data, ratio, seed):
     true, n_images = data
     noise = drawn("semantic", ratio, seed, true, n_images)
     assert np.count_nonzero(noise.claimed != true) == int(ratio * len(true))
@@ -40,7 +40,7 @@ def test_lower_ratios_move_some_of_the_same_captions_to_the_same_images():
     assert np.array_equal(low.claimed[moved], high.claimed[moved])
 
 
-def test_images_that_look_alike_are_no_mismatch():
+def test_images_that_look_alike_are_not_mismatches():
     features = np.repeat(np.random.default_rng(0).normal(size=(5, 1, 4)), 2, axis=0).astype(np.float32)
     true = np.arange(10)
     split = Split(ImageFeatures([features]), split_of(true, 10).captions, true)

@@ -7,7 +7,7 @@ from ncbench.noise.registry import draw_noise
 from ncbench.noise.storage import load_noise, save_noise
 
 
-def test_saved_noise_loads_as_it_was(tmp_path):
+def test_saved_noise_loads_unchanged(tmp_path):
     noise = draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5)
     save_noise(noise, tmp_path / "noise.npy")
     loaded = load_noise(tmp_path / "noise.npy")
@@ -50,7 +50,7 @@ def test_noise_is_saved_as_npy_only(tmp_path):
         save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
 
 
-def test_splices_are_kept_beside(tmp_path):
+def test_splices_are_saved_next_to_the_noise(tmp_path):
     noise = drawn("partial", 0.2)
     save_noise(noise, tmp_path / "n.npy")
     found = load_noise(tmp_path / "n.npy")

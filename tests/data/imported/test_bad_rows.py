@@ -1,4 +1,4 @@
-"""Bad rows and files: each is refused before anything trains, with its file, its row and what would be right."""
+"""Bad rows and files are refused before training, with the file, the row and what is expected."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_columns_of_other_types(tmp_path: Path, kinds: dict[str, Any], columns: 
     assert message in refusal(path)
 
 
-def test_unknown_columns_are_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_unknown_columns_list_the_existing_ones(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
     assert "has no column 'capt'; found id (string), regions (list<element:" in refusal(path, captions="capt")
 
@@ -158,7 +158,7 @@ def test_shapes_that_change_from_batch_to_batch_or_split_to_split(tmp_path: Path
     assert "the same shape in all splits, found train [5, 6] float32, dev [3, 6] float32" in refusal(folder)
 
 
-def test_files_that_are_cut_off(tmp_path: Path) -> None:
+def test_truncated_files(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     path = folder / "dev.parquet"
     path.write_bytes(path.read_bytes()[:-20])
@@ -172,7 +172,7 @@ def test_files_that_are_cut_off(tmp_path: Path) -> None:
     assert refusal(arrow).startswith(f"{arrow}: cannot be read (")
 
 
-def test_a_saved_data_set_that_is_damaged(tmp_path: Path) -> None:
+def test_a_damaged_saved_dataset(tmp_path: Path) -> None:
     datasets.Dataset(table_of(make_rows(30))).save_to_disk(str(tmp_path / "mine"))
     (file,) = (tmp_path / "mine").glob("*.arrow")
     file.write_bytes(b"nothing")
@@ -187,7 +187,7 @@ def test_folders_without_a_dataset(tmp_path: Path) -> None:
     assert "unknown file type; expected .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
 
 
-def test_files_of_no_split_beside_those_of_one(tmp_path: Path) -> None:
+def test_files_without_a_split_next_to_others(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     write_parquet(folder / "more.parquet", make_rows(3))
     assert "more.parquet: belongs to no split" in refusal(folder)
@@ -206,7 +206,7 @@ def test_too_few_rows(tmp_path: Path) -> None:
     assert "cannot tell the training split among dev, test" in refusal(folder)
 
 
-# Pictures.
+# Pictures
 
 
 def png(side: int = 8, shade: int = 0) -> bytes:
@@ -219,7 +219,7 @@ PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def pictured(path: Path, row: int, value: object) -> Path:
-    """Write 30 rows with pictures, of which one is `value`."""
+    """Write 30 rows with pictures; the picture in `row` is `value`."""
     columns = make_rows(30)
     columns["image"] = [{"bytes": png(shade=n), "path": None} for n in range(30)]
     columns["image"][row] = value
@@ -230,7 +230,7 @@ def load(path: Path, **changes: Any) -> Dataset:
     return Imported(replace(COLUMNS, source=str(path), **changes)).load()
 
 
-def test_pictures_lie_beside_their_features(tmp_path: Path) -> None:
+def test_pictures_are_stored_with_their_features(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.png").write_bytes(png(5, 200))
     dataset = load(pictured(tmp_path / "mine.parquet", 3, {"bytes": None, "path": "files/a.png"}))
@@ -253,7 +253,7 @@ def test_pictures_lie_beside_their_features(tmp_path: Path) -> None:
         ({"bytes": None, "path": "a\0b"}, "row 3: 'a\\x00b' cannot be read in"),
     ],
 )
-def test_pictures_that_are_not_there(tmp_path: Path, value: object, message: str) -> None:
+def test_missing_pictures(tmp_path: Path, value: object, message: str) -> None:
     (tmp_path / "away.png").write_bytes(png())
     folder = tmp_path / "data"
     (folder / "folder").mkdir(parents=True)
@@ -277,7 +277,7 @@ def test_a_picture_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.Mo
     )
 
 
-def test_a_column_that_holds_no_pictures(tmp_path: Path) -> None:
+def test_a_column_without_pictures(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
     assert "'id' has type string, expected pictures as bytes" in refusal(path, images="id")
     assert "unknown features 'x'; expected builtin" in refusal(path, image_features="", images="id", features="x")

@@ -1,4 +1,4 @@
-"""Data sets made of pictures: a folder and a file of captions, and what makes features of them."""
+"""Datasets of pictures: a folder with a captions file, and the models that compute features."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS = [f"{name}{number}.png\ta {colour} square" for number, colour in enumerate
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of twelve pictures of 20 x 16 pixels, and a file with a caption of each."""
+    """A folder of twelve pictures of 20 x 16 pixels, and a file with a caption for each."""
     rng = np.random.default_rng(0)
     for row in ROWS:
         path = tmp_path / "pictures" / row.split("\t")[0]
@@ -135,7 +135,7 @@ def test_transparency_is_white(tmp_path: Path) -> None:
     assert (decode((tmp_path / "a.png").read_bytes(), "here") == 255).all()
 
 
-# Models of other libraries.
+# Models of other libraries
 
 
 def test_unknown_and_missing_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def module(name: str, **attributes: object) -> ModuleType:
 
 
 class Maps(torch.nn.Module):
-    """A model of timm: the mean colours of fields of 2 x 2 pixels."""
+    """A timm model that returns the mean colours of 2 x 2 pixels."""
 
     output_fmt = "NCHW"
 
@@ -241,7 +241,7 @@ def test_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("shape", "regions"),
     [((2, 5), 1), ((2, 5, 7, 7), 16), ((2, 5, 2, 3), 6), ((2, 197, 5), 16), ((2, 4, 5), 4), ((2, 5, 1, 1), 1)],
 )
-def test_regions_of_what_models_see(shape: tuple[int, ...], regions: int) -> None:
+def test_regions_of_model_outputs(shape: tuple[int, ...], regions: int) -> None:
     assert regions_of(torch.randn(shape)).shape == (2, regions, 5)
 
 
@@ -255,7 +255,7 @@ def test_regions_keep_their_places() -> None:
 def test_timm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         import timm
-    except Exception:  # torchvision may be of another build than torch
+    except Exception:  # torchvision may not match the build of torch
         pytest.skip("timm cannot be imported")
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, pretrained=False, **more))

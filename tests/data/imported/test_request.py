@@ -1,4 +1,4 @@
-"""What users say of a dataset from elsewhere: texts, configuration files, and what is refused."""
+"""Requests for imported datasets: texts, configuration files, and what is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config(folder: Path, content: str) -> str:
     return str(path)
 
 
-def test_a_text_says_source_and_columns(tmp_path: Path) -> None:
+def test_a_text_gives_source_and_columns(tmp_path: Path) -> None:
     request = read_request(f"hf:{tmp_path}{COLUMNS}&text-features=said&regions=3&truth-known=false&name=a.b")
     assert request == Request(str(tmp_path), "captions", "regions", "said", regions=3, truth_known=False, name="a.b")
     assert request.path == tmp_path.resolve()
@@ -46,7 +46,7 @@ def test_what_is_a_request() -> None:
     assert [is_request(text) for text in ("hf:x", "my.toml", "scenes", "photos@1234")] == [True, True, False, False]
 
 
-def test_a_configuration_file_says_all(tmp_path: Path) -> None:
+def test_a_configuration_file_gives_everything(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "words.json").touch()
     text = config(
@@ -96,11 +96,11 @@ def test_a_configuration_file_says_all(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_configuration_files_that_are_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_bad_configuration_files(tmp_path: Path, content: str, message: str) -> None:
     assert message in refusal(config(tmp_path, content))
 
 
-def test_texts_that_are_refused(tmp_path: Path) -> None:
+def test_bad_texts(tmp_path: Path) -> None:
     assert "hf:' has no source; use hf:NAME_OR_PATH" in refusal("hf:")
     for query in ("", "?captions={x}"):
         asked = f"hf:{tmp_path}{query}"
@@ -122,7 +122,7 @@ def test_texts_that_are_refused(tmp_path: Path) -> None:
         ("{}/photos/mine.parquet", "mine"),
     ],
 )
-def test_names_are_made_of_sources(tmp_path: Path, source: str, name: str) -> None:
+def test_names_are_derived_from_sources(tmp_path: Path, source: str, name: str) -> None:
     path = Path(source.format(tmp_path))
     if path.suffix == ".parquet":
         path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Datasets from elsewhere, read through the local store."""
+"""Imported datasets, read through the local store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def features(split: Split) -> np.ndarray:
 
 
 def assert_holds(split: Split, columns: dict[str, list[object]]) -> None:
-    """Check a split against the rows that it was made of."""
+    """Check a split against its source rows."""
     np.testing.assert_array_equal(features(split), np.array(columns["regions"], np.float32))
     assert split.captions.texts == [caption for captions in columns["captions"] for caption in captions]
     np.testing.assert_array_equal(split.true, np.repeat(np.arange(len(columns["captions"])), 2))
@@ -55,7 +55,7 @@ def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def write(kind: str, folder: Path) -> Path:
-    """Write the same three splits in one of the forms that are read."""
+    """Write the same three splits in one of the supported formats."""
     whole = write_folder(folder / "plain")
     parts = {split: make_rows(count, seed) for seed, (split, count) in enumerate(SIZES.items())}
     if kind == "hub layout":
@@ -97,7 +97,7 @@ def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert load(folder, name="again").digest == digest
 
 
-def test_a_name_on_the_hub_is_left_to_its_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_name_on_the_hub_goes_to_its_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
     def hub(*words: object, **more: object) -> datasets.DatasetDict:
@@ -173,7 +173,7 @@ def test_half_precision_stays(tmp_path: Path) -> None:
     assert features(dataset.splits["train"]).dtype == np.float32
 
 
-def test_flat_regions_are_cut(tmp_path: Path) -> None:
+def test_flat_regions_are_split(tmp_path: Path) -> None:
     columns = make_rows(30)
     flat = {**columns, "vector": [[n for region in row for n in region] for row in columns["regions"]]}
     path = write_parquet(tmp_path / "mine.parquet", flat)
@@ -208,7 +208,7 @@ def test_a_stated_vocabulary(tmp_path: Path) -> None:
         load(folder, vocabulary=str(tmp_path / "none.json"))
 
 
-# The store.
+# The store
 
 
 def test_a_source_is_read_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     assert load_dataset(f"mine@{after}", None).digest == after
 
 
-def test_what_fails_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     write_parquet(folder / "test.parquet", {**make_rows(10), "captions": [["a"]] * 9 + [[]]})
     with pytest.raises(UserError, match=r"test\.parquet, row 9: no captions in 'captions'"):
@@ -255,7 +255,7 @@ def test_a_damaged_store_is_named(tmp_path: Path, name: str) -> None:
         read(one.folder)
 
 
-def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Path) -> None:
+def test_other_folders_in_the_store_are_ignored(tmp_path: Path, cache: Path) -> None:
     load(write_folder(tmp_path / "mine"))
     (one,) = stored_datasets()
     for name, content in {
@@ -283,7 +283,7 @@ def test_names_are_looked_up_in_the_store(tmp_path: Path) -> None:
         check_dataset("minne")
 
 
-# Real data, where it lies at hand.
+# Real data, where available
 
 real = pytest.mark.skipif(
     not (SHARED / "data" / "photos").is_dir(), reason="photos not found; set NCBENCH_SHARED to the folder with data/"

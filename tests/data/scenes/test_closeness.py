@@ -1,4 +1,4 @@
-"""Closeness: against a naive implementation, and what it must be for true captions."""
+"""Closeness against a naive implementation, and its properties for true captions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def matrix(scenes: list[Scene], said: list[Said]) -> np.ndarray:
 
 
 def naive(said: Said, scene: Scene) -> float:
-    """Try every way to let mentions (or none) stand for objects, detail by detail."""
+    """Try all assignments of mentions (or none) to objects, detail by detail."""
     details = {
         "category": weights.CATEGORY,
         "colour": weights.COLOUR,
