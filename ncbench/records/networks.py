@@ -15,7 +15,7 @@ from ncbench.backbones.base import Sizes
 from ncbench.backbones.head import head_width
 from ncbench.backbones.registry import backbone_class, check_backbone, members_of
 from ncbench.backbones.released.checkpoint import (
-    COUNTER,
+    BATCH_COUNTER,
     Checkpoint,
     Weights,
     check_values,
@@ -109,7 +109,7 @@ def _numbered(weights: Weights) -> list[Weights]:
     for key, weight in weights.items():
         number, _, name = key.partition(".")
         network = networks.setdefault(int(number), {})
-        if not name.endswith(COUNTER):
+        if not name.endswith(BATCH_COUNTER):
             network[name] = weight
     if not networks or sorted(networks) != list(range(len(networks))):
         raise ValueError(f"networks {sorted(networks)}, not 0, 1, ...")

@@ -88,7 +88,7 @@ def _retrieved(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterat
     found, ranks = load_retrieved(path), load_ranks(folder / "ranks.npz")
     whole = ranks.get("test_unfolded", ranks["test"])
     described = np.unique(found.true)  # images without captions have no rank
-    for side, right in (("i2t", found.i2t_right[described]), ("t2i", found.t2i_right)):
+    for side, right in (("i2t", found.i2t_correct[described]), ("t2i", found.t2i_correct)):
         said = getattr(whole, side)[0]
         shown = np.where(right.any(1), right.argmax(1), right.shape[1])
         if len(said) != len(shown):

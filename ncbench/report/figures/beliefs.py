@@ -96,7 +96,7 @@ def _draw_histogram(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.
 def _draw_reliability(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.bool_], found: Detection) -> None:
     bins = reliability(p_clean, clean)
     panel.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
-    panel.plot(bins.said, bins.found, color=COLOURS[0], marker="o", label="P(clean)")
+    panel.plot(bins.mean_p_clean, bins.clean_share, color=COLOURS[0], marker="o", label="P(clean)")
     panel.set_title(f"calibration error {found.calibration_error:.3f}")
     panel.set_xlabel("mean P(clean) of the bin")
     panel.set_ylabel("share of clean pairs in the bin")

@@ -104,16 +104,16 @@ def draw_retrieved(found: Retrieved, dataset: Dataset, title: str, stem: Path) -
         grid = figure.add_gridspec(len(captions) + len(images), depth + 2)
         for row, caption in enumerate(captions):
             _write_texts(figure.add_subplot(grid[row, :2]), [test.captions.texts[caption]])
-            for column, (image, right) in enumerate(zip(found.t2i[caption], found.t2i_right[caption], strict=True)):
+            for column, (image, right) in enumerate(zip(found.t2i[caption], found.t2i_correct[caption], strict=True)):
                 panel = figure.add_subplot(grid[row, column + 2])
                 _show_picture(panel, pictures.picture("test", int(image)), bool(right), MARKS[bool(right)])
         for row, image in enumerate(images, len(captions)):
             _show_picture(figure.add_subplot(grid[row, :2]), pictures.picture("test", int(image)), None, "")
             texts = [
                 f"{MARKS[bool(right)]} {test.captions.texts[caption]}"
-                for caption, right in zip(found.i2t[image], found.i2t_right[image], strict=True)
+                for caption, right in zip(found.i2t[image], found.i2t_correct[image], strict=True)
             ]
-            _write_texts(figure.add_subplot(grid[row, 2:]), texts, width=24 * depth, right=found.i2t_right[image])
+            _write_texts(figure.add_subplot(grid[row, 2:]), texts, width=24 * depth, right=found.i2t_correct[image])
         figure.suptitle(title)
         return save(figure, stem, DPI)
 
