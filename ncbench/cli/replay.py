@@ -51,11 +51,9 @@ def replay(
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.signals import asked, on_signals
     from ncbench.sweeps.execution import run_sweep
-    from ncbench.sweeps.replay import compare, plan_again, read_compared
+    from ncbench.sweeps.replay import check_comparable, compare, plan_again
 
-    if not (run / "result.json").is_file():
-        raise UserError(f"{run} holds no finished run; give a folder that has a result.json.")
-    read_compared(run)  # what cannot be compared need not be trained
+    check_comparable(run)  # before hours of training
     planned = plan_again(run, data_root, method_file)
     chosen = choose_device(device)
     with ExitStack() as stack:

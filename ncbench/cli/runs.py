@@ -38,18 +38,17 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     unfinished = list(Store(folder).unfinished())
     # Without any run at all, say how to make some.
     done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
+    rest = [
+        {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
+    ]
     if as_json:
-        rest = [{"id": run.folder.name, **run.spec, "status": run.status, "error": run.error} for run in unfinished]
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
     if done:
         rows = [[_text(column, _cell(column, row)) for column in DONE] for row in done]
         print_table(f"Runs in {folder}", DONE, rows, numbers=NUMBERS)
-    if unfinished:
-        rows = [
-            [_text(column, _cell(column, {"id": run.folder.name, **run.spec, **vars(run)})) for column in NOT_DONE]
-            for run in unfinished
-        ]
+    if rest:
+        rows = [[_text(column, _cell(column, row)) for column in NOT_DONE] for row in rest]
         print_table(f"Not done in {folder}", NOT_DONE, rows, numbers=NUMBERS)
 
 
@@ -61,7 +60,7 @@ def _cell(column: str, run: Mapping[Any, Any]) -> object:
     if column == "budget":
         from ncbench.budget import Budget
 
-        return str(Budget(run["budget"], run.get("budget_unit", "epochs")))
+        return str(Budget(run["budget"], run["budget_unit"]))
     return run[column]
 
 

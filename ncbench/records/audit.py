@@ -19,12 +19,9 @@ from ncbench.errors import UserError
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.noise.base import BoolVector, Noise
 from ncbench.noise.ratio import noise_in_words
-from ncbench.noise.storage import load_noise
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
-from ncbench.records.record import load_data, read_spec
+from ncbench.records.arrays import BELIEFS_FILE
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import noise_path, records_around
 from ncbench.runtime.files import check_absent, write_atomic
 
 COLUMNS = (
@@ -108,33 +105,27 @@ class Shown:
 
 
 def load_audit(folder: Path, data_root: Path | None) -> Audit:
-    """Return the audit of the finished run in `folder`, whose noise lies in the folder of records around it.
+    """Return the audit of the finished run in `folder`; its noise is in the folder of records around it.
 
-    Raises UserError where it says nothing of single pairs, or does not fit the data at hand.
+    Raises UserError if the method stated no beliefs about single pairs, or the record does not fit the available data.
     """
-    if not (folder / "result.json").is_file():
-        raise UserError(f"{folder} holds no finished run; give a folder that has a result.json.")
-    spec, path = read_spec(folder), folder / arrays.BELIEFS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"{folder} has no {arrays.BELIEFS_FILE}: it was run before records held beliefs of pairs; run it again."
-        )
-    beliefs = load_beliefs(path)
+    record = Record(folder)
+    record.check_finished()
+    spec, beliefs = record.spec, record.beliefs
+    if beliefs is None:
+        raise UserError(f"{folder}: {BELIEFS_FILE} is missing, as in older records; run it again")
     if beliefs.p_clean is None:
         raise UserError(
-            f"{folder}: {spec.method} did not say how likely pairs are mismatched: it never does, or not within so "
-            "small a budget; audit another run."
+            f"{folder}: {spec.method} stated no probability that pairs are mismatched: it never does, or its budget "
+            "was too small; audit another run"
         )
-    noise = load_noise(noise_path(records_around(folder), spec))
-    if noise.digest != spec.noise_digest:
-        raise UserError(
-            f"{folder}: was run under noise {spec.noise_digest[:12]}, kept is {noise.digest[:12]}; restore it."
-        )
-    dataset = load_data(folder, spec, data_root)
+    noise, dataset = record.noise, record.dataset(data_root)
     n_images, n_pairs = len(dataset.splits["train"].images), len(dataset.splits["train"].captions)
     if len(noise.claimed) != n_pairs or not _all_below(noise.claimed, n_images) or noise.claimed.min(initial=0) < 0:
-        raise UserError(f"{folder}: the noise that is kept is not of the pairs of {dataset.name}; restore it.")
-    _check_fit(beliefs, n_pairs, n_images, path)
+        raise UserError(
+            f"{record.noise_path}: does not fit the training pairs of {dataset.name}; restore the stored noise"
+        )
+    _check_fit(beliefs, n_pairs, n_images, folder / BELIEFS_FILE)
     return Audit(spec, dataset, noise, beliefs, beliefs.p_clean, *_strongest(beliefs, n_pairs))
 
 

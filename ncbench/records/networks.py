@@ -25,10 +25,10 @@ from ncbench.backbones.released.checkpoint import (
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.method.settings import SIZES
+from ncbench.records.record import SPEC_FILE, Record
 from ncbench.records.spec import RunSpec, sizes_of
-from ncbench.records.store import read_record
 
-MODEL, SPEC = "model.safetensors", "spec.json"
+MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     kind of network, and weights that are missing, too many, misshapen or not finite.
     """
     if path.is_dir():
-        return read_run(path, path / MODEL)
+        return read_run(path, path / MODEL_FILE)
     if path.suffix == ".safetensors":
         return read_run(path.parent, path)
     return read_published(path)
@@ -61,18 +61,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def read_run(folder: Path, model: Path) -> RunCheckpoint:
     """Return the networks in `model`, recorded by a run in `folder`. Raises UserError as `read_checkpoint`."""
-    missing = [path.name for path in (folder / SPEC, model) if not path.is_file()]
+    missing = [path.name for path in (folder / SPEC_FILE, model) if not path.is_file()]
     if missing:
         raise UserError(
             f"{folder}: lacks {' and '.join(missing)}; right would be the folder of a finished run or a checkpoint"
         )
-    record = read_record(folder / SPEC)
+    spec = Record(folder).spec
     try:
-        spec = RunSpec.from_dict(record)
         check_backbone(spec.backbone)
         _check_sizes(spec.sizes)
         networks = _numbered(load_file(model))
-    except (UserError, TypeError, ValueError, SafetensorError) as error:
+    except (UserError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{folder}: cannot be read as the record of a run ({error}); restore it or run again"
         ) from error
@@ -95,11 +94,9 @@ def _with_head(kind: str, sizes: Sizes, network: Weights) -> Sizes:
     return replace(sizes, head=head_width(network) if "head" in backbone_class(kind).ABILITIES else 0)
 
 
-def _check_sizes(sizes: object) -> None:
-    if not isinstance(sizes, Mapping):
-        raise ValueError(f"sizes {sizes!r}")
+def _check_sizes(sizes: Mapping[str, float]) -> None:
     for key, value in sizes.items():
-        if key not in SIZES or not isinstance(value, int | float) or value < (SIZES[key] is int):
+        if key not in SIZES or value < (SIZES[key] is int):
             raise ValueError(f"size {key!r} is {value!r}")
 
 

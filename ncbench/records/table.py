@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from ncbench.budget import Budget
 from ncbench.errors import UserError
-from ncbench.plugins.discovery import NAME
-from ncbench.records.index import indexed_results
+from ncbench.records.arrays import SIDES
+from ncbench.records.record import Record
+from ncbench.records.store import Store
+
+AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
+CONDITIONS = ("evaluations", "dataset_version", "dataset_digest", "protocol_version", "precision")
+SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 
 def load_runs(folder: Path | str) -> pd.DataFrame:
@@ -23,15 +27,7 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     `folder` is where the record lies.
     Raises UserError where there is no folder or no record in it.
     """
-    rows = []
-    for path, result, measurements in indexed_results(Path(folder)):
-        try:
-            _check_names(path, result["spec"])
-            rows.append({**_row(result, measurements), "folder": str(path)})
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path / 'result.json'}: is no run record ({error!r}); restore it or delete its folder."
-            ) from error
+    rows = [_row(record) for record in Store(Path(folder)).results()]
     if not rows:
         raise UserError(f"{folder} holds no finished run; make some with: ncbench run --method triplet --out {folder}")
     frame = pd.DataFrame(rows)
@@ -40,59 +36,40 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     return frame.drop(columns=["settings", "held"])
 
 
-def _check_names(path: Path, spec: Mapping[str, Any]) -> None:
-    """Raise UserError for a dataset that cannot name the files of its page."""
-    if not NAME.fullmatch(str(spec["dataset"])):
-        raise UserError(f"{path / 'result.json'}: {spec['dataset']!r} is no name of a dataset; delete its folder.")
-
-
-def _row(result: Mapping[str, Any], measurements: Mapping[str, Any]) -> dict[str, Any]:
-    spec, test, work = result["spec"], result["metrics"]["test"], result["work"]
-    budget = Budget(spec["budget"], spec.get("budget_unit", "epochs"))  # records of old have no unit
-    # Records of old do not have this, and a budget in baseline epochs.
-    baseline_epoch = work.get("baseline_epoch") or work["budget"] / spec["budget"]
-    axes = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed")
-    peaks = [peak for peak in measurements.get("peak_bytes", {}).values() if peak is not None]
-    detection = result["beliefs"].get("detection") or {}
-    labels = result["beliefs"].get("soft_labels") or {}
-    rematches = result["beliefs"].get("rematches") or {}
-    held = {f"backbone.{key}": value for key, value in spec["sizes"].items()}
-    held |= {key: spec[key] for key in ("evaluations", "dataset_version", "dataset_digest", "protocol_version")}
-    held["precision"] = spec.get("precision", "float32")  # records of old have none
+def _row(record: Record) -> dict[str, Any]:
+    result, measurements = record.result, record.measurements
+    spec, work, metrics = result.spec, result.work, result.metrics
+    budget, beliefs = spec.budget, result.beliefs
+    held = {f"backbone.{key}": value for key, value in spec.sizes.items()}
+    held |= {key: getattr(spec, key) for key in CONDITIONS}
     return {
-        "id": result["id"],
+        "id": result.id,
         "held": held,
-        **{axis: spec[axis] for axis in axes},
-        "source": spec.get("source", ""),
-        "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec["sizes"].items())),
+        **{axis: getattr(spec, axis) for axis in AXES},
+        "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec.sizes.items())),
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
-        "told_truth": result.get("told_truth", False),
-        "told_clean": result.get("told_clean", 0),
-        **{f"{side}_{key}": test[side][key] for side in ("i2t", "t2i") for key in ("r1", "r5", "r10", "medr", "meanr")},
-        "rsum": test["rsum"],
-        "rsum_unfolded": result["metrics"].get("test_unfolded", {}).get("rsum"),
-        "dev_rsum": result["selected"]["dev_rsum"],
-        "used": work["used"] / baseline_epoch,
-        "flops": work["used"],
-        "pair_passes": work.get("pair_passes"),
-        "samples": work.get("samples"),
-        "updates": work["updates"],
-        "seconds": measurements.get("seconds", {}).get("training"),
-        "outside": _outside(measurements),
-        "peak_bytes": max(peaks) if peaks else None,
-        "auc": detection.get("auc"),
-        "label_auc": labels.get("auc"),
-        "rematched_closer": rematches.get("closer"),
-        "rematched_chance": rematches.get("chance"),
+        "sees_truth": result.sees_truth,
+        "clean_pairs_given": result.clean_pairs_given,
+        **{f"{side}_{key}": getattr(getattr(metrics.test, side), key) for side in SIDES for key in SCORES},
+        "rsum": metrics.test.rsum,
+        "rsum_unfolded": metrics.test_unfolded.rsum if metrics.test_unfolded else None,
+        "dev_rsum": result.selected.dev_rsum,
+        "used": work.used / result.baseline_epoch,
+        "flops": work.used,
+        "pair_passes": work.pair_passes,
+        "samples": work.samples,
+        "updates": work.updates,
+        "seconds": measurements.seconds.training if measurements else None,
+        "overhead": measurements.overhead_share if measurements else None,
+        "peak_bytes": measurements.peak if measurements else None,
+        "auc": beliefs.detection.auc if beliefs.detection else None,
+        "label_auc": beliefs.soft_labels.auc if beliefs.soft_labels else None,
+        "rematched_closer": beliefs.rematches.closer if beliefs.rematches else None,
+        "rematched_chance": beliefs.rematches.chance if beliefs.rematches else None,
+        "folder": str(record.folder),
     }
-
-
-def _outside(measurements: Mapping[str, Any]) -> float | None:
-    """Return the share of the training time that was spent outside of backbones; None where it was not measured."""
-    training, spent = measurements.get("seconds", {}).get("training"), measurements.get("outside")
-    return None if not training or spent is None else sum(spent.values()) / training
 
 
 def _variants(frame: pd.DataFrame) -> list[str]:

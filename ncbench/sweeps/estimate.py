@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +24,11 @@ from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.records.index import indexed_results
+from ncbench.records.history import History
 from ncbench.records.progress import read_progress
-from ncbench.records.spec import sizes_of
-from ncbench.records.store import History, Store
+from ncbench.records.record import Record
+from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
@@ -75,12 +75,12 @@ class Speeds:
 
     def __init__(self, store: Store, device: str, tell: Callable[[PlannedRun], None]) -> None:
         self._device, self._tell = device, tell
-        self._recorded = _recorded(indexed_results(store.root))
+        self._recorded = _recorded(store.results())
         self._measured: dict[Kind, Speed] = {}
 
     def of(self, run: PlannedRun) -> Speed:
         """Return the speed of a run. Raises UserError for a device that is not there."""
-        kind = kind_of(vars(run.spec))
+        kind = kind_of(run.spec)
         if kind in self._recorded:
             return self._recorded[kind]
         if kind not in self._measured:
@@ -98,7 +98,7 @@ def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
     training = training_work(run, speed)
     evaluation = spec.evaluations * dev + test
     seconds = training / speed.flops + speed.evaluation * (spec.evaluations + test / dev)
-    if (folder / "result.json").is_file():
+    if Record(folder).finished:
         done = 1.0
     else:
         progress = read_progress(folder)
@@ -197,11 +197,10 @@ def part_of(split: Split, size: int) -> Split:
     return Split(ImageFeatures([split.images.take(images)]), Captions(texts, words), np.zeros_like(captions))
 
 
-def kind_of(spec: Mapping[str, Any]) -> Kind:
-    """Return what of a spec its speed depends on."""
-    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec["sizes"].items()))
-    named = (str(spec[name]) for name in ("dataset", "dataset_version", "method", "backbone"))
-    return (*named, sizes, str(spec.get("precision", "float32")))
+def kind_of(spec: RunSpec) -> Kind:
+    """Return the part of a spec that its speed depends on."""
+    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec.sizes.items()))
+    return (spec.dataset, spec.dataset_version, spec.method, spec.backbone, sizes, spec.precision)
 
 
 @dataclass(frozen=True)
@@ -215,22 +214,21 @@ class _Past:
     folder: Path
 
 
-def _recorded(results: Iterable[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]) -> dict[Kind, Speed]:
-    """Return the speeds of finished runs by their kind: medians of the latest on the device of the very latest."""
+def _recorded(records: Iterable[Record]) -> dict[Kind, Speed]:
+    """Return the speeds of finished runs by kind: medians of the latest on the device of the very latest."""
     found: dict[Kind, list[_Past]] = {}
-    for folder, result, measurements in results:
-        try:
-            spec, spent = result["spec"], measurements["seconds"]
-            past = _Past(
-                float(measurements["started"]),
-                str(measurements["environment"]["device"]),
-                result["work"]["used"] / spent["training"],
-                spent["evaluation"] / (spec["evaluations"] + 1),
-                folder,
-            )
-            found.setdefault(kind_of(spec), []).append(past)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):  # records of old, or without measurements
+    for record in records:
+        result, measured = record.result, record.measurements
+        if measured is None or measured.started is None or not measured.seconds.training or not result.work.used:
             continue
+        past = _Past(
+            measured.started,
+            measured.environment.device,
+            result.work.used / measured.seconds.training,
+            measured.seconds.evaluation / (result.spec.evaluations + 1),
+            record.folder,
+        )
+        found.setdefault(kind_of(result.spec), []).append(past)
     return {kind: _typical(pasts, backbone=kind[3]) for kind, pasts in found.items()}
 
 

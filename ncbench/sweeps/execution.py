@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -18,8 +18,10 @@ from ncbench.errors import UserError
 from ncbench.noise.storage import save_noise
 from ncbench.records.lease import Claim, take
 from ncbench.records.progress import Progress, ProgressFile
+from ncbench.records.record import noise_path
+from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import Status, Store, noise_path
+from ncbench.records.store import Status, Store
 from ncbench.runtime.signals import Stopped, asked
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.run import USUAL, Cadence, Run
@@ -37,7 +39,7 @@ class Outcome:
     spec: RunSpec
     status: Status | Literal["kept"]
     folder: Path
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: Exception | None = None
 
 

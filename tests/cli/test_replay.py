@@ -65,7 +65,7 @@ def test_small_and_large_differences(run: Path, cli: Callable[..., Result]) -> N
     again = cli("replay", run, "--tolerance", 100)
     assert again.exit_code == 0
     assert last_line(again).startswith("within tolerance: test recalls differ by up to ")
-    detail = "first in metrics.test.i2t.r1 of the result, all dev evaluations being equal"
+    detail = "first in metrics.test.i2t.r1 of the result; all dev evaluations are equal"
     assert last_line(again).endswith(f"points (tolerance 100); {detail}")
     again = cli("replay", run, "--tolerance", 0)
     assert again.exit_code == 1
@@ -80,7 +80,7 @@ def test_where_the_course_differs_first(run: Path, cli: Callable[..., Result], s
     assert (verdict["outcome"], verdict["largest"]) == ("within tolerance", 0.0)
     assert verdict["detail"].startswith("first at dev evaluation 2 of 2, in dev.rsum: at 57% of the budget")
     now, then = lines[1]["dev"]["rsum"] - 3, lines[1]["dev"]["rsum"]
-    assert f"dev rSum {then:.1f} was recorded, now it is {now:.1f} at 57%" in verdict["detail"]
+    assert f"dev rSum was {then:.1f} and is now {now:.1f} at 57%" in verdict["detail"]
     (run / "history.jsonl").write_text(json.dumps(lines[0]) + "\n")
     assert "1 dev evaluations were recorded, now there are 2" in cli("replay", run).stdout
 
@@ -91,7 +91,7 @@ def test_a_budget_in_seconds_is_said_to_differ(
     assert toy_run("--method", "quick", "--noise", 0.4, "--budget", "1s").exit_code == 0
     (folder,) = (tmp_path / "runs/tiny/quick").iterdir()
     change(folder / "result.json", lambda result: result["work"].update(updates=10**6))
-    assert "a budget in seconds buys what a machine manages" in cli("replay", folder).stdout
+    assert "a budget in seconds allows depends on the machine" in cli("replay", folder).stdout
 
 
 def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -106,17 +106,17 @@ def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], t
 
 def test_what_is_no_finished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("replay", tmp_path)
-    message = f"Error: {tmp_path} holds no finished run; give a folder that has a result.json.\n"
+    message = f"Error: {tmp_path} is not a finished run; give a folder that has a result.json.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("dataset_digest", "0" * 64, "was run on tiny version "),
-        ("dataset_version", "7", "was run on tiny version 7 ("),
+        ("dataset_digest", "0" * 64, "the run used tiny version "),
+        ("dataset_version", "7", "the run used tiny version 7 ("),
         ("noise_digest", "0" * 64, "shuffle-images 0.4 draws other noise here ("),
-        ("colour", "red", "is of another version of ncbench ("),
+        ("colour", "red", "was written by another version of ncbench ("),
         ("method", "nobody", "unknown method 'nobody'"),
         ("settings", {"nothing": 1}, "settings of quick: "),
     ],

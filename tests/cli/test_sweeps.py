@@ -55,9 +55,8 @@ def test_a_dry_run_tells_and_does_nothing(
     assert (done["seconds_left"], waiting["seconds_left"]) == (0.0, waiting["seconds"])
     assert content["seconds_left"] == waiting["seconds"]
     assert content["jobs"] == 1
-    result = Store(tmp_path / "runs").results()
-    ((_, record, _),) = result
-    assert done["training_flops"] == record["work"]["budget"]
+    (record,) = Store(tmp_path / "runs").results()
+    assert done["training_flops"] == record.result.work.budget
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_watching_a_sweep_that_is_done(
 ) -> None:
     assert toy_run(*QUICK).exit_code == 0
     runs = tmp_path / "runs"
-    rsums = [f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(runs).results()]
+    rsums = [f"{record.result.metrics.test.rsum:.1f}" for record in Store(runs).results()]
     for words in (("--watch",), ("--sweep", find_sweep(runs).id[:4])):
         result = cli("runs", "--runs", runs, *words)
         assert (result.exit_code, result.stderr) == (0, "")

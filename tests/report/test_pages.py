@@ -200,7 +200,7 @@ def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
     frame = load_runs(varied)
     kept = pd.concat([pd.read_csv(tmp_path / "pages" / f"{name}.csv") for name in ("other", "toy")]).set_index("id")
     assert len(kept) == len(frame) > 4
-    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "told_truth"):
+    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "sees_truth"):
         assert kept[column].to_dict() == frame.set_index("id")[column].to_dict()
 
 

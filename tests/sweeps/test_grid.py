@@ -240,7 +240,7 @@ def test_sweep_runs_everything_and_tells_the_observer(tmp_path: Path) -> None:
     for outcome in outcomes:
         assert outcome.folder == store.folder(outcome.spec)
         assert outcome.result == store.find(outcome.spec)
-        assert outcome.result["spec"]["seed"] == outcome.spec.seed
+        assert outcome.result.spec.seed == outcome.spec.seed
         assert outcome.error is None
     assert len(list(store.results())) == 2
 
@@ -278,7 +278,7 @@ def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert isinstance(failed.error, Diverged)
     assert (done.status, done.spec.method) == ("done", "quick")
     assert ("ended", 0, "diverged") in watcher.events
-    assert [folder for folder, _, _ in Store(tmp_path).results()] == [done.folder]
+    assert [record.folder for record in Store(tmp_path).results()] == [done.folder]
     (again,) = execute(replace(GRID, methods=["failing"]), tmp_path)
     assert again.status == "diverged"  # tried again, not kept
 

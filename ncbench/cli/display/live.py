@@ -91,7 +91,7 @@ class LiveTable:
             seconds = time.monotonic() - (row.started or time.monotonic())
             what: list[str] = [outcome.status]
             if outcome.result is not None:
-                what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
+                what.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
                 what.append(in_words(outcome.error).rstrip("."))
             line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.told)}: {', '.join(what)}, {seconds:.0f} s"
@@ -139,9 +139,10 @@ class LiveTable:
             scores = [""] * (len(RECALLS) + 1)
             dev = ""
             if done is not None:
-                test = done["metrics"]["test"]
-                scores = [*(f"{test[side][key]:.1f}" for side, key in RECALLS), f"{test['rsum']:.1f}"]
-                dev = f"{done['selected']['dev_rsum']:.1f}"
+                test = done.metrics.test
+                scores = [f"{getattr(getattr(test, side), key):.1f}" for side, key in RECALLS]
+                scores.append(f"{test.rsum:.1f}")
+                dev = f"{done.selected.dev_rsum:.1f}"
             status = {"kept": "kept from before"}.get(row.outcome.status, row.outcome.status)
             return [*names, status, "", "", dev, *scores]
         if progress is None or row.started is None:

@@ -34,7 +34,7 @@ def tell(
                     "status": o.status,
                     "folder": str(o.folder),
                     "error": in_words(o.error) if o.error else None,
-                    "result": o.result,
+                    "result": o.result.to_dict() if o.result else None,
                 }
                 for o in outcomes
             ]

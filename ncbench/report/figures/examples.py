@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.evaluation.top_k import Retrieved
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
+from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
 from ncbench.records.audit import NONE, Audit
+from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, save, style
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.runtime.seeds import derive_rng
@@ -65,21 +65,23 @@ def middle_tables(tables: Sequence[Comparison]) -> list[Comparison]:
 
 def best_retrieving(table: Comparison) -> Chosen | None:
     """Return the run of the best contestant, and the lowest seed, whose record says what was retrieved."""
-    return next(_runs_with(table, arrays.TOP_K_FILE), None)
+    return next(_runs_with(table, TOP_K_FILE), None)
 
 
 def best_rematching(table: Comparison) -> Chosen | None:
     """Return the run of the best contestant, and the lowest seed, that rematched pairs. Raises UserError."""
-    for run in _runs_with(table, arrays.BELIEFS_FILE):
-        beliefs = load_beliefs(run.folder / arrays.BELIEFS_FILE)
-        if beliefs.p_clean is not None and beliefs.rematches is not None and beliefs.rematches.weights.any():
+    for run in _runs_with(table, BELIEFS_FILE):
+        beliefs = Record(run.folder).beliefs
+        if beliefs is None or beliefs.p_clean is None:
+            continue
+        if beliefs.rematches is not None and beliefs.rematches.weights.any():
             return run
     return None
 
 
 def _runs_with(table: Comparison, name: str) -> Iterator[Chosen]:
     """Yield the runs of contestants that hold the file `name`, best first, then by seed."""
-    for variant in table.rows.loc[~table.rows["told_truth"], "variant"]:
+    for variant in table.rows.loc[~table.rows["sees_truth"], "variant"]:
         runs = table.runs[table.runs["variant"] == variant].sort_values("seed")
         for folder in map(Path, runs["folder"]):
             if (folder / name).is_file():

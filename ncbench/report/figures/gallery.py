@@ -12,10 +12,8 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.registry import dataset_source
 from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
-from ncbench.records import arrays
-from ncbench.records.arrays import load_retrieved
 from ncbench.records.audit import load_audit
-from ncbench.records.record import load_data, read_spec
+from ncbench.records.record import Record
 from ncbench.report.figures import examples
 from ncbench.report.figures.beliefs import believed, draw_believed
 from ncbench.report.figures.noise_curves import draw_ratios
@@ -92,9 +90,9 @@ def _examples(board: Leaderboard, out: Path, data_root: Path | None, say: Say) -
 def _retrieved(table: Comparison, out: Path, stem: str, data_root: Path | None) -> Figure | None:
     run = examples.best_retrieving(table)
     dataset = _pictured(run, table, data_root)
-    if run is None or dataset is None:
+    found = None if run is None else Record(run.folder).top_k
+    if run is None or dataset is None or found is None:
         return None
-    found = load_retrieved(run.folder / arrays.TOP_K_FILE)
     drawn = examples.draw_retrieved(found, dataset, run.title, out / f"{dataset.name}-retrieved-{stem}")
     return Figure(f"retrieved by {run.title}", drawn[0].name, examples.RETRIEVED_CAPTION, EXAMPLES)
 
@@ -117,7 +115,7 @@ def _pictured(run: examples.Chosen | None, table: Comparison, data_root: Path | 
     """
     if run is None or (dataset_source(table.key["dataset"]).needs_root and data_root is None):
         return None
-    dataset = load_data(run.folder, read_spec(run.folder), data_root)
+    dataset = Record(run.folder).dataset(data_root)
     return None if dataset.pictures is None else dataset
 
 

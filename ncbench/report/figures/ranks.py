@@ -67,7 +67,7 @@ def rank_methods(frame: pd.DataFrame) -> Ranking | None:
     References, which are told the truth, and runs that are not compute-matched are left out. Equal rSums share the
     mean of their ranks.
     """
-    runs = frame[(frame["allowance"] > 0) & ~frame["told_truth"].astype(bool)]
+    runs = frame[(frame["allowance"] > 0) & ~frame["sees_truth"].astype(bool)]
     if runs["variant"].nunique() < FEWEST:
         return None
     table = runs.groupby([*AXES, "seed", "variant"])["rsum"].mean().unstack("variant").dropna()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ncbench.errors import UserError
 from ncbench.noise.ratio import noise_in_words
-from ncbench.records.index import indexed
-from ncbench.records.store import read_history, read_record
+from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.report.figures.style import draw_line, legend_size, line_names, save, style, tidy
 
 COLUMNS = ("id", "member", "evaluation", "work", "reached")
@@ -26,19 +24,10 @@ def load_courses(folder: Path) -> pd.DataFrame:
     `member` is the backbone that was trained, one of an ensemble or the run's own, `evaluation` counts its evaluations
     from 0, `work` is in FLOPs, its own, and `reached` the dev rSum. Raises UserError for a history that is damaged.
     """
-    rows: list[dict[str, Any]] = []
-    for _, found in indexed(folder, "courses", ("result.json", "history.jsonl"), _read):
-        rows += found
+    rows: list[tuple[str, str, int, int, float]] = []
+    for record in Store(folder).results():
+        rows += _rows(record)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _read(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of the run in `folder`. Raises UserError."""
-    result = read_record(folder / "result.json")
-    try:
-        return list(_rows(result["id"], read_history(folder)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'history.jsonl'}: is no history of a run ({error!r}); restore it.") from error
 
 
 def has_courses(frame: pd.DataFrame, courses: pd.DataFrame) -> bool:
@@ -98,17 +87,10 @@ def _draw_panel(panel: Any, part: pd.DataFrame, names: list[str]) -> None:
     tidy(panel)
 
 
-def _rows(name: str, history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(record: Record) -> Iterator[tuple[str, str, int, int, float]]:
+    """Yield the rows of a run, in the order of COLUMNS."""
     seen: dict[str, int] = {}
-    for line in history:
-        member = str(line["backbone"])
-        seen[member] = seen.get(member, -1) + 1
-        values = (name, member, seen[member], _number(line, "work"), _number(line["dev"], "rsum"))
-        yield dict(zip(COLUMNS, values, strict=True))
-
-
-def _number(line: Mapping[str, Any], key: str) -> float:
-    value = float(line[key])
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{key} is {value}")
-    return value
+    name = record.result.id
+    for line in record.history:
+        seen[line.backbone] = seen.get(line.backbone, -1) + 1
+        yield name, line.backbone, seen[line.backbone], line.work, line.dev.rsum

@@ -13,7 +13,7 @@ from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
-from ncbench.records.arrays import RANKS_FILE, load_ranks
+from ncbench.records.record import Record
 from ncbench.report.tables.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -31,7 +31,7 @@ COLUMNS = {
     "used": "budget used",
     "peak_bytes": "peak memory",
     "seconds": "time",
-    "outside": "outside",
+    "overhead": "outside",
     "seeds": "seeds",
 }
 
@@ -74,11 +74,11 @@ class Comparison:
 
     @property
     def _contestants(self) -> pd.DataFrame:
-        return self.rows[~self.rows["told_truth"]]
+        return self.rows[~self.rows["sees_truth"]]
 
     def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
         """Return what the score of a row is among contestants: what looks equally good is."""
-        if column not in scores() or row["told_truth"]:
+        if column not in scores() or row["sees_truth"]:
             return None
         shown = _shown(row[column])
         if shown == _shown(self.best(column)):
@@ -103,13 +103,13 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     tables = []
     for values, runs in frame.groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
-        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "outside"]].mean()
+        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "overhead"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
-        numbers["told_truth"] = groups["told_truth"].any()
-        numbers["told_clean"] = groups["told_clean"].max()
+        numbers["sees_truth"] = groups["sees_truth"].any()
+        numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
         numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
-        rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
+        rows = numbers.reset_index().sort_values(["sees_truth", "rsum", "variant"], ascending=[True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
     return tables
 
@@ -117,10 +117,10 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
 def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
     """Return the places of contestants whose runs all have readable ranks; others, and references, have none."""
     ranks: dict[str, dict[int, Ranks]] = {}
-    lacking = set(runs.loc[runs["told_truth"], "variant"])
+    lacking = set(runs.loc[runs["sees_truth"], "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
         try:
-            ranks.setdefault(variant, {})[seed] = load_ranks(Path(folder) / RANKS_FILE)["test"]
+            ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]
         except UserError:
             lacking.add(variant)
     contestants = {name: held for name, held in ranks.items() if name not in lacking}
@@ -130,7 +130,13 @@ def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
 def _text(column: str, row: dict[Any, Any]) -> str:
     value = row[column]
     if column == "variant":
-        told = "the truth" if row["told_truth"] else f"{row['told_clean']} clean pairs" if row["told_clean"] else ""
+        told = (
+            "the truth"
+            if row["sees_truth"]
+            else f"{row['clean_pairs_given']} clean pairs"
+            if row["clean_pairs_given"]
+            else ""
+        )
         return f"{value} (told {told})" if told else str(value)
     if column == "place":
         return "-" if pd.isna(value) else str(int(value))
@@ -142,7 +148,7 @@ def _text(column: str, row: dict[Any, Any]) -> str:
         return f"{value / 2**20:,.0f} MiB"
     if column == "seconds":
         return f"{value:,.0f} s"
-    if column == "outside":
+    if column == "overhead":
         return f"{value:.0%}" + (" (!)" if value > LARGEST_OUTSIDE else "")
     if column == "used":
         return f"{value:.2f}"

@@ -78,7 +78,7 @@ def overviews(frame: pd.DataFrame) -> list[Overview]:
 def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Overview:
     groups = cells.groupby(["variant", "noise"])["rsum"]
     means, stds, seeds = (table.unstack("noise") for table in (groups.mean(), groups.std(), groups.count()))
-    references = frozenset(cells.loc[cells["told_truth"], "variant"])
+    references = frozenset(cells.loc[cells["sees_truth"], "variant"])
     unit = cells.loc[cells["protocol"] == protocol, "unit"].iloc[0]
     found = Overview(
         f"{protocol} (unit: {unit}), {conditions_in_words(key)}", means, stds, seeds.fillna(0).astype(int), references

@@ -153,7 +153,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
 
     The rSum is that of the evaluation: runs that were not evaluated so are left out.
     """
-    runs = frame[(frame["dataset"] == dataset) & ~frame["told_truth"]].copy()
+    runs = frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]].copy()
     runs["folded"] = runs["rsum"].where(runs["rsum_unfolded"].notna())
     column = _RSUMS.get(evaluation, "rsum")
     runs = runs[runs[column].notna()]
@@ -167,7 +167,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
                 backbone=str(first["backbone"]),
                 noise=None if natural else float(first["noise"]),
                 unit=str(first["unit"]) if natural or first["noise"] else CLEAN,
-                runs=_runs(first.to_dict(), int(group["told_clean"].max())),
+                runs=_runs(first.to_dict(), int(group["clean_pairs_given"].max())),
                 rsum=float(group[column].mean()),
                 std=float(group[column].std()),
                 seeds=int(group["seed"].nunique()),

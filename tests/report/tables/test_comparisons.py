@@ -204,7 +204,7 @@ def test_much_time_outside_of_backbones_is_marked(record: Record, tmp_path: Path
     record(method="c", seconds=100.0, outside={})
     record(method="d", seconds=100.0)
     (table,) = comparisons(load_runs(tmp_path))
-    cells = {row[0]: dict(zip(COLUMNS, row, strict=True))["outside"] for row in table.cells()}
+    cells = {row[0]: dict(zip(COLUMNS, row, strict=True))["overhead"] for row in table.cells()}
     assert cells == {"a": "20%", "b": "21% (!)", "c": "0%", "d": "-"}
 
 
@@ -244,7 +244,7 @@ def test_references_are_told_by_table_and_averaged_over_seeds(record: Record, tm
             record(*flat(500.0 + 2 * seed), method="oracle", told_truth=True, noise=noise, seed=seed)
     record(*flat(100.0), noise=0.4)
     alone, mixed = comparisons(load_runs(tmp_path))
-    assert [(row["variant"], row["told_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
+    assert [(row["variant"], row["sees_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
     assert [row["variant"] for row in rows(mixed)] == ["triplet", "oracle"]
     assert mixed.cells()[1][8] == "501.0 ± 1.4"
     assert mixed.best("rsum") == pytest.approx(100)
