@@ -197,13 +197,13 @@ def test_equal_settings_are_one_run() -> None:
             {"variants": [Override("triplet", "lr", "1", "--variant")]},
             "unknown target of --variant in this sweep 'triplet'. Known: backbone, quick.",
         ),
-        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float."),
+        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float"),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
         (
             {"overrides": [Override("backbone", "embd", "4")]},
             "unknown setting of backbone 'embd'. Did you mean 'embed'",
         ),
-        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
+        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float"),
         (
             {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
             "oracle must be told which pairs are clean, and of natural nobody knows.",
