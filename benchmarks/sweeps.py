@@ -4,7 +4,7 @@ Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3]
 
 A trivial run is one of `triplet` with a `vse` 16 wide on the few pairs in tests/fixtures/f30k, for one update or two.
 All are executed by each launcher of one machine; what of the time is not in the runs' own measurements (training,
-evaluation, checkpoints) is what planning, claiming, recording and handing out cost. Then the record of one of them is
+evaluation, checkpoints) is what planning, leases, recording and handing out cost. Then the record of one of them is
 copied, under other seeds, ratios and methods, to make as many records as are asked for, and read as `ncbench report`
 reads them. Next to wall time stands CPU time, which depends less on what else the machine does.
 """

@@ -16,7 +16,7 @@ import torch
 
 from ncbench.errors import UserError
 from ncbench.noise.storage import save_noise
-from ncbench.records.lease import Claim, take
+from ncbench.records.lease import Lease, take
 from ncbench.records.progress import Progress, ProgressFile
 from ncbench.records.record import noise_path
 from ncbench.records.result import Result
@@ -72,13 +72,13 @@ def execute(
     found = store.find(run.spec)
     if found is not None:
         return Outcome(run.spec, "kept", folder, found)
-    with take(folder) as claim:
-        if claim is None:
+    with take(folder) as lease:
+        if lease is None:
             return Outcome(run.spec, "running", folder)
         found = store.find(run.spec)  # another process may have finished in between
         if found is not None:
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, claim)
+        return _execute(run, store, device, on_progress, cadence, lease)
 
 
 def _execute(
@@ -87,7 +87,7 @@ def _execute(
     device: torch.device,
     on_progress: Callable[[Progress], None],
     cadence: Cadence,
-    claim: Claim,
+    lease: Lease,
 ) -> Outcome:
     folder = store.start(run.spec)
     save_noise(run.noise, noise_path(store.root, run.spec))
@@ -107,10 +107,10 @@ def _execute(
             device,
             progressed,
             cadence,
-            should_stop=lambda: claim.lost or asked() is not None,
+            should_stop=lambda: lease.lost or asked() is not None,
         ).execute()
     except Stopped:
-        if claim.lost:
+        if lease.lost:
             return Outcome(run.spec, "running", folder)
         store.note(run.spec, "interrupted")
         return Outcome(run.spec, "interrupted", folder)
