@@ -1,4 +1,4 @@
-"""What defines a run."""
+"""`spec.json`: what defines a run."""
 
 from __future__ import annotations
 

@@ -1,23 +1,25 @@
-"""Run records: one folder per run, named by the hash of all that defines the run.
+"""Folders of run records: one folder per run, named by a hash of everything that defines the run.
 
-`runs/<dataset>/<method>/<run id>/` holds
+`runs/<dataset>/<method>/<run id>/` has these files; `ncbench.records.record` reads them:
 
-* `spec.json`: what defines the run; the id is its hash;
-* `result.json`: metrics, work spent, what the method believed; on a CPU the same bytes for the same spec;
-* `measurements.json`: what differs from one execution to the next: times, memory, machine, versions;
-* `history.jsonl`: a line per dev evaluation;
-* `ranks.npz`: the test rank of every query, from which every score can be recomputed (`ncbench.records.arrays`);
-* `retrieved.npz`: what was found first for every test query (`ncbench.records.arrays`);
-* `beliefs.npz`: what the method believed of every training pair (`ncbench.records.arrays`);
-* `model.safetensors`: the weights of the selected backbones;
-* `origin.json`: which submission it is from, if it was not run here (`ncbench.records.submission`).
+* `spec.json`: what defines the run; the id is its hash (`ncbench.records.spec`);
+* `result.json`: metrics, work spent, quality of beliefs; on a CPU the same bytes for the same spec
+  (`ncbench.records.result`);
+* `measurements.json`: what differs between executions: times, memory, machine, versions
+  (`ncbench.records.measurements`);
+* `history.jsonl`: one line per dev evaluation (`ncbench.records.history`);
+* `ranks.npz`: the test rank of every query, from which all scores can be recomputed (`ncbench.records.arrays`);
+* `retrieved.npz`: what was retrieved first for every test query (`ncbench.records.arrays`);
+* `beliefs.npz`: the beliefs of the method about every training pair (`ncbench.records.arrays`);
+* `model.safetensors`: the weights of the selected backbones (`ncbench.records.networks`);
+* `origin.json`: the submission it was unpacked from, if any (`ncbench.records.submission`).
 
-`result.json` is written last: a folder that has one holds a finished run. Others may hold
+`result.json` is written last: a folder with this file is a finished run. Other folders may have
 
-* `progress.json`: how far it is (`ncbench.records.progress`);
-* `checkpoint/`: from where training goes on (`ncbench.training.checkpoint`);
-* `claim.json`: who is at work on it (`ncbench.records.lease`);
-* `status.json`: how it ended without a result, and `error.txt`, the traceback of an error.
+* `progress.json`: how far the run is (`ncbench.records.progress`);
+* `checkpoint/`: where training resumes (`ncbench.training.checkpoint`);
+* `claim.json`: the lease of the process that executes it (`ncbench.records.lease`);
+* `status.json`: the outcome of a run without a result, and `error.txt`, the traceback of its error.
 
 Next to the datasets are `sweeps/` (`ncbench.sweeps.record`).
 """
@@ -42,13 +44,13 @@ _MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exc
 STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
 
 Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverged", "over-memory"]
-"""What a run can be. `interrupted`: it goes on when it is run again; `diverged`: its loss is no finite number any more;
-`over-memory`: it needs more memory than there is; `failed`: any other error."""
+"""The status of a run. `interrupted`: resumes when it is run again; `diverged`: the loss became NaN or infinite;
+`over-memory`: out of memory; `failed`: any other error."""
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a result: its spec as it was noted, its status, and the last line of its error, if it had one."""
+    """A run without a result: its spec, its status, and the last line of its error, "" without one."""
 
     folder: Path
     spec: RunSpec
@@ -63,17 +65,17 @@ class Store:
         self.root = root
 
     def folder(self, spec: RunSpec) -> Path:
-        """Return where the record of a run lies, or will."""
+        """Return the folder of a run, which may not exist yet."""
         return self.root / spec.dataset / spec.method / spec.id
 
     def start(self, spec: RunSpec) -> Path:
-        """Return the folder of a run after noting its spec there."""
+        """Write the spec of a run and return its folder."""
         folder = self.folder(spec)
         write_json(folder / "spec.json", spec.to_dict())
         return folder
 
     def note(self, spec: RunSpec, status: Status, error: str = "") -> None:
-        """Keep how a run ended without a result, and the traceback of its `error`."""
+        """Write the outcome of a run without a result, and the traceback of its `error`."""
         folder = self.folder(spec)
         if error:
             write_text(folder / ERROR_FILE, error)
@@ -81,12 +83,12 @@ class Store:
         write_json(folder / STATUS_FILE, {"status": status, "error": _MODULES.sub("", line)})
 
     def forget_end(self, spec: RunSpec) -> None:
-        """Remove what `note` keeps: the run has a result now."""
+        """Remove what `note` wrote, once the run has a result."""
         for name in (ERROR_FILE, STATUS_FILE):
             (self.folder(spec) / name).unlink(missing_ok=True)
 
     def how_it_ended(self, spec: RunSpec) -> tuple[Status, str]:
-        """Return how a run without a result ended and its error, as noted; `interrupted` where nothing was."""
+        """Return the noted status and error of a run without a result; `interrupted` if there is no note."""
         return _how_it_ended(self.folder(spec))
 
     def unfinished(self) -> Iterator[Unfinished]:
@@ -122,7 +124,7 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
 
 
 def _how_it_ended(folder: Path) -> tuple[Status, str]:
-    """Return the status of a run that nobody works on, and its error; one that left no word was interrupted."""
+    """Return the noted status and error of a run that no process executes; `interrupted` if there is no note."""
     try:
         content = json.loads((folder / STATUS_FILE).read_bytes())
         status, error = content["status"], content["error"]

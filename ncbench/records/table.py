@@ -19,17 +19,18 @@ SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 
 def load_runs(folder: Path | str) -> pd.DataFrame:
-    """Return a row per finished run below `folder`: its axes, scores in percent, work, seconds and peak bytes.
+    """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
-    `variant` is the method's name, with those settings that differ between records of this method and dataset, and its
-    epochs where the budget is in its own; `allowance` is the budget, but 0 for all that are not compute-matched.
-    `rsum_unfolded` is that of all test images where `rsum` is a mean over folds; `sizes` are those of the backbone;
-    `folder` is where the record lies.
-    Raises UserError where there is no folder or no record in it.
+    `variant` is the name of the method, with the settings that differ between runs of this method and dataset, and with
+    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
+    `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
+    given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
+    share of the training time outside the networks. `sizes` are those of the backbone, `folder` that of the record.
+    Raises UserError without any finished run, and for a damaged record.
     """
     rows = [_row(record) for record in Store(Path(folder)).results()]
     if not rows:
-        raise UserError(f"{folder} holds no finished run; make some with: ncbench run --method triplet --out {folder}")
+        raise UserError(f"{folder} has no finished run; make one with: ncbench run --method triplet --out {folder}")
     frame = pd.DataFrame(rows)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
@@ -73,24 +74,24 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _variants(frame: pd.DataFrame) -> list[str]:
-    """Return per run the method, told apart from other settings of it."""
+    """Return the name of the method of each run, with what distinguishes it from other runs of the method."""
     names: dict[Hashable, str] = {}
     for (method, _), rows in frame.groupby(["method", "dataset"]):
         differing, sources = _differing(rows["settings"]), rows["source"].nunique() > 1
         for number, settings, source, unit, budget in zip(
             rows.index, rows["settings"], rows["source"], rows["budget_unit"], rows["budget"], strict=True
         ):
-            told = [f"{key}={value}" for key, value in settings.items() if key in differing]
+            details = [f"{key}={value}" for key, value in settings.items() if key in differing]
             if sources:
-                told.append(f"source={source!s}" if source else "installed")
+                details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":
-                told.append(f"{budget:g} own epochs")
-            names[number] = f"{method} ({', '.join(told)})" if told else str(method)
+                details.append(f"{budget:g} own epochs")
+            names[number] = f"{method} ({', '.join(details)})" if details else str(method)
     return [names[number] for number in frame.index]
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
-    """Return per run what else it was run under, where that differs between runs of the same axes."""
+    """Return the other conditions of each run that differ between runs of the same axes."""
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts: dict[Hashable, str] = {}
     for _, rows in frame.groupby(axes):
@@ -101,7 +102,7 @@ def _conditions(frame: pd.DataFrame) -> list[str]:
 
 
 def _differing(rows: Iterable[Mapping[str, object]]) -> set[str]:
-    """Return the keys whose values are not the same in all rows; one that lacks a key has None there."""
+    """Return the keys whose values differ between rows; a missing key counts as None."""
     first, *others = rows
     keys = dict.fromkeys(key for row in (first, *others) for key in row)
     return {key for key in keys if any(row.get(key) != first.get(key) for row in others)}

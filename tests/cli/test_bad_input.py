@@ -265,8 +265,8 @@ def test_folder_without_runs(command: str, exists: bool, cli: Callable[..., Resu
     if exists:
         folder.mkdir()
     result = cli(command, "--runs", folder, *(("--out", out) if command == "report" else ()))
-    hint = f"make some with: ncbench run --method triplet --out {folder}"
-    judge(result, f"{folder} holds no finished run; {hint}")
+    hint = f"make one with: ncbench run --method triplet --out {folder}"
+    judge(result, f"{folder} has no finished run; {hint}")
     assert not out.exists()
 
 

@@ -211,7 +211,7 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
 def test_runs_leave_no_progress_behind(
     toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     seen: list[Path] = []
     write = progress.write_atomic
     monkeypatch.setattr(progress, "write_atomic", lambda path, *a, **k: seen.append(path) or write(path, *a, **k))

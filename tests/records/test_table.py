@@ -121,8 +121,8 @@ def test_sizes_and_scores_without_folds(record: Record, tmp_path: Path) -> None:
 def test_nothing_to_load(folder: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_runs(tmp_path / folder)
-    hint = f"make some with: ncbench run --method triplet --out {tmp_path / folder}"
-    assert str(caught.value) == f"{tmp_path / folder} holds no finished run; {hint}"
+    hint = f"make one with: ncbench run --method triplet --out {tmp_path / folder}"
+    assert str(caught.value) == f"{tmp_path / folder} has no finished run; {hint}"
 
 
 @pytest.mark.parametrize("lost", ["metrics", "spec", "work", "selected", "beliefs", "id"])

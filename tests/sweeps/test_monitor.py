@@ -104,7 +104,7 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_progress_that_cannot_be_written_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     (tmp_path / "file").touch()
     ProgressFile(tmp_path / "file")(Progress(0.5, None, None, "training"))
 

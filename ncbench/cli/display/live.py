@@ -16,7 +16,7 @@ from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import in_words
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
-from ncbench.records.progress import TELLING, Progress
+from ncbench.records.progress import MIN_SHARE, Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
 
@@ -151,7 +151,7 @@ class LiveTable:
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
         left = progress.left
-        if left is None and progress.share >= TELLING:
+        if left is None and progress.share >= MIN_SHARE:
             left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
         return [*names, bar, "?" if left is None else clock(left), loss, dev]
 

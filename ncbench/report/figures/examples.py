@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
-from ncbench.records.audit import NONE, Audit
+from ncbench.records.audit import NO_REMATCH, Audit
 from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, GREY, save, style
 from ncbench.report.tables.comparisons import Comparison
@@ -128,7 +128,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     pictures, train = _pictures(audit.dataset), audit.dataset.splits["train"]
-    proposed = np.flatnonzero(audit.rematched != NONE)
+    proposed = np.flatnonzero(audit.rematched != NO_REMATCH)
     if not len(proposed):
         raise ValueError("the run rematched no pairs")
     clean = audit.clean()

@@ -629,18 +629,16 @@ def test_a_run_on_another_dataset(
 def test_a_folder_without_a_run(lacking: str, tiny: Dataset, tmp_path: Path) -> None:
     record(tmp_path / "run", tiny)
     (tmp_path / "run" / lacking).unlink()
-    assert refusal(tmp_path / "run") == (
-        f"lacks {lacking}; right would be the folder of a finished run or a checkpoint"
-    )
+    assert refusal(tmp_path / "run") == (f"{lacking} not found; give the folder of a finished run or a checkpoint")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "vsx"}, "cannot be read as the record of a run (unknown backbone 'vsx'. Did you mean 'vse'?"),
+        ({"backbone": "vsx"}, "cannot be read as a run record (unknown backbone 'vsx'. Did you mean 'vse'?"),
         (
             {"sizes": {"embed": -1}},
-            "cannot be read as the record of a run (size 'embed' is -1); restore it or run again",
+            "cannot be read as a run record (size 'embed' is -1); restore it or run again",
         ),
         ({"sizes": {"embed": "x"}}, "(size 'embed' is 'x')"),
         ({"sizes": {"imbed": 1}}, "(size 'imbed' is 1)"),
@@ -656,7 +654,7 @@ def test_damaged_specs(changes: dict[str, Any], message: str, tiny: Dataset, tmp
 def test_a_spec_of_another_form(tiny: Dataset, tmp_path: Path) -> None:
     record(tmp_path / "run", tiny)
     (tmp_path / "run" / "spec.json").write_text('{"schema": 1, "form": 2}')
-    assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
+    assert "cannot be read as a run record (" in refusal(tmp_path / "run")
     (tmp_path / "run" / "spec.json").write_text("{")
     with pytest.raises(UserError, match=r"spec\.json: cannot be read as a run record"):
         read_checkpoint(tmp_path / "run")
@@ -669,10 +667,10 @@ def test_damaged_weights_of_a_run(tiny: Dataset, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"x" * 100, whole[:-10]):
         path.write_bytes(content)
-        assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
+        assert "cannot be read as a run record (" in refusal(tmp_path / "run")
     for changed in ({"x.y": torch.ones(1)}, {f"1{name[1:]}": weight for name, weight in weights.items()}):
         save_file(changed, path)
-        assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
+        assert "cannot be read as a run record (" in refusal(tmp_path / "run")
     save_file({**weights, "0.project.bias": torch.full((16,), torch.nan)}, path)
     assert "weight 'project.bias' holds NaN or infinity" in refusal(path)
     save_file({**weights, "0.project.bias": torch.ones(15)}, path)
