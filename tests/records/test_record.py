@@ -114,7 +114,7 @@ def test_damaged_files(name: str, content: bytes, message: str, tmp_path: Path) 
         (lambda spec: spec.update(evaluations=0), "evaluations: expected `int` >= 1"),
         (lambda spec: spec.update(precision="int8"), "precision: invalid enum value 'int8'"),
         (lambda spec: spec.update(sizes={"embed": "16"}), "sizes[...]: expected `int | float`, got `str`"),
-        (lambda spec: spec.update(budget=0), "above 0"),
+        (lambda spec: spec.update(budget=0), "a budget must be "),
         (lambda spec: spec.update(budget="5"), "budget: expected `int | float`, got `str`"),
         (lambda spec: spec.update(budget_unit="days"), "budget_unit: invalid enum value 'days'"),
         (lambda spec: spec.pop("budget"), "budget: expected `int | float`, got `null`"),
