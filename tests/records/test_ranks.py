@@ -53,7 +53,7 @@ def test_no_file(tmp_path: Path) -> None:
         (
             {f"{side}{end}": np.ones(2, int) for side in ("i2t", "t2i") for end in ("", "_folded")}
             | {"i2t_per_fold": np.array([1, 2]), "t2i_per_fold": np.array([1, 1])},
-            "i2t_per_fold does not fit i2t_folded",
+            "i2t_per_fold does not match i2t_folded",
         ),
     ],
 )
