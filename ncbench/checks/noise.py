@@ -70,7 +70,7 @@ class Drawer:
         text = self.text
         if self.protocol.reads_file:
             text = f"{self.text}:{self.index(ratio, true, images)}"
-        return draw_noise(text, ratio, true.copy(), images, seed, split_of(true, images))
+        return draw_noise(text, ratio, split_of(true.copy(), images), seed)
 
     def sample(self) -> list[Noise]:
         """Return draws at all RATIOS with two seeds."""
@@ -79,7 +79,7 @@ class Drawer:
     def index(self, ratio: float, true: IntVector, images: int) -> Path:
         """Write an index file with noise of the unit that the protocol is for; return its path."""
         unit = self.protocol.unit or "captions"
-        claimed = draw_noise(f"shuffle-{unit}", ratio, true, images, 5).claimed
+        claimed = draw_noise(f"shuffle-{unit}", ratio, split_of(true, images), 5).claimed
         path = self.folder / f"{unit}-{ratio}-{len(true)}-{images}-{int(true[0])}.npy"
         np.save(path, claimed)
         return path
@@ -122,7 +122,7 @@ def _truth_untouched(drawer: Drawer) -> str:
     text = drawer.text
     if drawer.protocol.reads_file:
         text = f"{text}:{drawer.index(0.4, true, IMAGES)}"
-    noise = draw_noise(text, 0.4, true, IMAGES, 0, split_of(true, IMAGES))
+    noise = draw_noise(text, 0.4, split_of(true, IMAGES), 0)
     if not np.array_equal(true, FIVE_EACH):
         raise Failed("it changes the truth that it is given")
     if np.shares_memory(noise.claimed, true):

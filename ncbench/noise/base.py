@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import Captions, ImageFeatures, IntVector, Split
 from ncbench.data.splices import Splices
 from ncbench.data.vocabulary import Vocabulary
-from ncbench.errors import UserError
 
 BoolVector = NDArray[np.bool_]
 Unit = Literal["captions", "images", "words", "natural"]
@@ -84,23 +83,17 @@ class NoiseRequest:
     n_images: int
     rng: np.random.Generator
     path: Path
-    split: Split | None = None
+    split: Split
 
     @property
     def images(self) -> ImageFeatures:
-        """The features of the training images. Raises UserError where noise is asked for on numbers alone."""
-        return self._split.images
+        """The features of the training images."""
+        return self.split.images
 
     @property
     def captions(self) -> Captions:
-        """The training captions, as they truly are. Raises UserError as `images`."""
-        return self._split.captions
-
-    @property
-    def _split(self) -> Split:
-        if self.split is None:
-            raise UserError("this protocol looks at images or captions, and was given their numbers alone.")
-        return self.split
+        """The training captions, as they truly are."""
+        return self.split.captions
 
 
 class Drawn(NamedTuple):

@@ -28,20 +28,18 @@ def check_protocol(text: str) -> None:
     _parse(text)
 
 
-def draw_noise(
-    protocol: str, ratio: float, true: IntVector, n_images: int, seed: int, split: Split | None = None
-) -> Noise:
-    """Return the noise of `protocol` at `ratio` for the correspondence `true`, (captions,) int64 in [0, n_images).
+def draw_noise(protocol: str, ratio: float, split: Split, seed: int) -> Noise:
+    """Return the noise of `protocol` at `ratio` for the training split `split`.
 
-    `split` is what protocols look at that need more than numbers. The ratio is no axis of the randomness: of one seed,
-    the items selected at a lower ratio are among those selected at a higher one, so that curves over the ratio are not
-    blurred by independent draws.
+    The random stream does not depend on the ratio: with the same seed, the items selected at a lower ratio are among
+    those selected at a higher one, so that curves over the ratio are not blurred by independent draws.
     Raises UserError for an unknown protocol, a ratio outside [0, 1), what a protocol cannot do with this split, and an
-    index file that is missing, malformed or at odds with the dataset, the unit or the ratio; ValueError for a malformed
-    `true`.
+    index file that is missing, malformed or at odds with the dataset, the unit or the ratio; ValueError for a split
+    whose `true` is malformed.
     """
     recipe, path = _parse(protocol)
     check_ratio(ratio)
+    true, n_images = split.true, len(split.images)
     if true.ndim != 1 or true.dtype != np.int64 or not within(true, n_images):
         raise ValueError(f"true must be an int64 vector with values in [0, {n_images})")
     rng = derive_rng(seed, "noise", recipe.name, recipe.version)

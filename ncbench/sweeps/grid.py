@@ -204,4 +204,4 @@ def draw(dataset: Dataset, protocol: str, ratio: Amount, seed: int) -> Noise:
         return natural_noise(train.true, seed)
     if not dataset.truth_known:
         raise UserError(f"{dataset.name} is mismatched by nature: --noise must be natural there, found {ratio:g}.")
-    return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"), train)
+    return draw_noise(protocol, ratio, train, derive_seed(seed, "noise"))

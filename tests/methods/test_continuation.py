@@ -77,7 +77,7 @@ def make(name: str, seed: int) -> Method:
         net.on_work = meter.charge
         return net
 
-    claimed = draw_noise("shuffle-captions", 0.4, train.true, 24, 1).claimed
+    claimed = draw_noise("shuffle-captions", 0.4, train, 1).claimed
     view = TrainingView(train.images, train.captions, claimed, CPU)
     kind = method_class(name)
     method = kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]}))

@@ -53,7 +53,7 @@ def train(method: CRCL, first: int = 0, epochs: int = 1000) -> int:
 
 @pytest.fixture
 def noisy(tiny: Dataset) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 1).claimed
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 # The loss.

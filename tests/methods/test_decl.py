@@ -420,7 +420,7 @@ def test_budget_and_short_batches(make_task: MakeTask) -> None:
 
 def test_one_who_knows_tells_clean_pairs_from_noisy_ones(tiny: Dataset, make_task: MakeTask) -> None:
     true = tiny.splits["train"].true
-    claimed = draw_noise("shuffle-captions", 0.4, true, 24, 1).claimed
+    claimed = draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
     method = make(make_task(claimed=claimed), batch_size=16)
 
     def scores(batch: Batch) -> Tensor:

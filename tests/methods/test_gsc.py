@@ -280,7 +280,7 @@ def test_training_finds_captions(backbone: str, epochs: int, seeds: int, tiny: D
 @pytest.mark.parametrize("backbone", ["vse", "saf"])
 def test_mismatched_pairs_are_weighed_less(backbone: str, tiny: Dataset, make_task: MakeTask) -> None:
     true = tiny.splits["train"].true
-    claimed = draw_noise("shuffle-captions", 0.4, true, 24, 1).claimed
+    claimed = draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
     method = make(make_task(claimed=claimed, backbone=backbone), batch_size=16)
     for epoch in range(12):
         list(method.train_epoch(epoch))

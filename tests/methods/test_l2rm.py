@@ -28,7 +28,7 @@ def make(task: Task, **settings: Any) -> L2RM:
 
 @pytest.fixture
 def noisy(tiny: Dataset) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 1).claimed
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -47,7 +47,7 @@ def updates(made: CoTeaching) -> Iterator[Any]:
 
 @pytest.fixture
 def noisy(tiny: Dataset) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 1).claimed
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

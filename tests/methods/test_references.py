@@ -42,8 +42,8 @@ def true(tiny: Dataset) -> np.ndarray:
 
 
 @pytest.fixture
-def claimed(true: np.ndarray) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, true, 24, 1).claimed
+def claimed(tiny: Dataset) -> np.ndarray:
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 # InfoNCE and RCE.

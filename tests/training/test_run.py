@@ -688,7 +688,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
 
 def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:
     small = replace(prepare(tiny, tmp_path, "triplet", "sgraf").spec, budget=0.01)
-    noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 0)
+    noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 0)
     with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet"):
         Run(small, tiny, noise, load_method("triplet"), tmp_path, CPU, lambda _: None).execute()
 

@@ -73,7 +73,7 @@ class Fake:
         kind = mine.get(method) or load_method(method)
         train = dataset.splits["train"]
         self.dataset, self.folder = dataset, folder
-        self.claimed = draw_noise("shuffle-captions", ratio, train.true, len(train.images), 0).claimed
+        self.claimed = draw_noise("shuffle-captions", ratio, train, 0).claimed
         spec = RunSpec(
             dataset=dataset.name,
             dataset_version=dataset.version,

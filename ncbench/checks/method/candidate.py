@@ -85,7 +85,7 @@ class Candidate:
     def noise(self, dataset: Dataset | None = None, ratio: float = RATIO, seed: int = 0) -> Noise:
         """Return the noise of a run."""
         train = (dataset or self.dataset).splits["train"]
-        return draw_noise("shuffle-captions", ratio, train.true, len(train.images), derive_seed(seed, "noise"))
+        return draw_noise("shuffle-captions", ratio, train, derive_seed(seed, "noise"))
 
     def spec(self, dataset: Dataset, noise: Noise, budget: float, seed: int, evaluations: int) -> RunSpec:
         """Return what defines a run."""

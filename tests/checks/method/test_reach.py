@@ -126,7 +126,7 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
 def test_another_truth_behind_the_same_claims(tmp_path: Path) -> None:
     candidate = Candidate(Sound, tmp_path)
     train = candidate.dataset.splits["train"]
-    noise = draw_noise("shuffle-captions", 0.4, train.true, len(train.images), 3)
+    noise = draw_noise("shuffle-captions", 0.4, train, 3)
     clean = noise.clean(train.true)
     told = np.flatnonzero(clean)[5:40]
     dataset, other = behind_its_back(candidate.dataset, noise, told)
