@@ -8,7 +8,6 @@ in [0, 1] become margins of the triplet loss, so that a doubtful pair need not b
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, mixture, setting
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, mixture, scans, schedules, setting
 
 Floats: TypeAlias = NDArray[np.float64]
 Scalars: TypeAlias = Mapping[str, float]
@@ -54,21 +53,22 @@ class CoTeaching(Method):
             Optimiser.of(self.config, [network], task.budget, decay_from=self.config.warmup)
             for network in self.networks
         ]
-        self.turns = Turns()
+        self.turns = schedules.Turns()
         self.p_clean: Floats | None = None
         self.labels: Floats = np.full((2, len(task.data)), np.nan)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Split the pairs by the losses of either network, once warm-up is over."""
+        config = self.config
+        self.turns.begin()
+        if self.task.budget.progress >= config.warmup:
+            found = scans.pair_losses(self.networks, self.task.data, config.batch_size, self.scanning, config.margin)
+            self.p_clean = np.stack([self._posterior(mixture.scale_to_unit(x)) for x in found])
+            self.labels = self.p_clean[::-1].copy()
+
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
-        """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
-        if not self.task.data.midway:
-            self.turns.begin()
-            if self.task.budget.progress >= self.config.warmup:
-                self.p_clean = np.stack([self._posterior(mixture.scale_to_unit(x)) for x in self._scan_losses()])
-                self.labels = self.p_clean[::-1].copy()
-        if self.p_clean is None:
-            yield from self.turns.take(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
-        else:
-            yield from self.turns.take(*(self._learn(learner, self.p_clean[1 - learner]) for learner in (0, 1)))
+        """Train the networks in turns: on all pairs in warm-up, then each on the other's split."""
+        return self.turns.take(*(self._epoch(learner) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
         """Return the mean of both networks' P(clean) at the latest split, (pairs,); None before the first one."""
@@ -94,51 +94,36 @@ class CoTeaching(Method):
     def _update(self, learner: int, clean: Batch, p_clean: Floats, noisy: Batch | None) -> Scalars:
         """Train network `learner` on a clean batch with P(clean) `p_clean` (B,), and on a noisy one if there is one."""
 
-    def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
-        """Pass over all pairs with one network, at most until that share of the budget is spent."""
-        for batch in self.task.data.batches(self.config.batch_size, self.orders[learner], keep=f"pairs {learner}"):
-            if self.task.budget.progress >= until:
-                return
+    def _epoch(self, learner: int) -> Iterator[Scalars]:
+        """Return the epoch of one network. Its batches are created at once, whoever has the first turn."""
+        data, size, order = self.task.data, self.config.batch_size, self.orders[learner]
+        if self.p_clean is None:
+            return self._warm_up(learner, data.batches(size, order), until=self.config.warmup)
+        p_clean = self.p_clean[1 - learner]
+        clean = split(p_clean, self.config.clean_above)
+        if clean.sum() < 2:
+            return self._warm_up(learner, data.batches(size, order), until=1.0)
+        noisy_batches = data.endless_batches(size, order, np.flatnonzero(~clean))
+        return self._learn(learner, p_clean, data.batches(size, order, np.flatnonzero(clean)), noisy_batches)
+
+    def _warm_up(self, learner: int, batches: Iterator[Batch], until: float) -> Iterator[Scalars]:
+        """Train one network on batches of all pairs, at most until that share of the budget is spent."""
+        for batch in schedules.until(until, self.task.budget, batches):
             loss = self._warm_up_loss(self._train_forward(learner, batch))
             self.optimisers[learner].step(loss)
             yield {"loss": loss.item()}
 
-    def _learn(self, learner: int, p_clean: Floats) -> Iterator[Scalars]:
-        """Pass over the clean pairs of the other network's split once, over the noisy ones as often as that takes."""
-        config, data, order = self.config, self.task.data, self.orders[learner]
-        clean = split(p_clean, config.clean_above)
-        if clean.sum() < 2:
-            yield from self._warm_up(learner, until=1.0)
-            return
-        noisy_from = config.warmup + config.noisy_after * (1 - config.warmup)
-        noisy_batches = self._endless_batches(learner, np.flatnonzero(~clean))
-        for batch in data.batches(config.batch_size, order, np.flatnonzero(clean), keep=f"clean {learner}"):
+    def _learn(
+        self, learner: int, p_clean: Floats, clean_batches: Iterator[Batch], noisy_batches: Iterator[Batch]
+    ) -> Iterator[Scalars]:
+        """Train one network on all clean batches, and on as many noisy ones from a point of the budget on."""
+        noisy_from = self.config.warmup + self.config.noisy_after * (1 - self.config.warmup)
+        for batch in clean_batches:
             noisy = next(noisy_batches, None) if self.task.budget.progress >= noisy_from else None
             yield self._update(learner, batch, p_clean[batch.pairs], noisy)
 
-    def _endless_batches(self, learner: int, pairs: NDArray[np.int64]) -> Iterator[Batch]:
-        """Yield batches for ever; none where `pairs` make no batch."""
-        while len(pairs) > 1:
-            order = self.orders[learner]
-            yield from self.task.data.batches(self.config.batch_size, order, pairs, keep=f"noisy {learner}")
-
-    @torch.no_grad()
-    def _scan_losses(self) -> Floats:
-        """Return (2, pairs): the loss of every pair in a batch, under either network.
-
-        A pair left over by the batches has no negatives to be measured against, and gets the mean of the others.
-        """
-        for network in self.networks:
-            network.eval()
-        result = np.full((2, len(self.task.data)), np.nan)
-        for batch in self.task.data.batches(self.config.batch_size, self.scanning):
-            for network, found in zip(self.networks, result, strict=True):
-                similarities = network(batch.images, batch.tokens, batch.lengths)
-                found[batch.pairs] = losses.pair_losses(similarities, self.config.margin).cpu().numpy()
-        return np.where(np.isnan(result), np.nanmean(result, 1, keepdims=True), result)
-
     def _train_forward(self, learner: int, batch: Batch) -> Tensor:
-        similarities: Tensor = self.networks[learner].train()(batch.images, batch.tokens, batch.lengths)
+        similarities: Tensor = self.networks[learner].train()(*batch.inputs)
         return similarities
 
     def _step(self, learner: int, batch: Batch, labels: Tensor) -> float:
@@ -156,37 +141,6 @@ class CoTeaching(Method):
 
     def _n_surest(self, batch: Batch) -> int:
         return int(self.config.surest * len(batch)) + 1
-
-
-class Turns:
-    """Whose turn it is among learners that train side by side: part of their state."""
-
-    def __init__(self) -> None:
-        self.next = 0
-
-    def begin(self) -> None:
-        """Let the first learner begin."""
-        self.next = 0
-
-    def take(self, *epochs: Iterator[Scalars]) -> Iterator[Scalars]:
-        """Yield one of each in turn, until all are exhausted; nothing is done before it is asked for."""
-        turns = deque(enumerate(epochs))
-        turns.rotate(-self.next)
-        while turns:
-            learner, epoch = turns.popleft()
-            scalars = next(epoch, None)
-            if scalars is not None:
-                turns.append((learner, epoch))
-                self.next = turns[0][0]
-                yield scalars
-
-    def state_dict(self) -> dict[str, int]:
-        """Return whose turn it is."""
-        return {"next": self.next}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take back what `state_dict` returned."""
-        self.next = state["next"]
 
 
 def split(p_clean: Floats, above: float) -> NDArray[np.bool_]:

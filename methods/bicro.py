@@ -44,7 +44,6 @@ class BiCro(CoTeaching):
     """Labels pairs by how consistently their image and caption relate to the surest pairs of the batch."""
 
     name = "bicro"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(CoTeachingSettings):

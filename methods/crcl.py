@@ -83,7 +83,6 @@ class CRCL(Method):
     """Believes a pair as far as networks trained from scratch, one after the other, come to match it themselves."""
 
     name = "crcl"
-    resumes_midway = True
     needs_words = True
 
     @dataclass(frozen=True)
@@ -141,11 +140,14 @@ class CRCL(Method):
         self.stage = 0
         self.optimiser = self._new_optimiser(0)
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all pairs once, or until the stage ends; begin the next stage first where one is due."""
-        if self._due_stage() != self.stage and not self.task.data.midway:
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin the next stage if it is due."""
+        if self._due_stage() != self.stage:
             self._begin(self._due_stage())
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
+
+    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
+        """Pass over all pairs once, or until the stage ends."""
+        for batch in self.task.data.batches(self.config.batch_size, self.order):
             if self._due_stage() != self.stage:
                 return
             done = self.task.budget.progress - self._start(self.stage)

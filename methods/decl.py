@@ -26,8 +26,7 @@ Where this code departs from the released one, and why:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,36 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, setting
-
-
-def tanh_of_logit(s: Tensor) -> Tensor:
-    """Return tanh(r) for s = sigmoid(r) in [0, 1]; no logit is taken, so that 0 and 1 have finite gradients."""
-    return (2 * s - 1) / (s.square() + (1 - s).square())
-
-
-def evidential_losses(evidence: Tensor, clean: Tensor, kl_weight: float) -> Tensor:
-    """Return the loss (B,) of every query from the evidence (B, B) for each class, at least 0; its own is the diagonal.
-
-    With alpha = evidence + 1 the parameters of a Dirichlet distribution, and a label that is 1 for the own class of a
-    `clean` (B,) bool query and 0 elsewhere: the expected squared error of the class probabilities against the label,
-    plus `kl_weight` times the divergence of what is left of the Dirichlet without the label's evidence from the uniform
-    one. Source: DECL, evidential loss.
-    """
-    labels = torch.diag(clean.to(evidence.dtype))
-    alpha = evidence + 1
-    strength = alpha.sum(1, keepdim=True)
-    mean = alpha / strength
-    variance = mean * (1 - mean) / (strength + 1)
-    errors = ((labels - mean).square() + variance).sum(1)
-    return errors + kl_weight * _divergence_from_uniform(evidence * (1 - labels) + 1)
-
-
-def _divergence_from_uniform(alpha: Tensor) -> Tensor:
-    """Return KL(Dir(alpha) || Dir(1)) of every row, (B,) from (B, K)."""
-    total = alpha.sum(1)
-    moments = ((alpha - 1) * (alpha.digamma() - total.digamma()[:, None])).sum(1)
-    return moments + total.lgamma() - alpha.lgamma().sum(1) - math.lgamma(alpha.shape[1])
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, evidence, losses, scans, schedules, setting
 
 
 def dynamic_hinge(T: Tensor, margin: float, n: int) -> Tensor:
@@ -89,7 +59,6 @@ class DECL(Method):
     """Evidential learning: pairs whose evidence is not the largest of their batch are learned as mismatches."""
 
     name = "decl"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -138,34 +107,40 @@ class DECL(Method):
         self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget, decay_from=self.config.warmup)
         self.p_clean: NDArray[np.float64] | None = None
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Warm up on all pairs as if they were clean, or judge every pair and train accordingly."""
-        data, warmup = self.task.data, self.config.warmup
-        if self.task.budget.progress >= warmup and not data.midway:
+    def begin_epoch(self, epoch: int) -> None:
+        """Judge every pair, once warm-up is over."""
+        if self.task.budget.progress >= self.config.warmup:
             self.p_clean = self._judge()
-        for batch in data.batches(self.config.batch_size, self.order, keep="pairs"):
-            if self.p_clean is None and self.task.budget.progress >= warmup:
-                return
+
+    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
+        """Pass over all pairs once, or until warm-up ends; in warm-up all count as clean."""
+        batches: Iterable[Batch] = self.task.data.batches(self.config.batch_size, self.order)
+        if self.p_clean is None:
+            batches = schedules.until(self.config.warmup, self.task.budget, batches)
+        for batch in batches:
             yield self._update(batch)
 
-    @torch.no_grad()
     def _judge(self) -> NDArray[np.float64]:
         """Return P(clean) of every pair, (pairs,): its evidence against that for the rest of a random batch."""
-        self.backbone.eval()
-        found = np.full(len(self.task.data), 0.5) if self.p_clean is None else self.p_clean.copy()
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
-            evidence = (self._scores(batch) / self.config.tau).exp()
-            found[batch.pairs] = own_share(evidence).cpu().numpy()
-        return found
+
+        def measure(similarities: Tensor) -> Tensor:
+            return own_share((self._scores(similarities) / self.config.tau).exp())
+
+        (found,) = scans.scan([self.backbone], self.task.data, self.config.batch_size, self.order, measure)
+        before = 0.5 if self.p_clean is None else self.p_clean
+        return np.where(np.isnan(found), before, found)
 
     def _update(self, batch: Batch) -> Mapping[str, float]:
         config = self.config
         self.backbone.train()
-        scores = self._scores(batch)
+        scores = self._scores(self.backbone(*batch.inputs))
         labels = np.ones(len(batch), bool) if self.p_clean is None else self.p_clean[batch.pairs] >= 0.5
         clean = torch.from_numpy(labels).to(scores.device)
-        evidence = (scores / config.tau).exp()
-        both = [evidential_losses(direction, clean, config.kl_weight) for direction in (evidence, evidence.T)]
+        for_captions = (scores / config.tau).exp()
+        both = [
+            evidence.evidential_losses(direction, clean, config.kl_weight)
+            for direction in (for_captions, for_captions.T)
+        ]
         loss_evidence = (both[0] + both[1]).mean()
         hinges = dynamic_hinge(scores, config.margin, self._negatives(len(batch)))
         loss_hinge = config.hinge_weight * hinges[clean].sum()
@@ -180,12 +155,11 @@ class DECL(Method):
         count: int = min(max(last, int(first - (first - last) * passed)), size - 1)
         return count
 
-    def _scores(self, batch: Batch) -> Tensor:
-        """Return tanh(r) (B, B) in [-1, 1], in double precision where the device has it."""
-        similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
+    def _scores(self, similarities: Tensor) -> Tensor:
+        """Return tanh(r) (B, B) in [-1, 1] of similarities, in double precision if the device supports it."""
         if similarities.device.type != "mps":
             similarities = similarities.double()
-        scores: Tensor = tanh_of_logit(similarities) if self.backbone.IN_UNIT_INTERVAL else similarities
+        scores: Tensor = evidence.tanh_of_logit(similarities) if self.backbone.IN_UNIT_INTERVAL else similarities
         return scores
 
     def pair_scores(self) -> NDArray[np.float64] | None:

@@ -63,7 +63,6 @@ class GSC(Method):
     """Weighs pairs by how well image and caption match, and by how alike their neighbourhoods are."""
 
     name = "gsc"
-    resumes_midway = True
     needs_abilities = frozenset({"within"})
 
     @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class GSC(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
         """Pass over all claimed pairs once, then average what was measured on the way."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
+        for batch in self.task.data.batches(self.config.batch_size, self.order):
             yield self._update(batch)
         self._average()
 

@@ -44,6 +44,8 @@ from ncbench import (
     TrainingSettings,
     losses,
     mixture,
+    scans,
+    schedules,
     setting,
     transport,
 )
@@ -69,7 +71,6 @@ class L2RM(Method):
     """Rematches mismatched pairs by partial optimal transport with a self-supervised cost."""
 
     name = "l2rm"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -138,50 +139,35 @@ class L2RM(Method):
         self.queue = task.data.images(self.queue_numbers)
         self.p_clean: NDArray[np.float64] | None = None
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Split the pairs, once warm-up is over."""
+        config, data = self.config, self.task.data
+        if self.task.budget.progress >= config.warmup:
+            (found,) = scans.pair_losses([self.backbone], data, config.batch_size, self.order, config.margin)
+            self.p_clean = mixture.clean_probability(found)
+
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Warm up on all pairs, or split them and train on clean and noisy batches side by side."""
+        """Warm up on all pairs, or train on clean and noisy batches side by side."""
         data, size = self.task.data, self.config.batch_size
-        if self.task.budget.progress >= self.config.warmup and not data.midway:
-            self.p_clean = mixture.clean_probability(self._scan_losses())
         if self.p_clean is None:
             yield from self._warm_up(until=self.config.warmup)
             return
-        clean = np.flatnonzero(self.p_clean > 0.5)
-        noisy = np.flatnonzero(self.p_clean <= 0.5)
+        clean, noisy = np.flatnonzero(self.p_clean > 0.5), np.flatnonzero(self.p_clean <= 0.5)
         if len(clean) < size:
             yield from self._warm_up(until=1.0)
             return
-        noisy_batches = self._endless_batches(noisy)
-        for clean_batch in data.batches(size, self.order, clean, drop_last=True, keep="clean"):
+        noisy_batches = data.endless_batches(size, self.order, noisy, drop_last=True)
+        for clean_batch in data.batches(size, self.order, clean, drop_last=True):
             yield self._update(clean_batch, next(noisy_batches, None))
 
     def _warm_up(self, until: float) -> Iterator[Mapping[str, float]]:
         """Pass over all pairs by the robust loss, at most until that share of the budget is spent."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
-            if self.task.budget.progress >= until:
-                return
+        batches = self.task.data.batches(self.config.batch_size, self.order)
+        for batch in schedules.until(until, self.task.budget, batches):
             self.backbone.train()
             loss = losses.rce(self._similarities(batch.images, batch), self.config.tau)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
-
-    @torch.no_grad()
-    def _scan_losses(self) -> NDArray[np.float64]:
-        """Return the hinge loss of every pair against the mean of its batch, (pairs,).
-
-        A pair left over by the batches has no negatives to be measured against, and gets the mean of the others.
-        """
-        self.backbone.eval()
-        result = np.full(len(self.task.data), np.nan)
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
-            similarities = self._similarities(batch.images, batch)
-            result[batch.pairs] = losses.pair_losses(similarities, self.config.margin).cpu().numpy()
-        return np.where(np.isnan(result), np.nanmean(result), result)
-
-    def _endless_batches(self, pairs: NDArray[np.int64]) -> Iterator[Batch]:
-        """Yield full batches for ever; nothing where `pairs` fill no batch."""
-        while len(pairs) >= self.config.batch_size:
-            yield from self.task.data.batches(self.config.batch_size, self.order, pairs, drop_last=True, keep="noisy")
 
     def _update(self, clean: Batch, noisy: Batch | None) -> Mapping[str, float]:
         if noisy is not None and self.config.cost == "learned":

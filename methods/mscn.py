@@ -37,10 +37,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, setting
-from ncbench_methods._coteaching import Floats, Scalars, Turns
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, schedules, setting
 
+Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
+Scalars: TypeAlias = Mapping[str, float]
 
 SCORED_AT_ONCE = 128
 
@@ -51,7 +52,6 @@ class MSCN(Method):
     """A head learns from a few pairs that are known to be clean how to score pairs; sure pairs train the rest."""
 
     name = "mscn"
-    resumes_midway = True
     needs_abilities = frozenset({"head"})
 
     @dataclass(frozen=True)
@@ -125,47 +125,49 @@ class MSCN(Method):
             )
             for network in self.networks
         ]
-        self.turns = Turns()
+        self.turns = schedules.Turns()
         self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
         self.p_clean: Floats | None = None
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Make new mismatches, and split the pairs by the scores of either network, once warm-up is over."""
+        self.turns.begin()
+        self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
+        if self.task.budget.progress >= self.config.warmup:
+            self.p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
+
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
-        """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
-        if not self.task.data.midway:
-            self.turns.begin()
-            self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
-            if self.task.budget.progress >= self.config.warmup:
-                self.p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
-        if self.p_clean is None:
-            yield from self.turns.take(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
-        else:
-            yield from self.turns.take(*(self._learn(learner, self.p_clean[1 - learner]) for learner in (0, 1)))
+        """Train the networks in turns: on all pairs in warm-up, then each on the other's split."""
+        return self.turns.take(*(self._epoch(learner) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
         """Return the mean of both networks' P(clean) at the latest split, (pairs,); 1 where it is known; or None."""
         return None if self.p_clean is None else self.p_clean.mean(0)
 
-    def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
-        """Pass over all other pairs with one network, head and all, at most until that share of the budget is spent."""
+    def _epoch(self, learner: int) -> Iterator[Scalars]:
+        """Return the epoch of one network. Its batches are created at once, whoever has the first turn."""
+        config, order = self.config, self.orders[learner]
+        clean = self.others
+        if self.p_clean is not None:
+            clean = self.others[self.p_clean[1 - learner][self.others] > config.clean_above]
+        if self.p_clean is None or len(clean) < 2:
+            batches = self.task.data.batches(config.warmup_batch, order, self.others)
+            return self._warm_up(learner, batches, until=config.warmup if self.p_clean is None else 1.0)
+        return self._learn(learner, self.task.data.batches(config.batch_size, order, clean))
+
+    def _warm_up(self, learner: int, batches: Iterator[Batch], until: float) -> Iterator[Scalars]:
+        """Train one network, head included, at most until that share of the budget is spent."""
         network = self.networks[learner]
-        order, keep = self.orders[learner], f"pairs {learner}"
-        for batch in self.task.data.batches(self.config.warmup_batch, order, self.others, keep=keep):
-            if self.task.budget.progress >= until:
-                return
-            loss = losses.hinge_mean(network.train()(*inputs(batch)), self.config.margin)
+        for batch in schedules.until(until, self.task.budget, batches):
+            loss = losses.hinge_mean(network.train()(*batch.inputs), self.config.margin)
             loss.backward()  # type: ignore[no-untyped-call]
             for optimiser in self.starters[learner]:
                 optimiser.apply()
             yield {"loss": loss.item()}
 
-    def _learn(self, learner: int, p_clean: Floats) -> Iterator[Scalars]:
-        """Pass over the clean pairs of the other network's split once, the head ahead of the rest."""
-        clean = self.others[p_clean[self.others] > self.config.clean_above]
-        if len(clean) < 2:
-            yield from self._warm_up(learner, until=1.0)
-            return
-        order, keep = self.orders[learner], f"clean {learner}"
-        for batch in self.task.data.batches(self.config.batch_size, order, clean, keep=keep):
+    def _learn(self, learner: int, batches: Iterator[Batch]) -> Iterator[Scalars]:
+        """Train one network on batches of clean pairs, the head ahead of the rest."""
+        for batch in batches:
             scalars = {}
             if self.since_meta[learner] % self.config.meta_every == 0:
                 scalars["loss_meta"] = self._learn_head(learner, batch, *self._meta_batch(learner))
@@ -182,9 +184,9 @@ class MSCN(Method):
         }
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # what is tried leaves no trace
         with network.differentiated_twice():
-            similarities = functional_call(network, {**weights, **buffers}, inputs(clean))
+            similarities = functional_call(network, {**weights, **buffers}, clean.inputs)
         moved = virtual_step(self._hinge(similarities), weights, self.optimisers[learner].lr)
-        scores = functional_call(network, {**moved, **buffers}, inputs(meta), {"each": True})
+        scores = functional_call(network, {**moved, **buffers}, meta.inputs, {"each": True})
         loss = functional.binary_cross_entropy(scores, labels)
         loss.backward(inputs=list(head_of(network).parameters()))  # type: ignore[no-untyped-call]
         self.head_optimisers[learner].apply()
@@ -194,7 +196,7 @@ class MSCN(Method):
         """Update all but the head once on a batch of clean pairs."""
         network = self.networks[learner].train()
         with frozen(head_of(network)):
-            loss = self._hinge(network(*inputs(clean)))
+            loss = self._hinge(network(*clean.inputs))
         self.optimisers[learner].step(loss)
         return loss.item()
 
@@ -217,7 +219,7 @@ class MSCN(Method):
         """Return the scores (n,) of so many captions, each with one image."""
         network = self.networks[judge].eval()
         found = [
-            network(*inputs(self.task.data.batch(captions[some], images[some])), each=True).cpu().numpy()
+            network(*self.task.data.batch(captions[some], images[some]).inputs, each=True).cpu().numpy()
             for some in chunks(np.arange(len(captions)), SCORED_AT_ONCE)
         ]
         return np.concatenate(found).astype(np.float64)
@@ -264,11 +266,6 @@ def beta_posterior(scores: Floats, start: mixture.BetaMixture) -> Floats:
         return np.ones_like(scores)
     found: Floats = fitted.posterior(scores)[:, 1]
     return found
-
-
-def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a backbone takes of a batch."""
-    return batch.images, batch.tokens, batch.lengths
 
 
 def chunks(items: Integers, size: int) -> Iterator[Integers]:

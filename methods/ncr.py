@@ -35,7 +35,6 @@ class NCR(CoTeaching):
     """Two networks split pairs for each other by a Gaussian mixture; predicted labels become soft margins."""
 
     name = "ncr"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(CoTeachingSettings):
@@ -82,7 +81,7 @@ class NCR(CoTeaching):
 
     @torch.no_grad()
     def _predict(self, learner: int, batch: Batch) -> Tensor:
-        similarities = self.networks[learner].eval()(batch.images, batch.tokens, batch.lengths)
+        similarities = self.networks[learner].eval()(*batch.inputs)
         return predict(similarities, self.config.margin, self._n_surest(batch))
 
 

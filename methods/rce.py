@@ -12,16 +12,23 @@ Where this code departs from the released one, and why:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from ncbench import losses
-from ncbench_methods.infonce import InfoNCE
+from ncbench import Batch, SingleNetwork, TrainingSettings, losses, setting
 
 
-class RCE(InfoNCE):
+class RCE(SingleNetwork):
     """Contrastive training by a robust loss: half of it is reverse cross-entropy."""
 
     name = "rce"
+
+    @dataclass(frozen=True)
+    class Config(TrainingSettings):
+        """Hyper-parameters; the defaults are those published for Flickr30K."""
+
+        tau: float = setting(0.05, "temperature of the softmax, in units of similarity", "L2RM opt.py", above=0)
 
     presets = {
         "coco": {"decay_every": 1 / 3},  # L2RM: 10 of 30 epochs
@@ -30,6 +37,6 @@ class RCE(InfoNCE):
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 
-    def loss(self, similarities: Tensor) -> Tensor:
-        """Return the loss of a batch from its similarities (B, B)."""
+    def loss(self, similarities: Tensor, batch: Batch) -> Tensor:
+        """Return the robust loss of a batch."""
         return losses.rce(similarities, self.config.tau)

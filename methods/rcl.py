@@ -21,7 +21,7 @@ for CC152K, where the defaults apply.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncbench import Method, Optimiser, Task, TrainingSettings, setting
+from ncbench import Batch, SingleNetwork, Task, TrainingSettings, setting
 
 FORMS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "log": lambda log_rest, q: -log_rest,
@@ -61,11 +61,10 @@ def complementary_loss(S: Tensor, tau: float, negatives: Tensor, form: str = "lo
     return ((of_images + of_captions) * negatives).sum(1).mean()
 
 
-class RCL(Method):
+class RCL(SingleNetwork):
     """Learns from complementary labels: what does not match, instead of what is said to match."""
 
     name = "rcl"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -99,23 +98,15 @@ class RCL(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser."""
-        self.task = task
-        self.order = task.rng("order of pairs")
+        """Build the network and the generator of the negatives."""
+        super().setup(task)
         self.draws = task.rng("negatives")
-        self.backbone = task.new_backbone()
-        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget)
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all claimed pairs once."""
+    def loss(self, similarities: Tensor, batch: Batch) -> Tensor:
+        """Return the complementary loss of a batch."""
         config = self.config
-        for batch in self.task.data.batches(config.batch_size, self.order, keep="pairs"):
-            self.backbone.train()
-            similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
-            negatives = self._negatives(len(batch)).to(similarities.device)
-            loss = complementary_loss(similarities, config.tau, negatives, config.form, config.q)
-            self.optimiser.step(loss)
-            yield {"loss": loss.item()}
+        negatives = self._negatives(len(batch)).to(similarities.device)
+        return complementary_loss(similarities, config.tau, negatives, config.form, config.q)
 
     def _negatives(self, size: int) -> Tensor:
         """Return (size, size) bool: all off the diagonal, or as many of every row, drawn anew, as `ratio` says."""

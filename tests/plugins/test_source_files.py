@@ -42,7 +42,7 @@ class Mine(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(8, self.order):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), self.config.margin)
+            loss = losses.hinge_mean(self.net(*batch.inputs), self.config.margin)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 '''

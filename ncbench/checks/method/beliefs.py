@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.budget import WorkMeter
-from ncbench.checks.method.candidate import Candidate, Loop
+from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.verdicts import Check, Failed, Skipped
 from ncbench.method.base import Rematches
+from ncbench.training.loop import Loop
 
 BUDGET = 10.0  # baseline epochs: what comes after a warm-up has its turn
 

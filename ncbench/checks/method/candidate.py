@@ -1,25 +1,23 @@
-"""The method under examination, on the tiny dataset: whole runs of it, and its bare loop without a runner."""
+"""The method under examination, on the tiny dataset: complete runs, and the training loop alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ncbench.backbones.registry import check_abilities, members_of, resolve
-from ncbench.budget import BudgetSpent, Meter, WorkMeter
+from ncbench.budget import Meter, WorkMeter
 from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
-from ncbench.method.base import Method, Task
+from ncbench.method.base import Method
 from ncbench.method.registry import make_config, settings_of
 from ncbench.method.settings import Override, apply_overrides, apply_sizes
 from ncbench.noise.base import Noise
@@ -27,9 +25,8 @@ from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec, sizes_of
 from ncbench.runtime.rng_state import seed_all
 from ncbench.runtime.seeds import derive_seed
-from ncbench.training.clean_pairs import draw_clean_pairs
 from ncbench.training.cost import Work
-from ncbench.training.loop import Workshop
+from ncbench.training.loop import Loop, Workshop
 from ncbench.training.run import Cadence, Run
 
 LARGEST_BATCH = 32  # pairs; the tiny dataset has 256
@@ -153,63 +150,19 @@ class Candidate:
         spec = self.spec(self.dataset, self.noise(), SHORT, 0, 1)
         return Work.of(spec, self.dataset).epoch
 
-    def loop(self, meter: Meter | None = None, *, ratio: float = RATIO, first_weights: int = 0) -> Loop:
-        """Return the bare loop of a method that is not set up yet, with a budget of `SHORT` unless a meter is given."""
-        return Loop(self, meter or WorkMeter(round(SHORT * self.epoch_work)), self.noise(ratio=ratio), first_weights)
+    def loop(self, meter: Meter | None = None, *, first_weights: int = 0) -> Loop:
+        """Return the training loop of a method that is not set up yet, with a budget of `SHORT` or a meter.
 
-
-class Loop:
-    """A method and its task, epoch after epoch, with nothing around it: no dev, no clock, no checkpoints."""
-
-    def __init__(self, candidate: Candidate, meter: Meter, noise: Noise, first_weights: int) -> None:
-        self.meter, self.candidate, self.noise = meter, candidate, noise
-        self.method = candidate.method(candidate.config)
-        train = candidate.dataset.splits["train"]
-        spec = candidate.spec(candidate.dataset, noise, SHORT, 0, 1)
-        self.workshop = Workshop(
-            candidate.backbone, sizes_of(spec, candidate.dataset), candidate.device, spec.precision, meter.charge
-        )
-        clean: NDArray[np.bool_] = noise.clean(train.true)
-        needed = self.method.clean_pairs_needed(len(train.captions))
-        captions = noise.seen(train.captions, candidate.dataset.vocabulary)
-        self.view = TrainingView(train.images, captions, noise.claimed, candidate.device)
-        self.task = Task(
-            self.view,
-            candidate.device,
-            meter,
-            self.workshop,
-            derive_seed(0, "method", candidate.method.name),
-            clean if self.method.needs_truth else None,
-            draw_clean_pairs(candidate.method.name, needed, clean, 0) if needed else None,
-        )
-        self._first_weights = first_weights
-        self.epoch = 0
-
-    def set_up(self) -> None:
-        """Let the method build what it trains."""
-        seed_all(derive_seed(self._first_weights, "torch"))
-        self.view.begin_epoch()
-        self.method.setup(self.task)
-
-    def updates(self) -> Iterator[Mapping[str, float] | None]:
-        """Yield the scalars of every update until the budget is spent; None after an epoch."""
-        while True:
-            steps = iter(self.method.train_epoch(self.epoch))
-            while True:
-                try:
-                    self.meter.start()
-                    scalars = next(steps)
-                except StopIteration:
-                    break
-                except BudgetSpent:
-                    return
-                finally:
-                    self.meter.stop()
-                yield scalars
-            self.view.begin_epoch()
-            self.epoch += 1
-            self.meter.epoch_over()
-            yield None
+        Torch is seeded by `first_weights`, which the first weights follow from.
+        """
+        train, noise = self.dataset.splits["train"], self.noise()
+        meter = meter or WorkMeter(round(SHORT * self.epoch_work))
+        spec = self.spec(self.dataset, noise, SHORT, 0, 1)
+        workshop = Workshop(self.backbone, sizes_of(spec, self.dataset), self.device, spec.precision, meter)
+        captions = noise.seen(train.captions, self.dataset.vocabulary)
+        view = TrainingView(train.images, captions, noise.claimed, self.device)
+        seed_all(derive_seed(first_weights, "torch"))
+        return Loop(self.method(self.config), view, workshop, spec.seed, noise.clean(train.true))
 
 
 @dataclass(frozen=True)

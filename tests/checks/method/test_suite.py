@@ -71,12 +71,12 @@ def test_a_breach_is_found_by_its_own_check(
 @pytest.mark.parametrize("name", [name for name in BACKBONES if len(members_of(name)) == 1])
 def test_work_is_seen_with_every_backbone(name: str, tmp_path: Path) -> None:
     spending.METERED.examine(Candidate(Sound, tmp_path, name))
-    with pytest.raises(Failed, match="times the FLOPs that were charged; at most 1"):
+    with pytest.raises(Failed, match="times the FLOPs that were charged; expected at most 1"):
         spending.METERED.examine(Candidate(Unseen, tmp_path, name))
 
 
 def test_training_in_a_thread_is_seen(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="weights change between two updates, while nothing was asked of it"):
+    with pytest.raises(Failed, match="weights change between two updates"):
         spending.OUTSIDE.examine(Candidate(Busy, tmp_path))
 
 
