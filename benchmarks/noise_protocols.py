@@ -46,7 +46,8 @@ def main(name: str, ratio: float, seed: int) -> None:
     click.echo("| protocol | mismatched | images that keep a caption | closeness of what is mismatched |")
     click.echo("| --- | ---: | ---: | ---: |")
     for protocol in protocol_names():
-        if load_protocol(protocol).reads_file:
+        recipe = load_protocol(protocol)
+        if recipe.reads_file or not recipe.makes_noise:
             continue
         noise = draw(dataset, protocol, ratio, seed)
         wrong = np.flatnonzero(~noise.clean(train.true))

@@ -61,8 +61,8 @@ def only_clean(run: PlannedRun) -> PlannedRun:
     dataset: Dataset = replace(run.dataset, splits={**run.dataset.splits, "train": smaller})
     # The budget stays that of an epoch over all pairs.
     noise = draw_noise("shuffle-images", 0.0, smaller, 0)
-    budget = run.spec.budget * len(train.captions) / len(kept)
-    return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=budget))
+    budget = run.spec.budget.amount * len(train.captions) / len(kept)
+    return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=Budget(budget)))
 
 
 def some_captions(captions: Captions, kept: IntVector) -> Captions:

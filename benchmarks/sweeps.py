@@ -35,7 +35,7 @@ from ncbench.records import index
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.records.table import load_runs
-from ncbench.report.figures.training_curves import load_courses
+from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
 from ncbench.sweeps.launchers import launcher
@@ -126,7 +126,10 @@ def scan(root: Path) -> dict[str, float]:
     """Return the seconds of reading all that a report reads, without an index and with it."""
     found: dict[str, float] = {}
     shutil.rmtree(root / index.FOLDER, ignore_errors=True)
-    reads: dict[str, Callable[[], Any]] = {"runs": lambda: load_runs(root), "courses": lambda: load_courses(root)}
+    reads: dict[str, Callable[[], Any]] = {
+        "runs": lambda: load_runs(root),
+        "courses": lambda: load_training_curves(root),
+    }
     for state in ("writing it", "with it"):
         for name, read in reads.items():
             with timed(found, f"{name}, {state}"):

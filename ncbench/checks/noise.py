@@ -28,7 +28,6 @@ IMAGES = 200
 FIVE_EACH: IntVector = np.arange(5 * IMAGES) // 5
 WORDS, REGIONS, DIM = 50, 3, 8  # of the captions and images that protocols may look at
 RATIOS = (0.2, 0.4, 0.8)
-AXES = tuple((ratio, seed) for ratio in RATIOS for seed in (0, 1))
 LATER_SECONDS = 120
 
 OTHER_SHAPES: dict[str, tuple[IntVector, int]] = {
@@ -72,9 +71,24 @@ class Drawer:
             text = f"{self.text}:{self.index(ratio, true, images)}"
         return draw_noise(text, ratio, split_of(true.copy(), images), seed)
 
+    @property
+    def ratios(self) -> Sequence[float]:
+        """The ratios to draw at: 0 alone for a protocol that makes no noise."""
+        return RATIOS if self.protocol.makes_noise else (0.0,)
+
+    @property
+    def axes(self) -> list[tuple[float, int]]:
+        """Ratios with two seeds each."""
+        return [(ratio, seed) for ratio in self.ratios for seed in (0, 1)]
+
     def sample(self) -> list[Noise]:
-        """Return draws at all RATIOS with two seeds."""
-        return [self.draw(ratio, seed) for ratio, seed in AXES]
+        """Return draws at all ratios with two seeds."""
+        return [self.draw(ratio, seed) for ratio, seed in self.axes]
+
+    def need_noise(self) -> None:
+        """Raise Skipped for a protocol that makes no noise."""
+        if not self.protocol.makes_noise:
+            raise Skipped("it makes no noise")
 
     def index(self, ratio: float, true: IntVector, images: int) -> Path:
         """Write an index file with noise of the unit that the protocol is for; return its path."""
@@ -112,17 +126,17 @@ def _named(drawer: Drawer) -> str:
 
 
 def _draws(drawer: Drawer) -> str:
-    for ratio in RATIOS:
+    for ratio in drawer.ratios:
         drawer.draw(ratio)
-    return f"a claimed image for each of {len(FIVE_EACH):,} captions, at {', '.join(f'{r:g}' for r in RATIOS)}"
+    return f"a claimed image for each of {len(FIVE_EACH):,} captions, at {', '.join(f'{r:g}' for r in drawer.ratios)}"
 
 
 def _truth_untouched(drawer: Drawer) -> str:
     true = FIVE_EACH.copy()
     text = drawer.text
     if drawer.protocol.reads_file:
-        text = f"{text}:{drawer.index(0.4, true, IMAGES)}"
-    noise = draw_noise(text, 0.4, split_of(true, IMAGES), 0)
+        text = f"{text}:{drawer.index(drawer.ratios[-1], true, IMAGES)}"
+    noise = draw_noise(text, drawer.ratios[-1], split_of(true, IMAGES), 0)
     if not np.array_equal(true, FIVE_EACH):
         raise Failed("it changes the truth that it is given")
     if np.shares_memory(noise.claimed, true):
@@ -138,6 +152,7 @@ def _clean_at_0(drawer: Drawer) -> str:
 
 
 def _seeded(drawer: Drawer) -> str:
+    drawer.need_noise()
     first, again, other = (drawer.draw(0.4, seed) for seed in (0, 0, 1))
     if first.digest != again.digest:
         raise Failed("draws other noise from the same seed")
@@ -153,7 +168,7 @@ def _seeded(drawer: Drawer) -> str:
 def _stable(drawer: Drawer) -> str:
     before = [noise.digest for noise in drawer.sample()]
     seed_all(12345)
-    if [drawer.draw(ratio, seed).digest for ratio, seed in reversed(AXES)] != before[::-1]:
+    if [drawer.draw(ratio, seed).digest for ratio, seed in reversed(drawer.axes)] != before[::-1]:
         raise Failed("what it draws depends on what was drawn before, or on global generators")
     words = [sys.executable, "-c", IN_ANOTHER_PROCESS, drawer.text, str(drawer.folder), json.dumps(sys.path)]
     try:
@@ -170,6 +185,7 @@ def _stable(drawer: Drawer) -> str:
 
 
 def _unit(drawer: Drawer) -> str:
+    drawer.need_noise()
     stated = drawer.protocol.unit
     for ratio in RATIOS:
         noise = drawer.draw(ratio)
@@ -198,8 +214,9 @@ def moved(noise: Noise) -> str:
 
 
 def _ratio(drawer: Drawer) -> str:
+    drawer.need_noise()
     found = []
-    for ratio, seed in AXES:
+    for ratio, seed in drawer.axes:
         noise = drawer.draw(ratio, seed)
         wrong = ~noise.clean(FIVE_EACH)
         count = int(wrong.sum()) if noise.unit != "images" else len(np.unique(FIVE_EACH[wrong]))
@@ -237,7 +254,7 @@ def _any_shape(drawer: Drawer) -> str:
     }
     for words, (true, images) in shapes.items():
         try:
-            drawer.draw(0.4, 0, true, images)
+            drawer.draw(drawer.ratios[0], 0, true, images)
             wrong = int((~drawer.draw(0.0, 0, true, images).clean(true)).sum())
         except UserError as error:
             raise Failed(f"{words}: {error}") from error

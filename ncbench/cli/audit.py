@@ -53,12 +53,12 @@ def audit(
     P(mismatched), and the image that the method would rather have.
     """
     from ncbench.records.audit import load_audit, write_audit, write_pictures
-    from ncbench.report.figures.style import files_of
+    from ncbench.report.figures.style import figure_files
     from ncbench.runtime.files import check_absent
 
     found = load_audit(run, data_root)
     path = out or Path(f"audit-{found.spec.id}.csv")
-    drawn = files_of(figure) if figure else []
+    drawn = figure_files(figure) if figure else []
     clean = found.clean() if with_truth or figure else None
     if not force:
         check_absent([path, *drawn])

@@ -16,8 +16,9 @@ from ncbench.data.splices import Splices
 from ncbench.data.vocabulary import Vocabulary
 
 BoolVector = NDArray[np.bool_]
-Unit = Literal["captions", "images", "words", "natural"]
-"""What moves: single captions, images with all of their captions, words within captions, or nothing that we moved."""
+Unit = Literal["captions", "images", "words", "clean", "natural"]
+"""What moves: single captions, images with all their captions, or words within captions; nothing on clean and natural
+pairs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Noise:
     def seen(self, captions: Captions, vocabulary: Vocabulary) -> Captions:
         """Return the captions of the training split as methods see them. Raises ValueError for splices of others."""
         return captions if self.splices is None else captions.spliced(self.splices, vocabulary.words)
+
+    @property
+    def label(self) -> str:
+        """The protocol as records name it: an index file by its name and content, wherever it is stored."""
+        name, colon, path = self.protocol.partition(":")
+        return f"{name}:{Path(path).name}@{self.digest[:8]}" if colon else self.protocol
 
     def record(self) -> dict[str, str | float | int]:
         """Return all but the arrays, ready for JSON."""
@@ -110,7 +117,8 @@ class NoiseProtocol:
 
     `draw` returns a `Drawn`, or its first two values. `nested` promises that, of one seed, the items selected at a
     lower ratio are among those at a higher one. `exact` promises that exactly int(ratio * items) are mismatched, where
-    shuffles leave those in peace that happen to land on their own place.
+    shuffles leave those in peace that happen to land on their own place. One that does not `makes_noise` takes ratio 0
+    only.
     """
 
     name: str
@@ -121,6 +129,7 @@ class NoiseProtocol:
     reads_file: bool = False
     nested: bool = False
     exact: bool = False
+    makes_noise: bool = True
 
     @property
     def usage(self) -> str:

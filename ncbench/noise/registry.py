@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 import numpy as np
 
-from ncbench.data.dataset import IntVector, Split
+from ncbench.data.dataset import Split
 from ncbench.data.splices import Splices
 from ncbench.errors import UnknownNameError, UserError, told, unknown_name
 from ncbench.noise.base import Drawn, Noise, NoiseProtocol, NoiseRequest, Unit, noise_digest, within
-from ncbench.noise.ratio import NATURAL, check_ratio
+from ncbench.noise.ratio import check_ratio
 from ncbench.plugins.discovery import check_calls_itself, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, is_path, name_in_call
 from ncbench.runtime.seeds import derive_rng
 
 LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
+MOVED: tuple[Unit, ...] = ("captions", "images", "words")
 KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
 
 
@@ -58,16 +58,11 @@ def draw_noise(protocol: str, ratio: float, split: Split, seed: int) -> Noise:
     return Noise(name, recipe.version, drawn.unit, float(ratio), seed, drawn.claimed, digest, drawn.splices)
 
 
-def natural_noise(true: IntVector, seed: int) -> Noise:
-    """Return what nature did to a training set, which nobody knows: the claims are the pairs as they come, `true`."""
-    return Noise(NATURAL, "1", NATURAL, 0.0, seed, true.copy(), noise_digest(true))
-
-
 def _check_drawn(recipe: NoiseProtocol, drawn: tuple[object, object, object], request: NoiseRequest) -> None:
     """Raise UserError for what a protocol of somebody else's must not return."""
     claimed, unit, splices = drawn
     true, n_images = request.true, request.n_images
-    units = [one for one in get_args(Unit) if one != NATURAL]
+    units = [recipe.unit] if recipe.unit and not recipe.makes_noise else MOVED
     problem = None
     if not isinstance(claimed, np.ndarray) or claimed.dtype != np.int64 or claimed.shape != true.shape:
         found = f"{claimed.dtype} {claimed.shape}" if isinstance(claimed, np.ndarray) else type(claimed).__name__

@@ -68,7 +68,7 @@ def read_run(folder: Path, model: Path) -> RunCheckpoint:
         )
     record = read_record(folder / SPEC)
     try:
-        spec = RunSpec(**record)
+        spec = RunSpec.from_dict(record)
         check_backbone(spec.backbone)
         _check_sizes(spec.sizes)
         networks = _numbered(load_file(model))

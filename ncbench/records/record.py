@@ -21,8 +21,8 @@ def read_spec(folder: Path) -> RunSpec:
     path = folder / "spec.json"
     record = read_record(path)
     try:
-        spec = RunSpec(**record)
-    except TypeError as error:
+        spec = RunSpec.from_dict(record)
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path}: is of another version of ncbench ({error}).") from error
     for name in TEXTS:
         if not isinstance(getattr(spec, name), str):

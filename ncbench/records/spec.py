@@ -5,27 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ncbench.backbones.precision import Precision
-from ncbench.budget import Unit
+from ncbench.budget import Budget
 
 if TYPE_CHECKING:
     from ncbench.backbones.base import Sizes
     from ncbench.data.dataset import Dataset
+    from ncbench.method.base import Method
+    from ncbench.noise.base import Noise
 
 
 SCHEMA = 1
 
-LATER = {"precision": "float32", "budget_unit": "epochs", "source": ""}
-"""Fields of a spec that came later: at these values, which earlier runs had, they are no part of its id."""
+ADDED_LATER: Mapping[str, object] = {"precision": "float32", "budget_unit": "epochs", "source": ""}
+"""Keys that older specs lack, with the values that they stand for. At these values they are no part of an id."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that defines a run. `budget` is in `budget_unit`; `seed` is the one that all others derive from; `source` is
-    the digest of the file of a method that is in no installed package."""
+    """All that defines a run; its `id` is a hash of this.
+
+    `unit` is what the noise moves, `seed` the one that all others derive from, and `source` the digest of the file that
+    defines the method, "" for an installed one. `RunSpec.of` makes one from what it describes; `from_dict` and
+    `to_dict` read and write the content of `spec.json`, in which a budget is two keys.
+    """
 
     dataset: str
     dataset_version: str
@@ -39,18 +45,68 @@ class RunSpec:
     settings: Mapping[str, object]
     backbone: str
     sizes: Mapping[str, float]
-    budget: float
+    budget: Budget
     evaluations: int
     seed: int
     precision: Precision = "float32"
-    budget_unit: Unit = "epochs"
     source: str = ""
     schema: int = SCHEMA
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        noise: Noise,
+        method: type[Method],
+        settings: Mapping[str, object],
+        *,
+        backbone: str,
+        budget: Budget,
+        evaluations: int,
+        seed: int,
+        sizes: Mapping[str, float] | None = None,
+        precision: Precision = "float32",
+    ) -> RunSpec:
+        """Return the spec of a run of `method` on `dataset` under `noise`; `sizes` default to the dataset's own."""
+        return cls(
+            dataset=dataset.name,
+            dataset_version=dataset.version,
+            dataset_digest=dataset.digest,
+            protocol=noise.label,
+            protocol_version=noise.version,
+            unit=noise.unit,
+            noise=noise.ratio,
+            noise_digest=noise.digest,
+            method=method.name,
+            settings=settings,
+            backbone=backbone,
+            sizes=dataset.scale if sizes is None else sizes,
+            budget=budget,
+            evaluations=evaluations,
+            seed=seed,
+            precision=precision,
+            source=method.source,
+        )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
+        """Return the spec that `to_dict` wrote, by any version. Raises TypeError or ValueError for other content."""
+        content = {**ADDED_LATER, **content}
+        try:
+            budget = Budget(content.pop("budget"), content.pop("budget_unit"))
+        except KeyError as error:
+            raise TypeError(f"missing {error}") from error
+        return cls(**content, budget=budget)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `spec.json`."""
+        content = {**vars(self), "settings": dict(self.settings), "sizes": dict(self.sizes)}
+        return {**content, "budget": self.budget.amount, "budget_unit": self.budget.unit}
 
     @property
     def id(self) -> str:
         """Twelve hex digits that identify the run."""
-        content = {key: value for key, value in asdict(self).items() if (key, value) not in LATER.items()}
+        content = {key: value for key, value in self.to_dict().items() if (key, value) not in ADDED_LATER.items()}
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

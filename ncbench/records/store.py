@@ -27,7 +27,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -67,7 +67,7 @@ class Store:
     def start(self, spec: RunSpec) -> Path:
         """Return the folder of a run after noting its spec there."""
         folder = self.folder(spec)
-        write_json(folder / "spec.json", asdict(spec))
+        write_json(folder / "spec.json", spec.to_dict())
         return folder
 
     def note(self, spec: RunSpec, status: Status, error: str = "") -> None:

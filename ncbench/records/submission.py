@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def bundle(name: str, folders: Sequence[Path], about: str) -> dict[str, Any]:
         if problems:
             raise UserError(f"{folder}: {problems[0]}; only records that `ncbench verify` passes can be submitted.")
         result = read_record(folder / "result.json")
-        spec = RunSpec(**result["spec"])
+        spec = RunSpec.from_dict(result["spec"])
         runs[(spec.dataset, spec.method, spec.id)] = {
             "result": result,
             "measurements": read_measurements(folder),
@@ -130,10 +130,10 @@ def check_name(name: str) -> None:
 def _spec(run: Mapping[str, Any], where: str) -> RunSpec:
     """Return the spec of a run, whose names are safe to make folders of."""
     try:
-        spec = RunSpec(**run["result"]["spec"])
+        spec = RunSpec.from_dict(run["result"]["spec"])
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in (spec.dataset, spec.method)):
             raise ValueError(f"dataset {spec.dataset!r} or method {spec.method!r} is no name")
-        if json.loads(json.dumps(asdict(spec))) != run["result"]["spec"] or run["result"]["id"] != spec.id:
+        if json.loads(json.dumps(spec.to_dict())) != run["result"]["spec"] or run["result"]["id"] != spec.id:
             raise ValueError("its id is not that of its spec")
         if not all(isinstance(run[part], dict) for part in ("result", "measurements", "ranks")):
             raise ValueError("its parts are no objects")

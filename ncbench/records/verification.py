@@ -26,7 +26,7 @@ def verify_run(folder: Path) -> list[str]:
     problems: list[str] = []
     try:
         result = read_record(folder / "result.json")
-        spec = RunSpec(**result["spec"])
+        spec = RunSpec.from_dict(result["spec"])
     except (UserError, KeyError, TypeError) as error:
         return [f"result.json is no result of this version ({error})"]
     for check in (_identity, _scores, _retrieved, _work, _course, _noise, _measurements):
@@ -102,11 +102,12 @@ def _work(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[st
     budget, used, epoch = work["budget"], work["used"], work.get("baseline_epoch")
     if not used > 0 or not work["updates"] > 0:
         yield f"{work['updates']} updates did work of {used} FLOPs; both must be above 0"
-    if spec.budget_unit in ("seconds", "own-epochs"):
+    if spec.budget.unit in ("seconds", "own-epochs"):
         return
     if used > budget:
         yield f"work of {used} FLOPs exceeds the budget of {budget}"
-    due = spec.budget if spec.budget_unit == "flops" else epoch and spec.budget * epoch  # records of old have no epoch
+    amount = spec.budget.amount
+    due = amount if spec.budget.unit == "flops" else epoch and amount * epoch  # older records have no epoch
     if due and abs(budget - due) > len(members_of(spec.backbone)):
         yield f"the budget is {budget} FLOPs, but its spec means {due:.0f}"
 
@@ -146,5 +147,5 @@ def _measurements(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Ite
     for use, value in seconds.items():
         if not (math.isfinite(value) and value >= 0):
             yield f"the seconds of {use} are {value}"
-    if spec.budget_unit == "seconds" and seconds["training"] > OVERTIME * spec.budget + 1:
-        yield f"training took {seconds['training']:.1f} s of a budget of {spec.budget:g} s"
+    if spec.budget.unit == "seconds" and seconds["training"] > OVERTIME * spec.budget.amount + 1:
+        yield f"training took {seconds['training']:.1f} s of a budget of {spec.budget}"

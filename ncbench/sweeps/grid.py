@@ -18,7 +18,7 @@ from ncbench.method.registry import load_method, make_config, settings_of
 from ncbench.method.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.noise.base import Noise
 from ncbench.noise.ratio import CLEAN, NATURAL, Amount
-from ncbench.noise.registry import draw_noise, natural_noise
+from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.seeds import derive_seed
 from ncbench.training.clean_pairs import clean_pairs
@@ -103,7 +103,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         key = (seed, dataset_name, protocol, ratio)
         if key not in drawn:
-            drawn[key] = draw(dataset, protocol, ratio, seed)
+            drawn[key] = _noise_of(dataset, protocol, ratio, seed)
         noise = drawn[key]
         true = dataset.splits["train"].true
         needed = method(config).clean_pairs_needed(len(true))
@@ -113,25 +113,17 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             budget = Budget(dataset.budget)
         else:
             budget = _published(method, dataset.name) if isinstance(asked, Paper) else asked
-        spec = RunSpec(
-            dataset=dataset.name,
-            dataset_version=dataset.version,
-            dataset_digest=dataset.digest,
-            protocol=_protocol_label(noise) if ratio else CLEAN,
-            protocol_version=noise.version if ratio else CLEAN,
-            unit=noise.unit if ratio else CLEAN,
-            noise=noise.ratio,
-            noise_digest=noise.digest,
-            method=method_name,
-            settings=settings,
+        spec = RunSpec.of(
+            dataset,
+            noise,
+            method,
+            settings,
             backbone=backbone,
-            sizes=sizes,
-            budget=budget.amount,
-            budget_unit=budget.unit,
+            budget=budget,
             evaluations=grid.evaluations or _usual_evaluations(budget),
             seed=seed,
+            sizes=sizes,
             precision=grid.precision,
-            source=method.source,
         )
         cell = replace(
             grid,
@@ -177,12 +169,6 @@ def _usual_evaluations(budget: Budget) -> int:
     return min(max(1, round(budget.amount)), MOST_EVALUATIONS) if "epochs" in budget.unit else 10
 
 
-def _protocol_label(noise: Noise) -> str:
-    """Return the protocol; an index file by its name and content, wherever it lies."""
-    name, colon, path = noise.protocol.partition(":")
-    return f"{name}:{Path(path).name}@{noise.digest[:8]}" if colon else noise.protocol
-
-
 def _noises(grid: Grid) -> list[tuple[str, Amount]]:
     """Return the (protocol, ratio) cells by ratio; natural noise is one cell, whatever the protocols."""
     return [
@@ -192,16 +178,21 @@ def _noises(grid: Grid) -> list[tuple[str, Amount]]:
     ]
 
 
-def draw(dataset: Dataset, protocol: str, ratio: Amount, seed: int) -> Noise:
-    """Return the noise of a run with `seed` on the training split, or what nature did to it, whatever the protocol.
+def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noise:
+    """Return the noise of a run: `clean` at ratio 0, `natural` where the truth is unknown, else that of `protocol`.
 
-    Raises UserError as `draw_noise`, and unless noise is natural exactly where the truth is not known.
+    Raises UserError as `draw_noise`, and unless noise is natural exactly where the truth is unknown.
     """
-    train = dataset.splits["train"]
-    if ratio == NATURAL:
+    if amount == NATURAL:
         if dataset.truth_known:
             raise UserError(f"--noise natural is for pairs mismatched by nature; those of {dataset.name} are right.")
-        return natural_noise(train.true, seed)
+        return draw(dataset, NATURAL, 0.0, seed)
     if not dataset.truth_known:
-        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be natural there, found {ratio:g}.")
-    return draw_noise(protocol, ratio, train, derive_seed(seed, "noise"))
+        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be natural there, found {amount:g}.")
+    noise = draw(dataset, protocol, amount, seed)  # at ratio 0 too: an index file may disagree
+    return noise if amount else draw(dataset, CLEAN, 0.0, seed)
+
+
+def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
+    """Return the noise of a run with `seed` on the training split. Raises UserError as `draw_noise`."""
+    return draw_noise(protocol, ratio, dataset.splits["train"], derive_seed(seed, "noise"))

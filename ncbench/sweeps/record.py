@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,14 @@ class SweepRecord:
 
     def write(self, specs: Sequence[RunSpec], config: Mapping[str, Any]) -> None:
         """Keep the runs of the sweep, and the `config` that they follow from."""
-        write_json(self.folder / PLAN, [asdict(spec) for spec in specs])
+        write_json(self.folder / PLAN, [spec.to_dict() for spec in specs])
         write_text(self.folder / CONFIG, tomli_w.dumps(config))
 
     def specs(self) -> list[RunSpec]:
         """Return its runs, in their order. Raises UserError for a plan that cannot be read."""
         path = self.folder / PLAN
         try:
-            return [RunSpec(**content) for content in json.loads(path.read_bytes())]
+            return [RunSpec.from_dict(content) for content in json.loads(path.read_bytes())]
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: cannot be read as the plan of a sweep ({error}); give the command of the sweep again."

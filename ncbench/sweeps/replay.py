@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from ncbench.errors import UserError
 from ncbench.method.registry import load_method, make_config
-from ncbench.noise.ratio import CLEAN, NATURAL
 from ncbench.noise.storage import load_noise
 from ncbench.records.record import load_data, read_spec
 from ncbench.records.store import noise_path, read_history, read_record, records_around
@@ -36,11 +35,7 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     """
     spec = read_spec(folder)
     dataset = load_data(folder, spec, data_root)
-    if spec.protocol == CLEAN:
-        noise = draw(dataset, "shuffle-images", 0.0, spec.seed)
-    elif spec.protocol == NATURAL:
-        noise = draw(dataset, NATURAL, NATURAL, spec.seed)
-    elif ":" in spec.protocol:  # an index file, of which the record keeps what it said
+    if ":" in spec.protocol:  # an index file, whose content the record keeps
         noise = load_noise(noise_path(records_around(folder), spec))
     else:
         noise = draw(dataset, spec.protocol, spec.noise, spec.seed)

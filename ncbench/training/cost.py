@@ -65,11 +65,12 @@ def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
     """
     members = members_of(spec.backbone)
     works = [Work.of(replace(spec, backbone=name), dataset).epoch for name in members]
-    if spec.budget_unit == "seconds":
-        return [TimeMeter(spec.budget / len(members)) for _ in members]
-    if spec.budget_unit == "own-epochs":
-        return [EpochMeter(round(spec.budget)) for _ in members]
-    epochs = spec.budget if spec.budget_unit == "epochs" else spec.budget / sum(works)
+    budget = spec.budget
+    if budget.unit == "seconds":
+        return [TimeMeter(budget.amount / len(members)) for _ in members]
+    if budget.unit == "own-epochs":
+        return [EpochMeter(round(budget.amount)) for _ in members]
+    epochs = budget.amount if budget.unit == "epochs" else budget.amount / sum(works)
     return [WorkMeter(max(1, round(epochs * work))) for work in works]
 
 

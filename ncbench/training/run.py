@@ -224,7 +224,7 @@ class Run:
         return {
             "schema": SCHEMA,
             "id": self.spec.id,
-            "spec": asdict(self.spec),
+            "spec": self.spec.to_dict(),
             "status": "done",
             "vocabulary_digest": self.dataset.vocabulary.digest,
             "told_truth": self.trainers[0].method.needs_truth,

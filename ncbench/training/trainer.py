@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncbench.backbones.base import Sizes
-from ncbench.budget import Budget, Meter
+from ncbench.budget import Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
@@ -107,8 +107,8 @@ class Trainer:
                 report("training")
             between(scalars is None)
         if self.updates == 0:
-            budget = Budget(self.spec.budget, self.spec.budget_unit)
-            raise UserError(f"a budget of {budget} is too small for one update of {self.spec.method}; raise --budget.")
+            budget, method = self.spec.budget, self.spec.method
+            raise UserError(f"a budget of {budget} is too small for one update of {method}; raise --budget.")
         self._select(dev, report)
         for backbone, weights in zip(self.backbones, self.selected.weights, strict=True):
             backbone.load_state_dict(weights)

@@ -182,7 +182,7 @@ def test_clean_pairs_are_called_so(painted: Source, toy_run: Call, cli: Call, tm
     assert cli("audit", folder, "--out", tmp_path / "a.csv", "--figure", tmp_path / "f").exit_code == 0
     text = (tmp_path / "f.svg").read_text()
     assert "judge on painted, clean pairs, vse, seed 0" in text
-    assert "AUC: needs both kinds of pairs" in text
+    assert "no AUC: pairs of one kind only" in text
 
 
 @pytest.mark.parametrize("option", [("--with-truth",), ("--figure", "f")])

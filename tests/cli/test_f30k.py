@@ -54,14 +54,14 @@ def test_every_run_is_done_in_the_order_of_the_grid(swept: tuple[Path, list[Any]
     assert [outcome["status"] for outcome in outcomes] == ["done"] * 6
     assert [outcome["error"] for outcome in outcomes] == [None] * 6
     published = f"file:published.npy@{outcomes[0]['result']['spec']['noise_digest'][:8]}"
-    specs = [RunSpec(**outcome["result"]["spec"]) for outcome in outcomes]
+    specs = [RunSpec.from_dict(outcome["result"]["spec"]) for outcome in outcomes]
     assert [(spec.protocol, spec.unit, spec.method) for spec in specs] == [
         (protocol, unit, method)
         for protocol, unit in [(published, "images"), ("shuffle-images", "images"), ("shuffle-captions", "captions")]
         for method in ("triplet", "l2rm")
     ]
     for spec in specs:
-        assert (spec.dataset, spec.backbone, spec.noise, spec.budget, spec.seed) == ("f30k", "vse", 0.2, 0.4, 0)
+        assert (spec.dataset, spec.backbone, spec.noise, spec.budget.amount, spec.seed) == ("f30k", "vse", 0.2, 0.4, 0)
         assert (spec.evaluations, spec.sizes["embed"], spec.settings["batch_size"]) == (2, 16, 16)
     assert "queue" not in specs[0].settings
     assert specs[1].settings["queue"] == 16
@@ -70,11 +70,11 @@ def test_every_run_is_done_in_the_order_of_the_grid(swept: tuple[Path, list[Any]
 def test_records_are_written_whole(swept: tuple[Path, list[Any], list[str]]) -> None:
     folder, outcomes, _ = swept
     for outcome in outcomes:
-        where, spec = Path(outcome["folder"]), RunSpec(**outcome["result"]["spec"])
+        where, spec = Path(outcome["folder"]), RunSpec.from_dict(outcome["result"]["spec"])
         assert where == folder / "runs" / "f30k" / spec.method / spec.id
         assert {path.name for path in where.iterdir()} == FILES
         assert json.loads((where / "result.json").read_text()) == outcome["result"]
-        assert RunSpec(**json.loads((where / "spec.json").read_text())) == spec
+        assert RunSpec.from_dict(json.loads((where / "spec.json").read_text())) == spec
         assert [line["updates"] for line in read_history(where)][-1] == outcome["result"]["work"]["updates"]
         ranks = np.load(where / "ranks.npz")
         assert 100 * np.mean(ranks["i2t"] < 1) == pytest.approx(outcome["result"]["metrics"]["test"]["i2t"]["r1"])

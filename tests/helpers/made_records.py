@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         outside: Mapping[str, float] | None = None,
         **axes: Any,
     ) -> Path:
-        spec = RunSpec(**{**DEFAULTS, **axes})
+        spec = RunSpec.from_dict({**DEFAULTS, **axes})
         scores = scores or (10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
         i2t, t2i = (dict(zip(KEYS, (*values, 3.0, 4.5), strict=True)) for values in (scores[:3], scores[3:]))
         folder = Store(tmp_path).start(spec)
@@ -64,7 +63,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         result = {
             "schema": 1,
             "id": spec.id,
-            "spec": asdict(spec),
+            "spec": spec.to_dict(),
             "status": "done",
             "metrics": {"test": {"i2t": i2t, "t2i": t2i, "rsum": sum(scores)}},
             "selected": {"dev_rsum": sum(scores) + 1, "share": 1.0},

@@ -9,7 +9,7 @@ import torch
 from toy_methods import FAST
 
 from ncbench import Method
-from ncbench.budget import Unit
+from ncbench.budget import Budget, Unit
 from ncbench.data.dataset import Dataset
 from ncbench.method.registry import settings_of
 from ncbench.noise.registry import draw_noise
@@ -36,21 +36,13 @@ def prepare_run(
     """Return a run of a method under caption noise, with settings under which it trains fast."""
     train = dataset.splits["train"]
     noise = draw_noise("shuffle-captions", ratio, train, seed)
-    spec = RunSpec(
-        dataset=dataset.name,
-        dataset_version=dataset.version,
-        dataset_digest=dataset.digest,
-        protocol=noise.protocol,
-        protocol_version=noise.version,
-        unit=noise.unit,
-        noise=ratio,
-        noise_digest=noise.digest,
-        method=kind.name,
-        settings={**settings_of(kind, dataset.name), **FAST.get(kind.name, {}), **(settings or {})},
+    spec = RunSpec.of(
+        dataset,
+        noise,
+        kind,
+        {**settings_of(kind, dataset.name), **FAST.get(kind.name, {}), **(settings or {})},
         backbone=backbone,
-        sizes=dataset.scale,
-        budget=budget,
-        budget_unit=budget_unit,
+        budget=Budget(budget, budget_unit),
         evaluations=evaluations,
         seed=seed,
     )

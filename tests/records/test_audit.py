@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +280,7 @@ def test_noise_that_is_not_of_these_pairs(change: Callable[[np.ndarray], np.ndar
     records, spec = folder.parents[2], read_spec(folder)
     claimed = change(load_noise(noise_path(records, spec)).claimed)
     digest = noise_digest(claimed)
-    write_json(folder / "spec.json", {**asdict(spec), "noise_digest": digest})
+    write_json(folder / "spec.json", {**spec.to_dict(), "noise_digest": digest})
     noise = Noise(spec.protocol, "1", "captions", 0.4, 0, claimed, digest)
     save_noise(noise, noise_path(records, read_spec(folder)))
     with pytest.raises(UserError) as caught:

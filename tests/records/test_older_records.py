@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from places import FIXTURES
 
+from ncbench.budget import Budget
 from ncbench.records.arrays import load_ranks
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store, read_record
@@ -26,9 +27,9 @@ def folder() -> Path:
 
 
 def test_the_id_is_the_same(folder: Path) -> None:
-    spec = RunSpec(**read_record(folder / "spec.json"))
+    spec = RunSpec.from_dict(read_record(folder / "spec.json"))
     assert spec.id == folder.name
-    assert (spec.budget, spec.budget_unit, spec.precision) == (5.0, "epochs", "float32")
+    assert (spec.budget, spec.precision) == (Budget(5.0), "float32")
 
 
 def test_it_has_its_place_in_a_report() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from ncbench.runtime.files import write_json
 def folder(tiny: Dataset, tmp_path: Path, register: Callable[..., None]) -> Path:
     """Return a folder that holds the spec of a run on `tiny`."""
     register("ncbench.datasets", "tiny", Source(tiny))
-    content = asdict(prepare_run(tiny, tmp_path / "run", Toy).spec)
+    content = prepare_run(tiny, tmp_path / "run", Toy).spec.to_dict()
     (tmp_path / "spec.json").write_text(json.dumps(content))
     return tmp_path
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from ncbench import UserError
 from ncbench.backbones.precision import PRECISIONS
-from ncbench.records.spec import LATER, SCHEMA, RunSpec
+from ncbench.budget import Budget
+from ncbench.records.spec import ADDED_LATER, SCHEMA, RunSpec
 from ncbench.records.store import History, Store, read_history, read_record
 from ncbench.runtime.files import write_json
 
@@ -28,7 +29,7 @@ SPEC = RunSpec(
     settings={"lr": 2e-4, "batch_size": 8},
     backbone="vse",
     sizes={"embed": 16, "dropout": 0.0},
-    budget=4.0,
+    budget=Budget(4.0),
     evaluations=4,
     seed=0,
 )
@@ -46,11 +47,10 @@ CHANGES = {
     "settings": {"lr": 1e-4, "batch_size": 8},
     "backbone": "sgr",
     "sizes": {"embed": 32, "dropout": 0.0},
-    "budget": 4.5,
+    "budget": Budget(4.5),
     "evaluations": 5,
     "seed": 1,
     "precision": "bf16",
-    "budget_unit": "seconds",
     "source": "0123456789ab",
     "schema": SCHEMA + 1,
 }
@@ -67,19 +67,23 @@ def test_every_field_is_part_of_the_id(name: str) -> None:
     assert replace(changed, **{name: getattr(SPEC, name)}).id == SPEC.id
 
 
+def test_the_unit_of_the_budget_is_part_of_the_id() -> None:
+    assert replace(SPEC, budget=Budget(4.0, "seconds")).id != SPEC.id
+
+
 def test_every_precision_has_an_id() -> None:
     assert len({replace(SPEC, precision=precision).id for precision in PRECISIONS}) == len(PRECISIONS) == 3
 
 
 def test_records_from_before_there_were_precisions_are_float32() -> None:
-    content = {key: value for key, value in asdict(SPEC).items() if key != "precision"}
-    assert RunSpec(**content) == SPEC
+    content = {key: value for key, value in SPEC.to_dict().items() if key != "precision"}
+    assert RunSpec.from_dict(content) == SPEC
     assert SPEC.precision == "float32"
 
 
 def test_only_the_value_of_earlier_runs_is_left_out_of_the_id() -> None:
-    assert set(LATER) < {entry.name for entry in fields(RunSpec)}
-    content = {key: value for key, value in asdict(SPEC).items() if key not in LATER}
+    assert set(ADDED_LATER) < set(SPEC.to_dict())
+    content = {key: value for key, value in SPEC.to_dict().items() if key not in ADDED_LATER}
     text = json.dumps(content, sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest().startswith(SPEC.id)
 
@@ -97,7 +101,7 @@ def test_start_notes_the_spec(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = store.start(SPEC)
     assert folder == store.folder(SPEC) == tmp_path / "tiny" / "triplet" / SPEC.id
-    assert RunSpec(**json.loads((folder / "spec.json").read_text())) == SPEC
+    assert RunSpec.from_dict(json.loads((folder / "spec.json").read_text())) == SPEC
     assert store.find(SPEC) is None  # it is not finished
 
 
@@ -176,4 +180,4 @@ def test_a_second_execution_starts_a_history_of_its_own(tmp_path: Path) -> None:
 
 
 def test_spec_survives_json() -> None:
-    assert RunSpec(**json.loads(json.dumps(asdict(SPEC)))).id == SPEC.id
+    assert RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))).id == SPEC.id

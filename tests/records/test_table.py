@@ -60,7 +60,7 @@ def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
         "rematched_closer": 0.6,
         "rematched_chance": 0.4,
         "variant": "triplet",
-        "told_truth": False,
+        "sees_truth": False,
     }
     assert {name: row[name] for name in expected} == expected
 
@@ -156,8 +156,8 @@ def test_references_are_known_and_records_of_old_have_none(record: Record, tmp_p
     record(seed=1, told_truth=False)
     record(seed=2, told_truth=True, method="oracle")
     frame = load_runs(tmp_path).set_index("seed")
-    assert frame["told_truth"].to_dict() == {0: False, 1: False, 2: True}
-    assert frame["told_truth"].dtype == bool
+    assert frame["sees_truth"].to_dict() == {0: False, 1: False, 2: True}
+    assert frame["sees_truth"].dtype == bool
     assert frame["variant"].to_dict() == {0: "triplet", 1: "triplet", 2: "oracle"}
 
 
@@ -165,7 +165,7 @@ def test_told_pairs_are_known_and_records_of_old_have_none(record: Record, tmp_p
     record(seed=0)
     record(seed=1, told_clean=0)
     record(seed=2, told_clean=150, method="mscn")
-    assert load_runs(tmp_path).set_index("seed")["told_clean"].to_dict() == {0: 0, 1: 0, 2: 150}
+    assert load_runs(tmp_path).set_index("seed")["clean_pairs_given"].to_dict() == {0: 0, 1: 0, 2: 150}
 
 
 def test_variants_are_told_by_what_differs(record: Record, tmp_path: Path) -> None:

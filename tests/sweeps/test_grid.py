@@ -70,7 +70,7 @@ def test_plan_of_one_run(tiny: Dataset) -> None:
     assert (spec.protocol, spec.protocol_version, spec.unit, spec.noise) == ("shuffle-captions", "1", "captions", 0.4)
     assert (spec.noise_digest, spec.method, spec.backbone) == (run.noise.digest, "quick", "vse")
     assert spec.settings == {"batch_size": 8, "lr": 0.0123456, "fails": False}
-    assert (spec.sizes, spec.budget, spec.evaluations, spec.seed) == (tiny.scale, 0.5, 1, 0)
+    assert (spec.sizes, spec.budget, spec.evaluations, spec.seed) == (tiny.scale, Budget(0.5), 1, 0)
 
 
 def test_plan_covers_the_grid_with_seeds_outermost() -> None:
@@ -113,7 +113,7 @@ def test_noise_depends_on_the_seed_and_not_on_the_method() -> None:
 
 
 def test_budget_is_the_datasets_own_unless_given() -> None:
-    assert [run.spec.budget for run in plan_sweep(replace(GRID, budgets=[]))] == [4.0]
+    assert [run.spec.budget for run in plan_sweep(replace(GRID, budgets=[]))] == [Budget(4.0)]
 
 
 def test_overrides_are_for_their_method() -> None:
@@ -294,10 +294,10 @@ def test_a_run_after_others_equals_the_run_alone(tmp_path: Path) -> None:
 
 def test_a_budget_too_small_fails_that_run_only(tmp_path: Path) -> None:
     failed, done = execute(replace(GRID, budgets=[Budget(0.001), Budget(0.5)]), tmp_path)
-    assert (failed.status, failed.spec.budget, failed.result) == ("failed", 0.001, None)
+    assert (failed.status, failed.spec.budget, failed.result) == ("failed", Budget(0.001), None)
     assert isinstance(failed.error, UserError)
     assert str(failed.error) == "a budget of 0.001 is too small for one update of quick; raise --budget."
-    assert (done.status, done.spec.budget) == ("done", 0.5)
+    assert (done.status, done.spec.budget) == ("done", Budget(0.5))
 
 
 def test_a_failed_run_keeps_its_traceback(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_tables_come_whole_one_after_another() -> None:
             variants=[],
         )
     )
-    tables = [(run.spec.seed, run.spec.noise, run.spec.budget) for run in runs]
+    tables = [(run.spec.seed, run.spec.noise, run.spec.budget.amount) for run in runs]
     assert tables[::2] == tables[1::2] == [(s, n, b) for s in (0, 1) for n in (0.2, 0.4) for b in (1, 2)]
     assert [run.spec.method for run in runs[:4]] == ["quick", "triplet"] * 2
 

@@ -20,6 +20,7 @@ from ncbench import Method, Rematches, UserError
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.graph import SAF, SGR
 from ncbench.backbones.registry import build_backbone, members_of
+from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect, rank_correlation, rematch_quality
 from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate
@@ -248,7 +249,7 @@ def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
     }
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert (result["schema"], result["status"], result["id"]) == (1, "done", run.spec.id)
-    assert RunSpec(**result["spec"]) == run.spec
+    assert RunSpec.from_dict(result["spec"]) == run.spec
     assert result["mismatched"] == np.mean(run.noise.claimed != tiny.splits["train"].true)
     assert 0.3 < result["mismatched"] <= 0.5
     assert result["beliefs"] == {}
@@ -442,7 +443,7 @@ def test_work_of_a_spec(tiny: Dataset, tmp_path: Path) -> None:
 
 def test_a_setting_that_the_method_does_not_have(tiny: Dataset, tmp_path: Path) -> None:
     run = prepare(tiny, tmp_path, "toy")
-    spec = RunSpec(**{**asdict(run.spec), "settings": {"unheard_of": 1}})
+    spec = RunSpec.from_dict({**run.spec.to_dict(), "settings": {"unheard_of": 1}})
     with pytest.raises(TypeError, match="unheard_of"):
         Run(spec, tiny, run.noise, Toy, tmp_path, CPU, lambda _: None)
 
@@ -584,7 +585,7 @@ def test_ranks_of_an_ensemble_recompute_its_metrics(ensemble: Trained) -> None:
 
 
 def test_the_checkpoint_of_an_ensemble_is_its_members(ensemble: Trained, tiny: Dataset) -> None:
-    (ensemble.folder / "spec.json").write_text(json.dumps(asdict(ensemble.run.spec)))  # as a sweep does
+    (ensemble.folder / "spec.json").write_text(json.dumps(ensemble.run.spec.to_dict()))  # as a sweep does
     found = read_checkpoint(ensemble.folder)
     assert tuple(found.kinds) == MEMBERS
     nets = found.build(tiny)
@@ -623,7 +624,7 @@ def test_an_ensemble_gives_the_same_bytes_again(method: str, with_dropout: Datas
 
 def test_a_method_with_two_backbones_makes_four_networks_of_an_ensemble(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "twins", "sgraf", budget=1, evaluations=1)
-    (tmp_path / "spec.json").write_text(json.dumps(asdict(run.spec)))
+    (tmp_path / "spec.json").write_text(json.dumps(run.spec.to_dict()))
     found = read_checkpoint(tmp_path)
     assert found.kinds == ["sgr", "sgr", "saf", "saf"]
     test = tiny.splits["test"]
@@ -687,7 +688,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
 
 
 def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:
-    small = replace(prepare(tiny, tmp_path, "triplet", "sgraf").spec, budget=0.01)
+    small = replace(prepare(tiny, tmp_path, "triplet", "sgraf").spec, budget=Budget(0.01))
     noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 0)
     with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet"):
         Run(small, tiny, noise, load_method("triplet"), tmp_path, CPU, lambda _: None).execute()

@@ -15,7 +15,7 @@ from ncbench import TrainingView, UserError
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.graph import SAF, SGR
 from ncbench.backbones.registry import build_backbone
-from ncbench.budget import WorkMeter
+from ncbench.budget import Budget, WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate
 from ncbench.evaluation.similarity import similarity_matrix
@@ -73,21 +73,15 @@ class Fake:
         kind = mine.get(method) or load_method(method)
         train = dataset.splits["train"]
         self.dataset, self.folder = dataset, folder
-        self.claimed = draw_noise("shuffle-captions", ratio, train, 0).claimed
-        spec = RunSpec(
-            dataset=dataset.name,
-            dataset_version=dataset.version,
-            dataset_digest=dataset.digest,
-            protocol="shuffle-captions",
-            protocol_version="1",
-            unit="captions",
-            noise=ratio,
-            noise_digest="n",
-            method=method,
-            settings={**settings_of(kind, dataset.name), **FAST.get(method, {})},
+        noise = draw_noise("shuffle-captions", ratio, train, 0)
+        self.claimed = noise.claimed
+        spec = RunSpec.of(
+            dataset,
+            noise,
+            kind,
+            {**settings_of(kind, dataset.name), **FAST.get(method, {})},
             backbone=backbone,
-            sizes=dataset.scale,
-            budget=budget,
+            budget=Budget(budget),
             evaluations=evaluations,
             seed=0,
             **changes,

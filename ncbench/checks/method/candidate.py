@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ncbench.backbones.registry import check_abilities, members_of, resolve
-from ncbench.budget import Meter, WorkMeter
+from ncbench.budget import Budget, Meter, WorkMeter
 from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
 from ncbench.data.training_view import TrainingView
@@ -86,23 +86,16 @@ class Candidate:
 
     def spec(self, dataset: Dataset, noise: Noise, budget: float, seed: int, evaluations: int) -> RunSpec:
         """Return what defines a run."""
-        return RunSpec(
-            dataset=dataset.name,
-            dataset_version=dataset.version,
-            dataset_digest=dataset.digest,
-            protocol=noise.protocol,
-            protocol_version=noise.version,
-            unit=noise.unit,
-            noise=noise.ratio,
-            noise_digest=noise.digest,
-            method=self.method.name,
-            settings=self.settings,
+        return RunSpec.of(
+            dataset,
+            noise,
+            self.method,
+            self.settings,
             backbone=self.backbone,
-            sizes=self.sizes,
-            budget=budget,
+            budget=Budget(budget),
             evaluations=evaluations,
             seed=seed,
-            source=self.method.source,
+            sizes=self.sizes,
         )
 
     def run(

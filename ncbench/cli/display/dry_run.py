@@ -6,7 +6,6 @@ import math
 
 import click
 
-from ncbench.budget import Budget
 from ncbench.cli.display.live import describe, told_apart
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.noise.ratio import ratio_in_words
@@ -39,7 +38,7 @@ def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
                 "backbone": run.spec.backbone,
                 "protocol": run.spec.protocol,
                 "noise": run.spec.noise,
-                "budget": str(Budget(run.spec.budget, run.spec.budget_unit)),
+                "budget": str(run.spec.budget),
                 "seed": run.spec.seed,
                 "status": status,
                 "training_flops": cost.training,
@@ -100,7 +99,7 @@ def _cells(run: PlannedRun, told: str, status: str, cost: Estimate) -> list[str]
         spec.backbone,
         spec.protocol,
         ratio_in_words(spec.protocol, spec.noise),
-        str(Budget(spec.budget, spec.budget_unit)),
+        str(spec.budget),
         str(spec.seed),
         status,
         f"{cost.training + cost.evaluation:.2g}",

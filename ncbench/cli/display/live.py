@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from ncbench.budget import Budget
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import in_words
@@ -38,9 +37,9 @@ def told_apart(specs: Sequence[RunSpec]) -> list[str]:
     for spec in specs:
         alike = [other for other in specs if other.method == spec.method]
         told = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
-        budgets = {(other.budget, other.budget_unit) for other in alike}
+        budgets = {other.budget for other in alike}
         if len(budgets) > 1:
-            told.append(f"budget {Budget(spec.budget, spec.budget_unit)}")
+            told.append(f"budget {spec.budget}")
         found.append(", ".join(told))
     return found
 

@@ -10,7 +10,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from ncbench.backbones.registry import build_backbone
 from ncbench.backbones.released import names
 from ncbench.backbones.released.checkpoint import Checkpoint
 from ncbench.backbones.released.torch_file import read_torch_file
+from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.data.registry import load_dataset
 from ncbench.errors import UserError
@@ -530,7 +531,7 @@ SPEC = RunSpec(
     settings={},
     backbone="vse",
     sizes={"embed": 16, "similarity": 8, "word": 8, "dropout": 0.0},
-    budget=1.0,
+    budget=Budget(1.0),
     evaluations=1,
     seed=0,
 )
@@ -545,7 +546,7 @@ def record(
     given: dict[str, Any] = dict(SPEC.sizes)
     sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), head=head, **given)
     networks = [build_backbone(kind, sizes) for kind in kinds]
-    (folder / "spec.json").write_text(json.dumps(asdict(spec)))
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
     states = enumerate(network.state_dict() for network in networks)
     save_file({f"{n}.{name}": w for n, state in states for name, w in state.items()}, folder / "model.safetensors")
     return networks

@@ -13,7 +13,8 @@ from click.testing import Result
 from ncbench.records.lease import take
 from ncbench.records.store import Store
 
-ENDS = (".md", "-rsum.svg", "-rsum.png", "-course.svg", "-course.png", ".csv")
+FIGURES = ("rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png")
+FILES = ("README.md", "runs.csv", *(f"figures/{name}" for name in FIGURES))
 
 
 def body(table: str) -> list[list[str]]:
@@ -132,9 +133,9 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     pages = tmp_path / "deep" / "pages"
     result = cli("report", "--runs", recorded, "--out", pages)
     assert (result.exit_code, result.stderr) == (0, "")
-    written = [pages / f"tiny{end}" for end in ENDS]
-    assert sorted(pages.iterdir()) == sorted(written)
-    assert result.stdout.splitlines()[-len(ENDS) :] == [f"wrote {path}" for path in written]
+    written = [pages / "tiny" / name for name in FILES]
+    assert sorted(path for path in pages.rglob("*") if path.is_file()) == sorted(written)
+    assert result.stdout.splitlines()[-len(FILES) :] == [f"wrote {path}" for path in written]
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("tiny: ")]
     expected = ["tiny: clean pairs, vse, budget 0.3", "tiny: shuffle-images 0.4 (unit: images), vse, budget 0.3"]
     assert titles == expected
@@ -143,8 +144,8 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     titles = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
     assert titles == [overview, *expected]
     assert " ".join(result.stdout.split()).startswith(overview)
-    assert written[1].read_text().startswith("<?xml")
-    assert written[2].read_bytes().startswith(b"\x89PNG")
+    assert written[2].read_text().startswith("<?xml")
+    assert written[3].read_bytes().startswith(b"\x89PNG")
     over_ratios, *tables = body(result.stdout)
     assert (over_ratios[0], len(over_ratios)) == ("quick", 5)
     for clean, row in zip((True, False), tables, strict=True):
@@ -161,7 +162,7 @@ def test_report_as_json(
 ) -> None:
     result = cli("report", "--runs", recorded, "--out", tmp_path / "pages", "--json")
     content = strict_json(result.stdout)
-    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ENDS]
+    assert content["written"] == [str(tmp_path / "pages" / "tiny" / name) for name in FILES]
     clean, noisy = content["comparisons"]
     assert (clean["protocol"], clean["unit"], clean["noise"]) == ("clean", "clean", 0.0)
     assert (noisy["dataset"], noisy["backbone"], noisy["allowance"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)
@@ -185,7 +186,7 @@ def test_the_folders_have_defaults(
     monkeypatch.chdir(tmp_path)  # where `runs` lies
     assert len(json.loads(cli("runs", "--json").stdout)) == 4
     assert cli("report").exit_code == 0
-    assert (tmp_path / "leaderboards" / "tiny.md").is_file()
+    assert (tmp_path / "leaderboards" / "tiny" / "README.md").is_file()
 
 
 def test_methods(toys: None, cli: Callable[..., Result]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ncbench.budget import Budget
 from ncbench.cli.display import live
 from ncbench.cli.display.live import LiveTable, describe, told_apart, watch
 from ncbench.cli.display.output import PIPE_WIDTH, console
@@ -37,7 +38,7 @@ def spec(method: str = "triplet", seed: int = 0) -> RunSpec:
         settings={},
         backbone="vse",
         sizes={},
-        budget=1.0,
+        budget=Budget(1.0),
         evaluations=1,
         seed=seed,
     )
@@ -204,11 +205,11 @@ def test_console_of_a_pipe_is_wide() -> None:
 
 def test_runs_of_a_method_are_told_apart_by_what_differs_between_them() -> None:
     plain = replace(spec(), settings={"lr": 0.1, "reg": 1})
-    other, longer = replace(plain, settings={"lr": 0.2, "reg": 1}), replace(plain, budget=9.0)
+    other, longer = replace(plain, settings={"lr": 0.2, "reg": 1}), replace(plain, budget=Budget(9.0))
     elsewhere = replace(plain, method="l2rm", settings={"lr": 7}, seed=3, noise=0.2)
     assert told_apart([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
     assert told_apart([plain, other]) == ["lr=0.1", "lr=0.2"]
     assert told_apart([plain, longer]) == ["budget 1", "budget 9"]
-    assert told_apart([plain, replace(plain, budget_unit="seconds")]) == ["budget 1", "budget 1 s"]
+    assert told_apart([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
     assert [row[1] for row in printed(LiveTable([plain, other], screen()))] == ["triplet (lr=0.1)", "triplet (lr=0.2)"]
     assert describe(other, "lr=0.2").startswith("triplet (lr=0.2) with vse on ")

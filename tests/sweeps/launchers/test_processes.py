@@ -113,7 +113,7 @@ def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
         Killer(),
     )  # the first would take days
     outcomes = start(grid, tmp_path, 2, watcher)
-    by_budget = {outcome.spec.budget: outcome for outcome in outcomes}
+    by_budget = {outcome.spec.budget.amount: outcome for outcome in outcomes}
     assert len(outcomes) == len(by_budget) == 3
     failed = by_budget[1e6]
     assert (failed.status, failed.result) == ("failed", None)
