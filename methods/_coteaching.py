@@ -1,8 +1,8 @@
-"""Two networks that teach each other: what NCR and BiCro share.
+"""Co-teaching: two networks that split the pairs for each other. NCR and BiCro share it.
 
-Each network tells clean pairs from noisy ones by a mixture over its losses, and the other one trains on its verdict, so
+Each network separates clean from noisy pairs by a mixture over its losses, and the other one trains on the result, so
 that neither confirms its own mistakes (co-teaching: Han et al., NeurIPS 2018; for this task NCR, NeurIPS 2021). Labels
-in [0, 1] become margins of the triplet loss, so that a doubtful pair need not beat its negatives by much.
+in [0, 1] become margins of the triplet loss, so a doubtful pair has to beat its negatives by less.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Scalars: TypeAlias = Mapping[str, float]
 
 @dataclass(frozen=True)
 class CoTeachingSettings(TrainingSettings):
-    """What both methods have in common; the defaults are those published for Flickr30K."""
+    """The settings of both methods; the defaults are those published for Flickr30K."""
 
     noisy_after: float = setting(
         0.5, "share of the time after warm-up that passes before noisy pairs train too", "NCR", at_least=0
@@ -36,15 +36,15 @@ class CoTeachingSettings(TrainingSettings):
         0.1, "share of a batch, and one pair more, that counts as surely matched", "NCR", at_least=0, at_most=0.9
     )
     labels: Literal["correct", "released"] = setting(
-        "correct", "labels and margins of the pairs they belong to, or as the released code mixes them up", "see module"
+        "correct", "labels and margins of their own pairs, or mixed up as in the released code", "see module"
     )
 
 
 class CoTeaching(Method):
-    """Warm-up, splits, and who trains when; a method adds the loss of warm-up, the mixture, and what an update is."""
+    """Warm-up, splits and turns. A method adds the loss of warm-up, the mixture and the update."""
 
     def setup(self, task: Task) -> None:
-        """Build two networks, A and B, which differ in their first weights, and an optimiser for each."""
+        """Build two networks, A and B, with different initial weights, and an optimiser for each."""
         self.task = task
         self.scanning = task.rng("order of the scan")
         self.orders = [task.rng(f"order of pairs of network {name}") for name in "AB"]
@@ -75,16 +75,16 @@ class CoTeaching(Method):
         return None if self.p_clean is None else self.p_clean.mean(0)
 
     def soft_labels(self) -> Floats | None:
-        """Return the mean of the labels with which both networks trained, (pairs,); None before the first split.
+        """Return the mean of the labels that both networks train with, (pairs,); None before the first split.
 
-        Labels are those of the latest epoch. A pair that a network has not trained on in this epoch (yet), as noisy
-        ones in the first half of training, has P(clean) of the split that the network goes by.
+        Labels are those of the latest epoch. A pair that a network has not trained on in this epoch, such as noisy
+        pairs in the first half of training, has the P(clean) of the split that the network uses.
         """
         return None if self.p_clean is None else self.labels.mean(0)
 
     @abstractmethod
     def _warm_up_loss(self, similarities: Tensor) -> Tensor:
-        """Return the loss of a batch in warm-up, from its similarities (B, B)."""
+        """Return the loss of a warm-up batch from its similarities (B, B)."""
 
     @abstractmethod
     def _posterior(self, x: Floats) -> Floats:
@@ -92,10 +92,10 @@ class CoTeaching(Method):
 
     @abstractmethod
     def _update(self, learner: int, clean: Batch, p_clean: Floats, noisy: Batch | None) -> Scalars:
-        """Train network `learner` on a clean batch with P(clean) `p_clean` (B,), and on a noisy one if there is one."""
+        """Train network `learner` on a clean batch with P(clean) `p_clean` (B,), and on a noisy one if given."""
 
     def _epoch(self, learner: int) -> Iterator[Scalars]:
-        """Return the epoch of one network. Its batches are created at once, whoever has the first turn."""
+        """Return the epoch of one network. Its batches are created now, so their order does not depend on the turns."""
         data, size, order = self.task.data, self.config.batch_size, self.orders[learner]
         if self.p_clean is None:
             return self._warm_up(learner, data.batches(size, order), until=self.config.warmup)
@@ -107,7 +107,7 @@ class CoTeaching(Method):
         return self._learn(learner, p_clean, data.batches(size, order, np.flatnonzero(clean)), noisy_batches)
 
     def _warm_up(self, learner: int, batches: Iterator[Batch], until: float) -> Iterator[Scalars]:
-        """Train one network on batches of all pairs, at most until that share of the budget is spent."""
+        """Train one network on batches of all pairs until that share of the budget is spent."""
         for batch in schedules.until(until, self.task.budget, batches):
             loss = self._warm_up_loss(self._train_forward(learner, batch))
             self.optimisers[learner].step(loss)
@@ -116,7 +116,7 @@ class CoTeaching(Method):
     def _learn(
         self, learner: int, p_clean: Floats, clean_batches: Iterator[Batch], noisy_batches: Iterator[Batch]
     ) -> Iterator[Scalars]:
-        """Train one network on all clean batches, and on as many noisy ones from a point of the budget on."""
+        """Train one network on the clean batches, and from a point of the budget on also on as many noisy ones."""
         noisy_from = self.config.warmup + self.config.noisy_after * (1 - self.config.warmup)
         for batch in clean_batches:
             noisy = next(noisy_batches, None) if self.task.budget.progress >= noisy_from else None
@@ -127,9 +127,9 @@ class CoTeaching(Method):
         return similarities
 
     def _step(self, learner: int, batch: Batch, labels: Tensor) -> float:
-        """Update network `learner` once on `batch` with hardest negatives and margins from `labels`; return the loss.
+        """Update network `learner` once on `batch`, with hardest negatives and margins from `labels`; return the loss.
 
-        Labels are (B,), or broadcast to (B, B): see `hinge_max_by_entry`. They are noted, by their diagonal.
+        Labels are (B,), or broadcast to (B, B): see `hinge_max_by_entry`. Their diagonal is kept for `soft_labels`.
         """
         self.labels[learner, batch.pairs] = labels.expand(len(batch), len(batch)).diagonal().cpu().numpy()
         similarities = self._train_forward(learner, batch)
@@ -144,9 +144,9 @@ class CoTeaching(Method):
 
 
 def split(p_clean: Floats, above: float) -> NDArray[np.bool_]:
-    """Return which pairs are clean: those with P(clean) `above` that; if all are, all but the least sure per cent.
+    """Return which pairs are clean: those with P(clean) above `above`.
 
-    Of n pairs that are all clean, the n // 100 + 1 of the smallest P(clean) become noisy (NCR).
+    If all n pairs are clean, the n // 100 + 1 pairs with the smallest P(clean) become noisy (NCR).
     """
     if p_clean.min() <= above:
         return p_clean > above
@@ -156,15 +156,15 @@ def split(p_clean: Floats, above: float) -> NDArray[np.bool_]:
 
 
 def agreement(S: Tensor, margin: float) -> Tensor:
-    """Return (B,) in [0, margin]: how well each pair of a batch does against its negatives, margin - loss / 2 (NCR)."""
+    """Return (B,) in [0, margin]: how well each pair of a batch beats its negatives, margin - loss / 2 (NCR)."""
     return (margin - losses.pair_losses(S, margin) / 2).clamp(0, margin)
 
 
 def hinge_max_by_entry(S: Tensor, margins: Tensor) -> Tensor:
-    """Return the sum of hinges of hardest negatives where image i against caption j has margin ij in both directions.
+    """Return the sum of hinges of hardest negatives, where image i against caption j has margin ij in both directions.
 
-    `margins` broadcasts to the shape of S, (B, B). Only released code does this, see `labels`: a margin belongs to a
-    pair, and holds where this pair is the anchor (`ncbench.method.losses.hinge_max`).
+    `margins` broadcasts to the shape of S, (B, B). This is for the setting `labels=released` only: normally a margin
+    belongs to a pair, and applies where the pair is the anchor (`ncbench.losses.hinge_max`).
     """
     matched = S.diagonal()
     diagonal = torch.eye(len(S), dtype=torch.bool, device=S.device)

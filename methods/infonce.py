@@ -1,11 +1,11 @@
-"""InfoNCE: plain contrastive training, a reference that believes every pair.
+"""InfoNCE: plain contrastive training, a baseline that trusts every pair.
 
 A pair must win a softmax over the captions of the batch and one over its images (van den Oord et al., 2018; for images
-and text as in CLIP: Radford et al., ICML 2021). RCL and L2RM offer it beside their own losses, to be compared with.
+and text as in CLIP: Radford et al., ICML 2021). The code of RCL and L2RM includes it for comparison.
 
-Where this code departs from the released ones, and why:
+Departures from the released codes:
 
-* The softmax is taken in log space; theirs exponentiate first, which gives the same values for bounded similarities.
+* The softmax is computed in log space. Theirs exponentiate first, with the same values for bounded similarities.
 * Schedules are shares of the budget. They are those of L2RM, so that `infonce` and `rce` differ in the loss only.
 """
 

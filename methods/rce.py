@@ -1,10 +1,10 @@
-"""RCE: the robust loss that L2RM warms up with, for the whole training.
+"""RCE: the warm-up loss of L2RM, used for the whole training.
 
 Half cross-entropy, half reverse cross-entropy, in which predictions and labels change places (symmetric cross entropy:
 Wang et al., ICCV 2019; L2RM: Han et al., CVPR 2024). The reverse half grows only linearly in the probability that a
-pair lacks, so that a mismatched pair costs little. It tells how much of L2RM is due to its warm-up.
+pair lacks, so a mismatched pair costs little. It shows how much of L2RM is due to its warm-up.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
 * L2RM uses the loss for 5 of 40 epochs at a constant learning rate, and never alone. The schedule here is that of L2RM
   without its warm-up, so that `infonce` and `rce` differ in the loss only.
@@ -20,7 +20,7 @@ from ncbench import Batch, SingleNetwork, TrainingSettings, losses, setting
 
 
 class RCE(SingleNetwork):
-    """Contrastive training by a robust loss: half of it is reverse cross-entropy."""
+    """Contrastive training with a robust loss: half of it is reverse cross-entropy."""
 
     name = "rce"
 

@@ -1,8 +1,8 @@
-"""Triplet: plain training with hardest negatives, the baseline that believes every pair.
+"""Triplet: plain training with hardest negatives, the baseline that trusts every pair.
 
 A matched pair must beat its hardest negative in the batch by a margin, for images and for captions (VSE++: Faghri et
-al., BMVC 2018; as in SGRAF: Diao et al., AAAI 2021). Training starts with the mean over all negatives, since hardest
-negatives of a fresh network stall it (the warm-up that NCR, NeurIPS 2021, gives its baselines too).
+al., BMVC 2018; as in SGRAF: Diao et al., AAAI 2021). Training starts with the mean over all negatives, as the hardest
+negatives of a fresh network stall it (NCR, NeurIPS 2021, warms up its baselines in the same way).
 """
 
 from __future__ import annotations

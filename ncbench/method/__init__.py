@@ -1,4 +1,4 @@
-"""The contract of a method, and the parts that methods are made of."""
+"""The contract of a method, and building blocks of methods."""
 
 import lazy_loader
 

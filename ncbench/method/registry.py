@@ -1,4 +1,4 @@
-"""Methods by name: installed ones and those in files. Listing them loads none."""
+"""Methods by name, installed or in files. Listing names does not load them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "ncbench.methods"
 
 
 def _names_of_methods(node: ast.stmt) -> Iterator[str]:
-    """Yield the name of a class that is no dataset: those `load`."""
+    """Yield the name of a class, unless it is a dataset, which has a function `load`."""
     if not has_function(node, "load"):
         yield from name_of_class(node)
 
@@ -27,19 +27,19 @@ KIND = Kind("method", GROUP, Path("methods"), _names_of_methods)
 
 
 def method_names() -> list[str]:
-    """Return the sorted names of all methods, of installed packages and of files; loads none. Raises UserError."""
+    """Return the sorted names of all methods, installed or in files. Loads none. Raises UserError."""
     return names_of(KIND)
 
 
 def check_method(name: str) -> None:
-    """Raise UserError unless `name` is that of a method, or a path to a file; loads nothing."""
+    """Raise UserError unless `name` is the name of a method or a path to a file. Loads nothing."""
     check_name(KIND, name)
 
 
 def load_method(name: str) -> type[Method]:
-    """Return the method class that is registered as `name`, or that a file holds: `name` is its path, or it is found.
+    """Return the method class called `name`, or the one in the file whose path is `name`.
 
-    Raises UserError for an unknown or broken one, for a file that does not hold one method, and for two of one name.
+    Raises UserError for an unknown or broken method, a file that does not hold exactly one, and a name used twice.
     """
     found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -48,7 +48,7 @@ def load_method(name: str) -> type[Method]:
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and is_dataclass(config)):
         raise UserError(
-            f"method {name!r}: {found.__name__} has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+            f"method {name!r}: {found.__name__} has no dataclass Config; start it with `@dataclass(frozen=True) class "
             "Config(TrainingSettings)`."
         )
     if digest:
@@ -65,7 +65,7 @@ def _methods_in(module: ModuleType) -> list[type[Method]]:
 
 
 def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
-    """Return the Config of `method` with `settings`. Raises UserError for what the Config itself refuses."""
+    """Return the Config of `method` with `settings`. Raises UserError for settings that the Config refuses."""
     try:
         return method.Config(**settings)
     except (TypeError, ValueError) as error:
@@ -73,6 +73,6 @@ def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
 
 
 def settings_of(method: type[Method], dataset: str) -> dict[str, object]:
-    """Return the settings of `method` for `dataset`: defaults, overlaid by the preset if there is one."""
+    """Return the settings of `method` for `dataset`: the defaults, updated by the preset if there is one."""
     defaults = {entry.name: entry.default for entry in fields(method.Config)}
     return {**defaults, **method.presets.get(dataset, {})}

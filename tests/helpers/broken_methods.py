@@ -312,14 +312,14 @@ class Regional(Sound):
 
 
 BROKEN: dict[type[Method], tuple[str, str]] = {
-    Silent: ("trains", "yields ['cost'], and no 'loss'"),
+    Silent: ("trains", "yields ['cost'] without 'loss'"),
     Idle: ("trains", "epoch 0 of sound did no work"),
     Infinite: ("trains", "its loss is inf within 3 updates"),
-    Homemade: ("trains", "builds no backbone by task.new_backbone()"),
+    Homemade: ("trains", "builds no backbone with task.new_backbone()"),
     Deaf: ("budget", "it catches BudgetSpent"),
     Forger: ("budget", "spends more than 1.5 times its budget"),
     Endless: ("budget", "one of its own epochs does not end within 40 baseline epochs"),
-    OverSure: ("pair-scores", "pair_scores() before training must lie in [0, 1], found 1.2 for pair 0, and 256 such"),
+    OverSure: ("pair-scores", "pair_scores() before training must be in [0, 1], found 1.2 for pair 0 (256 values"),
     Half: ("pair-scores", "soft_labels() before training must be an array of 256 floats, found float64 (128,)"),
     Astray: ("pair-scores", "images of rematches() before training must be in [0, 128), found 128 to 128"),
     Lazy: ("learns", "it must be 2 times"),

@@ -75,24 +75,24 @@ def test_nothing_is_written_over(new: Callable[..., Result], tmp_path: Path) -> 
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods/test_mine.py").write_text("precious")
     result = new("mine")
-    message = "Error: methods/test_mine.py exists already and is left as it is; choose another name or folder.\n"
+    message = "Error: methods/test_mine.py already exists; not overwritten. Choose another name or folder.\n"
     assert (result.exit_code, result.stderr) == (2, message)
     assert [path.name for path in (tmp_path / "methods").iterdir()] == ["test_mine.py"]
     assert new("mine", "--out", "elsewhere").exit_code == 0
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         write_files(tmp_path / "elsewhere", {"mine.py": ""})
 
 
 @pytest.mark.parametrize("name", ["Mine", "my-method", "1st", "../x", "", "a.b"])
 def test_names_that_cannot_be(name: str, new: Callable[..., Result]) -> None:
     result = new(name)
-    rule = "cannot name a method; use small letters, digits and '_', beginning with a letter."
+    rule = "is not a valid method name. Use a-z, 0-9 and '_', starting with a letter."
     assert (result.exit_code, result.stderr) == (2, f"Error: {name!r} {rule}\n")
 
 
 def test_words_of_python(new: Callable[..., Result]) -> None:
     result = new("class")
-    message = "Error: 'class' cannot name a method: it is a word of Python's; choose another.\n"
+    message = "Error: 'class' is not a valid method name: it is a Python keyword. Choose another name.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
@@ -100,7 +100,7 @@ def test_names_that_are_taken(new: Callable[..., Result]) -> None:
     result = new("triplet")
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: there is a method 'triplet' already; see ncbench methods list.\n",
+        "Error: a method named 'triplet' already exists; see ncbench methods list.\n",
     )
 
 

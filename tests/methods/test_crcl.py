@@ -600,7 +600,7 @@ def test_settings_are_bounded_and_explained() -> None:
         ({"short_stages": -1}, "short_stages must be at least 0, found -1"),
         (
             {"short_stages": 4, "short": 0.25},
-            "short_stages times short must be below 1, or no budget is left for the last stage; found 4 and 0.25",
+            "short_stages times short must be below 1 to leave budget for the last stage, found 4 and 0.25",
         ),
     ],
 )

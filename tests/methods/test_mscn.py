@@ -266,12 +266,12 @@ def test_how_many_are_needed() -> None:
     assert MSCN(MSCN.Config(meta=0.1, meta_batch=8)).clean_pairs_needed(200) == 20
 
 
-def test_it_must_be_told(make_task: MakeTask) -> None:
+def test_it_needs_clean_pairs(make_task: MakeTask) -> None:
     for told in (None, np.empty(0, np.int64)):
         method = MSCN(MSCN.Config(**SMALL))
-        with pytest.raises(ValueError, match=r"^mscn must be told some clean pairs, task\.clean holds none$"):
+        with pytest.raises(ValueError, match="needs some clean pairs"):
             method.setup(replace(make_task(), clean=told))
-    with pytest.raises(UserError, match=r"^mscn needs two pairs beside the 47 known ones; lower meta or meta_batch\.$"):
+    with pytest.raises(UserError, match="two pairs besides the 47 known ones; lower meta"):
         make(make_task(), told=np.arange(47))
 
 

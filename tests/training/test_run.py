@@ -33,7 +33,14 @@ from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import read_history
 from ncbench.training import run, trainer
-from ncbench.training.cost import SMALL_STEP, Work, baseline_epoch_work, denormals_flushed, is_small, threads_for
+from ncbench.training.cost import (
+    MIN_STEP_FOR_THREADS,
+    Work,
+    baseline_epoch_work,
+    denormals_flushed,
+    is_small,
+    threads_for,
+)
 from ncbench.training.run import Run
 from ncbench.training.trainer import Diverged
 
@@ -401,7 +408,10 @@ def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("work", "small"), [(1, True), (SMALL_STEP - 1, True), (SMALL_STEP, False), (10**15, False)])
+@pytest.mark.parametrize(
+    ("work", "small"),
+    [(1, True), (MIN_STEP_FOR_THREADS - 1, True), (MIN_STEP_FOR_THREADS, False), (10**15, False)],
+)
 def test_small_steps_get_one_thread(work: int, small: bool, four_threads: None) -> None:
     assert is_small(work, CPU) is small
     with threads_for(work, CPU):

@@ -29,7 +29,7 @@ from ncbench.training.cost import Work
 from ncbench.training.loop import Loop, Workshop
 from ncbench.training.run import Cadence, Run
 
-LARGEST_BATCH = 32  # pairs; the tiny dataset has 256
+MAX_BATCH = 32  # pairs; the tiny dataset has 256
 RATIO = 0.2
 SHORT = 3.0  # baseline epochs, of 8 updates each
 PRESETS = ("shapes", "scenes")
@@ -38,26 +38,26 @@ CPU = torch.device("cpu")
 
 
 def settings_for(method: type[Method], overrides: tuple[Override, ...] = ()) -> dict[str, object]:
-    """Return the settings with which `method` is examined: its preset for `shapes`, else that for `scenes`, else its
-    defaults, with batches of at most 32 pairs, and `overrides` on top.
+    """Return the settings for the checks: the preset for `shapes`, else for `scenes`, else the defaults.
 
-    Raises UserError for these, and for a method without a Config.
+    Batches have at most 32 pairs, unless `overrides` say otherwise. Raises UserError for bad overrides and for a method
+    without a Config.
     """
     if not is_dataclass(getattr(method, "Config", None)):
-        raise UserError(f"method {method.name} has no Config, a frozen dataclass of its settings; give it one.")
+        raise UserError(f"method {method.name} has no Config; define a frozen dataclass of its settings.")
     preset = next((name for name in PRESETS if name in method.presets), PRESETS[0])
     settings = settings_of(method, preset)
     batch = settings.get("batch_size")
     if isinstance(batch, int):
-        settings["batch_size"] = min(batch, LARGEST_BATCH)
+        settings["batch_size"] = min(batch, MAX_BATCH)
     return apply_overrides(method, settings, overrides)
 
 
 @dataclass
 class Candidate:
-    """A method with the settings, the backbone and the device on which it is examined; records go below `folder`.
+    """A method with the settings, backbone and device to check it with; records are written below `folder`.
 
-    Raises UserError where the method refuses the settings, or cannot train the backbone.
+    Raises UserError if the method refuses the settings or cannot train the backbone.
     """
 
     method: type[Method]
@@ -71,7 +71,7 @@ class Candidate:
     def __post_init__(self) -> None:
         members = members_of(resolve(self.backbone))
         if len(members) > 1:
-            raise UserError(f"--backbone {self.backbone}: checks take one network; choose {' or '.join(members)}.")
+            raise UserError(f"--backbone {self.backbone}: checks need a single network; choose {' or '.join(members)}.")
         self.backbone = resolve(self.backbone)
         check_abilities(self.backbone, self.method.needs_abilities, self.method.name)
         self.settings = settings_for(self.method, self.overrides)
@@ -85,7 +85,7 @@ class Candidate:
         return draw_noise("shuffle-captions", ratio, train, derive_seed(seed, "noise"))
 
     def spec(self, dataset: Dataset, noise: Noise, budget: float, seed: int, evaluations: int) -> RunSpec:
-        """Return what defines a run."""
+        """Return the spec of a run."""
         return RunSpec.of(
             dataset,
             noise,
@@ -109,7 +109,7 @@ class Candidate:
         cadence: Cadence = NEVER,
         folder: Path | None = None,
     ) -> Run:
-        """Return a run of the method, ready to be executed, in a folder of its own unless one is given."""
+        """Return a run of the method, ready to execute, in `folder` or a new one."""
         dataset = dataset or self.dataset
         noise = noise or self.noise(dataset, seed=seed)
         spec = self.spec(dataset, noise, budget, seed, evaluations)
@@ -126,7 +126,7 @@ class Candidate:
         )
 
     def new_folder(self) -> Path:
-        """Return a folder that nothing else uses, made."""
+        """Create and return a new folder."""
         self._runs += 1
         folder = self.folder / str(self._runs)
         folder.mkdir(parents=True)
@@ -134,7 +134,7 @@ class Candidate:
 
     @cached_property
     def plain(self) -> Recorded:
-        """The record of a short run that nothing disturbs."""
+        """The record of a short run without interruptions."""
         return Recorded.of(self.run())
 
     @cached_property
@@ -160,7 +160,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a finished run left behind that a run like it must leave too: its result, and the bytes of its weights."""
+    """The result of a finished run and the bytes of its weights, to compare with a run that must be the same."""
 
     result: dict[str, Any]
     weights: bytes

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
-from ncbench.checks.method.candidate import LARGEST_BATCH, SHORT, Candidate
+from ncbench.checks.method.candidate import MAX_BATCH, SHORT, Candidate
 from ncbench.checks.verdicts import Check, Failed
 from ncbench.method import losses
 from ncbench.training.loop import NoWork
@@ -133,7 +133,7 @@ def _plain_share(candidate: Candidate) -> float:
     meter = WorkMeter(candidate.epoch_work)
     loop = candidate.loop(meter)
     network = loop.workshop()
-    batch = loop.view.batch(np.arange(LARGEST_BATCH))
+    batch = loop.view.batch(np.arange(MAX_BATCH))
     with FlopCounterMode(display=False) as counter:
         losses.hinge_mean(network(batch.images, batch.tokens, batch.lengths), 0.2).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / meter.used)

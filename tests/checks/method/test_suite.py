@@ -85,7 +85,7 @@ def test_a_method_that_peeps_trains_otherwise(tmp_path: Path, monkeypatch: pytes
 
     # Even if what it holds is not looked at.
     monkeypatch.setattr(blindness.Secrets, "found", lambda *_: iter(()))
-    with pytest.raises(Failed, match="trains otherwise where only the truth, the ratio, dev and test are others: "):
+    with pytest.raises(Failed, match="trains differently if only the truth, the ratio, dev and test differ: "):
         blindness.CHECK.examine(Candidate(Peeping, tmp_path))
 
 
@@ -103,9 +103,9 @@ def test_settings_of_the_suite() -> None:
 
 
 def test_networks_that_cannot_be_checked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--backbone sgraf: checks take one network; choose sgr or saf\.$"):
+    with pytest.raises(UserError, match=r"^--backbone sgraf: checks need a single network; choose sgr or saf\.$"):
         Candidate(Sound, tmp_path, backbone="sgraf")
-    with pytest.raises(UserError, match=r"^method bare has no Config, a frozen dataclass of its settings;"):
+    with pytest.raises(UserError, match=r"^method bare has no Config; define a frozen dataclass"):
         Candidate(type("Bare", (Method,), {"name": "bare"}), tmp_path)
     with pytest.raises(UserError, match=r"^settings of sound: batch_size must be at least 2, found 1\.$"):
         Candidate(Sound, tmp_path, overrides=(parse_override("sound.batch_size=1"),))
