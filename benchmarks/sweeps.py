@@ -1,13 +1,13 @@
-"""Measures what sweeps cost beside their runs: time and files per run, and scanning a large folder of records.
+"""Measure what sweeps cost in addition to their runs: time and files per run, and scanning a large folder of records.
 
 Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3] [--folder DIR] [--out FILE.json]
 
-A trivial run is one of `triplet` with a `vse` 16 wide on the few pairs in tests/fixtures/f30k, for one update or two.
-All are executed by each launcher of one machine; what of the time is not in the runs' own measurements (training,
-evaluation, checkpoints) is what planning, claiming, recording and handing out cost. Then the record of one of them is
-copied, under other seeds, ratios and methods, to make as many records as are asked for, and what `ncbench report` reads
-of them is read: without an index, while it is written, and with it. Beside wall time, CPU time is told, which other
-work on the machine changes less.
+A trivial run trains `triplet` with a `vse` of width 16 for one or two updates on the few pairs in tests/fixtures/f30k.
+Each single-machine launcher executes all of them. The time that the runs do not measure themselves (training,
+evaluation, checkpoints) is the cost of planning, locking, recording and dispatching. Then the record of one run is
+copied under other seeds, ratios and methods to make RECORDS records, and everything that `ncbench report` reads from
+them is read: without an index, while writing it, and with it. Besides wall time, CPU time is reported, because other
+work on the machine affects it less.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from ncbench.records.table import load_runs
 from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.record import record_of
+from ncbench.sweeps.record import record_for
 
 DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
 SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")
@@ -61,22 +61,22 @@ RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6)
 LAUNCHERS = {"here": 1, "processes": 2}
 
 
-class Nobody:
-    """Watches nothing."""
+class NullWatcher:
+    """A watcher that ignores everything."""
 
     def started(self, index: int) -> None:
-        """A run begins."""
+        """A run has started."""
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """A run has got somewhere."""
+        """A run has made progress."""
 
     def ended(self, index: int, outcome: object) -> None:
-        """A run is over."""
+        """A run has ended."""
 
 
 @contextmanager
 def timed(into: dict[str, float], name: str) -> Iterator[None]:
-    """Add wall and CPU seconds of the block to `into`."""
+    """Store wall and CPU seconds of the block in `into`."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     into[f"{name} wall"] = time.perf_counter() - wall
@@ -84,16 +84,16 @@ def timed(into: dict[str, float], name: str) -> Iterator[None]:
 
 
 def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float]:
-    """Execute `count` trivial runs with a launcher; return seconds and files per run."""
+    """Execute `count` trivial runs with a launcher, and return seconds and files per run."""
     found: dict[str, float] = {}
     grid, store = replace(GRID, seeds=range(count)), Store(root)
     with timed(found, "planning"):
         runs = plan_sweep(grid)
-    record = record_of(root, [run.spec for run in runs])
+    record = record_for(root, [run.spec for run in runs])
     with timed(found, "all"):
         record.write([run.spec for run in runs], {})
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)
-        ends = [outcome.status for outcome in launcher(name).launch(sweep, Nobody())]
+        ends = [outcome.status for outcome in make_launcher(name).launch(sweep, NullWatcher())]
     assert ends == ["done"] * count
     own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
     files = [path for path in root.rglob("*") if path.is_file()]
@@ -107,7 +107,7 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
 
 
 def make_records(source: Path, root: Path, count: int) -> None:
-    """Write `count` records that differ from that in `source` in method, ratio, seed and score."""
+    """Write `count` records that differ from the one in `source` in method, ratio, seed and score."""
     result, measurements = (json.loads((source / name).read_text()) for name in ("result.json", "measurements.json"))
     history = (source / "history.jsonl").read_text()
     for number in range(count):
@@ -141,13 +141,13 @@ def scan(root: Path) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--runs", "count", default=1000, show_default=True, help="Trivial runs for each launcher.")
-@click.option("--records", default=10_000, show_default=True, help="Records to scan.")
-@click.option("--repeats", default=3, show_default=True, help="Scans.")
-@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where records go.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+@click.option("--runs", "count", default=1000, show_default=True, help="Number of trivial runs for each launcher.")
+@click.option("--records", default=10_000, show_default=True, help="Number of records to scan.")
+@click.option("--repeats", default=3, show_default=True, help="Number of scans.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder for records.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
 def main(count: int, records: int, repeats: int, folder: Path | None, out: Path | None) -> None:
-    """Measure what sweeps cost beside their runs; see the head of this file."""
+    """Measure what sweeps cost in addition to their runs; see the top of this file."""
     trivial: dict[str, dict[str, float]] = {}
     scans: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=folder) as name:

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from ncbench.data.imported.request import is_request, read_request
-from ncbench.errors import UserError, told, unknown_name
-from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
+from ncbench.errors import UserError, error_with_location, unknown_name
+from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, has_function, is_path, name_in_call, name_of_class
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def dataset_source(name: str) -> DatasetSource:
     if isinstance(found, type) or lacking:
         what = "is a class, not an object of one" if isinstance(found, type) else f"lacks {' and '.join(lacking)}"
         raise UserError(f"dataset {name!r} is no ncbench.data.dataset.DatasetSource: it {what}.")
-    check_calls_itself(KIND, name, found)
+    check_names_match(KIND, name, found)
     return found
 
 
@@ -134,7 +134,7 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
     except (UserError, OSError):
         raise
     except Exception as error:  # of a plugin
-        raise UserError(f"dataset {source.name!r} cannot be loaded: {told(error)}") from error
+        raise UserError(f"dataset {source.name!r} cannot be loaded: {error_with_location(error)}") from error
     sizes = ", ".join(f"{split} {len(part.images):,}" for split, part in dataset.splits.items())
     LOG.info("dataset %s: images %s (%.1f s)", source.name, sizes, time.perf_counter() - since)
     return dataset

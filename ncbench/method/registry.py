@@ -11,7 +11,7 @@ from typing import Any
 
 from ncbench.errors import UserError
 from ncbench.method.base import Method
-from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
+from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, has_function, name_of_class
 
 GROUP = "ncbench.methods"
@@ -44,7 +44,7 @@ def load_method(name: str) -> type[Method]:
     found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
-    check_calls_itself(KIND, name, found)
+    check_names_match(KIND, name, found)
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and is_dataclass(config)):
         raise UserError(

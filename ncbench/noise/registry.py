@@ -10,10 +10,10 @@ import numpy as np
 
 from ncbench.data.dataset import Split
 from ncbench.data.splices import Splices
-from ncbench.errors import UnknownNameError, UserError, told, unknown_name
+from ncbench.errors import UnknownNameError, UserError, error_with_location, unknown_name
 from ncbench.noise.base import Drawn, Noise, NoiseProtocol, NoiseRequest, Unit, noise_digest, within
 from ncbench.noise.ratio import check_ratio
-from ncbench.plugins.discovery import check_calls_itself, find_plugin, names_of
+from ncbench.plugins.discovery import check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, is_path, name_in_call
 from ncbench.runtime.seeds import derive_rng
 
@@ -49,7 +49,9 @@ def draw_noise(protocol: str, ratio: float, split: Split, seed: int) -> Noise:
     except UserError as error:
         raise UserError(str(error) if recipe.reads_file else f"noise protocol {recipe.name!r}: {error}") from error
     except Exception as error:  # of a plugin
-        raise UserError(f"noise protocol {recipe.name!r} cannot draw {ratio:g}: {told(error)}") from error
+        raise UserError(
+            f"noise protocol {recipe.name!r} cannot draw {ratio:g}: {error_with_location(error)}"
+        ) from error
     _check_drawn(recipe, drawn, request)
     # One in a file of its own goes by its name: the claims that it made are part of what defines a run.
     name = recipe.name if is_path(protocol.partition(":")[0]) else protocol
@@ -101,7 +103,7 @@ def load_protocol(name: str) -> NoiseProtocol:
         raise unknown_name(KIND.noun, name, _usages()) from None
     if not isinstance(found, NoiseProtocol):
         raise UserError(f"noise protocol {name!r} is {found!r}, not an ncbench.NoiseProtocol.")
-    check_calls_itself(KIND, name, found)
+    check_names_match(KIND, name, found)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Running a record again from its own spec, and saying whether the same comes out."""
+"""Replaying a recorded run from its spec, and comparing the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ SIDES, RECALLS = ("i2t", "t2i"), ("r1", "r5", "r10")
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a replay compares: `largest` is the largest difference of a test recall, in points; `detail` says where."""
+    """Result of a comparison.
+
+    `largest` is the largest difference of a test recall in percentage points; `detail` says what differs first.
+    """
 
     outcome: Literal["identical", "within tolerance", "different"]
     largest: float
@@ -27,40 +30,39 @@ class Verdict:
 
 
 def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = None) -> PlannedRun:
-    """Return the run that the record in `folder` is of, with its data and noise made anew.
+    """Return the run recorded in `folder`, with its dataset and noise created again.
 
-    `method_file` holds the method, where it is neither installed nor found.
-
-    Raises UserError where this version, or the data at hand, cannot make the same run.
+    `method_file` defines the method if it is neither installed nor found automatically. Raises UserError if this
+    version of ncbench or the available data cannot reproduce the run.
     """
     spec = read_spec(folder)
     dataset = load_data(folder, spec, data_root)
-    if ":" in spec.protocol:  # an index file, whose content the record keeps
+    if ":" in spec.protocol:  # an index file, of which the record has a copy
         noise = load_noise(noise_path(records_around(folder), spec))
     else:
         noise = draw(dataset, spec.protocol, spec.noise, spec.seed)
     if noise.digest != spec.noise_digest:
         raise UserError(
-            f"{folder}: {spec.protocol} {spec.noise:g} draws other noise here ({noise.digest[:12]}) than it did "
-            f"({spec.noise_digest[:12]}); replay it with the version that made it."
+            f"{folder}: {spec.protocol} {spec.noise:g} draws noise {noise.digest[:12]} here, but the record has "
+            f"{spec.noise_digest[:12]}; replay it with the version of ncbench that recorded it"
         )
     method = load_method(str(method_file.absolute()) if method_file else spec.method)
     if (method.name, method.source) != (spec.method, spec.source):
         raise UserError(
-            f"{folder}: was made by {spec.method} {spec.source or '(installed)'}, here is {method.name} "
-            f"{method.source or '(installed)'}; give the file as it was: --method-file FILE."
+            f"{folder}: recorded with method {spec.method} {spec.source or '(installed)'}, found {method.name} "
+            f"{method.source or '(installed)'}; pass the original file with --method-file FILE"
         )
     make_config(method, spec.settings)
     return PlannedRun(spec, dataset, noise, method)
 
 
 def read_compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what `compare` compares of a record: its result and its dev evaluations. Raises UserError."""
+    """Return the parts of a record that `compare` uses: result and dev evaluations. Raises UserError."""
     return read_record(folder / "result.json"), read_history(folder)
 
 
 def compare(recorded: Path, again: Path, tolerance: float) -> Verdict:
-    """Compare two records of one spec; recalls on test may differ by `tolerance` points. Raises UserError."""
+    """Compare two records of one spec; test recalls may differ by `tolerance` percentage points. Raises UserError."""
     (before, course), (after, course_after) = read_compared(recorded), read_compared(again)
     largest = max(
         abs(before["metrics"]["test"][side][key] - after["metrics"]["test"][side][key])
@@ -70,10 +72,10 @@ def compare(recorded: Path, again: Path, tolerance: float) -> Verdict:
     parting = _first_difference(course, course_after)
     place = _differing(before, after)
     if not parting and not place:
-        return Verdict("identical", 0.0, "every score, every dev evaluation and all work")
-    detail = parting or f"first in {place} of the result, all dev evaluations being equal"
+        return Verdict("identical", 0.0, "all scores, all dev evaluations and the training work")
+    detail = parting or f"first difference in {place} of the result; all dev evaluations are equal"
     if before["spec"].get("budget_unit") == "seconds":
-        detail += " (a budget in seconds buys what a machine manages)"
+        detail += " (with a budget in seconds, results depend on the speed of the machine)"
     return Verdict("within tolerance" if largest <= tolerance else "different", largest, detail)
 
 
@@ -81,17 +83,17 @@ def _first_difference(before: list[dict[str, Any]], after: list[dict[str, Any]])
     for number, (line, other) in enumerate(zip(before, after, strict=False), 1):
         if (place := _differing({**line, "seconds": 0}, {**other, "seconds": 0})) is not None:
             return (
-                f"first at dev evaluation {number} of {len(before)}, in {place}: at {line['share']:.0%} of the budget "
-                f"dev rSum {line['dev']['rsum']:.1f} was recorded, now it is {other['dev']['rsum']:.1f} at "
+                f"first difference at dev evaluation {number} of {len(before)}, in {place}: recorded dev rSum "
+                f"{line['dev']['rsum']:.1f} at {line['share']:.0%} of the budget, found {other['dev']['rsum']:.1f} at "
                 f"{other['share']:.0%}"
             )
     if len(before) != len(after):
-        return f"{len(before)} dev evaluations were recorded, now there are {len(after)}"
+        return f"recorded {len(before)} dev evaluations, found {len(after)}"
     return ""
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> str | None:
-    """Return the first key, in the order of `before`, whose value `after` does not have; what is new there is fine."""
+    """Return the first key of `before` whose value differs in `after`; additional keys in `after` are ignored."""
     for key, value in before.items():
         if isinstance(value, Mapping) and isinstance(after.get(key), Mapping):
             if (found := _differing(value, after[key], f"{prefix}{key}.")) is not None:

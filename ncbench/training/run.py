@@ -42,7 +42,7 @@ from ncbench.runtime.device import peak_bytes
 from ncbench.runtime.files import write_atomic, write_json
 from ncbench.runtime.rng_state import random_state, seed_all, set_random_state
 from ncbench.runtime.seeds import derive_seed
-from ncbench.runtime.signals import Stopped, asked
+from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
 from ncbench.training.trainer import Clock, Trainer
@@ -80,7 +80,7 @@ class Run:
         device: torch.device,
         on_progress: Callable[[Progress], None],
         cadence: Cadence = USUAL,
-        should_stop: Callable[[], bool] = lambda: asked() is not None,
+        should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
@@ -119,7 +119,7 @@ class Run:
         captions = self.noise.seen(train.captions, self.dataset.vocabulary)
         view = TrainingView(train.images, captions, self.noise.claimed, self.device)
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
-        overhead.begin({})
+        overhead.reset({})
         begun = self._go_on(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)
         LOG.info("run %s: %s", self.spec.id, f"goes on after {done} updates" if begun else f"begins, in {self.folder}")
@@ -189,7 +189,7 @@ class Run:
                 trainer.set_up(view, truth)
                 trainer.load_state_dict(held)
             self.clock.seconds.update(state["seconds"])
-            overhead.begin(state["outside"])
+            overhead.reset(state["outside"])
             self.history.lines = state["history"]
             set_random_state(state["random"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:

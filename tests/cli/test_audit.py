@@ -1,4 +1,4 @@
-"""`ncbench audit`: what it writes, what it refuses, and that it changes no record."""
+"""`ncbench audit`: its output, invalid input, and unchanged records."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
     for file in files:
         file.write_text("mine")
         words = ("audit", run, "--out", "a.csv", "--figure", "f", "--pictures", "p")
-        refused(cli(*words), f"{file} exists; write to another place, or over it with --force.")
+        refused(cli(*words), f"{file} already exists; choose another path, or overwrite it with --force.")
         assert [path.read_text() for path in Path().iterdir()] == ["mine"]
         file.unlink()
     for file in files:
@@ -121,7 +121,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
 
 
 def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("ncbench.cli.audit"), "PICTURED", 2)  # the package has a command of that name
+    monkeypatch.setattr(import_module("ncbench.cli.audit"), "DEFAULT_PICTURES", 2)
     result = cli("audit", run, "--pictures", "p", "--out", "a.csv")
     assert result.stdout.splitlines()[1] == "wrote a.csv (48 rows)"
     rows = read(Path("a.csv"))
@@ -129,7 +129,7 @@ def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.Mo
     assert [bool(row["claimed_picture"]) for row in rows] == [True] * 2 + [False] * 46
     named = {row[f"{kind}_picture"] for row in rows for kind in ("claimed", "rematched")} - {""}
     assert {f"p/{path.name}" for path in Path("p").iterdir()} == named
-    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} pictures into p"]
+    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} images to p"]
     cli("audit", run, "--pictures", "q", "--out", "b.csv", "--top", 5)
     assert [bool(row["claimed_picture"]) for row in read(Path("b.csv"))] == [True] * 5
 
@@ -138,7 +138,7 @@ def test_pictures_that_exist_are_kept_unless_forced(run: Path, cli: Call) -> Non
     words = ("audit", run, "--pictures", "p", "--out", "a.csv")
     Path("p").mkdir()
     Path("p/image-000003.png").write_bytes(b"mine")
-    message = "p/image-000003.png exists; write to another place, or over it with --force."
+    message = "p/image-000003.png already exists; choose another path, or overwrite it with --force."
     refused(cli(*words), message)
     assert not Path("a.csv").exists()
     assert cli(*words, "--force").exit_code == 0
@@ -186,7 +186,7 @@ def test_clean_pairs_are_called_so(painted: Source, toy_run: Call, cli: Call, tm
 
 
 @pytest.mark.parametrize("option", [("--with-truth",), ("--figure", "f")])
-def test_where_nobody_knows_the_truth(
+def test_without_ground_truth(
     option: tuple[str, ...], run: Path, painted: Source, make_dataset: Callable[..., Dataset], cli: Call
 ) -> None:
     painted.dataset = make_dataset(name="painted", truth_known=False)
@@ -208,7 +208,7 @@ def test_methods_that_do_not_judge(toy_run: Call, cli: Call, tmp_path: Path) -> 
     refused(cli("audit", folder), f"{folder}: {reason}; audit another run.")
 
 
-def test_records_of_old(run: Path, cli: Call) -> None:
+def test_older_records(run: Path, cli: Call) -> None:
     (run / "beliefs.npz").unlink()
     reason = "it was run before records held beliefs of pairs; run it again."
     refused(cli("audit", run), f"{run} has no beliefs.npz: {reason}")

@@ -1,4 +1,4 @@
-"""The command line on data sets from elsewhere."""
+"""The command line on imported datasets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def train(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that calls `ncbench run` on a data set, with records in tmp_path; words given come last."""
+    """Return a function that calls `ncbench run` on a dataset with further arguments and records in tmp_path."""
 
     def call(*words: object) -> Result:
         common = ("--method", "quick", "--noise", "0.4", "--budget", 0.3, "--device", "cpu", "--jobs", 1)
@@ -68,7 +68,7 @@ def test_a_configuration_file_with_vectors(train: Callable[..., Result], tmp_pat
     )
     config.write_text(words + "truth-known = false\n")
     refused = train("--dataset", config, "--backbone", "vse")
-    assert "clip is mismatched by nature" in refused.stderr
+    assert "clip is noisy by nature" in refused.stderr
 
 
 def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_reports_show_pictures(train: Callable[..., Result], cli: Callable[..., 
     assert train("--dataset", f"hf:{folder}", *COLUMNS, "--backbone", "vse").exit_code == 0
     result = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "boards")
     assert result.exit_code == 0, result.output
-    assert list((tmp_path / "boards").rglob("mine-retrieved-*.svg"))
+    assert list((tmp_path / "boards").rglob("retrieved-*.svg"))
 
 
 @pytest.mark.parametrize(

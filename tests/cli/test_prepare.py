@@ -1,4 +1,4 @@
-"""Checks of released files, whole; copies in half precision; the dev rule of the NCR family."""
+"""`ncbench data prepare`: checks of released files, half-precision copies, and the dev rule of NCR."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FIXTURE = FIXTURES / "f30k"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the small Flickr30K that a test may damage."""
+    """A copy of the small Flickr30K for tests that damage it."""
     shutil.copytree(FIXTURE, tmp_path / "root")
     return tmp_path / "root"
 
 
 def check(root: Path, half: Path | None = None) -> list[str]:
-    """Return what departs from the published sizes."""
+    """Return the differences from the published sizes."""
     return [f"{one.path.name}: {one.departs}" for one in prepare(F30K, root, half, lambda words: None) if one.departs]
 
 
@@ -107,15 +107,15 @@ def test_the_command(cli: Callable[..., Result], root: Path, tmp_path: Path) -> 
     result = cli("data", "prepare", "f30k", "--from", root)
     assert result.exit_code == 0, result.output
     assert "train_ims.npy" in result.stdout
-    assert f"Use them: ncbench run --dataset f30k --data-root {root}\n" in result.stdout
-    assert "dev is 12 images with 60 captions (standard rule)" in result.stdout
+    assert f"Use them with: ncbench run --dataset f30k --data-root {root}\n" in result.stdout
+    assert "dev has 12 images with 60 captions (standard rule)" in result.stdout
     shown = cli("data", "prepare", "f30k", "--from", root, "--half", tmp_path / "half", "--dev-rule", "ncr", "--json")
     content = json.loads(shown.stdout)
     assert (content["dev_images"], len(content["files"])) == (12, 7)
     assert f"writing {tmp_path / 'half' / 'f30k_precomp' / 'train_ims.npy'}" in shown.stderr
     refused = cli("data", "prepare", "scenes", "--from", root)
     assert refused.exit_code == 2
-    assert refused.stderr == ("Error: scenes has no released files to prepare; right would be f30k, coco or cc152k.\n")
+    assert refused.stderr == ("Error: scenes has no released files to prepare; expected f30k, coco or cc152k.\n")
 
 
 def test_the_dev_rule_is_part_of_the_version(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ncbench submit`, `verify FILE` and `unpack`: what goes in comes out, and what does not hold is refused."""
+"""`ncbench submit`, `verify FILE` and `unpack`: round trips, and rejected submissions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES = ("spec.json", "result.json", "measurements.json")
 
 @pytest.fixture
 def runs(toy_run: Cli, tmp_path: Path) -> Path:
-    """Return a folder of two runs."""
+    """Return a folder with two runs."""
     assert toy_run("--method", "quick", "--noise", "0,0.4").exit_code == 0
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def submitted(runs: Path, cli: Cli, tmp_path: Path) -> Path:
-    """Return a submission of both."""
+    """Return a submission of both runs."""
     path = tmp_path / "submissions" / "ours.json"
     result = cli("submit", runs, "--name", "ours", "--about", "by us <b>", "--out", path.parent)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -55,7 +55,7 @@ def test_there_and_back(submitted: Path, runs: Path, cli: Cli, tmp_path: Path) -
     assert (result.exit_code, result.stdout) == (0, "2 runs checked, 0 with problems\n")
     result = cli("unpack", submitted, "--out", tmp_path / "again")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"wrote 2 runs into {tmp_path / 'again'}, 0 were there already\n"
+    assert result.stdout == f"wrote 2 runs to {tmp_path / 'again'}; 0 already existed\n"
     for folder in runs.glob("*/*/*/"):
         if folder.parent.name == "noise" or not (folder / "result.json").is_file():
             continue
@@ -112,14 +112,14 @@ def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Pat
 def test_nothing_is_written_over(submitted: Path, runs: Path, cli: Cli) -> None:
     before = submitted.read_bytes()
     words = ("submit", runs, "--name", "ours", "--out", submitted.parent)
-    refused(cli(*words), f"{submitted} exists; choose another --name, or write over it with --force.")
+    refused(cli(*words), f"{submitted} already exists; choose another --name, or overwrite it with --force.")
     assert submitted.read_bytes() == before
     assert cli(*words, "--force").exit_code == 0
     assert submitted.read_bytes() != before  # without --about
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "<script>"])
-def test_names_that_are_none(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
+def test_invalid_names(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
     refused(cli("submit", runs, "--name", name, "--out", tmp_path), "use letters, digits, '.', '_' and '-'")
 
 
@@ -164,7 +164,7 @@ def spec_of(content: Any) -> dict[str, Any]:
         (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "run 0 has no ranks ("),
     ],
 )
-def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
+def test_invalid_submissions(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
     change(submitted, how)
     for command in ("verify", "unpack"):
         refused(cli(command, submitted), complaint)
@@ -174,7 +174,7 @@ def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str,
     "content",
     ["", "{", "[]", '{"schema": NaN}', "[" * 100_000, '{"schema": 1, "name": "a", "about": "", "runs": [Infinity]}'],
 )
-def test_files_that_are_none(content: str, tmp_path: Path) -> None:
+def test_invalid_files(content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(
         UserError, match=r"x.json: cannot be read as a submission \(.*\); write one with: ncbench submit"

@@ -1,4 +1,4 @@
-"""`ncbench verify`: sound records pass, and every way in which one can be unsound is told."""
+"""`ncbench verify`: valid records pass, and every inconsistency is reported."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_noise_that_was_exchanged(run: Path) -> None:
 
 def test_retrieval_that_was_improved(run: Path) -> None:
     found = load_retrieved(run / "retrieved.npz")
-    found.t2i[3] = np.roll(found.t2i[3], 1)  # what was first is no longer
+    found.t2i[3] = np.roll(found.t2i[3], 1)  # changes the first image
     found.i2t[5:7] = np.roll(found.i2t[5:7], 1, axis=1)
     save_retrieved(run / "retrieved.npz", found)
     problems = verify_run(run)
@@ -107,7 +107,7 @@ def test_retrieval_that_was_improved(run: Path) -> None:
     assert all("retrieved.npz contradicts ranks.npz in " in problem for problem in problems)
     save_retrieved(run / "retrieved.npz", Retrieved(found.i2t[:5], found.t2i % 5, found.true % 5))
     assert any("retrieved.npz is of 5 i2t queries, ranks.npz of " in problem for problem in verify_run(run))
-    (run / "retrieved.npz").unlink()  # as in records of old
+    (run / "retrieved.npz").unlink()  # as in older records
     assert verify_run(run) == []
 
 

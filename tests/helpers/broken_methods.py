@@ -329,7 +329,7 @@ BROKEN: dict[type[Method], tuple[str, str]] = {
     LateBird: ("outside", "weights change in pair_scores"),
     Moody: ("same-seed", "a second run ends in another result"),
     Forgetful: ("state", "its state differs after a new object has loaded it"),
-    Opaque: ("state", "TypeError: sound.seen is a set, whose state is not known how to keep"),
+    Opaque: ("state", "TypeError: cannot save sound.seen: type set is not supported"),
     Restless: ("resume", "a run that was interrupted 3 times ends in another result"),
     Fickle: ("resume", "a run that was interrupted 3 times ends in another result"),
     Peeping: ("hidden", "self.known"),

@@ -1,4 +1,4 @@
-"""Listing plugins: a broken one is named with what is wrong with it, and does not hide the others."""
+"""List plugins; a broken one gives a warning and does not hide the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def list_plugins(names: Iterable[str], load: Callable[[str], T]) -> list[T]:
-    """Return what `load` returns for each of the names; for one that is broken, print a warning in one line."""
+    """Return `load(name)` for each name; print a one-line warning for each that cannot be loaded."""
     found = []
     for name in names:
         try:

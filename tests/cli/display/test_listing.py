@@ -1,4 +1,4 @@
-"""`runs`, `report`, `methods` and `data`: what they print, as tables and as JSON."""
+"""Output of `runs`, `report`, `methods` and `data`, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body(table: str) -> list[list[str]]:
 
 @pytest.fixture
 def recorded(toy_run: Callable[..., Result], tmp_path: Path) -> Path:
-    """Return a folder with the runs of two seeds at two ratios."""
+    """Return a records folder with two seeds at two ratios."""
     result = toy_run("--method", "quick", "--noise", "0,0.4", "--seed", "0,1")
     assert result.exit_code == 0, result.output
     return tmp_path / "runs"
@@ -68,7 +68,7 @@ def test_runs_that_are_not_done(
         result = cli("runs", "--runs", folder)
         listed = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "Not done in" in result.stdout
+    assert "Unfinished runs in" in result.stdout
     message = "Diverged: the loss is nan at update 1"
     assert [row[-2:] for row in body(result.stdout)] == [["diverged", message], ["interrupted", ""], ["running", ""]]
     assert [row[0] for row in body(result.stdout)] == [diverged.name, killed.name, running.name]
@@ -81,7 +81,7 @@ def test_runs_that_are_not_done(
     first, *_ = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert first["status"] == "done"
     both = cli("runs", "--runs", folder).stdout
-    assert both.index("Runs in") < both.index("Not done in")
+    assert both.index("Finished runs in") < both.index("Unfinished runs in")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"status": "sunny", "error": ""}', '{"status": "failed"}'])
@@ -95,7 +95,7 @@ def test_a_status_that_says_nothing_is_an_interruption(
 
 
 def forget(folder: Path, measure: Callable[[dict[str, Any]], None]) -> None:
-    """Change the measurements of the first run below `folder`."""
+    """Change the measurements of the first run in `folder`."""
     path = sorted(folder.glob("*/*/*/measurements.json"))[0]
     content = json.loads(path.read_text())
     measure(content)
@@ -183,7 +183,7 @@ def test_report_of_one_seed_is_json_too(
 def test_the_folders_have_defaults(
     recorded: Path, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where `runs` lies
+    monkeypatch.chdir(tmp_path)  # the parent of `runs`
     assert len(json.loads(cli("runs", "--json").stdout)) == 4
     assert cli("report").exit_code == 0
     assert (tmp_path / "leaderboards" / "tiny" / "README.md").is_file()
@@ -202,7 +202,7 @@ def test_methods(toys: None, cli: Callable[..., Result]) -> None:
 def test_one_method(toys: None, cli: Callable[..., Result]) -> None:
     result = cli("methods", "show", "quick")
     assert result.exit_code == 0
-    assert "Settings of quick (change one with --set quick.KEY=VALUE)" in result.stdout
+    assert "Settings of quick (override with --set quick.KEY=VALUE)" in result.stdout
     assert body(result.stdout) == [
         ["batch_size", "8", "", "pairs per update", "here"],
         ["lr", "0.01", "tiny 0.01235", "learning rate", "[red]there[/red]"],
@@ -223,7 +223,7 @@ def test_one_method_as_json(toys: None, cli: Callable[..., Result], strict_json:
 
 
 @pytest.mark.parametrize("name", ["triplet", "l2rm"])
-def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result]) -> None:
+def test_shipped_methods_describe_themselves(name: str, cli: Callable[..., Result]) -> None:
     shown = json.loads(cli("methods", "show", name, "--json").stdout)
     assert len(shown["about"].splitlines()) > 3
     for entry in shown["settings"]:
@@ -237,8 +237,8 @@ def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result
 def test_datasets(toys: None, cli: Callable[..., Result]) -> None:
     rows = {row[0]: row[1:] for row in body(cli("data", "list").stdout)}
     assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "tiny"}
-    assert rows["tiny"] == ["nothing", "made for [bold]tests[/bold]"]
-    assert rows["f30k"][0] == "--data-root DIR"
+    assert rows["tiny"] == ["-", "made for [bold]tests[/bold]"]
+    assert rows["f30k"][0] == "--data-root"
     listed = {entry["name"]: entry for entry in json.loads(cli("data", "list", "--json").stdout)}
     assert set(listed) == set(rows)
     assert listed["f30k"]["needs_root"] is True
