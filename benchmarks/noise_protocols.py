@@ -17,19 +17,19 @@ from ncbench import UserError
 from ncbench.data.dataset import Semantics, Split
 from ncbench.data.registry import load_dataset
 from ncbench.noise.registry import load_protocol, protocol_names
-from ncbench.noise.semantic import NEAREST
+from ncbench.noise.semantic import N_NEAREST
 from ncbench.sweeps.grid import draw
 
 FIRST = 200
 
 
 def nearest_by_meaning(train: Split, semantics: Semantics) -> float:
-    """Return the mean closeness of captions to the NEAREST images that fit best, without their own."""
+    """Return the mean closeness of captions to the N_NEAREST images that fit best, without their own."""
     images = np.arange(len(train.images))
     best = []
     for caption in range(min(FIRST, len(train.true))):
         close = semantics.closeness("train", np.full(len(images), caption), images)
-        best.append(np.sort(close[images != train.true[caption]])[-NEAREST:].mean())
+        best.append(np.sort(close[images != train.true[caption]])[-N_NEAREST:].mean())
     return float(np.mean(best))
 
 
@@ -58,7 +58,7 @@ def main(name: str, ratio: float, seed: int) -> None:
         row = (protocol, f"{noise.mismatch(train.true):.3f}", f"{noise.survival(train.true):.3f}", close)
         click.echo(f"| {' | '.join(row)} |")
     own = semantics.closeness("train", captions, train.true).mean()
-    click.echo(f"\nCloseness of true pairs: {own:.2f}. Of the {NEAREST} images closest by meaning: ", nl=False)
+    click.echo(f"\nCloseness of true pairs: {own:.2f}. Of the {N_NEAREST} images closest by meaning: ", nl=False)
     click.echo(f"{nearest_by_meaning(train, semantics):.2f}.")
 
 

@@ -25,10 +25,10 @@ def data() -> None:
 @json_option
 def list_datasets(as_json: bool) -> None:
     """List available datasets."""
-    from ncbench.data.imported.local_store import stored
+    from ncbench.data.imported.local_store import stored_datasets
     from ncbench.data.registry import dataset_names, dataset_source
 
-    sources = [*list_plugins(dataset_names(), dataset_source), *stored()]
+    sources = [*list_plugins(dataset_names(), dataset_source), *stored_datasets()]
     if as_json:
         print_json([{"name": s.name, "summary": s.summary, "needs_root": s.needs_root} for s in sources])
         return
@@ -161,20 +161,20 @@ def prepare_files(name: str, root: Path, half: Path | None, dev_rule: str, as_js
     """
     from ncbench.data.precomp import PrecompSource
     from ncbench.data.prepare import prepare
-    from ncbench.data.registry import DEV_RULE, dataset_source
+    from ncbench.data.registry import DEV_RULE_MARK, dataset_source
     from ncbench.errors import UserError
 
-    source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE}{dev_rule}")
+    source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE_MARK}{dev_rule}")
     if not isinstance(source, PrecompSource):
         raise UserError(f"{name} has no released files to prepare; expected f30k, coco or cc152k")
     found = prepare(source, root, half, lambda words: click.echo(words, err=True))
     dev = source.load_split(root, "dev").splits["dev"]
     dev_size = f"dev has {len(dev.images):,} images with {len(dev.captions):,} captions ({dev_rule} rule)"
     if as_json:
-        files = [{"path": str(f.path), "shape": f.shape, "sha256": f.digest, "departs": f.departs} for f in found]
+        files = [{"path": str(f.path), "shape": f.shape, "sha256": f.digest, "departs": f.deviation} for f in found]
         print_json({"dataset": name, "files": files, "dev_images": len(dev.images), "dev_captions": len(dev.captions)})
         return
-    rows = [(f.path.name, f.shape, f.digest[:12], f.departs or "as published") for f in found]
+    rows = [(f.path.name, f.shape, f.digest[:12], f.deviation or "as published") for f in found]
     print_table(f"{name} in {root}", ("file", "content", "SHA-256", "size"), rows)
     rule = "" if dev_rule == "standard" else f" --dev-rule {dev_rule}"
     command = f"ncbench run --dataset {name} --data-root {half or root}{rule}"

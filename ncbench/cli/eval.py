@@ -95,7 +95,7 @@ def evaluate(
 
     from ncbench.backbones.registry import check_precision
     from ncbench.data.registry import load_dataset, load_split
-    from ncbench.evaluation.averaging import AVERAGED
+    from ncbench.evaluation.averaging import TRANSFORMS
     from ncbench.evaluation.averaging import average as average_of
     from ncbench.evaluation.retrieval import evaluate as retrieval_of
     from ncbench.records.networks import RunCheckpoint, read_checkpoint
@@ -117,7 +117,7 @@ def evaluate(
     for _, network in networks:
         network.use_precision(precision)
     with matmul_precision(precision):
-        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), AVERAGED[average])
+        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), TRANSFORMS[average])
     if out is not None:
         write_atomic(out, lambda file: np.save(file, similarities))
     folds = dataset.folds if split == "test" else 1

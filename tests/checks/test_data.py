@@ -242,7 +242,7 @@ def test_released_files_conform(call: Callable[..., Result]) -> None:
 def test_files_that_are_missing_are_bad_input(call: Callable[..., Result], tmp_path: Path) -> None:
     result = call("data", "check", "f30k")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: dataset 'f30k' needs --data-root DIR, where DIR holds f30k_precomp/")
+    assert result.stderr.startswith("Error: dataset 'f30k' needs --data-root DIR, where DIR contains f30k_precomp/")
     result = call("data", "check", "f30k", "--data-root", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert call("data", "check", "scnes").stderr.startswith("Error: unknown dataset 'scnes'. Did you mean 'scenes'")
@@ -299,10 +299,8 @@ def test_broken_ones_do_not_hide_the_others(
     broken, ended, kind, partial = result.stderr.splitlines()
     assert broken.endswith("dataset 'broken' (somewhere:Thing) cannot be loaded: ImportError: no such thing")
     assert ended.endswith("some.py cannot be loaded: SystemExit: gone")
-    assert kind.endswith(
-        "dataset 'kind' is no ncbench.data.dataset.DatasetSource: it is a class, not an object of one."
-    )
-    assert "it lacks name and summary and needs_root and load." in partial
+    assert "dataset 'kind' is not an ncbench.data.dataset.DatasetSource: it is a class" in kind
+    assert "it lacks name and summary and needs_root and load" in partial
 
 
 def test_an_error_of_a_dataset_is_told_in_a_line(file: Path, call: Callable[..., Result]) -> None:

@@ -43,10 +43,18 @@ RETURN = 'return moved[request.true], "images"'
 BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
     "summary": (('"images change places, none keeps its own"', '""'), "named", "summary must be one line of text"),
     "version": (('"carousel", "1"', '"carousel", " "'), "named", "version must be one line of text, found ' '"),
-    "type": ((RETURN, 'return list(moved), "images"'), "draws", "returned list, not an int64 vector with an image"),
-    "dtype": ((RETURN, 'return moved[request.true].astype("i4"), "images"'), "draws", "returned int32 (1000,), not an"),
-    "range": ((RETURN, 'return moved[request.true] + 1, "images"'), "draws", "claims images 1 to 200, and there are 0"),
-    "word": ((RETURN, 'return moved[request.true], "image"'), "draws", "returned the unit 'image', which must be capt"),
+    "type": (
+        (RETURN, 'return list(moved), "images"'),
+        "draws",
+        "returned list, expected an int64 vector with an image",
+    ),
+    "dtype": (
+        (RETURN, 'return moved[request.true].astype("i4"), "images"'),
+        "draws",
+        "returned int32 (1000,)",
+    ),
+    "range": ((RETURN, 'return moved[request.true] + 1, "images"'), "draws", "returned images 1 to 200, expected 0"),
+    "word": ((RETURN, 'return moved[request.true], "image"'), "draws", "returned the unit 'image', expected capt"),
     "truth": (
         (RETURN, 'claimed = moved[request.true]; request.true[0] = 1; return claimed, "images"'),
         "truth-untouched",
@@ -215,7 +223,7 @@ def test_a_broken_one_does_not_hide_the_others(
     assert alias.endswith("entry point 'alias' loads a noise protocol named 'file'; the two names must match")
     assert bad.startswith(f"Warning: noise protocol file {file.with_name('bad.py')} cannot be loaded: SyntaxError: ")
     assert gone.endswith("'gone' (somewhere:Thing) cannot be loaded: ImportError: No module named 'gone'")
-    assert other.endswith("noise protocol 'other' is <built-in function len>, not an ncbench.NoiseProtocol.")
+    assert other.endswith("noise protocol 'other' is <built-in function len>, expected an ncbench.NoiseProtocol")
     with pytest.raises(
         UserError, match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, natural, other,"
     ):
@@ -260,5 +268,5 @@ def test_an_error_of_a_protocol_is_told_in_a_line(file: Path, call: Callable[...
     file.write_text(TEXT.replace(CHOSEN, "order[: 1 // 0]"))
     with pytest.raises(UserError) as caught:
         draw("carousel", 0.4, np.arange(10), 10, 0)
-    expected = "noise protocol 'carousel' cannot draw 0.4: ZeroDivisionError: integer division or modulo by zero"
+    expected = "noise protocol 'carousel' failed at ratio 0.4: ZeroDivisionError: integer division or modulo by zero"
     assert str(caught.value) == f"{expected} (carousel.py, line 13)"

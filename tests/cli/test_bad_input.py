@@ -40,15 +40,15 @@ NAMES = [
         "--method triplet --protocol shuffle-image",
         ("unknown noise protocol 'shuffle-image'. Did you mean 'shuffle-images'", "file:PATH", "shuffle-captions"),
     ),
-    ("--method triplet --protocol file", ("noise protocol 'file' names no index file; write file:PATH",)),
-    ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "write shuffle-images, or file:PATH")),
+    ("--method triplet --protocol file", ("noise protocol 'file' needs an index file; use file:PATH",)),
+    ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "use shuffle-images, or file:PATH")),
     ("--method triplet --nosie 0.2", ("No such option '--nosie'", "--noise")),
     ("--method triplet extra", ("unexpected extra argument (extra)",)),
     ("--method triplet --precision bf17", ("--precision", "'bf17' is not one of 'float32', 'tf32', 'bf16'.")),
     *(
         (
             f"--method triplet --backbone {given} --precision bf16",
-            (f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for saf, sgr, sgraf.",),
+            (f"--precision bf16 is not supported by {name}", "one of saf, sgr, sgraf"),
         )
         for given, name in [("vse", "vse"), ("sgr,vse", "vse"), ("scan", "scan-t2i-lse")]
     ),
@@ -173,11 +173,11 @@ def permutation(moved: int) -> np.ndarray:
     ("content", "parts"),
     [
         (None, ("cannot read noise file", "noise.npy: No such file or directory")),
-        (b"rubbish", ("noise.npy is not a .npy file; write it with numpy.save",)),
-        (np.arange(7), ("noise.npy has 7 entries; this training set needs 40 (one per image) or 200",)),
-        (permutation(8) * 1.0, ("noise.npy has dtype float64; it must hold integers",)),
+        (b"rubbish", ("noise.npy is not a .npy file",)),
+        (np.arange(7), ("noise.npy has 7 entries, expected 40 (one per image) or 200",)),
+        (permutation(8) * 1.0, ("noise.npy has dtype float64, expected integers",)),
         (permutation(8) + 1, ("row 39: image 40 is out of range; this training set has images 0 to 39",)),
-        (permutation(16), ("mismatches 0.4000 of the images, but noise ratio 0.2 was asked for; ask for the ratio",)),
+        (permutation(16), ("mismatches 0.4000 of the images, but the noise ratio is 0.2",)),
         (np.zeros(N_IMAGES, np.int64), ("row 1: image 0 is also in row 0", "must be a permutation")),
     ],
     ids=["missing", "rubbish", "length", "float", "range", "ratio", "no permutation"],
@@ -265,8 +265,8 @@ def test_folder_without_runs(command: str, exists: bool, cli: Callable[..., Resu
     if exists:
         folder.mkdir()
     result = cli(command, "--runs", folder, *(("--out", out) if command == "report" else ()))
-    hint = f"make some with: ncbench run --method triplet --out {folder}"
-    judge(result, f"{folder} holds no finished run; {hint}")
+    hint = f"make one with: ncbench run --method triplet --out {folder}"
+    judge(result, f"{folder} has no finished run; {hint}")
     assert not out.exists()
 
 
@@ -279,7 +279,7 @@ def test_folder_that_is_a_file(command: str, cli: Callable[..., Result], tmp_pat
 DAMAGE = [
     (b'{"schema": 1, "met', "result.json: cannot be read as a run record (", "restore it or delete its folder."),
     (b"", "result.json: cannot be read as a run record (", "restore it or delete its folder."),
-    (b'{"schema": 7}', "result.json: is of schema 7, this version of ncbench reads 1."),
+    (b'{"schema": 7}', "result.json: schema 7 is not supported (expected 1)."),
     (b'{"schema": 1}', "result.json"),
     (b'{"schema": 1, "spec": {}, "metrics": {"test": {}}, "id": "x"}', "result.json"),
 ]

@@ -83,7 +83,7 @@ def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
         (("triplet", "--set", "backbone.embed=0"), "--set backbone.embed=0: must be above 0."),
         (("triplet", "--backbone", "sgraf"), "--backbone sgraf: checks take one network; choose sgr or saf."),
         (("triplet", "--backbone", "vze"), "unknown backbone 'vze'. Did you mean 'vse'?"),
-        (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse, which lacks a vector per pair"),
+        (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse"),
         (("triplet", "--json", "/no/where.json"), "--json /no/where.json: folder /no does not exist."),
     ],
 )

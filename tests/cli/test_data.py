@@ -36,7 +36,7 @@ def test_vocab_refuses_bad_captions(cli: Callable[..., Result], tmp_path: Path) 
     (tmp_path / "a.txt").write_text("A dog.\n\n")
     result = cli("data", "vocab", tmp_path / "a.txt", "--out", tmp_path / "v.json")
     assert result.exit_code == 2
-    assert result.stderr == f"Error: {tmp_path / 'a.txt'}:2: an empty caption; every line must hold one.\n"
+    assert f"{tmp_path / 'a.txt'}:2: empty caption" in result.stderr
     assert not (tmp_path / "v.json").exists()
 
 
@@ -91,6 +91,4 @@ def test_featurize(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert (content["name"], content["images"]) == ("mine", {"train": 10, "dev": 1, "test": 1})
     refused = cli("data", "featurize", "--images", folder, "--captions", captions, "--model", "resnet")
     assert refused.exit_code == 2
-    assert refused.stderr == (
-        "Error: unknown features 'resnet'; right would be builtin, timm:NAME or transformers:NAME.\n"
-    )
+    assert refused.stderr == ("Error: unknown features 'resnet'; expected builtin, timm:NAME or transformers:NAME.\n")

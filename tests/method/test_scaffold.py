@@ -41,7 +41,7 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
     method = load_method("soft_margin")  # found in ./methods
     assert (method.__name__, method.name) == ("SoftMargin", "soft_margin")
     found = prepare_run(tiny, tmp_path / "run", method, budget=2.0, settings={"batch_size": 8}).execute()
-    assert (found["status"], found["work"]["updates"]) == ("done", 12)
+    assert (found.status, found.work.updates) == ("done", 12)
     listed = CliRunner().invoke(main, ["methods", "list"])
     assert "soft_margin" in listed.stdout
     assert listed.stderr == ""

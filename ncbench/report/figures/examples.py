@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.evaluation.top_k import Retrieved
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
-from ncbench.records.audit import NONE, Audit
+from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
+from ncbench.records.audit import NO_REMATCH, Audit
+from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, GREY, save, style
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.runtime.seeds import derive_rng
@@ -65,14 +65,16 @@ def middle_tables(tables: Sequence[Comparison]) -> list[Comparison]:
 
 def best_retrieving(table: Comparison) -> ExampleRun | None:
     """Return the run of the best contestant, lowest seed first, whose record holds retrieved items."""
-    return next(_runs_with(table, arrays.TOP_K_FILE), None)
+    return next(_runs_with(table, TOP_K_FILE), None)
 
 
 def best_rematching(table: Comparison) -> ExampleRun | None:
     """Return the run of the best contestant, lowest seed first, that rematched pairs. Raises UserError."""
-    for run in _runs_with(table, arrays.BELIEFS_FILE):
-        beliefs = load_beliefs(run.folder / arrays.BELIEFS_FILE)
-        if beliefs.p_clean is not None and beliefs.rematches is not None and beliefs.rematches.weights.any():
+    for run in _runs_with(table, BELIEFS_FILE):
+        beliefs = Record(run.folder).beliefs
+        if beliefs is None or beliefs.p_clean is None:
+            continue
+        if beliefs.rematches is not None and beliefs.rematches.weights.any():
             return run
     return None
 
@@ -104,16 +106,16 @@ def draw_retrieved(found: Retrieved, dataset: Dataset, title: str, stem: Path) -
         grid = figure.add_gridspec(len(captions) + len(images), depth + 2)
         for row, caption in enumerate(captions):
             _write_texts(figure.add_subplot(grid[row, :2]), [test.captions.texts[caption]])
-            for column, (image, right) in enumerate(zip(found.t2i[caption], found.t2i_right[caption], strict=True)):
+            for column, (image, right) in enumerate(zip(found.t2i[caption], found.t2i_correct[caption], strict=True)):
                 panel = figure.add_subplot(grid[row, column + 2])
                 _show_picture(panel, pictures.picture("test", int(image)), bool(right), MARKS[bool(right)])
         for row, image in enumerate(images, len(captions)):
             _show_picture(figure.add_subplot(grid[row, :2]), pictures.picture("test", int(image)), None, "")
             texts = [
                 f"{MARKS[bool(right)]} {test.captions.texts[caption]}"
-                for caption, right in zip(found.i2t[image], found.i2t_right[image], strict=True)
+                for caption, right in zip(found.i2t[image], found.i2t_correct[image], strict=True)
             ]
-            _write_texts(figure.add_subplot(grid[row, 2:]), texts, width=24 * depth, right=found.i2t_right[image])
+            _write_texts(figure.add_subplot(grid[row, 2:]), texts, width=24 * depth, right=found.i2t_correct[image])
         figure.suptitle(title)
         return save(figure, stem, DPI)
 
@@ -126,7 +128,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     pictures, train = _pictures(audit.dataset), audit.dataset.splits["train"]
-    proposed = np.flatnonzero(audit.rematched != NONE)
+    proposed = np.flatnonzero(audit.rematched != NO_REMATCH)
     if not len(proposed):
         raise ValueError("the run rematched no pairs")
     clean = audit.clean()
