@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
@@ -141,11 +140,11 @@ def _mib(size: int) -> str:
 
 
 def _datasets(root: Path | None) -> Iterator[Finding]:
-    for name in _names(data_registry.KIND):
+    for name in plugin_names(data_registry.GROUP):
         try:
-            source = data_registry.dataset_source(name)
+            source = data_registry.dataset_source(name, run_found=False)
         except UserError:
-            continue  # said of the plugin
+            continue  # reported for the plugin
         yield _dataset(source, root)
 
 
@@ -161,13 +160,6 @@ def _dataset(source: DatasetSource, root: Path | None) -> Finding:
     return Finding(source.name, "ok", f"found below {root}, {len(dataset.splits['dev'].images):,} dev images")
 
 
-def _names(kind: Kind) -> list[str]:
-    names = set(plugin_names(kind.group))
-    with suppress(UserError):  # which is said once, of all plugins
-        names |= {file.name for file in found_files(kind)}
-    return sorted(names)
-
-
 def _plugins() -> Iterator[Finding]:
     try:
         found_files(KIND)
@@ -175,17 +167,21 @@ def _plugins() -> Iterator[Finding]:
         yield Finding(VARIABLE, "problem", str(error))
         return  # until it is mended, nothing can be named
     for kind, load in KINDS.items():
-        for name in _names(kind):
+        for name in plugin_names(kind.group):
             try:
                 load(name)
-                yield Finding(f"{kind.noun} {name}", "ok", _place(kind, name))
+                yield Finding(f"{kind.noun} {name}", "ok", _package_of(kind, name))
             except UserError as error:
                 yield Finding(f"{kind.noun} {name}", "problem", str(error))
+        for file in found_files(kind):  # never run here
+            what = f"{kind.noun} {file.name}"
+            problem = f"{kind.noun} file {file.path} cannot be parsed: {file.error}"
+            yield Finding(what, "problem", problem) if file.error else Finding(what, "ok", str(file.path))
 
 
-def _place(kind: Kind, name: str) -> str:
-    """Return where a plugin comes from: a package and its version, or a file."""
+def _package_of(kind: Kind, name: str) -> str:
+    """Return the package that registers a plugin, and its version."""
     for entry in entry_points(group=kind.group, name=name):
         if entry.dist is not None:
             return f"{entry.dist.name} {entry.dist.version}"
-    return next((str(file.path) for file in found_files(kind) if file.name == name), "unknown")
+    return "unknown"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.display.verdicts import json_file, show_verdicts
 from ncbench.cli.options.names import Name
@@ -26,14 +26,15 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be named after --method."""
-    from ncbench.method.registry import load_method, method_names
+    from ncbench.method.registry import KIND, load_method
+    from ncbench.plugins.discovery import described
 
-    found = list_plugins(method_names(), load_method)
-    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
+    found = list_plugins(described(KIND, load_method, lambda method: (inspect.getdoc(method) or "").partition("\n")[0]))
     if as_json:
-        print_json([{"name": name, "summary": summary} for name, summary in rows])
+        print_json([{"name": method.name, "summary": method.summary} for method in found])
         return
-    print_table("Methods", ("name", "what it does"), rows)
+    rows = [(method.name, method.summary) for method in found]
+    print_plugins("Methods", ("name", "what it does"), rows, found)
 
 
 @methods.command("show")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from ncbench.data.imported.request import is_request, read_request
 from ncbench.errors import UserError, told, unknown_name
-from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, has_function, is_path, name_in_call, name_of_class
+from ncbench.plugins.discovery import NAME, check_calls_itself, check_name, find_plugin, names_of, plugin_names
+from ncbench.plugins.source_files import Kind, Offer, has_function, is_path, offer_in_call, offer_of_class
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset, DatasetSource
@@ -23,14 +23,14 @@ GROUP = "ncbench.datasets"
 PARTS = ("name", "summary", "needs_root", "load")
 
 
-def _names_of_datasets(node: ast.stmt) -> Iterator[str]:
-    """Yield the name of a class that can `load`, and of a source that is made, as `PrecompSource("name", ...)`."""
+def _datasets_offered(node: ast.stmt) -> Iterator[Offer]:
+    """Yield what a class offers that can `load`, and a source that is made, as `PrecompSource("name", ...)`."""
     if has_function(node, "load"):
-        yield from name_of_class(node)
-    yield from name_in_call(node, "Source")
+        yield from offer_of_class(node)
+    yield from offer_in_call(node, "Source", summary_at=1)
 
 
-KIND = Kind("dataset", GROUP, Path("datasets"), _names_of_datasets)
+KIND = Kind("dataset", GROUP, Path("datasets"), _datasets_offered)
 
 
 def dataset_names() -> list[str]:
@@ -52,7 +52,11 @@ def check_dataset(text: str) -> None:
     elif is_request(text):
         _check_free(read_request(text).title)
     elif is_path(text) or text in dataset_names():
+        if is_path(text) and not text.endswith(".py") and Path(text).expanduser().exists():
+            raise UserError(f"dataset {text} is not a Python file (.py); {_hint(text)}")
         check_name(KIND, text)
+    elif Path(text).expanduser().is_file():
+        raise UserError(f"dataset {text!r} is a file; {_hint(text)}")
     else:
         from ncbench.data.imported.local_store import find_stored, stored
 
@@ -60,10 +64,15 @@ def check_dataset(text: str) -> None:
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored())})
 
 
-def dataset_source(name: str) -> DatasetSource:
+def _hint(path: str) -> str:
+    return f"did you mean hf:{path}?"
+
+
+def dataset_source(name: str, *, run_found: bool = True) -> DatasetSource:
     """Return the source of a dataset: a registered one, one in a file, `hf:...`, a configuration file, or a stored one.
 
-    Raises UserError for an unknown or broken one, for a file that does not hold one, and for two of one name.
+    Without `run_found`, files are only run where NCBENCH_PLUGINS names them. Raises UserError for an unknown or broken
+    one, for a file that does not hold one, and for two of one name.
     """
     if DEV_RULE in name and not is_request(name):
         return _with_rule(*name.split(DEV_RULE, 1))
@@ -75,7 +84,7 @@ def dataset_source(name: str) -> DatasetSource:
         elsewhere = source_of(name) if is_request(name) else find_stored(name)
         assert elsewhere is not None  # as `check_dataset` has seen
         return elsewhere
-    found, _ = find_plugin(KIND, name, "dataset", _sources_in)
+    found, _ = find_plugin(KIND, name, "dataset", _sources_in, run_found=run_found)
     lacking = [part for part in PARTS if not hasattr(found, part)]
     if isinstance(found, type) or lacking:
         what = "is a class, not an object of one" if isinstance(found, type) else f"lacks {' and '.join(lacking)}"
@@ -125,9 +134,12 @@ def _check_free(name: str) -> None:
         raise UserError(f"data set {name!r} has the name of one of ncbench's own; give another `name`")
 
 
-def load_dataset(name: str, root: Path | None) -> Dataset:
-    """Return the dataset called `name`, read below `root` where it needs files. Raises UserError."""
-    source, since = dataset_source(name), time.perf_counter()
+def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dataset:
+    """Return the dataset called `name`, read below `root` where it needs files; `run_found` as for `dataset_source`.
+
+    Raises UserError.
+    """
+    source, since = dataset_source(name, run_found=run_found), time.perf_counter()
     LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
     try:
         dataset = source.load(root)
@@ -142,15 +154,17 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
 
 def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Dataset:
     """Return the dataset called `name`, by the dev rule that `version` tells; of several in the local store, that of
-    content `digest`. Raises UserError."""
+    content `digest`. Runs no file that only the record names. Raises UserError."""
     from ncbench.data.imported.local_store import stored
     from ncbench.data.precomp import DEV
 
+    if is_request(name) or not NAME.fullmatch(name):
+        raise UserError(f"{name!r} is not a valid name of a dataset")
     _, dev, rule = version.partition(DEV)
-    if dev and name in dataset_names():
+    if dev and name in plugin_names(GROUP):
         return load_dataset(f"{name}{DEV_RULE}{rule}", root)
     same = any((one.name, one.digest) == (name, digest) for one in stored())
-    return load_dataset(f"{name}@{digest}" if same and name not in dataset_names() else name, root)
+    return load_dataset(f"{name}@{digest}" if same and name not in dataset_names() else name, root, run_found=False)
 
 
 def load_split(name: str, root: Path | None, split: str) -> Dataset:

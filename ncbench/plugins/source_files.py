@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from ncbench.errors import UserError
 
@@ -25,25 +26,37 @@ VARIABLE = "NCBENCH_PLUGINS"
 LARGEST = 2**20  # bytes; a longer file is no plugin that someone has written
 
 
+class Offer(NamedTuple):
+    """A plugin as the source of its file states it: its name, and its summary if it has one."""
+
+    name: str
+    summary: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of plugin: the noun for messages, the group of its entry points, the folder where its files are found.
 
-    `names` tells from a statement of a file, without running it, what plugins of this kind it makes.
+    `offers` yields from a statement of a file, without running it, the plugins of this kind that it defines.
     """
 
     noun: str
     group: str
     folder: Path
-    names: Callable[[ast.stmt], Iterator[str]]
+    offers: Callable[[ast.stmt], Iterator[Offer]]
 
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A file that offers a plugin called `name`; of one that is no Python, this is the name of the file."""
+    """A file that offers a plugin called `name`, as its source says; `error` says why it cannot be parsed.
+
+    A file that cannot be parsed goes by the name of the file.
+    """
 
     name: str
     path: Path
+    summary: str = ""
+    error: str = ""
 
 
 def is_path(name: str) -> bool:
@@ -51,17 +64,19 @@ def is_path(name: str) -> bool:
     return name.endswith(".py") or os.sep in name
 
 
-def found_files(kind: Kind) -> list[PluginFile]:
+def found_files(kind: Kind, *, working_directory: bool = True) -> list[PluginFile]:
     """Return the plugins of a kind in the files that are looked through, in that order; runs none of them.
 
-    Raises UserError for a place in NCBENCH_PLUGINS that is not there.
+    Without the `working_directory`, only places that NCBENCH_PLUGINS names are looked through. Raises UserError for one
+    of these that is not there.
     """
     places = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
     for place in places:
         if not place.exists():
             raise UserError(f"{VARIABLE} names {place}, which is not there; correct it or unset it.")
-    files = [file for place in [*places, kind.folder] for file in _files_in(place)]
-    return [PluginFile(name, file) for file in dict.fromkeys(files) for name in _names_in(file, kind)]
+    places += [kind.folder] if working_directory else []
+    files = [file for place in places for file in _files_in(place)]
+    return [offer for file in dict.fromkeys(files) for offer in _offers_in(file, kind)]
 
 
 def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
@@ -107,49 +122,64 @@ def _files_in(place: Path) -> Iterator[Path]:
         yield place.resolve()
 
 
-def _names_in(path: Path, kind: Kind) -> tuple[str, ...]:
+def _offers_in(path: Path, kind: Kind) -> list[PluginFile]:
     try:
         facts = path.stat()
         statements = _statements(path, facts.st_mtime_ns, facts.st_size)
     except OSError:
-        return ()
-    if statements is None:
-        return (path.stem,)
-    return tuple(name for statement in statements for name in kind.names(statement))
+        return []
+    if isinstance(statements, str):
+        return [PluginFile(path.stem, path, error=statements)]
+    offers = (offer for statement in statements for offer in kind.offers(statement))
+    return [PluginFile(offer.name, path, offer.summary) for offer in offers]
 
 
 @lru_cache
-def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | None:
-    """Return the statements of a file, none of one that is too long; None where it cannot be parsed."""
+def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | str:
+    """Return the statements of a file, none of one that is too long; the error where it cannot be parsed."""
     if size > LARGEST:
         return ()
     try:
         return tuple(ast.parse(path.read_bytes()).body)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
-def name_of_class(node: ast.stmt) -> Iterator[str]:
-    """Yield what a class definition says of itself with `name = "..."`."""
-    for statement in node.body if isinstance(node, ast.ClassDef) else ():
+def offer_of_class(node: ast.stmt) -> Iterator[Offer]:
+    """Yield what a class definition says of itself with `name = "..."` and `summary = "..."`, or its docstring."""
+    if not isinstance(node, ast.ClassDef):
+        return
+    texts = {"summary": (ast.get_docstring(node) or "").partition("\n")[0]}
+    for statement in node.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
-                yield name
-            case ast.AnnAssign(target=ast.Name(id="name"), value=ast.Constant(value=str(name))):
-                yield name
+            case ast.Assign(targets=[ast.Name(id=key)], value=ast.Constant(value=str(text))):
+                texts[key] = text
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.Constant(value=str(text))):
+                texts[key] = text
+    if "name" in texts:
+        yield Offer(texts["name"], texts["summary"])
 
 
-def name_in_call(node: ast.stmt, ending: str) -> Iterator[str]:
-    """Yield the name in an assignment of a call: `X = NoiseProtocol("name", ...)`, of what ends in `ending`."""
+def offer_in_call(node: ast.stmt, ending: str, summary_at: int) -> Iterator[Offer]:
+    """Yield the name and summary in `X = NoiseProtocol("name", ...)`, a call of what ends in `ending`.
+
+    The name is its first argument, the summary that at `summary_at`, or both are given by keyword.
+    """
     match node:
         case ast.Assign(value=ast.Call() as call) | ast.AnnAssign(value=ast.Call() as call):
             pass
         case _:
             return
     called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-    given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
-    if called.endswith(ending) and given and isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
-        yield given[0].value
+    given = {"name": call.args[:1], "summary": call.args[summary_at : summary_at + 1]}
+    texts = {
+        key: node.value
+        for key, nodes in given.items()
+        for node in [*nodes, *(keyword.value for keyword in call.keywords if keyword.arg == key)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    if called.endswith(ending) and "name" in texts:
+        yield Offer(texts["name"], texts.get("summary", ""))
 
 
 def has_function(node: ast.stmt, name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncbench.errors import UserError
+from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config
 from ncbench.noise.storage import load_noise
 from ncbench.records.record import load_data, read_spec
@@ -44,7 +45,7 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
             f"{folder}: {spec.protocol} {spec.noise:g} draws other noise here ({noise.digest[:12]}) than it did "
             f"({spec.noise_digest[:12]}); replay it with the version that made it."
         )
-    method = load_method(str(method_file.absolute()) if method_file else spec.method)
+    method = load_method(str(method_file.absolute())) if method_file else _installed(folder, spec.method)
     if (method.name, method.source) != (spec.method, spec.source):
         raise UserError(
             f"{folder}: was made by {spec.method} {spec.source or '(installed)'}, here is {method.name} "
@@ -52,6 +53,14 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
         )
     make_config(method, spec.settings)
     return PlannedRun(spec, dataset, noise, method)
+
+
+def _installed(folder: Path, name: str) -> type[Method]:
+    """Return a method by the name that a record gives. Raises UserError for one in a file that nobody has named."""
+    try:
+        return load_method(name, run_found=False)
+    except UserError as error:
+        raise UserError(f"{folder}: {error} Name the file that defines it: --method-file FILE.") from error
 
 
 def read_compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

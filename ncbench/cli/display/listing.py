@@ -1,25 +1,37 @@
-"""Listing plugins: a broken one is named with what is wrong with it, and does not hide the others."""
+"""Listing plugins: a broken one is reported in a warning, and does not hide the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import click
 
+from ncbench.cli.display.output import print_table
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import UserError
+from ncbench.plugins.discovery import Described
 
-T = TypeVar("T")
+P = TypeVar("P")
 
 
-def list_plugins(names: Iterable[str], load: Callable[[str], T]) -> list[T]:
-    """Return what `load` returns for each of the names; for one that is broken, print a warning in one line."""
-    found = []
-    for name in names:
-        try:
-            found.append(load(name))
-        except UserError as error:
-            if not verbosity().quiet:
-                click.echo(f"Warning: {error}", err=True)
-    return found
+def list_plugins(found: Iterable[Described[P] | UserError]) -> list[Described[P]]:
+    """Return the plugins; for one that is broken, print a warning in one line."""
+    plugins = []
+    for each in found:
+        if isinstance(each, Described):
+            plugins.append(each)
+        elif not verbosity().quiet:
+            click.echo(f"Warning: {each}", err=True)
+    return plugins
+
+
+def print_plugins(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], plugins: Iterable[Described[P]]
+) -> None:
+    """Print a row for each plugin, and the files that define those that are not installed, if there are any."""
+    files = [plugin.file for plugin in plugins]
+    if any(files):
+        columns = [*columns, "file (not run)"]
+        rows = [(*row, file or "") for row, file in zip(rows, files, strict=True)]
+    print_table(title, columns, rows)

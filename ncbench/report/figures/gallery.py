@@ -115,7 +115,7 @@ def _pictured(run: examples.Chosen | None, table: Comparison, data_root: Path | 
 
     Raises UserError where the data at hand are not those of the run.
     """
-    if run is None or (dataset_source(table.key["dataset"]).needs_root and data_root is None):
+    if run is None or (dataset_source(table.key["dataset"], run_found=False).needs_root and data_root is None):
         return None
     dataset = load_data(run.folder, read_spec(run.folder), data_root)
     return None if dataset.pictures is None else dataset
