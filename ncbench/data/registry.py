@@ -55,12 +55,12 @@ def check_dataset(text: str) -> None:
         if is_path(text) and not text.endswith(".py") and Path(text).expanduser().exists():
             raise UserError(f"dataset {text} is not a Python file (.py); {_hint(text)}")
         check_name(KIND, text)
-    elif Path(text).expanduser().is_file():
-        raise UserError(f"dataset {text!r} is a file; {_hint(text)}")
     else:
         from ncbench.data.imported.local_store import find_stored, stored
 
         if find_stored(text) is None:
+            if Path(text).expanduser().exists():
+                raise UserError(f"dataset {text!r} is a path; {_hint(text)}")
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored())})
 
 

@@ -27,11 +27,11 @@ def list_plugins(found: Iterable[Described[P] | UserError]) -> list[Described[P]
 
 
 def print_plugins(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], plugins: Iterable[Described[P]]
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], plugins: Iterable[Described[P]]
 ) -> None:
     """Print a row for each plugin, and the files that define those that are not installed, if there are any."""
     files = [plugin.file for plugin in plugins]
     if any(files):
         columns = [*columns, "file (not run)"]
-        rows = [(*row, file or "") for row, file in zip(rows, files, strict=True)]
+        rows = [(*row, str(file or "")) for row, file in zip(rows, files, strict=True)]
     print_table(title, columns, rows)
