@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def split_of(n_images: int, each: int) -> tuple[ImageFeatures, Captions, np.ndarray]:
-    """Return images whose features are their numbers, captions whose first word is theirs, and what belongs together."""
+    """Return images whose features are their numbers, captions whose first word is theirs, and the true pairs."""
     features = np.arange(n_images, dtype=np.float32)[:, None, None].repeat(2, 1).repeat(3, 2)
     n = n_images * each
     words = [[c + 10, *range(4, 4 + c % 3)] for c in range(n)]
