@@ -1,4 +1,4 @@
-# Each target sets up all that it needs. `make demo` and `make test` are what a newcomer types.
+# Each target installs what it needs. Newcomers need only `make demo` and `make test`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +7,13 @@ DEMO_OPTIONS ?=
 
 .PHONY: demo test slow slurm torture clean
 
-# Installed anew whenever what is to be installed changes.
+# Reinstalls when the requirements change.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-# Trains L2RM at three noise ratios and writes its leaderboard into $(DEMO)/leaderboards.
+# Trains L2RM at three noise ratios and writes its leaderboard to $(DEMO)/leaderboards.
 demo: $(VENV)/installed
 	$(VENV)/bin/ncbench run --method l2rm --noise 0.2,0.4,0.6 --out $(DEMO)/runs $(DEMO_OPTIONS)
 	$(VENV)/bin/ncbench report --runs $(DEMO)/runs --out $(DEMO)/leaderboards
@@ -23,19 +23,19 @@ $(VENV)/tox: constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt tox
 	touch $@
 
-# Style, types and tests, in environments of their own.
+# Style, types and tests, in separate environments.
 test: $(VENV)/tox
 	$(VENV)/bin/tox run
 
-# Tests that take longer than those of `make test`.
+# Tests that take too long for `make test`.
 slow: $(VENV)/tox
 	$(VENV)/bin/tox run -e tests -- -m slow
 
-# Sweeps on a Slurm of one node, which is started and ended (Debian: apt-get install slurm-wlm munge; as root).
+# Starts a one-node Slurm and runs sweeps on it (as root; Debian: apt-get install slurm-wlm munge).
 slurm: $(VENV)/tox
 	$(VENV)/bin/tox run -e tests -- -n 0 -m slurm
 
-# Kills sweeps at random moments, for minutes, and looks whether they end in the same records.
+# Kills sweeps at random moments for several minutes, and checks that they end in the same records.
 torture: $(VENV)/tox
 	$(VENV)/bin/tox run -e tests -- -n 0 -m torture
 

@@ -1,11 +1,11 @@
-"""Compares the order of methods on `scenes` with the published one on Flickr30K, ratio by ratio.
+"""Compares the order of methods on `scenes` with their published order on Flickr30K, by noise ratio.
 
-Usage: python benchmarks/agreement.py [--runs leaderboards/scenes.csv] [--backbone sgr] [--budget 5] [--protocol ...]
+Usage: python benchmarks/agreement.py [--runs leaderboards/scenes/runs.csv] [--backbone sgr] [--budget 5] [...]
 
-Prints, as markdown, mean test rSum of both and Kendall's tau between them. What is published stands in
-leaderboards/published.csv; SOURCES says which rows are taken, one source per method. The tables that are taken reprint
-numbers of both noise units in one column (`ncbench report --published f30k` says which are known), so the published
-order is the one that a reader of these tables sees, not a result under one noise.
+Prints, as markdown, the mean test rSum of both and Kendall's tau between them. Published results are those of
+leaderboards/published.csv; SOURCES selects one source per method. These tables reprint numbers of both noise units in
+one column (`ncbench report --published f30k` shows which are known), so the published order is what a reader of these
+tables sees, not a result under one kind of noise.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
+RUNS = LEADERBOARDS / "scenes" / "runs.csv"
 UCPM = "UCPM (IEEE TIP 2025, tables of the 2024 repository)"
 DATASET = "f30k"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which published rows stand for a method: their `method` and their `paper`."""
+    """The published rows of a method: their `method` and their `paper`."""
 
     method: str
     paper: str
@@ -42,11 +43,11 @@ SOURCES: Mapping[str, Source] = {
     "gsc": Source("gsc", "IN2R (ICML 2026)"),
     "crcl": Source("crcl", "MGCS (AAAI 2026)"),
 }
-"""One paper's tables where they have a method; others for what these lack."""
+"""One paper's tables where they include a method, other papers for the rest."""
 
 
 def published(path: Path) -> pd.DataFrame:
-    """Return published rSum by method (rows) and noise ratio (columns), NaN where there is none."""
+    """Return published rSum by method (rows) and noise ratio (columns), NaN if missing."""
     rows = pd.read_csv(path)
     rows = rows[(rows["dataset"] == DATASET) & (rows["noise_kind"] == "shuffle")]
     series = {
@@ -57,7 +58,7 @@ def published(path: Path) -> pd.DataFrame:
 
 
 def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFrame:
-    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises click.ClickException for none."""
+    """Return mean rSum over seeds by method (rows) and noise ratio (columns). Raises ClickException without runs."""
     rows = pd.read_csv(path)
     rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == rows["method"])]
     rows = rows[(rows["budget"] == budget) & (rows["budget_unit"] == "epochs")]
@@ -68,16 +69,16 @@ def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFram
 
 
 def compare(here: pd.Series[float], there: pd.Series[float]) -> tuple[pd.DataFrame, float, float]:
-    """Return the rSum of methods that both have, best published first, Kendall's tau-b and its two-sided p-value."""
+    """Return the rSum of the methods in both, best published first, Kendall's tau-b and its two-sided p-value."""
     both = pd.DataFrame({"ours": here, "published": there}).dropna().sort_values("published", ascending=False)
     tau, p = kendalltau(both["ours"], both["published"])
     return both, float(tau), float(p)
 
 
 def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float) -> str:
-    """Return the comparison at one ratio as a table under a line that sums it up."""
+    """Return the comparison at one ratio as a summary line and a table."""
     lines = [f"**{ratio:g}**: Kendall's tau {tau:.2f} over {len(both)} methods (p = {p:.2f})", ""]
-    lines += ["| method | published | rank | here | rank |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines += ["| method | published | rank | ours | rank |", "| --- | ---: | ---: | ---: | ---: |"]
     ranks = both.rank(ascending=False, method="min").astype(int)
     for name, there, here, rank_there, rank_here in zip(
         both.index, both["published"], both["ours"], ranks["published"], ranks["ours"], strict=True
@@ -87,12 +88,12 @@ def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float) -> str:
 
 
 @click.command()
-@click.option("--runs", default=LEADERBOARDS / "scenes.csv", type=click.Path(path_type=Path), show_default=True)
+@click.option("--runs", default=RUNS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--backbone", default="sgr", show_default=True)
 @click.option("--budget", default=5.0, show_default=True)
 @click.option("--protocol", default="shuffle-images", show_default=True)
 def main(runs: Path, backbone: str, budget: float, protocol: str) -> None:
-    """Compare, and print."""
+    """Print the comparison."""
     here, there = ours(runs, backbone, budget, protocol), published(LEADERBOARDS / "published.csv")
     for ratio in sorted({float(column) for column in here.columns} & {float(column) for column in there.columns}):
         both, tau, p = compare(here[ratio], there[ratio])

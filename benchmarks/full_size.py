@@ -1,11 +1,11 @@
-"""What a data set of Flickr30K's size takes: opening it, batches per second, resident memory; converting one.
+"""Measure a dataset of Flickr30K's size: opening, batches per second, resident memory, and conversion.
 
-The files are made up (8.5 GB of features for training), written once into a folder, measured and deleted:
+The files are synthetic (8.5 GB of features for training). They are written once, measured and deleted:
 
     python benchmarks/full_size.py --folder /tmp/full-size --json benchmarks/full_size.json
 
-Each measurement is a process of its own, so that its peak of resident memory is its own. `cold` ones begin with the
-system's cache of the file dropped.
+Each measurement runs in a separate process, so that its peak of resident memory is its own. Measurements called `cold`
+first drop the system's cache of the files.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 
 REGIONS, DIM = 36, 2048
-SPLITS = {"train": (29_000, 1), "dev": (1_014, 5), "test": (1_000, 5)}  # images, and rows of each
+SPLITS = {"train": (29_000, 1), "dev": (1_014, 5), "test": (1_000, 5)}  # images, rows per image
 WORDS, CAPTIONS_EACH = 8_481, 5
 BATCH = 128
 _BLOCK = 128  # rows written at a time
 
 
 def make(root: Path, images: int) -> None:
-    """Write a made-up `f30k` below `root`, of which the training split has `images`."""
+    """Write a synthetic `f30k` below `root`; its training split has `images` images."""
     folder = root / "f30k_precomp"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -55,12 +55,12 @@ def make(root: Path, images: int) -> None:
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, count, _BLOCK):
                 block = noise[: min(_BLOCK, count - start)]
-                block[:, 0, 0] = np.arange(start, start + len(block))  # every image is another one
+                block[:, 0, 0] = np.arange(start, start + len(block))  # every image is different
                 file.write(np.repeat(block, repeats, axis=0).tobytes())
 
 
 def drop_cache(root: Path) -> None:
-    """Ask the system to forget what it has cached of the files below `root`."""
+    """Ask the system to drop its cache of the files below `root`."""
     os.sync()
     for path in root.rglob("*"):
         if path.is_file():
@@ -70,7 +70,7 @@ def drop_cache(root: Path) -> None:
 
 
 def fill_cache(root: Path) -> None:
-    """Read all files below `root` once, so that the system has them cached."""
+    """Read all files below `root` once, so that the system caches them."""
     for path in root.rglob("*.npy"):
         with path.open("rb", buffering=0) as file:
             while file.read(2**24):
@@ -78,14 +78,14 @@ def fill_cache(root: Path) -> None:
 
 
 def peak() -> int:
-    """Return the most bytes that this process has had resident (Linux; ru_maxrss would begin at that of its parent)."""
+    """Return the peak resident memory of this process in bytes (Linux; ru_maxrss would start at the parent's)."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what `measure` gives in a process of its own, with the peak of memory beyond that of its imports."""
+    """Return the result of `measure` in a separate process, with its peak of memory beyond the imports."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (measure,))
 
@@ -104,19 +104,19 @@ def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def opening(root: Path, cold: bool) -> dict[str, Any]:
-    """Measure how long opening takes."""
+    """Measure the time to open the dataset."""
     from ncbench.data.precomp import F30K
 
     if cold:
         drop_cache(root)
-        shutil.rmtree(root / "cache", ignore_errors=True)  # where word ids are kept
+        shutil.rmtree(root / "cache", ignore_errors=True)  # the cache of word ids
     since, worked = time.perf_counter(), time.process_time()
     F30K.load(root)
     return {"seconds": time.perf_counter() - since, "seconds_of_cpu": time.process_time() - worked}
 
 
 def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> dict[str, Any]:
-    """Measure batches per second, each followed by `step` seconds in which a GPU would compute."""
+    """Measure batches per second, with `step` seconds after each in which a GPU would compute."""
     import torch
 
     from ncbench.data.precomp import F30K
@@ -144,7 +144,7 @@ def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> d
 
 
 def in_memory(root: Path, batches: int) -> dict[str, Any]:
-    """Measure plain numpy.load into memory, and indexing."""
+    """Measure numpy.load into memory, followed by plain indexing."""
     since = time.perf_counter()
     features = np.load(root / "f30k_precomp" / "train_ims.npy")
     loaded = time.perf_counter() - since
@@ -156,7 +156,7 @@ def in_memory(root: Path, batches: int) -> dict[str, Any]:
 
 
 def converting(folder: Path, rows: int) -> dict[str, Any]:
-    """Measure how `--dataset hf:` converts a parquet file of `rows` images of the same size."""
+    """Measure the conversion of a parquet file of `rows` images of the same size by `--dataset hf:`."""
     from ncbench.data.imported.request import Request
     from ncbench.data.imported.source import Imported
 
@@ -169,7 +169,7 @@ def converting(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def make_parquet(folder: Path, rows: int) -> None:
-    """Write a parquet file of `rows` images with regions in one list, 1,000 rows a group."""
+    """Write a parquet file of `rows` images, with regions in one list and 1,000 rows per group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,7 +187,7 @@ def make_parquet(folder: Path, rows: int) -> None:
 
 
 def halving(root: Path) -> dict[str, Any]:
-    """Measure what half precision of features does to the scores of a released network (the fixture of `eval`)."""
+    """Measure how half-precision features change the scores of a released network (the fixture of `eval`)."""
     import torch
 
     from ncbench.data.precomp import F30K
@@ -217,17 +217,17 @@ class HalfPrecision:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make, measure, delete, and print or write what was measured."""
+    """Create the files, measure, delete them, and print or write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="where to write the files; must not exist")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the files; must not exist")
     parser.add_argument("--images", type=int, default=SPLITS["train"][0], help="training images")
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--step", type=float, default=0.1, help="seconds of a simulated GPU step")
     parser.add_argument("--rows", type=int, default=7_000, help="rows of the parquet file that is converted")
-    parser.add_argument("--json", type=Path, help="where to write what was measured")
+    parser.add_argument("--json", type=Path, help="where to write the results")
     given = parser.parse_args(arguments)
     if given.folder.exists():
-        parser.error(f"{given.folder} exists")
+        parser.error(f"{given.folder} already exists")
     fixture = Path(__file__).parents[1] / "tests" / "fixtures" / "published_sgr"
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "opened first, cold": partial(opening, given.folder, True),

@@ -1,24 +1,25 @@
-"""Judges what runs on Flickr8k photos learnt against what people said of images and captions that are no pair.
+"""Compare what runs on Flickr8k photos learned with human judgments of images and captions that are not a pair.
 
 Usage: python benchmarks/judgments.py --runs DIR --photos FOLDER [--images unseen|train] [--json FILE]
 
-FOLDER holds `{train,dev,test}.parquet` with `image_id` and `captions`, of which the runs' dataset was made in this
-order, and `human_judgments.csv`: `kind` (`crowd`: share of yes, number of yes and of no; `expert`: 1 to 4 of three
-people), `image_id`, `caption`, `own` (written for this image), `scores`. Pairs of an image with its own caption are
-left out: the question is which *other* captions describe it, which is what rematching is about.
+FOLDER contains `{train,dev,test}.parquet` with the columns `image_id` and `captions`, from which the dataset of the
+runs was made in this order, and `human_judgments.csv` with the columns `kind` (`crowd`: share of yes, number of yes and
+of no; `expert`: scores from 1 to 4 by three people), `image_id`, `caption`, `own` (whether the caption was written for
+this image) and `scores`. Pairs of an image with its own caption are left out: the question is which *other* captions
+describe it, as in rematching.
 
-Per method and noise, means over seeds of what the selected networks make of the judged images (dev and test, or those
-trained on):
+For each method and noise, the script prints means over seeds for the selected networks, on the judged images of dev and
+test or of train:
 
-* expert: Kendall's tau-c of similarity and mean expert score (the statistic that is usual on these judgments);
-* crowd: AUC of similarity for pairs of which at least half of the people said yes, against those of which none did;
-* chosen: each caption with several judged images takes the most similar one, as a rematch does: the mean human score of
-  these, in [0, 1], where 0 is that of an image drawn blindly and 1 that of the best one;
-* judged: how many of the rematches that the method made in training people happened to judge;
-* closer, by chance: the share of rematches whose image is closer to the caption than the claimed one, and what it would
-  be for random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording*: the cosine of
-  TF-IDF vectors of the caption and of all captions of the image. How much that knows of what people say is in the first
-  line, by the same measures.
+* expert: Kendall's tau-c of similarity and mean expert score (the usual statistic for these judgments);
+* crowd: AUC of similarity for pairs to which at least half of the people said yes, against those to which nobody did;
+* chosen: each caption with several judged images chooses the most similar one, as a rematch does; the mean human score
+  of the choices, in [0, 1], where 0 is the score of a random image and 1 that of the best one;
+* judged: how many of the method's rematches in training were judged by people;
+* closer, by chance: the share of rematches whose image is closer to the caption than the claimed one, and the same for
+  random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording*: the cosine of TF-IDF
+  vectors of the caption and of all captions of the image. The first row says how well wording agrees with people, by
+  the same measures.
 """
 
 from __future__ import annotations
@@ -42,20 +43,17 @@ from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
 from ncbench.data.tokenise import Tokeniser
 from ncbench.evaluation.beliefs import detect, rematch_quality
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.noise.storage import load_noise
-from ncbench.records.arrays import BELIEFS_FILE, load_beliefs
 from ncbench.records.networks import read_checkpoint
-from ncbench.records.record import load_data, read_spec
-from ncbench.records.store import noise_path, records_around
+from ncbench.records.record import Record
 
 SPLITS = ("train", "dev", "test")
 DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged": 1, "closer": 3, "by chance": 3}
-"""What is shown, with how many decimals."""
+"""The columns, with their number of decimals."""
 IMAGES = {"unseen": ("dev", "test"), "train": ("train",)}
 
 
 class Wording:
-    """How close captions and images are by the words that people use for them; `described` are captions per image."""
+    """Closeness of captions and images by the words that people use; `described` holds the captions per image."""
 
     def __init__(self, described: Sequence[Sequence[str]]) -> None:
         self._words = TfidfVectorizer().fit([text for texts in described for text in texts])
@@ -69,10 +67,10 @@ class Wording:
 
 @dataclass(frozen=True)
 class Judgments:
-    """Judged pairs that are not each other's own: `rows` have kind, split, image, caption (number in `texts`), score.
+    """Judged pairs that do not belong together: `rows` have kind, split, image, caption (number in `texts`) and score.
 
-    `image` is the number in its split, `score` in [0, 1], `wording` the closeness of the two by `Wording`, of which
-    `in_training` is that of the training images.
+    `image` is its number in the split, `score` is in [0, 1], `wording` is the closeness of the two by `Wording`;
+    `in_training` is the `Wording` of the training images.
     """
 
     rows: pd.DataFrame
@@ -81,7 +79,7 @@ class Judgments:
 
 
 def read_judgments(folder: Path) -> Judgments:
-    """Return the judgments of images in `folder`. Raises UserError for what is missing or malformed."""
+    """Return the judgments in `folder`. Raises UserError for missing or malformed files."""
     path = folder / "human_judgments.csv"
     try:
         rows = pd.read_csv(path)
@@ -102,13 +100,13 @@ def read_judgments(folder: Path) -> Judgments:
 
 
 def score_of(kind: str, scores: str) -> float:
-    """Return what people said of a pair, in [0, 1]: the share of yes, or the mean of scores from 1 to 4."""
+    """Return the human score of a pair, in [0, 1]: the share of yes, or the rescaled mean of scores from 1 to 4."""
     numbers = [float(number) for number in scores.split()]
     return numbers[0] if kind == "crowd" else (sum(numbers) / len(numbers) - 1) / 3
 
 
 def similarities(folder: Path, dataset: Dataset, texts: list[str], splits: tuple[str, ...]) -> NDArray[np.float32]:
-    """Return the similarities (images of `splits`, one after the other, texts) of what the run in `folder` selected."""
+    """Return similarities (images of `splits`, concatenated; texts) by the selected networks of the run in `folder`."""
     vocabulary = dataset.vocabulary
     split_into_words = Tokeniser(vocabulary.abbreviations)
     captions = Captions(texts, [vocabulary.encode(split_into_words(text)) for text in texts])
@@ -120,7 +118,7 @@ def similarities(folder: Path, dataset: Dataset, texts: list[str], splits: tuple
 
 
 def judge(rows: pd.DataFrame) -> dict[str, float]:
-    """Return what the column `similarity` of judged pairs is worth. NaN for what cannot be said."""
+    """Return how well the column `similarity` of judged pairs agrees with people. NaN if undefined."""
     expert, crowd = (rows[rows["kind"] == kind] for kind in ("expert", "crowd"))
     tau = kendalltau(expert["similarity"], expert["score"], variant="c").statistic if len(expert) > 1 else np.nan
     told = crowd[(crowd["score"] >= 0.5) | (crowd["score"] == 0)]
@@ -128,17 +126,17 @@ def judge(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def auc(values: pd.Series[float], right: pd.Series[bool]) -> float:
-    """Return how often a right pair has a larger value than a wrong one, ties counted half."""
+    """Return how often a right pair has a larger value than a wrong one; ties count half."""
     if right.nunique() < 2:
         return float("nan")
-    # `detect` wants P(clean): any order-preserving map into [0, 1] has the same AUC.
+    # `detect` expects P(clean); any order-preserving map into [0, 1] has the same AUC.
     return float(detect(values.rank(method="average").to_numpy() / len(values), right.to_numpy()).auc or np.nan)
 
 
 def chosen(rows: pd.DataFrame) -> float:
-    """Return the mean score of each caption's most similar judged image, from blind choice (0) to the best (1).
+    """Return the mean score of each caption's most similar judged image, from random choice (0) to the best (1).
 
-    Judgments of one kind only are compared with each other, and captions whose images are all alike say nothing.
+    Only judgments of the same kind are compared. Captions whose images all have the same score are left out.
     """
     got = blind = best = 0.0
     for _, group in rows.groupby(["kind", "caption"]):
@@ -149,25 +147,25 @@ def chosen(rows: pd.DataFrame) -> float:
 
 
 def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> dict[str, float | None]:
-    """Return how many rematches of a run in training people have judged, and how good all are by wording."""
-    found, train = load_beliefs(folder / BELIEFS_FILE).rematches, dataset.splits["train"]
-    if found is None:
+    """Return how many rematches of a run were judged by people, and how good all of them are by wording."""
+    record, train = Record(folder), dataset.splits["train"]
+    if record.beliefs is None or record.beliefs.rematches is None:
         return {"judged": None, "closer": None, "by chance": None}
+    found = record.beliefs.rematches
     texts = train.captions.texts
     mine = judgments.rows[judgments.rows["split"] == "train"]
     said = {(judgments.texts[row.caption], row.image) for row in mine.itertuples()}
     pairs = {(texts[caption], int(image)) for caption, image in zip(found.captions, found.images, strict=True)}
     close = judgments.in_training.of(texts)
-    claimed = load_noise(noise_path(records_around(folder), read_spec(folder))).claimed
     quality = rematch_quality(
-        found.captions, found.images, found.weights, claimed, lambda c, i: close[i, c], len(train.images)
+        found.captions, found.images, found.weights, record.noise.claimed, lambda c, i: close[i, c], len(train.images)
     )
     return {"judged": len(pairs & said), "closer": quality.closer, "by chance": quality.chance}
 
 
 def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> dict[str, float | None]:
-    """Return what people's judgments say of the run in `folder`. Raises UserError."""
-    dataset = load_data(folder, read_spec(folder), None)
+    """Return how the run in `folder` agrees with human judgments. Raises UserError."""
+    dataset = Record(folder).dataset(None)
     starts = dict(zip(splits, np.cumsum([0, *(len(dataset.splits[split].images) for split in splits)]), strict=False))
     rows = judgments.rows[judgments.rows["split"].isin(splits)].copy()
     matrix = similarities(folder, dataset, judgments.texts, splits)
@@ -176,7 +174,7 @@ def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> di
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """Return means over seeds by noise and method, the best choosers first."""
+    """Return means over seeds by noise and method, best `chosen` first."""
     lines = []
     for noise, part in table.groupby("noise"):
         numbers = part.astype(dict.fromkeys(DIGITS, float))
@@ -198,7 +196,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 @click.option("--images", default="unseen", type=click.Choice(sorted(IMAGES)), show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def main(runs: Path, photos: Path, images: str, out: Path | None) -> None:
-    """Judge, and print."""
+    """Compare the runs and print the table."""
     torch.set_num_threads(1)
     judgments, frame = read_judgments(photos), load_runs(runs)
     splits = IMAGES[images]

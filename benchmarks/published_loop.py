@@ -1,7 +1,7 @@
-"""The similarity of SGR and SAF as published: a loop over captions, each sliced to its length (Diao et al., AAAI 2021).
+"""The similarity of SGR and SAF as published: a loop over captions, each cut to its length (Diao et al., AAAI 2021).
 
-Written from the formulas, with nothing taken from `ncbench` but the weights: what the batched head is measured
-against in `speed.py`, and compared with in the tests.
+Written from the formulas; only the weights come from `ncbench`. `speed.py` measures the batched implementation against
+it, and tests compare their results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def l2(x: Tensor, dim: int = -1) -> Tensor:
 
 
 class PublishedLoop:
-    """The network `net`, `sgr` or `saf`, one caption at a time. The batch norm of SAF's gate is its own."""
+    """The network `net`, `sgr` or `saf`, one caption at a time. SAF's gate has its own batch norm."""
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net

@@ -1,9 +1,9 @@
-"""Measures whether `scenes` behaves like real data: below saturation, hurt by noise, memorised by hard negatives.
+"""Measure whether `scenes` behaves like real data: not saturated, hurt by noise, memorised by hard negatives.
 
 Usage: python benchmarks/scenes_behaviour.py [--budget 16] [--seed 0] [--out FILE.json]
 
-Trains `triplet` on clean pairs, under both noises at 40 %, and on only the clean ones among the noisy pairs, each with
-the same budget, and prints test rSum and the dev curve of each.
+Trains `triplet` with the same budget on clean pairs, under both noise protocols at 40 %, and on only the clean pairs of
+a noisy training set. Prints test rSum and the dev curve of each.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ncbench.budget import Budget
 from ncbench.data.dataset import Captions, Dataset, IntVector, Split
 from ncbench.method.settings import Override
 from ncbench.noise.registry import draw_noise
-from ncbench.records.store import read_history
+from ncbench.records.record import Record
 from ncbench.runtime.device import choose_device
 from ncbench.runtime.environment import describe
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.training.run import Run
 
 RATIO = 0.4
-# The warm-up is enough to leave the plateau that hardest negatives hold a fresh network on.
+# The warm-up is long enough to leave the plateau on which hardest negatives hold a new network.
 SETTINGS = {"warmup": "0.25", "lr": "0.002", "margin": "0.2"}
 
 
@@ -54,19 +54,19 @@ def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRu
 
 
 def only_clean(run: PlannedRun) -> PlannedRun:
-    """Return the run without its mismatched pairs: what a method could do at best by leaving them out."""
+    """Return the run without its mismatched pairs: the best that leaving them out could achieve."""
     train = run.dataset.splits["train"]
     kept = np.flatnonzero(run.noise.clean(train.true))
     smaller = Split(train.images, some_captions(train.captions, kept), train.true[kept])
     dataset: Dataset = replace(run.dataset, splits={**run.dataset.splits, "train": smaller})
-    # The budget stays that of an epoch over all pairs.
+    # The budget remains that of an epoch over all pairs.
     noise = draw_noise("shuffle-images", 0.0, smaller.true, len(smaller.images), 0)
     budget = run.spec.budget.amount * len(train.captions) / len(kept)
     return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=Budget(budget)))
 
 
 def some_captions(captions: Captions, kept: IntVector) -> Captions:
-    """Return a part of `captions`."""
+    """Return a subset of `captions`."""
     tokens, lengths = captions.padded(kept)
     lists = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
     return Captions([captions.texts[c] for c in kept], lists)
@@ -80,8 +80,8 @@ def measure(name: str, budget: float, seed: int, evaluations: int) -> dict[str, 
         result = Run(
             run.spec, run.dataset, run.noise, run.method, Path(folder), device, lambda progress: None
         ).execute()
-        curve = [round(line["dev"]["rsum"], 1) for line in read_history(Path(folder))]
-    return {"test": result["metrics"]["test"], "dev_curve": curve}
+        curve = [round(line.dev.rsum, 1) for line in Record(Path(folder)).history]
+    return {"test": result.to_dict()["metrics"]["test"], "dev_curve": curve}
 
 
 @click.command()
@@ -89,9 +89,9 @@ def measure(name: str, budget: float, seed: int, evaluations: int) -> dict[str, 
 @click.option("--evaluations", default=16)
 @click.option("--seed", default=0)
 @click.option("--jobs", default=2, help="Runs at a time.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the numbers here, as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the numbers to this file, as JSON.")
 def main(budget: float, evaluations: int, seed: int, jobs: int, out: Path | None) -> None:
-    """Measure and print."""
+    """Run the measurements and print them."""
     names = list(main_runs(budget, seed, evaluations))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         measured = pool.map(partial(measure, budget=budget, seed=seed, evaluations=evaluations), names)

@@ -1,11 +1,11 @@
-"""Finds the `scenes` presets: the same number of trials for every method, judged on dev alone.
+"""Find the `scenes` presets: the same number of trials for every method, judged only on dev.
 
 Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
 
-The first trial of a method has its published settings, at the batch size and about the learning rate that `scenes`
-needs; the others spread evenly over the method's space below (Latin hypercubes of five). All trials share one noise,
-one seed that no leaderboard uses, backbone and budget. Trials that are recorded in DIR are not run again; trials that
-FILE holds of other methods stay in it.
+The first trial of a method has its published settings, with the batch size and roughly the learning rate that `scenes`
+needs. The others are spread evenly over the method's search space below (Latin hypercubes of five). All trials share
+the noise, the backbone, the budget, and a seed that no leaderboard uses. Trials recorded in DIR are not run again, and
+trials of other methods in FILE are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from scipy.stats import qmc
 from ncbench.budget import Budget
 from ncbench.method.registry import load_method
 from ncbench.method.settings import Override
-from ncbench.records.store import Store, read_record
+from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.runtime.files import write_json
 from ncbench.runtime.seeds import derive_seed
@@ -36,7 +37,7 @@ from ncbench.sweeps.grid import Grid, plan_sweep
 
 @dataclass(frozen=True)
 class Condition:
-    """Under what all trials run."""
+    """The conditions of all trials."""
 
     dataset: str = "scenes"
     protocol: str = "shuffle-images"
@@ -55,16 +56,16 @@ SCALE: Mapping[str, object] = {
     "meta_batch": 32,
     "meta_lr": 1.7e-4,
 }
-"""What no method can have as published here: batches and learning rates are for larger data and networks."""
+"""Settings that cannot be as published: published batch sizes and learning rates are for larger data and networks."""
 
-EACH = 5
+TRIALS_PER_ROUND = 5
 
 LOG = Path(__file__).with_name("search.json")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of a method to be tried."""
+    """Settings of a method to try."""
 
     method: str
     number: int
@@ -72,7 +73,7 @@ class Trial:
 
 
 class Dimension(Protocol):
-    """What a setting may be."""
+    """The values that a setting can take."""
 
     def at(self, place: float) -> object:
         """Return the value at `place` in [0, 1)."""
@@ -80,14 +81,14 @@ class Dimension(Protocol):
 
 @dataclass(frozen=True)
 class Between:
-    """Numbers between two bounds, evenly spread; or evenly in their logarithm."""
+    """Numbers between two bounds, spread evenly, or evenly in their logarithm."""
 
     low: float
     high: float
     log: bool = False
 
     def at(self, place: float) -> float:
-        """Return the number at `place` in [0, 1), of two significant digits: more would claim too much."""
+        """Return the number at `place` in [0, 1), with two significant digits: more would claim too much precision."""
         even = self.low + (self.high - self.low) * place
         value = self.low * (self.high / self.low) ** place if self.log else even
         return float(f"{value:.2g}")
@@ -95,7 +96,7 @@ class Between:
 
 @dataclass(frozen=True)
 class OneOf:
-    """A few values, equally often."""
+    """A few values, each equally often."""
 
     values: Sequence[object]
 
@@ -128,35 +129,36 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "gsc": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
 }
-"""What is searched per method: the learning rate, and the two or three settings that training this short hangs on.
-Above all when hardest negatives begin to count, which hold a fresh network where it is; in `decl` that is `shrink`.
+"""The search space of each method: the learning rate, and the two or three settings on which such short training
+depends. The most important one is when hardest negatives start to count, because they keep a new network from learning;
+in `decl` that is `shrink`.
 
-Three methods were given their six trials anew, in a space that has what they hang on, because no trial in an earlier
-one had left chance (dev rSum 10 to 43):
-* `decl` had `tau` in place of `shrink`; training on clean pairs alone did not learn either.
-* `bicro` had `noisy_after` in place of `easiest`: of the pairs of a batch, warm-up trains on the 30 % that are ranked
-  best already, and a fresh network learns next to nothing from them.
-* `crcl` had its two augmentations in place of `warmup`, `decay_every` and `short`: after 0.2 epochs of warm-up
-  matching probabilities are still about 1/32, below `confident`, so y becomes 0 and only the complementary loss is
-  left; at the end 93 % of all pairs, clean or not, and more were disbelieved. Of a second space, without `short`, two
-  trials ran (dev rSum 14 and 14): a stage of 0.66 epochs, as the published share is here, hands over a y of about
-  1/32, and the next one has nothing to learn from."""
+Three methods got six new trials, in a space with the settings that they depend on, because no trial in an earlier space
+exceeded chance (dev rSum 10 to 43):
+* `decl` had `tau` instead of `shrink`. Training on clean pairs alone did not learn either.
+* `bicro` had `noisy_after` instead of `easiest`. Its warm-up trains on the 30 % of a batch that are already ranked
+  best, from which a new network learns next to nothing.
+* `crcl` had its two augmentations instead of `warmup`, `decay_every` and `short`. After 0.2 epochs of warm-up, matching
+  probabilities are still about 1/32, below `confident`, so y becomes 0 and only the complementary loss remains; at the
+  end, 93 % or more of all pairs, clean or not, were disbelieved. Two trials ran in a second space, without `short` (dev
+  rSum 14 and 14): a stage of 0.66 epochs, the published share here, hands over a y of about 1/32, from which the next
+  stage cannot learn."""
 
 
 def trials_of(name: str, rounds: int) -> list[Trial]:
-    """Return the trials of a method: its published settings, then EACH per round that spread over its space."""
+    """Return the trials of a method: its published settings, then TRIALS_PER_ROUND per round, spread over its space."""
     published = {e.name: SCALE.get(e.name, e.default) for e in fields(load_method(name).Config)}
     space = SPACES[name]
     places: list[list[float]] = []
     for number in range(rounds):
         seed = derive_seed(CONDITION.seed, "search", name, *([number] if number else []))
-        places += qmc.LatinHypercube(len(space), rng=seed).random(EACH).tolist()
+        places += qmc.LatinHypercube(len(space), rng=seed).random(TRIALS_PER_ROUND).tolist()
     drawn = [{key: space[key].at(x) for key, x in zip(space, point, strict=True)} for point in places]
     return [Trial(name, n, {**published, **settings}) for n, settings in enumerate([{}, *drawn])]
 
 
 def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
-    """Return the entry of a trial in the log, after running it unless `runs` holds its record."""
+    """Return the log entry of a trial. Runs it unless `runs` has its record."""
     grid = Grid(
         datasets=[CONDITION.dataset],
         protocols=[CONDITION.protocol],
@@ -178,25 +180,31 @@ def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
     }
     if outcome.result is None:
         return {**entry, "error": str(outcome.error), "dev_rsum": None}
-    commit = read_record(outcome.folder / "measurements.json")["environment"]["commit"]
-    return {**entry, **outcome.result["selected"], "commit": commit}
+    measurements, selected = Record(outcome.folder).measurements, outcome.result.selected
+    commit = measurements and measurements.environment.commit
+    return {**entry, "dev_rsum": selected.dev_rsum, "share": selected.share, "commit": commit}
 
 
 def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the trial of the best rSum on dev; of equal ones the first. Raises ValueError if all failed."""
+    """Return the trial with the best rSum on dev, the first one in a tie. Raises ValueError if all failed."""
     return max((trial for trial in trials if trial["dev_rsum"] is not None), key=lambda trial: float(trial["dev_rsum"]))
 
 
 @click.command()
 @click.argument("methods", nargs=-1, type=click.Choice(sorted(SPACES)))
-@click.option("--rounds", default=1, show_default=True, help=f"Of {EACH} trials per method, after a first trial.")
-@click.option("--jobs", default=2, show_default=True, help="Runs at a time.")
+@click.option(
+    "--rounds",
+    default=1,
+    show_default=True,
+    help=f"Rounds of {TRIALS_PER_ROUND} trials per method, after the first trial.",
+)
+@click.option("--jobs", default=2, show_default=True, help="Number of runs at a time.")
 @click.option("--runs", default=Path("search"), show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
 def main(methods: Sequence[str], rounds: int, jobs: int, runs: Path, out: Path) -> None:
-    """Search, and print each method's best."""
+    """Run the search and print the best trial of each method."""
     names = methods or sorted(SPACES)
-    # First trials first: what there is at any moment is about as much for every method.
+    # First trials first, so that every method has about the same number of trials at any moment.
     queue = [trial for each in zip(*(trials_of(name, rounds) for name in names), strict=True) for trial in each]
     log = json.loads(out.read_text())["methods"] if out.is_file() else {}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}

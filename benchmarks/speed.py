@@ -1,24 +1,25 @@
-"""Measures the backbones' speed against the published loop over captions, and what the harness adds to a step.
+"""Measure the speed of the backbones against the published loop over captions, and the overhead of the harness.
 
 Usage: python benchmarks/speed.py [NAME ...] [--repeats 5] [--threads 2] [--device auto] [--out FILE.json]
 
-Each line of the table pairs two ways to compute the same, with the same weights, each in a process of its own, in
-turn, so that a busy machine is busy for both: medians of seconds, the median of the ratios of neighbours with the
-smallest and the largest, our own time over that of as many FLOPs at the rate of a large matrix product measured beside
-it, the peaks of memory, and by how much the two results differ at most. Measurements (all of them unless named):
+Each row of the table compares two implementations of the same computation, with the same weights. They run in separate
+processes that take turns, so that other load on the machine affects both. Columns: median seconds; the median of the
+ratios of neighbours, with the smallest and the largest; our time relative to that of as many FLOPs at the rate of a
+large matrix product, measured at the same time; peak memory; and the largest difference between the results.
+Measurements (all of them unless named):
 
-  train-paper      forward and backward of the 128 x 128 similarity, hardest negatives, at the papers' size
-  train-scenes     the same at the size that `scenes` uses, 32 x 32, on one thread, as the harness runs it
-  eval-paper       similarities of 1,000 images and captions (a sample of the 5,000), the loop with 1,000 images a call
-  eval-paper-100   the same, the loop with 100 images a call
+  train-paper      forward and backward of the 128 x 128 similarity, hardest negatives, at the size used in papers
+  train-scenes     the same at the size of `scenes`, 32 x 32, on one thread, as the harness runs it
+  eval-paper       similarities of 1,000 images and a sample of the 5,000 captions, the loop with 1,000 images per call
+  eval-paper-100   the same, the loop with 100 images per call
   eval-scenes      the same at the size of `scenes` (1,000 of the captions)
-  eval-scenes-100  that, the loop with 100 images a call
-  tf32, bf16       train-paper, our own step against that in another precision (for GPUs)
-  transport        a training step at the papers' size against the transport plan that L2RM makes beside it
-  overhead         an update of triplet on `scenes` in the harness (runner, meter, live table) against the same alone
+  eval-scenes-100  the same, the loop with 100 images per call
+  tf32, bf16       train-paper, our step against the same in another precision (for GPUs)
+  transport        a training step at the size used in papers against L2RM's transport plan for it
+  overhead         an update of triplet on `scenes` in the harness (trainer, meter, live table) against the method alone
 
-The loop runs in a plain process, as the published code does; `loop*` is the loop with the harness's setting of the
-allocator, which keeps freed memory, and says how much of a ratio is due to that.
+The loop runs in a plain process, as the published code does. `loop*` is the loop with the harness's allocator setting,
+which keeps freed memory; it shows how much of a ratio is due to that.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ PLANS = 50
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured: `work` with a name each of two ways, the one that is to be slower first."""
+    """A measurement: the kind of `work`, and the names of two implementations, the slower one first."""
 
     work: str
     size: str
@@ -93,7 +94,7 @@ MEASUREMENTS = {
 
 
 def make_data(size: str, work: str) -> tuple[Sizes, Split]:
-    """Return sizes of a network, and images and captions: made up, or training pairs of `scenes`."""
+    """Return sizes of a network, and images and captions: synthetic ones, or training pairs of `scenes`."""
     rng = np.random.default_rng(0)
     n_images, n_captions = {"train-paper": (128, 128), "train-scenes": (32, 32), "eval-paper": (1000, 192)}.get(
         f"{work}-{size}", (1000, 1000)
@@ -108,7 +109,7 @@ def make_data(size: str, work: str) -> tuple[Sizes, Split]:
         scale: dict[str, Any] = dict(dataset.scale)
         sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **scale)
         return sizes, Split(images, captions, np.arange(n_captions) % n_images)
-    # Lengths like those of Flickr30K's captions: 14 tokens on average, start and end included.
+    # Lengths like those of Flickr30K captions: 14 tokens on average, including start and end.
     lengths = rng.gamma(8, 1.4, n_captions).round().astype(int) + 3
     words = [rng.integers(4, PAPER.vocabulary, length).tolist() for length in lengths]
     features = rng.random((n_images, PAPER.n_regions, PAPER.image_dim), np.float32)
@@ -116,7 +117,7 @@ def make_data(size: str, work: str) -> tuple[Sizes, Split]:
 
 
 def first_captions(split: Split, count: int) -> Split:
-    """Return the split with its first captions only."""
+    """Return the split with only its first captions."""
     tokens, lengths = split.captions.padded(np.arange(count))
     words = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
     return Split(split.images, Captions([""] * count, words), split.true[:count])
@@ -139,7 +140,7 @@ def make_step(network: Backbone, way: str, split: Split, device: torch.device) -
 
 
 def make_evaluation(network: Backbone, way: str, split: Split, device: torch.device) -> Callable[[], Tensor]:
-    """Return a function that computes the similarities of a split; the loop, of so many images a call."""
+    """Return a function that computes the similarities of a split; `way` says how many images per call."""
     network.eval()
     if way == "ours":
         return lambda: torch.from_numpy(similarity_matrix([network], split, device))
@@ -160,10 +161,11 @@ def make_evaluation(network: Backbone, way: str, split: Split, device: torch.dev
 
 
 def update_seconds(device: torch.device) -> tuple[list[float], list[float]]:
-    """Return the seconds of every update of triplet on `scenes`: whole, and without what the harness does.
+    """Return the seconds of every update of triplet on `scenes`, with and without the harness.
 
-    Both are of the same updates: a machine is never quiet enough to find a per cent between two runs. The harness is
-    all that happens between two updates of the method, and the report of work before every call of the network.
+    Both are measured on the same updates, because no machine is quiet enough to detect one per cent between two runs.
+    The harness is everything that happens between two updates of the method, and the report of work before each call of
+    the network.
     """
     grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [Budget(0.4)], [0], evaluations=1)
     (planned,) = plan_sweep(grid)
@@ -212,9 +214,9 @@ def update_seconds(device: torch.device) -> tuple[list[float], list[float]]:
 
 
 def plan_seconds(count: int, device: torch.device) -> list[float]:
-    """Return the seconds of each of `count` transport plans with the settings of L2RM on Flickr30K.
+    """Return the seconds of each of `count` transport plans, with the settings of L2RM on Flickr30K.
 
-    Costs are like those of `sgr` trained on `scenes`: complements of sigmoids, of which nearly all are close to 0.
+    Costs resemble those of `sgr` trained on `scenes`: complements of sigmoids that are nearly all close to 0.
     """
     generator = torch.Generator().manual_seed(0)
     given = torch.eye(128, dtype=torch.bool, device=device)
@@ -229,7 +231,7 @@ def plan_seconds(count: int, device: torch.device) -> list[float]:
 
 
 def measure(work: str, size: str, way: str, steps: int, device: torch.device) -> dict[str, Any]:
-    """Return the seconds of each of `steps` of one way, its peak memory, and a sample of what it computed."""
+    """Return the seconds of each of `steps` of one implementation, its peak memory, and a sample of its result."""
     if work == "update":
         whole, alone = update_seconds(device)
         return {"seconds": whole, "alone": alone, "peak": None, "sample": None, "floor": None}
@@ -244,7 +246,7 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
     precision = words[1] if words[-1] in ("tf32", "bf16") else "float32"
     network.use_precision(precision)
     torch.manual_seed(1)
-    for module in network.modules():  # so that both ways can be compared
+    for module in network.modules():  # so that both results can be compared
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     make = make_step if work == "train" else make_evaluation
@@ -253,7 +255,7 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
         run = make(network, words[0] if precision != "float32" else way, split, device)
         memory.reset_peak()
         before = memory.peak_bytes() or 0
-        if work == "eval":  # a whole one would take minutes
+        if work == "eval":  # a complete evaluation would take minutes
             make(network, way, first_captions(split, 8), device)()
         for _ in range(steps + (work == "train")):  # the first step warms up
             synchronise(device)
@@ -269,7 +271,7 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
 
 
 def floor_flops(network: Backbone, split: Split, work: str) -> int:
-    """Return the FLOPs of the formulation: what the cost formulas say, three times where there is a backward pass."""
+    """Return the FLOPs of the formulation by the cost formulas, times three if there is a backward pass."""
     n_images, n_regions = len(split.images), network.sizes.n_regions
     lengths = split.captions.lengths.tolist()
     pairs = n_images * sum(network.pair_work(n_regions, length) for length in lengths)
@@ -278,7 +280,7 @@ def floor_flops(network: Backbone, split: Split, work: str) -> int:
 
 
 def product_rate(device: torch.device) -> float:
-    """Return the FLOPs per second of a large matrix product, the best of some."""
+    """Return the FLOPs per second of a large matrix product, the best of several."""
     one, other = torch.randn(4096, 1024, device=device), torch.randn(1024, 256, device=device)
     seconds = []
     for _ in range(20):
@@ -291,7 +293,7 @@ def product_rate(device: torch.device) -> float:
 
 
 def other_process(name: str, way: str, steps: int, threads: int, device: str) -> dict[str, Any]:
-    """Return what `measure` returns in a process of its own."""
+    """Return the result of `measure` in a separate process."""
     words = [sys.executable, __file__, name, "--way", way, "--steps", str(steps), "--device", device]
     done = subprocess.run([*words, "--threads", str(threads)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -302,16 +304,16 @@ def other_process(name: str, way: str, steps: int, threads: int, device: str) ->
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
-@click.option("--repeats", default=5, show_default=True, help="Pairs of processes.")
-@click.option("--steps", default=3, show_default=True, help="Steps, or evaluations, in each process.")
-@click.option("--threads", default=2, show_default=True, help="Threads, at the papers' size.")
+@click.option("--repeats", default=5, show_default=True, help="Number of pairs of processes.")
+@click.option("--steps", default=3, show_default=True, help="Steps or evaluations in each process.")
+@click.option("--threads", default=2, show_default=True, help="Threads at the size used in papers.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--way", hidden=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
 def main(
     names: tuple[str, ...], repeats: int, steps: int, threads: int, device: str, way: str | None, out: Path | None
 ) -> None:
-    """Measure speed and memory of pairs of ways to compute the same; see the head of this file."""
+    """Measure speed and memory of pairs of implementations; see the top of this file."""
     chosen = choose_device(device)
     if way is not None:
         measurement = MEASUREMENTS[names[0]]
@@ -325,7 +327,9 @@ def main(
         measurement = MEASUREMENTS[name]
         pairs = []
         for _ in range(repeats):
-            ways = measurement.ways[: 1 if measurement.work == "update" else 2]  # of an update, one run tells both
+            ways = measurement.ways[
+                : 1 if measurement.work == "update" else 2
+            ]  # one run measures both sides of an update
             sides = [other_process(name, one, steps, threads, device) for one in ways]
             if measurement.work == "update":
                 sides.append({**sides[0], "seconds": sides[0]["alone"]})
@@ -334,14 +338,14 @@ def main(
         results[name] = summary(measurement, pairs)
         rows.append(row(name, measurement, results[name]))
     columns = ("measurement", "seconds", "ratio (range)", "wanted", "times the floor", "peak memory", "difference")
-    print_table("Two ways to compute the same", columns, rows)
+    print_table("Two implementations of the same computation", columns, rows)
     if out is not None:
         content = {"command": sys.argv, "environment": environment.describe(chosen), "measurements": results}
         out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def summary(measurement: Measurement, pairs: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return medians, ratios and memory of the pairs of processes of a measurement."""
+    """Return medians, ratios and memory over the pairs of processes of a measurement."""
     medians = [[statistics.median(side["seconds"]) for side in sides] for sides in pairs]
     samples = [[np.array(side["sample"]) for side in sides] for sides in pairs if sides[1]["sample"] is not None]
     return {
@@ -355,7 +359,7 @@ def summary(measurement: Measurement, pairs: list[list[dict[str, Any]]]) -> dict
 
 
 def row(name: str, measurement: Measurement, found: dict[str, Any]) -> tuple[str, ...]:
-    """Return a line of the table."""
+    """Return a row of the table."""
     ratios = found["ratios"]
     seconds = ", ".join(f"{way} {time:.3g}" for way, time in zip(found["ways"], found["seconds"], strict=True))
     peaks = " / ".join(f"{peak / 2**20:,.0f} MiB" for peak in found["peaks"]) if any(found["peaks"]) else "-"

@@ -1,11 +1,11 @@
-"""Measures what surviving costs at the papers' size: checkpoints in time and bytes, and the meter in time.
+"""Measure the cost of checkpoints (time and bytes) and of the work meter (time) at the size used in papers.
 
 Usage: python benchmarks/survival.py [--repeats 5] [--threads 2] [--folder DIR] [--out FILE.json]
 
-One process measures by turns a training step of `sgr` (36 x 2048 regions, 1024-d, batch 128, hardest negatives), the
-reports of work that this step makes, and checkpoints of one network and of two, as a run writes them: weights, both
-moments of Adam, the best weights so far, flushed to a disk in DIR. Bytes are those of the files. A checkpoint is
-written every two minutes, so its share of the time is its seconds over 120.
+One process measures in turn a training step of `sgr` (36 x 2048 regions, 1024-d, batch 128, hardest negatives), the
+work reports of this step, and checkpoints of one and of two networks, as a run writes them: weights, both moments of
+Adam and the best weights so far, flushed to disk in DIR. Bytes are file sizes. A checkpoint is written every two
+minutes, so its share of the time is its seconds divided by 120.
 """
 
 from __future__ import annotations
@@ -34,40 +34,40 @@ from ncbench.runtime.state import State, capture
 from ncbench.training.checkpoint import write_snapshot
 from ncbench.training.run import USUAL
 
-PLENTY = 10**18  # FLOPs
+UNLIMITED_FLOPS = 10**18
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
+    """Return the seconds that `work` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def trained(networks: int) -> tuple[list[Backbone], Optimiser]:
-    """Return so many networks, and an optimiser that has moments of all their weights."""
+    """Return `networks` networks, and an optimiser with moments of all their weights."""
     made = [build_backbone("sgr", PAPER) for _ in range(networks)]
-    optimiser = Optimiser(made, WorkMeter(PLENTY), lr=1e-4)
+    optimiser = Optimiser(made, WorkMeter(UNLIMITED_FLOPS), lr=1e-4)
     losses: list[Tensor] = [weight.sum() for network in made for weight in network.parameters()]
     optimiser.step(torch.stack(losses).sum())
     return made, optimiser
 
 
 def checkpoint(networks: list[Backbone], optimiser: Optimiser, folder: Path, number: int) -> None:
-    """Write what a run would, but for pair-wise beliefs and the order of pairs, which are small beside it."""
+    """Write a checkpoint like a run's, without beliefs about pairs and their order, which are small in comparison."""
     best = [{key: value.clone() for key, value in network.state_dict().items()} for network in networks]
     state: State = {"networks": capture(networks), "optimiser": capture(optimiser), "selected": capture(best)}
     write_snapshot(folder, number, state)
 
 
 class Listening:
-    """A meter that times itself: Counter of lengths, formulas and the charge."""
+    """A work meter that times itself: counting lengths, evaluating formulas, and charging."""
 
     def __init__(self) -> None:
-        self.seconds, self.meter = 0.0, WorkMeter(PLENTY)
+        self.seconds, self.meter = 0.0, WorkMeter(UNLIMITED_FLOPS)
 
     def attach(self, network: Backbone) -> None:
-        """Have the reports of a network charged and timed."""
+        """Charge and time the work reports of a network."""
         network.on_work = self.meter.charge
         report = network._report
 
@@ -78,12 +78,12 @@ class Listening:
 
 
 @click.command()
-@click.option("--repeats", default=5, show_default=True, help="Turns.")
+@click.option("--repeats", default=5, show_default=True, help="Number of turns.")
 @click.option("--threads", default=2, show_default=True, help="Threads of the training step.")
-@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where checkpoints go.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder for checkpoints.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
 def main(repeats: int, threads: int, folder: Path | None, out: Path | None) -> None:
-    """Measure what checkpoints and the meter cost; see the head of this file."""
+    """Measure the cost of checkpoints and the meter; see the top of this file."""
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     sizes, split = make_data("paper", "train")
@@ -113,7 +113,7 @@ def main(repeats: int, threads: int, folder: Path | None, out: Path | None) -> N
         (f"checkpoint, {name}", f"{medians[name]:.3g} s", f"{sizes_of[name] / 2**20:,.0f} MiB", f"{shares[name]:.2%}")
         for name in states
     ]
-    print_table("What surviving costs", ("what", "median", "on disk", "share of the time"), rows)
+    print_table("The cost of checkpoints and the meter", ("what", "median", "on disk", "share of the time"), rows)
     if out is not None:
         content = {"seconds": turns, "bytes": sizes_of, "shares": shares}
         facts = {"command": sys.argv, "environment": environment.describe(device)}

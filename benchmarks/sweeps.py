@@ -1,20 +1,18 @@
-"""Measures what sweeps cost beside their runs: time and files per run, and scanning a large folder of records.
+"""Measure what sweeps cost in addition to their runs: time and files per run, and scanning a large folder of records.
 
 Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3] [--folder DIR] [--out FILE.json]
 
-A trivial run is one of `triplet` with a `vse` 16 wide on the few pairs in tests/fixtures/f30k, for one update or two.
-All are executed by each launcher of one machine; what of the time is not in the runs' own measurements (training,
-evaluation, checkpoints) is what planning, claiming, recording and handing out cost. Then the record of one of them is
-copied, under other seeds, ratios and methods, to make as many records as are asked for, and what `ncbench report` reads
-of them is read: without an index, while it is written, and with it. Beside wall time, CPU time is told, which other
-work on the machine changes less.
+A trivial run trains `triplet` with a `vse` of width 16 for one or two updates on the few pairs in tests/fixtures/f30k.
+Each single-machine launcher executes all of them. The time that the runs do not measure themselves (training,
+evaluation, checkpoints) is the cost of planning, leases, recording and dispatching. Then the record of one run is
+copied under other seeds, ratios and methods to make RECORDS records, and everything that `ncbench report` reads from
+them is read. Besides wall time, CPU time is reported, because other work on the machine affects it less.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -31,16 +29,15 @@ import torch
 from ncbench.budget import Budget
 from ncbench.cli.display.output import print_table
 from ncbench.method.settings import parse_override
-from ncbench.records import index
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.records.table import load_runs
-from ncbench.report.figures.training_curves import load_courses
+from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.runtime import environment
 from ncbench.sweeps.grid import Grid, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.record import record_of
+from ncbench.sweeps.record import record_for
 
 DATA = Path(__file__).parents[1] / "tests" / "fixtures" / "f30k"
 SMALL = ("backbone.embed=16", "backbone.word=8", "backbone.similarity=8", "triplet.batch_size=16")
@@ -61,22 +58,22 @@ RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6)
 LAUNCHERS = {"here": 1, "processes": 2}
 
 
-class Nobody:
-    """Watches nothing."""
+class NullWatcher:
+    """A watcher that ignores everything."""
 
     def started(self, index: int) -> None:
-        """A run begins."""
+        """A run has started."""
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """A run has got somewhere."""
+        """A run has made progress."""
 
     def ended(self, index: int, outcome: object) -> None:
-        """A run is over."""
+        """A run has ended."""
 
 
 @contextmanager
 def timed(into: dict[str, float], name: str) -> Iterator[None]:
-    """Add wall and CPU seconds of the block to `into`."""
+    """Store wall and CPU seconds of the block in `into`."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     into[f"{name} wall"] = time.perf_counter() - wall
@@ -84,18 +81,18 @@ def timed(into: dict[str, float], name: str) -> Iterator[None]:
 
 
 def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float]:
-    """Execute `count` trivial runs with a launcher; return seconds and files per run."""
+    """Execute `count` trivial runs with a launcher, and return seconds and files per run."""
     found: dict[str, float] = {}
     grid, store = replace(GRID, seeds=range(count)), Store(root)
     with timed(found, "planning"):
         runs = plan_sweep(grid)
-    record = record_of(root, [run.spec for run in runs])
+    record = record_for(root, [run.spec for run in runs])
     with timed(found, "all"):
         record.write([run.spec for run in runs], {})
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)
-        ends = [outcome.status for outcome in launcher(name).launch(sweep, Nobody())]
+        ends = [outcome.status for outcome in make_launcher(name).launch(sweep, NullWatcher())]
     assert ends == ["done"] * count
-    own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
+    own = sum(record.measurements.seconds.total for record in store.results() if record.measurements)
     files = [path for path in root.rglob("*") if path.is_file()]
     return {
         "planning": found["planning wall"] / count,
@@ -107,7 +104,7 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
 
 
 def make_records(source: Path, root: Path, count: int) -> None:
-    """Write `count` records that differ from that in `source` in method, ratio, seed and score."""
+    """Write `count` records that differ from the one in `source` in method, ratio, seed and score."""
     result, measurements = (json.loads((source / name).read_text()) for name in ("result.json", "measurements.json"))
     history = (source / "history.jsonl").read_text()
     for number in range(count):
@@ -123,28 +120,23 @@ def make_records(source: Path, root: Path, count: int) -> None:
 
 
 def scan(root: Path) -> dict[str, float]:
-    """Return the seconds of reading all that a report reads, without an index and with it."""
+    """Return the seconds of reading all that a report reads."""
     found: dict[str, float] = {}
-    shutil.rmtree(root / index.FOLDER, ignore_errors=True)
-    reads: dict[str, Callable[[], Any]] = {"runs": lambda: load_runs(root), "courses": lambda: load_courses(root)}
-    for state in ("writing it", "with it"):
-        for name, read in reads.items():
-            with timed(found, f"{name}, {state}"):
-                read()
-    with timed(found, "plain reading"):
-        for _ in Store(root).results():
-            pass
+    reads: dict[str, Callable[[Path], Any]] = {"runs": load_runs, "training curves": load_training_curves}
+    for name, read in reads.items():
+        with timed(found, name):
+            read(root)
     return found
 
 
 @click.command()
-@click.option("--runs", "count", default=1000, show_default=True, help="Trivial runs for each launcher.")
-@click.option("--records", default=10_000, show_default=True, help="Records to scan.")
-@click.option("--repeats", default=3, show_default=True, help="Scans.")
-@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Where records go.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep the numbers as JSON.")
+@click.option("--runs", "count", default=1000, show_default=True, help="Number of trivial runs for each launcher.")
+@click.option("--records", default=10_000, show_default=True, help="Number of records to scan.")
+@click.option("--repeats", default=3, show_default=True, help="Number of scans.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder for records.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
 def main(count: int, records: int, repeats: int, folder: Path | None, out: Path | None) -> None:
-    """Measure what sweeps cost beside their runs; see the head of this file."""
+    """Measure what sweeps cost in addition to their runs; see the top of this file."""
     trivial: dict[str, dict[str, float]] = {}
     scans: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -154,11 +146,9 @@ def main(count: int, records: int, repeats: int, folder: Path | None, out: Path 
         source = next((Path(name) / "here").glob("*/*/*/result.json")).parent
         large = Path(name) / "large"
         make_records(source, large, records)
-        time.sleep(index.SETTLED + 1)
         for _ in range(repeats):
             scans.append(scan(large))
             click.echo(f"{ {key: round(value, 3) for key, value in scans[-1].items()} }", err=True)
-        sizes = {path.name: path.stat().st_size for path in (large / index.FOLDER).iterdir()}
     rows = [
         (
             f"{where}, {LAUNCHERS[where]} at a time",
@@ -177,7 +167,7 @@ def main(count: int, records: int, repeats: int, folder: Path | None, out: Path 
     print_table(f"Scanning {records} records", ("what", "wall", "CPU"), cells)
     if out is not None:
         facts = {"command": sys.argv, "environment": environment.describe(torch.device("cpu"))}
-        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans, "index bytes": sizes}
+        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans}
         out.write_text(json.dumps({**facts, **content}, indent=1) + "\n")
 
 

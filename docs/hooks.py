@@ -1,4 +1,4 @@
-"""Pages of the documentation that derive from the code: one per method, and their list."""
+"""Pages of the documentation that are generated from the code: one per method, and their list."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ncbench.method.registry import load_method, method_names
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of methods below their list."""
+    """Put the pages of the methods below their list."""
     pages = [{name: f"methods/{name}.md"} for name in method_names()]
     config.nav = [{"Methods": ["methods.md", *pages]} if "Methods" in entry else entry for entry in config.nav or []]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of methods."""
+    """Add the pages of the methods."""
     for name in method_names():
         files.append(File.generated(config, f"methods/{name}.md", content=method_page(load_method(name))))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
-    """Put the list of methods where `<!-- methods -->` stands."""
+    """Replace `<!-- methods -->` by the list of methods."""
     if page.file.src_uri != "methods.md":
         return markdown
     rows = [f"| [`{name}`](methods/{name}.md) | {text(summary(load_method(name)))} |" for name in method_names()]
@@ -37,16 +37,16 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
 
 
 def method_page(method: type[Method]) -> str:
-    """Return the page of a method: what its module says, what it is told, its settings with presets and sources."""
+    """Return the page of a method: its module docstring, what it is given, its settings with presets and sources."""
     about = inspect.getdoc(inspect.getmodule(method)) or summary(method)
     presets = list(method.presets)
     heads = ["setting", "default", *presets, "meaning", "source of the default"]
     lines = [f"# {method.name}", "", text(about), ""]
     if method.needs_truth:
-        lines += ["It is told which training pairs are clean: a reference, no contestant.", ""]
+        lines += ["It sees which training pairs are clean: it is a reference, not a contestant.", ""]
     if method.published_epochs:
         epochs = ", ".join(f"{name} {count}" for name, count in method.published_epochs.items())
-        lines += [f"Published with so many epochs of its own: {epochs} (`--budget paper`).", ""]
+        lines += [f"Epochs in its paper: {epochs} (`--budget paper`).", ""]
     lines += [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
     for entry in fields(method.Config):
         values = [method.presets[name].get(entry.name, "") for name in presets]
@@ -57,7 +57,7 @@ def method_page(method: type[Method]) -> str:
 
 
 def summary(method: type[Method]) -> str:
-    """Return the first line of what a method says of itself."""
+    """Return the first line of the docstring of a method."""
     return (inspect.getdoc(method) or "").partition("\n")[0]
 
 
@@ -67,6 +67,6 @@ def short(value: object) -> str:
 
 
 def text(words: str) -> str:
-    """Return words that markdown shows as they are, but for lists and `code`."""
+    """Return text in which Markdown formats only lists and `code`."""
     parts = words.split("`")
     return "`".join(part if number % 2 else re.sub(r"([<>|_])", r"\\\1", part) for number, part in enumerate(parts))

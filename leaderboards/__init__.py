@@ -1,1 +1,1 @@
-"""The folder of published numbers and leaderboards, a package so that reports find `published.csv` after an install."""
+"""Published results and leaderboards. This is a package so that `published.csv` is installed with ncbench."""

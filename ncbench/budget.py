@@ -1,9 +1,9 @@
-"""What a run may spend on training, and the meters that count it.
+"""Training budgets, and the meters that count what a run spends.
 
-Work is counted in floating-point operations by the backbones' cost formulas: the same on every machine. The unit that
-users give is the *baseline epoch*: one pass of plain triplet training over the same pairs with the same backbone.
-Other units bound the FLOPs themselves, the seconds of training, or the epochs of the method's own, however expensive
-those are; work is counted under all of them.
+Work is counted in floating-point operations (FLOPs), computed with the cost formulas of the backbones; the count is the
+same on every machine. The default unit is the *baseline epoch*: the work of one epoch of plain triplet training on the
+same pairs with the same backbone. A budget can also limit FLOPs, seconds of training, or the method's own epochs
+regardless of their cost. FLOPs are counted in all cases.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Literal, TypeAlias
 
 Unit: TypeAlias = Literal["epochs", "flops", "seconds", "own-epochs"]
-"""`epochs` are baseline epochs, `own-epochs` those of the method, as `paper` means them: not compute-matched."""
+"""`epochs` are baseline epochs. `own-epochs` are epochs of the method, as in papers; they are not compute-matched."""
 
 _UNITS: dict[str, tuple[float, Unit]] = {
     "": (1, "epochs"),
@@ -40,22 +36,22 @@ _TEXT = re.compile(r"(?P<amount>[+\d.]+(?:e[+-]?\d+)?)\s*(?P<unit>[a-z-]*)")
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of a unit, above 0. Raises ValueError for others, and for a part of an own epoch."""
+    """A positive amount of a unit. Raises ValueError if it is not positive, or a fraction of an own epoch."""
 
     amount: float
     unit: Unit = "epochs"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.amount) and self.amount > 0):
-            raise ValueError(f"a budget must be above 0, found {self.amount:g}")
+            raise ValueError(f"a budget must be positive, found {self.amount:g}")
         if self.unit == "own-epochs" and self.amount != round(self.amount):
-            raise ValueError(f"own epochs are only counted whole, found {self.amount:g}")
+            raise ValueError(f"own-epochs must be an integer, found {self.amount:g}")
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Return the budget that is written as `5`, `5epochs-equiv`, `2e15flops`, `90s`, `10m`, `2h`, `5own-epochs`.
+        """Parse `5`, `5epochs-equiv`, `2e15flops`, `90s`, `10m`, `2h` or `5own-epochs`.
 
-        Raises ValueError for another text.
+        Raises ValueError for any other text.
         """
         found = _TEXT.fullmatch(text.strip().lower())
         try:
@@ -63,19 +59,19 @@ class Budget:
             amount, (scale, unit) = float(found["amount"]), _UNITS[found["unit"]]
         except (AssertionError, KeyError, ValueError):
             raise ValueError(
-                f"{text!r} is no budget; write 5 (epochs of plain training), 2e15flops, 90s, 10m, 2h, 5own-epochs "
-                "or paper"
+                f"{text!r} is not a valid budget. Use 5 (baseline epochs), 2e15flops, 90s, 10m, 2h, 5own-epochs or "
+                "paper."
             ) from None
         return cls(amount * scale, unit)
 
     @property
     def matched(self) -> bool:
-        """Whether methods under this budget spend the same."""
+        """Whether all methods spend the same under this budget."""
         return self.unit != "own-epochs"
 
     @property
     def text(self) -> str:
-        """What `parse` reads as this budget, to the last digit."""
+        """The text that `parse` reads as exactly this budget."""
         return f"{self.amount!r}{_SUFFIX[self.unit]}"
 
     def __str__(self) -> str:
@@ -84,22 +80,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Paper:
-    """The budget of a method's publication: each method has its own, see `Method.published_epochs`."""
+    """The published budget of each method; see `Method.published_epochs`."""
 
     def __str__(self) -> str:
         return "paper"
 
 
 class BudgetSpent(Exception):  # noqa: N818 - the regular end of training, not an error
-    """The next piece of work does not fit into the budget any more."""
+    """The next piece of work would exceed the budget."""
 
 
 class Meter(ABC):
-    """Counts training work; refuses what a budget does not allow before it is done.
+    """Counts training work, and raises BudgetSpent before work that would exceed the budget.
 
-    `used` are FLOPs, `pair_passes` similarities of an image and a caption that any network computed, `samples`
-    captions that were encoded with gradients. The trainer calls `start` and `stop` around every step, and `epoch_over`
-    after every epoch of the method's own.
+    `used` counts FLOPs, `pair_passes` the image-caption similarities computed by any network, and `samples` the
+    captions encoded with gradients. The trainer calls `start` and `stop` around each step, and `epoch_over` after each
+    epoch of the method.
     """
 
     def __init__(self) -> None:
@@ -109,14 +105,14 @@ class Meter(ABC):
     @property
     @abstractmethod
     def progress(self) -> float:
-        """Share of the budget that is spent, in [0, 1]: what schedules are fractions of."""
+        """Share of the budget that is spent, in [0, 1]. Schedules are functions of it."""
 
     @abstractmethod
     def _allows(self, flops: int) -> bool:
-        """Return whether work of `flops` fits."""
+        """Return whether work of `flops` fits into the budget."""
 
     def charge(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
-        """Count a pass; raises BudgetSpent, counting nothing, if it does not fit."""
+        """Count a pass. Raises BudgetSpent, and counts nothing, if it does not fit."""
         if self._paused:
             return
         if not self._allows(flops):
@@ -127,30 +123,30 @@ class Meter(ABC):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count nothing inside: evaluation is not training."""
+        """Do not count inside this block; used for evaluation."""
         before, self._paused = self._paused, True
         try:
             yield
         finally:
             self._paused = before
 
-    def start(self) -> None:  # noqa: B027 - most budgets need not know
-        """Begin a step; raises BudgetSpent if no step fits any more."""
+    def start(self) -> None:  # noqa: B027 - optional hook
+        """Start a step. Raises BudgetSpent if no further step fits."""
 
     def stop(self) -> None:  # noqa: B027
-        """End a step, also one that did not begin."""
+        """End a step. Also called for steps that did not start."""
 
     def epoch_over(self) -> None:  # noqa: B027
-        """End an epoch of the method's own."""
+        """End an epoch of the method."""
 
     def state_dict(self) -> dict[str, float]:
-        """Return what was counted."""
+        """Return the counts."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "total"}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take back what `state_dict` returned. Raises KeyError for the state of another kind of meter."""
+        """Restore a state returned by `state_dict`. Raises KeyError for the state of another kind of meter."""
         if set(state) != set(self.state_dict()):
-            raise KeyError(f"a meter with {', '.join(sorted(state))}")
+            raise KeyError(f"state of another meter: {', '.join(sorted(state))}")
         vars(self).update(state)
 
 
@@ -165,7 +161,7 @@ class WorkMeter(Meter):
 
     @property
     def progress(self) -> float:
-        """Share of the FLOPs that are spent."""
+        """Share of the FLOPs that is spent."""
         return self.used / self.total
 
     def _allows(self, flops: int) -> bool:
@@ -173,10 +169,11 @@ class WorkMeter(Meter):
 
 
 class TimeMeter(Meter):
-    """A budget of `total` seconds of training, on the clock `now`; what runs between steps takes none of them.
+    """A budget of `total` seconds of training on the clock `now`; time between steps does not count.
 
-    Progress moves from step to step. A step does not begin if the shorter of the last two would not fit: one of two
-    may have begun with a pass over all pairs. A pass inside a step does not begin after the end.
+    Progress is updated after each step. A step does not start if the shorter of the last two steps would not fit; the
+    shorter, because one may have included a pass over all pairs. A pass within a step does not start once the time is
+    up.
     """
 
     def __init__(self, total: float, now: Callable[[], float] = time.perf_counter) -> None:
@@ -188,11 +185,11 @@ class TimeMeter(Meter):
 
     @property
     def progress(self) -> float:
-        """Share of the seconds that are spent, as of the last step."""
+        """Share of the seconds that was spent at the end of the last step."""
         return min(1.0, self.spent / self.total)
 
     def start(self) -> None:
-        """Begin to count time."""
+        """Start the clock. Raises BudgetSpent if no further step fits."""
         if self.spent + min(self.last, self.last_but_one) >= self.total:
             raise BudgetSpent
         self._since = self._now()
@@ -210,7 +207,7 @@ class TimeMeter(Meter):
 
 
 class EpochMeter(Meter):
-    """A budget of `total` epochs of the method's own. Progress moves from epoch to epoch, as published schedules do."""
+    """A budget of `total` epochs of the method. Progress changes at epoch ends, as in published schedules."""
 
     def __init__(self, total: int) -> None:
         super().__init__()
@@ -219,11 +216,11 @@ class EpochMeter(Meter):
 
     @property
     def progress(self) -> float:
-        """Share of the epochs that are over; a hair more, so that k / n of them never counts as less than k / n."""
+        """Share of the epochs that are done, plus 1e-9 epochs so that rounding never makes it less than k / n."""
         return min(1.0, (self.epochs + 1e-9) / self.total) if self.epochs else 0.0
 
     def start(self) -> None:
-        """Raise BudgetSpent if all epochs are over."""
+        """Raise BudgetSpent if all epochs are done."""
         if self.epochs >= self.total:
             raise BudgetSpent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -10,24 +11,14 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-LEVELS = (
-    "cli",
-    "sweeps checks",
-    "training report",
-    "records",
-    "evaluation",
-    "method",
-    "noise backbones",
-    "data",
-    "plugins",
-    "runtime",
-    "budget",
-    "errors",
-)
-"""Packages and modules of `ncbench` from the top down. Each imports from those below it, and from itself."""
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
+MAP = re.search(r"^## The map\n(.*?)^## ", GUIDE, re.DOTALL | re.MULTILINE)
+assert MAP is not None
+LEVEL = {name: int(level) for level, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", MAP[1], re.MULTILINE)}
+"""Packages and modules of `ncbench`, each with its level. It imports from those of a higher level, and from itself."""
 
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names.split()}
-MOST_ENTRIES = 15
+MAX_MAP_LINES = 40
+MAX_ENTRIES = 15
 FILES = sorted((ROOT / "ncbench").rglob("*.py"))
 
 
@@ -82,4 +73,10 @@ def test_the_root_holds_packages_and_little_else() -> None:
     modules = {name for name in entries if not (ROOT / "ncbench" / name).is_dir()} - {"__init__.py"}
     assert modules == {"__init__.pyi", "py.typed", "budget.py", "errors.py"}
     assert {name.removesuffix(".py") for name in entries - {"__init__.py", "__init__.pyi", "py.typed"}} == set(LEVEL)
-    assert len(LEVEL) <= MOST_ENTRIES
+    assert len(LEVEL) <= MAX_ENTRIES
+
+
+def test_the_map_fits_one_screen() -> None:
+    assert MAP is not None
+    assert len(MAP[0].splitlines()) <= MAX_MAP_LINES
+    assert list(LEVEL.values()) == sorted(LEVEL.values()), "levels are listed from the top down"

@@ -1,4 +1,4 @@
-"""Backbones: networks that score images against captions. The registry loads no torch; building a backbone does."""
+"""Backbones: networks that score images against captions. This module loads no torch; building a backbone does."""
 
 from ncbench.backbones.registry import (
     BACKBONES,

@@ -1,8 +1,8 @@
-"""Alignment vectors: how each word differs from what it sees of an image, in few dimensions (SGRAF, eq. 1-2).
+"""Alignment vectors: the difference between a word and its attended regions, in few dimensions (SGRAF, eq. 1-2).
 
-Or how each region differs from the same one of another image. What a word sees, and this difference, is as wide as the
-joint space, for every word or region of every pair: by far the largest tensor of a step. It is made in pieces that fit
-a cache, and made again in the backward pass instead of being kept.
+Also the difference between a region and the region in the same slot of another image. The differences are as wide as
+the joint space, for every word or region of every pair: by far the largest tensor of a training step. They are computed
+in pieces that fit into a cache, and recomputed in the backward pass instead of being stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncbench.backbones.pieces import piece_bytes, spans
 
 
 def align_words(regions: Tensor, attention: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return l2(W (l2(P v) - w)^2 + b), unit vectors (I, T, S): each word w against what it sees of the regions v.
+    """Return l2(W (l2(P v) - w)^2 + b), unit vectors (I, T, S): each word w against the regions v it attends to.
 
     `regions` v (I, R, E), `attention` P (I, T, R), `words` w (T, E), `weight` W (S, E), `bias` b (S,).
     """
@@ -28,23 +28,23 @@ def align_words(regions: Tensor, attention: Tensor, words: Tensor, weight: Tenso
     return result
 
 
-def align_slots(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor, apart: float) -> Tensor:
-    """Return l2(W ((v - u)^2 + apart) + b), unit vectors (I, J, R, S): each region v against that of the same slot, u.
+def align_slots(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor, offset: float) -> Tensor:
+    """Return l2(W ((v - u)^2 + offset) + b), unit vectors (I, J, R, S): each region v against u of the same slot.
 
-    `regions` v (I, R, E), `others` u (J, R, E), `weight` W (S, E), `bias` b (S,). Source: released code of GSC.
+    `regions` v (I, R, E), `others` u (J, R, E), `weight` W (S, E), `bias` b (S,). Source: the released code of GSC.
     """
-    shifted = bias + apart * weight.sum(1)
+    shifted = bias + offset * weight.sum(1)
     mapped: Tensor = _MapSlots.apply(regions, others, weight, shifted)  # type: ignore[no-untyped-call]
     return l2_normalise(mapped)
 
 
 def _map_slots_plainly(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return W (v - u)^2 + b in one piece and by operations that can be differentiated repeatedly."""
+    """Return W (v - u)^2 + b in one piece, with operations that support higher derivatives."""
     return functional.linear((regions[:, None] - others).square(), weight, bias).to(regions.dtype)
 
 
 class _MapSlots(torch.autograd.Function):
-    """W (v - u)^2 + b, (I, J, R, S), from differences that are made in pieces, and made again instead of kept."""
+    """W (v - u)^2 + b, (I, J, R, S), in pieces; the differences are recomputed in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -72,20 +72,20 @@ class _MapSlots(torch.autograd.Function):
 
 
 def align_plainly(regions: Tensor, attention: Tensor, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return what `align_words` does, in one piece and by operations that can be differentiated repeatedly.
+    """Compute `align_words` in one piece, with operations that support higher derivatives.
 
-    `words` may also be (I, T, E): those of image i only.
+    `words` may also be (I, T, E), to align words i with image i only.
     """
     seen = l2_normalise((attention @ regions).to(words.dtype))
     return l2_normalise(functional.linear((seen - words).square(), weight, bias).to(words.dtype))
 
 
 class _AlignWords(torch.autograd.Function):
-    """The backward pass never forms the gradient of what a word sees, c = P v with norm n.
+    """The backward pass never forms the gradient of the attended vector c = P v, with norm n.
 
-    With u the gradient of c / (n + eps), s = 1 / (n + eps) and r its radial part, dc = s u - s^2 r c. This is only
-    used in dc v^T = s (u v^T) - s^2 r (P v v^T) and P^T dc = (s P)^T u - (s^2 r P)^T P v, where all but the products
-    with u are small; and r needs u . c = P . (u v^T).
+    With u the gradient of c / (n + eps), s = 1 / (n + eps) and r its radial part, dc = s u - s^2 r c. It is needed
+    only in dc v^T = s (u v^T) - s^2 r (P v v^T) and P^T dc = (s P)^T u - (s^2 r P)^T P v, where all products except
+    those with u are small; r needs u . c = P . (u v^T).
     """
 
     @staticmethod
@@ -129,34 +129,34 @@ def _gradients(
     norms: Tensor,
     scales: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of the inputs of `align_words` from that of its `vectors`, piece by piece."""
+    """Return the gradients of the inputs of `align_words`, given `grad` of its `vectors`, piece by piece."""
     minus = -words
     of_regions, of_attention = torch.empty_like(regions), torch.empty_like(attention)
     of_words, of_weight, of_bias = torch.zeros_like(words), torch.zeros_like(weight), weight.new_zeros(len(weight))
     for piece in _pieces(regions, words):
         mapped = through_norm(grad[piece], vectors[piece], norms[piece], scales[piece])
-        looks, sight, scale = attention[piece], regions[piece], seen_scales[piece]
-        difference = (looks @ sight).to(words.dtype)
+        probs, values, scale = attention[piece], regions[piece], seen_scales[piece]
+        difference = (probs @ values).to(words.dtype)
         torch.addcmul(minus, difference, scale, out=difference)
         unit = ((2 * mapped) @ weight).to(words.dtype).mul_(difference)  # u
         of_weight += mapped.flatten(0, 1).T @ difference.square_().flatten(0, 1)
         of_bias += mapped.sum((0, 1))
         of_words -= unit.sum(0)
-        along = (unit @ sight.transpose(1, 2)).to(words.dtype)  # u v^T
-        lost = scale.square() * radial_part((looks * along).sum(-1, keepdim=True) * scale, seen_norms[piece])
-        of_attention[piece] = scale * along - lost * (looks @ (sight @ sight.transpose(1, 2)))
-        shared = (lost * looks).transpose(1, 2) @ looks
-        of_regions[piece] = (scale * looks).transpose(1, 2) @ unit - shared @ sight
+        along = (unit @ values.transpose(1, 2)).to(words.dtype)  # u v^T
+        lost = scale.square() * radial_part((probs * along).sum(-1, keepdim=True) * scale, seen_norms[piece])
+        of_attention[piece] = scale * along - lost * (probs @ (values @ values.transpose(1, 2)))
+        shared = (lost * probs).transpose(1, 2) @ probs
+        of_regions[piece] = (scale * probs).transpose(1, 2) @ unit - shared @ values
     return of_regions, of_attention, of_words, of_weight, of_bias
 
 
 def _autocast(like: Tensor) -> dict[str, Any]:
-    """Return the arguments of an autocast as it is on the device of `like`, for the backward pass, which has none."""
+    """Return the current autocast arguments on the device of `like`; the backward pass runs outside of autocast."""
     device = like.device.type
     return {"dtype": torch.get_autocast_dtype(device), "enabled": torch.is_autocast_enabled(device)}
 
 
 def _pieces(regions: Tensor, words: Tensor) -> Iterator[slice]:
-    """Yield the slices of images whose words, times what they see, are of a piece's size."""
+    """Return slices of images such that their attended vectors, one per word, fill one piece."""
     per_image = words.numel() * words.element_size()
     return spans(len(regions), piece_bytes(regions.device) // per_image)

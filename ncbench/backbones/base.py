@@ -1,4 +1,4 @@
-"""What every backbone offers: encode images, encode captions, score all pairs; and what each of these costs."""
+"""The base class of backbones: encode images, encode captions, score pairs; and the cost of each."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ncbench.backbones.precision import Precision
 FLOAT_BYTES = 4
 
 Ability: TypeAlias = Literal["within", "head"]
-"""What a method may need beyond `score`: "within" scores images against images and captions against captions, "head"
-takes a small network in the place of the last layer."""
+"""What a method may need besides `score`. "within": score images against images and captions against captions. "head":
+replace the last layer by a small network."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a backbone: what the dataset dictates, then what may be chosen (defaults as published for SGRAF).
+    """Sizes of a backbone: first those given by the dataset, then those to choose (defaults as published for SGRAF).
 
-    `lse` is the sharpness of SCAN's log-sum-exp; 0: as published for Flickr30K. `head`, which methods choose, is the
-    number of hidden units of the network that scores a pair vector; 0: none, one linear layer or a cosine. Captions
-    that are no words but vectors have `vector_dim` dimensions, which the dataset dictates too.
+    `lse` is the sharpness of SCAN's log-sum-exp (0: as published for Flickr30K). `head`, chosen by the method, is the
+    number of hidden units of the network that scores a pair vector (0: one linear layer, or a cosine). `vector_dim`,
+    given by the dataset, is the dimension of captions that are vectors (0: captions are words).
     """
 
     image_dim: int
@@ -45,7 +45,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded images or captions: tensors whose first axis runs over the items."""
+    """Encoded images or captions: tensors whose first dimension is the items."""
 
     parts: tuple[Tensor, ...]
 
@@ -58,7 +58,7 @@ class Encoded:
 
     @staticmethod
     def join(pieces: Sequence[Encoded]) -> Encoded:
-        """Return one encoding of all items of `pieces`; shorter captions are padded with zeros to the longest."""
+        """Concatenate encodings; captions are zero-padded to the longest."""
         return Encoded(tuple(_join(tensors) for tensors in zip(*(piece.parts for piece in pieces), strict=True)))
 
 
@@ -70,75 +70,75 @@ def _join(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class OnWork(Protocol):
-    """Who is told of a pass before it is done, and may refuse it by raising."""
+    """A callback that a backbone calls before each pass; it may refuse the pass by raising."""
 
     def __call__(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
-        """Take note of its FLOPs, of similarities that it computes, and of captions that it encodes with gradients."""
+        """Record the FLOPs, the similarities computed (`pairs`) and the captions encoded with gradients (`samples`)."""
 
 
 def ignore_work(flops: int, pairs: int = 0, samples: int = 0) -> None:
-    """Count nothing."""
+    """Ignore the reported work."""
 
 
-FORWARD, TRAINED, TWICE = 1, 3, 5
-"""What a pass costs, in forward passes: alone, with its backward pass, with a backward pass through that one too."""
+FORWARD_COST, TRAINING_COST, DOUBLE_BACKWARD_COST = 1, 3, 5
+"""Cost of a pass in forward passes: alone; with its backward pass; with a backward pass through the backward pass."""
 
 
 class Backbone(nn.Module, ABC):
     """A network that scores images against captions.
 
-    The public `encode_*` and `score*` report their work before they do it, in floating-point operations of their matrix
-    products at the true caption lengths: once for the forward pass, and twice more for the backward pass where
-    gradients are recorded (see also `differentiated_twice`). Whoever owns the budget sets `on_work`, which may raise.
-    Subclasses implement the underscored methods and the three cost formulas; with the ability "within" also
-    `_score_images`, `_score_captions` and what these cost.
+    The public `encode_*` and `score*` methods report their work to `on_work` before they do it: the floating-point
+    operations of their matrix products at the true caption lengths, counted once for the forward pass and twice more
+    for the backward pass if gradients are recorded (see also `differentiated_twice`). The owner of the budget sets
+    `on_work`, which may raise. Subclasses implement the underscored methods and the three cost formulas; with the
+    ability "within" also `_score_images`, `_score_captions` and their costs.
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-    """Sizes that this backbone takes on a dataset, by the dataset's name, instead of the dataset's own."""
+    """Sizes of this backbone by dataset name; they override those of the dataset."""
 
     IN_UNIT_INTERVAL: bool = False
-    """Whether similarities are sigmoids, in (0, 1), of a raw score; else they are cosines, or pooled from cosines.
+    """Whether similarities are sigmoids, in (0, 1), of a raw score, rather than (pooled) cosines.
 
-    What a class says holds without a head of the method's own; with one they always are.
+    The class attribute holds for backbones without a head of the method; with a head, it is always True.
     """
 
     HAS_BF16: ClassVar[bool] = False
-    """Whether the costly part of this backbone can be done in bf16, see `lowered`."""
+    """Whether the expensive part of this backbone can be computed in bf16; see `autocast`."""
 
     TAKES_VECTORS: ClassVar[bool] = False
-    """Whether captions may be vectors, (C, T) float32 of one token each, in the place of word ids (C, L)."""
+    """Whether captions may be vectors, (C, T) float32, each counted as one token, instead of word ids (C, L)."""
 
     ABILITIES: ClassVar[frozenset[Ability]] = frozenset()
 
     head: nn.Module | None
-    """Of a backbone with the ability "head": the last layers, which make a score of the vector of a pair."""
+    """For the ability "head": the last layers, which map a pair vector to a score."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         if sizes.head and "head" not in self.ABILITIES:
-            raise ValueError(f"{type(self).__name__} has no vector of a pair that a head could score")
+            raise ValueError(f"{type(self).__name__} has no pair vectors for a head to score")
         if sizes.vector_dim and not self.TAKES_VECTORS:
-            raise ValueError(f"{type(self).__name__} reads words, and captions are vectors")
+            raise ValueError(f"{type(self).__name__} reads words, but the captions are vectors")
         self.sizes = sizes
         self.IN_UNIT_INTERVAL = self.IN_UNIT_INTERVAL or sizes.head > 0
         self.on_work: OnWork = ignore_work
         self.precision: Precision = "float32"
-        self._trained_work = TRAINED
+        self._training_cost = TRAINING_COST
 
     def use_precision(self, precision: Precision) -> None:
-        """Do matrix products in `precision` from now on, where this backbone can: see `check_precision`."""
+        """Compute matrix products in `precision` from now on; see `check_precision` for what a backbone supports."""
         self.precision = precision
 
-    def lowered(self) -> torch.autocast:
-        """Return a context in which products are done in bf16 if that is this backbone's precision."""
+    def autocast(self) -> torch.autocast:
+        """Return a context that computes matrix products in bf16 if that is the precision of this backbone."""
         device = next(self.parameters()).device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor, each: bool = False) -> Tensor:
         """Return the similarities (I, C) of images (I, R, D) and captions (C, L) of `lengths` (C,) (on the CPU).
 
-        With `each`, those of `score_each`: (I,), of as many captions.
+        With `each`, the similarities (I,) of `score_each`; there are as many captions as images.
         """
         score = self.score_each if each else self.score
         return score(self.encode_images(images), self.encode_captions(tokens, lengths))
@@ -163,15 +163,15 @@ class Backbone(nn.Module, ABC):
         return self._score(images, captions)
 
     def score_images(self, images: Encoded, others: Encoded) -> Tensor:
-        """Return the similarities (I, J) float32 of encoded images and others; TypeError without "within"."""
+        """Return the similarities (I, J) float32 of two sets of encoded images. Raises TypeError without "within"."""
         pairs = len(images) * len(others)
         self._report(pairs * self.image_pair_work(self.sizes.n_regions), pairs=pairs)
         return self._score_images(images, others)
 
     def score_captions(self, captions: Encoded, others: Encoded) -> Tensor:
-        """Return the similarities (C, D) float32 of encoded captions and others; TypeError without "within".
+        """Return the similarities (C, D) float32 of two sets of encoded captions. Raises TypeError without "within".
 
-        They need not be symmetric: where words attend to words, it is those of `others` that do.
+        They need not be symmetric: in cross attention, the words of `others` attend to those of `captions`.
         """
         counts, other_counts = Counter(self._lengths(captions)), Counter(self._lengths(others))
         self._report(
@@ -185,34 +185,34 @@ class Backbone(nn.Module, ABC):
         return self._score_captions(captions, others)
 
     def score_each(self, images: Encoded, captions: Encoded) -> Tensor:
-        """Return the similarities (n,) float32 of image i and caption i, scored alone.
+        """Return the similarities (n,) float32 of image i with caption i.
 
-        In evaluation mode this is the diagonal of `score`; in training, where statistics of a batch matter, those of
-        one image. Raises ValueError for unequal numbers.
+        In evaluation mode this is the diagonal of `score`. In training mode, batch statistics are those of each pair
+        alone. Raises ValueError if there are not as many captions as images.
         """
         if len(images) != len(captions):
-            raise ValueError(f"each image needs one caption, got {len(images)} images and {len(captions)} captions")
+            raise ValueError(f"expected one caption per image, found {len(images)} images and {len(captions)} captions")
         work = sum(self.pair_work(self.sizes.n_regions, length) for length in self._lengths(captions))
         self._report(work, pairs=len(captions))
         return self._score_each(images, captions)
 
     @contextmanager
     def differentiated_twice(self) -> Iterator[None]:
-        """Make passes inside such that their gradients can be differentiated again, and report that work with theirs.
+        """Make the gradients of passes inside this context differentiable, and report the cost of the second backward.
 
-        That a gradient of the weights is differentiated with respect to the head, or to a direction, costs as much as
-        the gradient. cuDNN, whose recurrent layers cannot do it, is off inside.
+        Differentiating a gradient of the weights once more costs as much as that gradient. Disables cuDNN, whose
+        recurrent layers have no second derivatives.
         """
-        self._trained_work = TWICE
+        self._training_cost = DOUBLE_BACKWARD_COST
         try:
             with torch.backends.cudnn.flags(enabled=False):
                 yield
         finally:
-            self._trained_work = TRAINED
+            self._training_cost = TRAINING_COST
 
     def _report(self, flops: int, *, pairs: int = 0, captions: int = 0) -> None:
         trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
-        self.on_work((self._trained_work if trained else FORWARD) * flops, pairs, captions if trained else 0)
+        self.on_work((self._training_cost if trained else FORWARD_COST) * flops, pairs, captions if trained else 0)
 
     @abstractmethod
     def image_work(self, n_regions: int) -> int:
@@ -227,23 +227,23 @@ class Backbone(nn.Module, ABC):
         """Return the FLOPs of scoring one encoded image against one encoded caption."""
 
     def image_pair_work(self, n_regions: int) -> int:
-        """Return the FLOPs of scoring one encoded image against another; TypeError without "within"."""
+        """Return the FLOPs of scoring one encoded image against another. Raises TypeError without "within"."""
         raise TypeError(f"{type(self).__name__} does not score images against images")
 
     def caption_pair_work(self, length: int, other_length: int) -> int:
-        """Return the FLOPs of scoring one encoded caption against another; TypeError without "within"."""
+        """Return the FLOPs of scoring one encoded caption against another. Raises TypeError without "within"."""
         raise TypeError(f"{type(self).__name__} does not score captions against captions")
 
     @abstractmethod
     def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+        """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
 
     def image_bytes(self, n_regions: int) -> int:
-        """Return the bytes that an encoded image takes at most (an estimate): vectors and products of its regions."""
+        """Return the estimated size, in bytes, of an encoded image: the vectors and products of its regions."""
         return FLOAT_BYTES * n_regions * (2 * self.sizes.embed + n_regions)
 
     def caption_bytes(self, length: int) -> int:
-        """Return the bytes that encoding one caption holds at its peak (an estimate): a recurrent layer's states."""
+        """Return the estimated peak memory, in bytes, of encoding one caption: the states of a recurrent layer."""
         return FLOAT_BYTES * length * (16 * self.sizes.embed + length)
 
     @abstractmethod

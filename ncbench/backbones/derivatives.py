@@ -1,4 +1,4 @@
-"""Gradients that can be differentiated again, for functions whose own backward pass cannot."""
+"""Differentiable gradients for custom functions whose own backward pass is not differentiable."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 def differentiable_gradients(
     plain: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of `inputs` through `plain(*inputs)` from that of its result, `grad`.
+    """Return the gradients of `inputs` through `plain(*inputs)`, given `grad` of its result.
 
-    Made by operations that autograd records; None for inputs that need none.
+    Autograd records the computation. None for inputs that require no gradient.
     """
-    apart = [tensor.view_as(tensor) for tensor in inputs]  # or what one input owes to another would count twice
-    asked = [tensor for tensor in apart if tensor.requires_grad]
-    found = iter(torch.autograd.grad(plain(*apart), asked, grad, create_graph=True))
-    return tuple(next(found) if tensor.requires_grad else None for tensor in apart)
+    views = [tensor.view_as(tensor) for tensor in inputs]  # an input may depend on another; views count it once
+    targets = [tensor for tensor in views if tensor.requires_grad]
+    found = iter(torch.autograd.grad(plain(*views), targets, grad, create_graph=True))
+    return tuple(next(found) if tensor.requires_grad else None for tensor in views)

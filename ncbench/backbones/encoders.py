@@ -1,6 +1,6 @@
-"""Encoders shared by backbones: a linear map of regions, a recurrent network over words; and the published weights.
+"""Encoders shared by backbones: a linear map of regions and a recurrent network over words, initialised as published.
 
-The cost functions count a multiplication and an addition as two operations, matrix products only.
+The cost functions count matrix products only; a multiply-add is two operations.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def linear_work(inputs: int, outputs: int) -> int:
 
 
 def gru_work(inputs: int, hidden: int, directions: int) -> int:
-    """Return the FLOPs of a one-layer GRU for one token: three gates over input and state, in each direction."""
+    """Return the FLOPs of a one-layer GRU for one token: three gates of input and state per direction."""
     return directions * 3 * (linear_work(inputs, hidden) + linear_work(hidden, hidden))
 
 
 class RegionEncoder(nn.Module):
-    """Maps every region to the joint space and to unit length: (I, R, D) -> (I, R, E). SCAN (ECCV 2018), eq. 1."""
+    """Map each region to a unit vector in the joint space: (I, R, D) -> (I, R, E). SCAN (ECCV 2018), eq. 1."""
 
     def __init__(self, image_dim: int, embed: int) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class RegionEncoder(nn.Module):
 
 
 class WordStates(nn.Module):
-    """Bidirectional GRU over embedded words, directions averaged: (C, L) -> (C, L, E). SCAN (ECCV 2018), eq. 4-6.
+    """Bidirectional GRU over word embeddings, directions averaged: (C, L) -> (C, L, E). SCAN (ECCV 2018), eq. 4-6.
 
-    Padded positions come out as exact zeros.
+    Padded positions are exactly zero.
     """
 
     def __init__(self, vocabulary: int, word: int, embed: int, dropout: float) -> None:
@@ -60,14 +60,14 @@ class WordStates(nn.Module):
         self.gru = nn.GRU(word, embed, batch_first=True, bidirectional=True)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return states (C, L, E) of word ids (C, L), L the longest of `lengths` (C,), which are on the CPU."""
+        """Return states (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU, L is the longest of them."""
         words = self.dropout(self.embedding(tokens))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         return mean_of_directions(pad_packed_sequence(run_gru(self.gru, packed), batch_first=True)[0])
 
 
 class WordEncoder(WordStates):
-    """Word states of unit length; zeros in the padding, on which the attention of the heads relies."""
+    """Word states of unit length. The padding is zero, which cross attention relies on."""
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return unit vectors (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU."""
@@ -75,15 +75,15 @@ class WordEncoder(WordStates):
 
 
 def mean_of_directions(states: Tensor) -> Tensor:
-    """Return the mean (..., E) of the two directions of a recurrent network's states (..., 2 E)."""
+    """Return the mean (..., E) of the two directions in the states (..., 2 E) of a bidirectional network."""
     forward, backward = states.chunk(2, dim=-1)
     return (forward + backward) / 2
 
 
-def inside(lengths: Tensor, like: Tensor, longest: int | None = None) -> Tensor:
-    """Return which positions of captions of `lengths` (C,) hold a word: (C, longest) bool on the device of `like`.
+def length_mask(lengths: Tensor, like: Tensor, longest: int | None = None) -> Tensor:
+    """Return a mask (C, longest) bool on the device of `like`: True for the first `lengths` (C,) positions of each row.
 
-    `longest` is the second dimension of `like` unless given.
+    `longest` defaults to the second dimension of `like`.
     """
     positions = torch.arange(like.shape[1] if longest is None else longest)
     return (positions < lengths[:, None]).to(like.device)

@@ -1,4 +1,4 @@
-"""SGRAF: the mean of an SGR and a SAF network (Diao et al., AAAI 2021)."""
+"""SGRAF: the mean of an SGR and an SAF network (Diao et al., AAAI 2021)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from ncbench.backbones.registry import build_backbone, members_of
 
 
 class SGRAF(Backbone):
-    """SGR and SAF side by side, encoders included: the mean of their similarities, in (0, 1).
+    """An SGR and an SAF network, each with its own encoders; similarities are their mean, in (0, 1).
 
-    As published, the members are trained separately and meet only in evaluation; that is for whoever trains them to
-    do (`ncbench.backbones.members_of`). This class scores with trained members, and knows their costs. Encodings are
-    the parts of SGR followed by as many of SAF.
+    As published, the members are trained separately (see `ncbench.backbones.members_of`). This class scores with the
+    trained members and adds up their costs. Encodings are the parts of SGR followed by those of SAF.
     """
 
     IN_UNIT_INTERVAL = True
@@ -30,7 +29,7 @@ class SGRAF(Backbone):
         self.members = nn.ModuleList(build_backbone(name, sizes) for name in members_of("sgraf"))
 
     def use_precision(self, precision: Precision) -> None:
-        """Do matrix products of both members in `precision` from now on."""
+        """Compute matrix products of both members in `precision` from now on."""
         super().use_precision(precision)
         for network in self._networks:
             network.use_precision(precision)
@@ -39,7 +38,7 @@ class SGRAF(Backbone):
     def _networks(self) -> list[Backbone]:
         return [cast(Backbone, member) for member in self.members]
 
-    # Members' underscored methods report no work: the public ones of this class have done so for both.
+    # The underscored methods of members report no work: the public methods of this class report it for both.
 
     def _encode_images(self, images: Tensor) -> Encoded:
         encoded = [network._encode_images(images) for network in self._networks]
@@ -65,7 +64,7 @@ class SGRAF(Backbone):
         return self._networks[0]._lengths(self._split(captions)[0])
 
     def _split(self, encoded: Encoded) -> list[Encoded]:
-        """Return the encodings of the members, each of which has as many parts."""
+        """Return the encodings of the members; each member has the same number of parts."""
         each = len(encoded.parts) // len(self.members)
         return [Encoded(encoded.parts[first : first + each]) for first in range(0, len(encoded.parts), each)]
 
@@ -90,5 +89,5 @@ class SGRAF(Backbone):
         return sum(network.caption_pair_work(length, other_length) for network in self._networks)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the bytes that scoring one pair without gradients holds at its peak: members score in turn."""
+        """Return the estimated peak memory, in bytes, of scoring one pair: the members score one after the other."""
         return max(network.pair_bytes(n_regions, length) for network in self._networks)

@@ -1,4 +1,4 @@
-"""The head of a backbone: the network that makes a raw score of the vector of a pair."""
+"""The head of a backbone: the network that maps a pair vector to a raw score."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ncbench.backbones.encoders import linear_work, xavier_linear
 
-FIRST_OF_TWO = "head.0.weight"
+_HIDDEN_WEIGHT = "head.0.weight"
 
 
 def pair_head(inputs: int, hidden: int) -> nn.Module:
-    """Return a network from pair vectors (..., inputs) to raw scores (..., 1): a Linear, or two with a ReLU between.
+    """Return a network from pair vectors (..., inputs) to raw scores (..., 1).
 
-    `hidden` is the width of the hidden layer; 0: there is none.
+    It has one hidden layer with `hidden` units and a ReLU, or is one Linear if `hidden` is 0.
     """
     if not hidden:
         return xavier_linear(inputs, 1)
@@ -27,20 +27,20 @@ def head_work(inputs: int, hidden: int) -> int:
 
 
 def head_width(weights: Mapping[str, Tensor]) -> int:
-    """Return the width of the hidden layer of the head of a network with `weights`; 0 where there is none."""
-    return len(weights[FIRST_OF_TWO]) if FIRST_OF_TWO in weights and weights[FIRST_OF_TWO].ndim else 0
+    """Return the number of hidden units in the head of a network with `weights`; 0 without a hidden layer."""
+    return len(weights[_HIDDEN_WEIGHT]) if _HIDDEN_WEIGHT in weights and weights[_HIDDEN_WEIGHT].ndim else 0
 
 
 def score_all(images: Tensor, captions: Tensor, head: nn.Module | None) -> Tensor:
-    """Return the similarities (I, C) of unit vectors (I, E) and (C, E): cosines, or what `head` makes of pairs.
+    """Return the similarities (I, C) of unit vectors (I, E) and (C, E): cosines, or scores of the `head`.
 
-    The vector of a pair is the elementwise product of both, whose sum is the cosine: this suite's choice.
+    The pair vector is the elementwise product of the two, whose sum is the cosine. This is ncbench's choice.
     """
     return images @ captions.T if head is None else sigmoids(images[:, None] * captions, head)
 
 
 def score_each(images: Tensor, captions: Tensor, head: nn.Module | None) -> Tensor:
-    """Return the similarities (n,) of unit vectors (n, E) and (n, E), as `score_all` has them on its diagonal."""
+    """Return the similarities (n,) of unit vectors (n, E) and (n, E): the diagonal of `score_all`."""
     if head is None:
         return (images[:, None] @ captions[:, :, None]).flatten()
     return sigmoids(images * captions, head)

@@ -1,7 +1,8 @@
-"""A GRU layer over packed sequences whose backward pass takes one matrix product for all steps, on CPUs.
+"""A GRU layer over packed sequences with a faster backward pass on CPUs.
 
-torch's own takes one per step for the gradient of the recurrent weights, each of which writes all of them: a third of
-its backward pass at the published size. Where there is none, and elsewhere (cuDNN), torch's own is used.
+For the gradient of the recurrent weights, torch computes one matrix product per step, and each writes the whole weight
+matrix: a third of the backward pass at the published size. Here it is one product for all steps. Without gradients and
+on other devices, torch's GRU is used.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ def _direction(gru: nn.GRU, suffix: str, data: Tensor, sizes: list[int], backwar
 
 
 def _steps(sizes: list[int], backwards: bool) -> list[tuple[int, int]]:
-    """Return first row and rows of each time step of packed sequences, in the order in which they are read."""
+    """Return the first row and the number of rows of each time step of packed sequences, in reading order."""
     steps = list(zip(accumulate(sizes, initial=0), sizes, strict=False))
     return steps[::-1] if backwards else steps
 
 
 def _fit(state: Tensor, rows: int) -> Tensor:
-    """Return the states of the first `rows` sequences; those that only begin now have been zero."""
+    """Return the states of the first `rows` sequences; those that start at this step have a zero state."""
     return state[:rows] if rows <= len(state) else functional.pad(state, (0, 0, 0, rows - len(state)))
 
 
 def _recur(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int], backwards: bool) -> list[Tensor]:
-    """Return states, and of every step what came in, reset gate, update gate, new state and its recurrent part.
+    """Return, for all steps: state, previous state, reset gate, update gate, candidate and its recurrent part.
 
     r = s(i_r + h_r), z = s(i_z + h_z), n = tanh(i_n + r h_n), h' = n + z (h - n), with (h_r, h_z, h_n) = W h + b and
-    the i the `gates` (T, 3 E) of the words. All (T, E).
+    the i from `gates` (T, 3 E), the words' input. All (T, E).
     """
     width = weight.shape[1]
     state = gates.new_zeros(0, width)
@@ -84,10 +85,10 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gates, weight, bias, before, reset, update, new, recurrent = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may follow
+        if torch.is_grad_enabled():  # for second derivatives
             plain = partial(_states, sizes=ctx.sizes, backwards=ctx.backwards)
             return *differentiable_gradients(plain, (gates, weight, bias), grad), None, None
-        # What the gradient of a state is multiplied with on its way to the three gates, for all steps at once.
+        # Factors from the gradient of a state to those of the three gates, for all steps at once.
         to_new = (1 - update) * (1 - new.square())
         to_reset = to_new * recurrent * reset * (1 - reset)
         to_update = (before - new) * update * (1 - update)

@@ -1,4 +1,4 @@
-"""The backbones by name, and what each of them can do. Naming one loads no torch; building one does."""
+"""Backbones by name, and checks of what each of them supports. This module loads no torch; building a backbone does."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ BACKBONES = {
 
 SHORT_NAMES = {"scan": "scan-t2i-lse"}
 
-_WORDS: dict[Ability, str] = {
-    "within": "scores of images against images and of captions against captions",
-    "head": "a vector per pair that a head of the method's own could score",
+_ABILITY_DESCRIPTIONS: dict[Ability, str] = {
+    "within": "scoring images against images and captions against captions",
+    "head": "a head of the method's own",
 }
 
 ENSEMBLES = {"sgraf": ("sgr", "saf")}
 
 
 def resolve(name: str) -> str:
-    """Return the name in BACKBONES of a backbone that may be given by its short name. Raises UserError."""
+    """Return the full name of a backbone, given its full or short name. Raises UserError."""
     full = SHORT_NAMES.get(name, name)
     if full not in BACKBONES:
         raise unknown_name("backbone", name, [*BACKBONES, *SHORT_NAMES])
@@ -43,20 +43,20 @@ def resolve(name: str) -> str:
 
 
 def check_backbone(name: str) -> None:
-    """Raise UserError unless `name` is a backbone, or the short name of one."""
+    """Raise UserError unless `name` is the full or short name of a backbone."""
     resolve(name)
 
 
 def members_of(name: str) -> tuple[str, ...]:
-    """Return the backbones that a backbone is trained as, each on its own: itself, unless it is an ensemble."""
+    """Return the backbones that backbone `name` is trained as: the members of an ensemble, else the backbone itself."""
     return ENSEMBLES.get(name, (name,))
 
 
 def check_precision(name: str, precision: Precision) -> None:
-    """Raise UserError unless the backbone called `name` can be computed in `precision`."""
+    """Raise UserError unless backbone `name` supports `precision`."""
     if precision == "bf16" and not backbone_class(name).HAS_BF16:
         able = ", ".join(other for other in BACKBONES if backbone_class(other).HAS_BF16)
-        raise UserError(f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for {able}.")
+        raise UserError(f"--precision bf16 is not supported by {name}. Use float32 or tf32, or one of {able}")
 
 
 def check_abilities(name: str, needed: frozenset[Ability], method: str) -> None:
@@ -68,14 +68,15 @@ def check_abilities(name: str, needed: frozenset[Ability], method: str) -> None:
 
     if missing(name):
         others = ", ".join(other for other in BACKBONES if not missing(other))
-        raise UserError(f"{method} cannot train {name}, which lacks {_WORDS[missing(name)[0]]}; use {others}.")
+        lacking = _ABILITY_DESCRIPTIONS[missing(name)[0]]
+        raise UserError(f"{method} cannot train {name}, which does not support {lacking}; use {others}")
 
 
 def check_captions(name: str, dataset: Dataset) -> None:
-    """Raise UserError where captions of `dataset` are vectors, and backbone `name` reads words."""
+    """Raise UserError if the captions of `dataset` are vectors but backbone `name` reads words."""
     if dataset.vector_dim and not _takes_vectors(name):
         able = ", ".join(other for other in BACKBONES if _takes_vectors(other))
-        raise UserError(f"{name} reads the words of captions, and {dataset.name} has vectors of them; use {able}.")
+        raise UserError(f"{name} reads words, but the captions of {dataset.name} are vectors; use {able}")
 
 
 def _takes_vectors(name: str) -> bool:
@@ -83,12 +84,12 @@ def _takes_vectors(name: str) -> bool:
 
 
 def backbone_class(name: str) -> type[Backbone]:
-    """Return the class of a backbone. Raises UserError."""
+    """Return the class of a backbone, given its full or short name. Raises UserError."""
     module, _, attribute = BACKBONES[resolve(name)].partition(":")
     found: type[Backbone] = getattr(import_module(module), attribute)
     return found
 
 
 def build_backbone(name: str, sizes: Sizes) -> Backbone:
-    """Return a freshly initialised backbone; torch's global generator gives the weights. Raises UserError."""
+    """Return a new backbone; torch's global generator initialises its weights. Raises UserError."""
     return backbone_class(name)(sizes)

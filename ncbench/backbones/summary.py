@@ -1,4 +1,4 @@
-"""Self-attention that sums regions, or words, up in one unit vector (SGRAF, AAAI 2021, section 3.1)."""
+"""Self-attention that summarises regions or words as one unit vector (SGRAF, AAAI 2021, section 3.1)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ncbench.backbones.normalise import l2_normalise
 
 
 class RegionSummary(nn.Module):
-    """Attends to regions by their product with the mean region: (I, R, E) -> (I, E).
+    """Weight regions by their product with the mean region: (I, R, E) -> (I, E).
 
-    The batch norm of the local branch keeps statistics per region slot, so that R is part of the model.
+    The batch norm of the local branch keeps statistics per region slot, which makes R part of the model.
     """
 
     def __init__(self, embed: int, n_regions: int, dropout: float) -> None:
@@ -32,7 +32,7 @@ class RegionSummary(nn.Module):
 
 
 class WordSummary(nn.Module):
-    """Attends to words by their product with the mean word: (C, L, E) -> (C, E). No batch norm."""
+    """Weight words by their product with the mean word: (C, L, E) -> (C, E). No batch norm."""
 
     def __init__(self, embed: int, dropout: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class WordSummary(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, words: Tensor, valid: Tensor) -> Tensor:
-        """Return unit vectors (C, E) of words (C, L, E), zero where not `valid` (C, L) bool."""
+        """Return unit vectors (C, E) of words (C, L, E), which are zero where `valid` (C, L) bool is False."""
         mean = words.sum(1) / valid.sum(1, keepdim=True)
         local = self.dropout(self.local_map(words).tanh())
         overall = self.dropout(self.global_map(mean).tanh())
@@ -52,5 +52,5 @@ class WordSummary(nn.Module):
 
 
 def summary_work(embed: int, items: int) -> int:
-    """Return the FLOPs of summing up `items` regions or words: their maps and weights, and the map of their mean."""
+    """Return the FLOPs of summarising `items` regions or words: their maps and weights, and the map of their mean."""
     return items * (linear_work(embed, embed) + linear_work(embed, 1)) + linear_work(embed, embed)

@@ -1,4 +1,4 @@
-"""What backbones share that make one vector of an image or a caption: any two of these are scored alike."""
+"""Base class of backbones that encode an image or a caption as one vector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ncbench.backbones.base import Backbone, Encoded
 
 
 class VectorBackbone(Backbone):
-    """One vector per image and per caption; a score is that of two vectors, whatever these are of."""
+    """One vector per image and per caption. Any two vectors are scored in the same way, also within a modality."""
 
     def image_pair_work(self, n_regions: int) -> int:
         """Return the FLOPs of scoring one encoded image against another."""

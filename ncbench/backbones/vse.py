@@ -15,11 +15,11 @@ from ncbench.backbones.vectors import VectorBackbone
 
 
 class VSE(VectorBackbone):
-    """Mean of the regions through a Linear; last state of a one-way GRU over the words; both of unit length.
+    """The mean region through a Linear, and the last state of a unidirectional GRU over words; both of unit length.
 
-    VSE++ has no region input: averaging before the (linear) map is this suite's choice, and the same as after it.
-    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors. Captions that are vectors
-    go through a Linear of their own instead.
+    VSE++ has no region input. ncbench averages the regions before the linear map, which gives the same as averaging
+    after it. Similarities are cosines, in [-1, 1], unless a head scores the product of the two vectors. Captions that
+    are vectors go through their own Linear instead of the GRU.
     """
 
     ABILITIES = frozenset({"head", "within"})
@@ -71,5 +71,5 @@ class VSE(VectorBackbone):
         return head_work(self.sizes.embed, self.sizes.head)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+        """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
         return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)

@@ -14,10 +14,10 @@ from ncbench.backbones.vectors import VectorBackbone
 
 
 class RegionMaps(nn.Module):
-    """A linear map of every region plus a two-layer one: (I, R, D) -> (I, R, E).
+    """A linear map plus a two-layer perceptron for each region: (I, R, D) -> (I, R, E).
 
-    The batch norm takes all regions of all images for one batch. The published network also makes a second one, of
-    the width of the output, that nothing runs through; it is left out.
+    The batch norm treats all regions of all images as one batch. The published network also creates a second batch
+    norm, as wide as the output, but does not use it; it is omitted.
     """
 
     def __init__(self, image_dim: int, embed: int) -> None:
@@ -38,10 +38,10 @@ class RegionMaps(nn.Module):
 class VSEInfinity(VectorBackbone):
     """Regions through a linear map and a perceptron, words through a bidirectional GRU; both pooled, to unit length.
 
-    This is the form with a GRU, as CRCL (NeurIPS 2023) trains it, not the one with BERT; there is no dropout.
-    Similarities are cosines, in [-1, 1], unless a head scores the products of both vectors. The formulas of costs leave
-    out what does not grow with the batch: each call of an encoder weighs the ranks of every distinct number of regions
-    or words once (see `gpo`). Captions that are vectors go through maps like those of regions, unpooled.
+    This is the variant with a GRU, as trained by CRCL (NeurIPS 2023), not the one with BERT; there is no dropout.
+    Similarities are cosines, in [-1, 1], unless a head scores the product of the two vectors. The cost formulas omit
+    what does not grow with the batch: an encoder computes pooling weights once per distinct number of regions or words
+    (see `gpo`). Captions that are vectors go through maps like those of regions, without pooling.
     """
 
     ABILITIES = frozenset({"head", "within"})
@@ -93,7 +93,7 @@ class VSEInfinity(VectorBackbone):
         return head_work(self.sizes.embed, self.sizes.head)
 
     def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the bytes that scoring one pair without gradients holds at its peak (an estimate)."""
+        """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
         return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)
 
 
@@ -104,5 +104,5 @@ def maps_work(inputs: int, embed: int) -> int:
 
 
 def hidden_width(embed: int) -> int:
-    """Return the width of the perceptron's hidden layer: half of the output's."""
+    """Return the width of the perceptron's hidden layer: half of its output, rounded up."""
     return (embed + 1) // 2

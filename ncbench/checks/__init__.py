@@ -1,5 +1,5 @@
-"""Conformance: whether a method, a dataset or a noise protocol keeps the contracts that comparisons rest on.
+"""Conformance checks of methods, datasets and noise protocols.
 
-It is shipped for those who write them (`ncbench methods check`, `data check`, `noise check`); the tests of ncbench run
-it over everything that is registered.
+Authors run them with `ncbench methods check`, `ncbench data check` and `ncbench noise check`. The tests of ncbench run
+them on everything that is registered.
 """

@@ -1,4 +1,4 @@
-"""What is installed, what there is to compute on, what lies in caches, which data and plugins are found."""
+"""The checks of `ncbench doctor`: software, devices, environment variables, caches, datasets and plugins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ncbench.errors import UserError
 from ncbench.method.registry import KIND, load_method
 from ncbench.noise import registry as noise_registry
 from ncbench.plugins.discovery import plugin_names
-from ncbench.plugins.source_files import VARIABLE, Kind, found_files
+from ncbench.plugins.source_files import VARIABLE, Kind, find_files
 from ncbench.runtime import environment, memory
 
 State: TypeAlias = Literal["ok", "problem", "absent"]
@@ -35,7 +35,7 @@ KINDS: dict[Kind, Callable[[str], object]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what it is, how it is, and in words more about it."""
+    """One item, its state and details."""
 
     what: str
     state: State
@@ -44,18 +44,18 @@ class Finding:
 
 @dataclass
 class Examination:
-    """All findings, by part."""
+    """All findings by section."""
 
     parts: dict[str, list[Finding]] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[Finding]:
-        """Those that a user should mend."""
+        """The findings that need fixing."""
         return [finding for part in self.parts.values() for finding in part if finding.state == "problem"]
 
 
 def examine(data_root: Path | None = None) -> Examination:
-    """Look at everything; datasets of released files are looked for below `data_root`."""
+    """Check everything. Released datasets are looked for in `data_root`."""
     return Examination(
         {
             "software": list(_software()),
@@ -77,19 +77,19 @@ def _software() -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     needed = [Requirement(text) for text in requires("ncbench") or []]
     for requirement in sorted(needed, key=lambda requirement: requirement.name.lower()):
-        # Those of extras, and of other versions of Python, are not needed here.
+        # Skip requirements of extras and of other Python versions.
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _package(requirement)
 
 
 def _package(requirement: Requirement) -> Finding:
-    wanted = f"ncbench needs {requirement.name}{requirement.specifier}"
+    wanted = f"ncbench requires {requirement.name}{requirement.specifier}"
     try:
         found = version(requirement.name)
     except PackageNotFoundError:
-        return Finding(requirement.name, "problem", f"is not installed; {wanted}")
+        return Finding(requirement.name, "problem", f"not installed; {wanted}")
     if not requirement.specifier.contains(found, prereleases=True):
-        return Finding(requirement.name, "problem", f"is there as {found}; {wanted}")
+        return Finding(requirement.name, "problem", f"version {found}; {wanted}")
     return Finding(requirement.name, "ok", found)
 
 
@@ -97,14 +97,14 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     free = memory.available_bytes() / 2**30
-    yield Finding("cpu", "ok", f"{environment.processor()}, {os.cpu_count()} cores, {free:.1f} GiB of memory free")
+    yield Finding("cpu", "ok", f"{environment.processor()}, {os.cpu_count()} cores, {free:.1f} GiB of free memory")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(number)
             yield Finding(f"cuda:{number}", "ok", f"{facts.name}, {facts.total_memory / 2**30:.1f} GiB")
     else:
-        why = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
-        yield Finding("cuda", "absent", f"none; {why}")
+        build = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        yield Finding("cuda", "absent", f"not available; {build}")
     if torch.backends.mps.is_available():
         yield Finding("mps", "ok", "Apple GPU")
 
@@ -112,20 +112,18 @@ def _devices() -> Iterator[Finding]:
 def _caches() -> Iterator[Finding]:
     root = cache_root()
     if not root.is_dir():
-        yield Finding(str(root), "absent", "not there yet; made when a dataset is")
+        yield Finding(str(root), "absent", "does not exist yet; created with the first dataset")
         return
     free = shutil.disk_usage(root).free
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        yield Finding(str(folder), "ok", _mib(size_of(folder)))
+        yield Finding(str(folder), "ok", _readable_size(size_of(folder)))
     writable = os.access(root, os.W_OK)
-    detail = f"{_mib(size_of(root))} in all, {_mib(free)} free on the disk"
-    yield Finding(
-        str(root), "ok" if writable else "problem", detail if writable else "cannot be written; set NCBENCH_CACHE"
-    )
+    detail = f"{_readable_size(size_of(root))} in all, {_readable_size(free)} free disk space"
+    yield Finding(str(root), "ok" if writable else "problem", detail if writable else "not writable; set NCBENCH_CACHE")
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder; what vanishes meanwhile does not count."""
+    """Return the total size of the files in a folder in bytes; files deleted in the meantime are ignored."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -135,7 +133,7 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _mib(size: int) -> str:
+def _readable_size(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
@@ -144,28 +142,28 @@ def _datasets(root: Path | None) -> Iterator[Finding]:
         try:
             source = data_registry.dataset_source(name, run_found=False)
         except UserError:
-            continue  # reported for the plugin
+            continue  # reported with the plugins
         yield _dataset(source, root)
 
 
 def _dataset(source: DatasetSource, root: Path | None) -> Finding:
     if not source.needs_root:
-        return Finding(source.name, "ok", f"needs no files: {source.summary}")
+        return Finding(source.name, "ok", f"no files needed: {source.summary}")
     if root is None:
-        return Finding(source.name, "absent", "needs files; where they are, say with --data-root DIR")
+        return Finding(source.name, "absent", "needs files; pass their folder with --data-root")
     try:
         dataset = source.load_split(root, "dev") if isinstance(source, SplitSource) else source.load(root)
     except UserError as error:
         return Finding(source.name, "absent", str(error))
-    return Finding(source.name, "ok", f"found below {root}, {len(dataset.splits['dev'].images):,} dev images")
+    return Finding(source.name, "ok", f"found in {root}, {len(dataset.splits['dev'].images):,} dev images")
 
 
 def _plugins() -> Iterator[Finding]:
     try:
-        found_files(KIND)
+        find_files(KIND)
     except UserError as error:
         yield Finding(VARIABLE, "problem", str(error))
-        return  # until it is mended, nothing can be named
+        return  # no plugin can be loaded until this is fixed
     for kind, load in KINDS.items():
         for name in plugin_names(kind.group):
             try:
@@ -173,14 +171,14 @@ def _plugins() -> Iterator[Finding]:
                 yield Finding(f"{kind.noun} {name}", "ok", _package_of(kind, name))
             except UserError as error:
                 yield Finding(f"{kind.noun} {name}", "problem", str(error))
-        for file in found_files(kind):  # never run here
-            what = f"{kind.noun} {file.name}"
+        for file in find_files(kind):  # never run here
+            name = f"{kind.noun} {file.name}"
             problem = f"{kind.noun} file {file.path} cannot be parsed: {file.error}"
-            yield Finding(what, "problem", problem) if file.error else Finding(what, "ok", str(file.path))
+            yield Finding(name, "problem", problem) if file.error else Finding(name, "ok", str(file.path))
 
 
 def _package_of(kind: Kind, name: str) -> str:
-    """Return the package that registers a plugin, and its version."""
+    """Return the package that registers a plugin, with its version."""
     for entry in entry_points(group=kind.group, name=name):
         if entry.dist is not None:
             return f"{entry.dist.name} {entry.dist.version}"

@@ -1,4 +1,4 @@
-"""Checks and their verdicts: what was examined, whether it holds, and what to do where it does not."""
+"""Checks and their verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from ncbench.errors import told
+from ncbench.errors import error_with_location
 
 Subject = TypeVar("Subject")
 Outcome: TypeAlias = Literal["pass", "fail", "skipped"]
@@ -17,19 +17,19 @@ LOG = logging.getLogger(__name__)
 
 
 class Failed(Exception):  # noqa: N818 - a verdict
-    """What a check examines does not hold; says what was found."""
+    """Raised by a check that fails; the message says what was found."""
 
 
 class Skipped(Exception):  # noqa: N818
-    """A check does not apply; says why."""
+    """Raised by a check that does not apply; the message says why."""
 
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """One thing that must hold. `examine` returns what it measured, or raises Failed or Skipped.
+    """One requirement. `examine` returns a description of what it measured, or raises Failed or Skipped.
 
-    `proves` says what holds if it passes, `remedy` what to do if it fails. Where one of the checks in `after` has
-    failed, its verdict would mean nothing: it is skipped.
+    `proves` states the requirement, `remedy` how to fix a failure. The check is skipped if one of the checks in `after`
+    failed.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Check(Generic[Subject]):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a check came out: `detail` is what was measured, found wrong, or the reason for skipping it."""
+    """Result of a check: `detail` is what was measured, what is wrong, or why it was skipped."""
 
     check: str
     outcome: Outcome
@@ -52,23 +52,23 @@ class Verdict:
 
 
 def judge(checks: Sequence[Check[Subject]], subject: Subject) -> Iterator[Verdict]:
-    """Yield the verdict of each check on `subject`, in order. Whatever a check raises is a failure, told in a line."""
-    unsound: set[str] = set()  # what has failed, or was skipped for that
+    """Yield the verdict of each check on `subject`, in order. An unexpected exception counts as a failure."""
+    failed: set[str] = set()  # includes checks skipped because of a failure
     for check in checks:
         since = time.perf_counter()
-        missing = [name for name in check.after if name in unsound]
+        missing = [name for name in check.after if name in failed]
         if missing:
             outcome, detail = _skipped(missing)
         else:
             outcome, detail = _examined(check, subject)
         if missing or outcome == "fail":
-            unsound.add(check.name)
+            failed.add(check.name)
         LOG.info("%s: %s (%.1f s)", check.name, outcome, time.perf_counter() - since)
         yield Verdict(check.name, outcome, detail, check.proves, check.remedy, time.perf_counter() - since)
 
 
 def _skipped(missing: Sequence[str]) -> tuple[Outcome, str]:
-    return "skipped", f"means something only once {missing[0]} passes"
+    return "skipped", f"requires {missing[0]} to pass"
 
 
 def _examined(check: Check[Subject], subject: Subject) -> tuple[Outcome, str]:
@@ -79,4 +79,4 @@ def _examined(check: Check[Subject], subject: Subject) -> tuple[Outcome, str]:
     except Skipped as reason:
         return "skipped", str(reason)
     except Exception as error:
-        return "fail", told(error)
+        return "fail", error_with_location(error)

@@ -1,4 +1,4 @@
-"""The command line. Commands are thin: parse, call, print; what is heavy is imported when a command runs."""
+"""The command line. Commands are thin: parse, call, print. They import heavy modules inside their functions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ncbench.cli.submit import submit, unpack
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
 
-# A group without a command ends in its help; click before 8.2 knows no such error.
+# Raised when a group is called without a command; added in click 8.2.
 _NEEDS_CONTEXT: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class BadInput(click.ClickException):
-    """A UserError on its way to the terminal: one line."""
+    """A UserError, printed in one line."""
 
     exit_code = 2
 
@@ -42,7 +42,7 @@ class BadInput(click.ClickException):
 
 
 class Bug(click.ClickException):
-    """An error that nobody foresaw: one line, with the place, and how to see all of it."""
+    """An unexpected error, printed in one line with its location and a hint at --debug."""
 
     exit_code = 1
 
@@ -50,20 +50,20 @@ class Bug(click.ClickException):
         (line, *_) = traceback.format_exception_only(error)[-1].strip().splitlines() or [type(error).__name__]
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-        super().__init__(f"{line}{place}. That was not foreseen; ncbench --debug shows all of it.")
+        super().__init__(f"{line}{place}. This is a bug. Run with --debug for the traceback.")
 
 
 def _show_traceback() -> None:
-    """Print the traceback of the error that is being handled, if --debug asks for it."""
+    """Print the traceback of the current error if --debug is set."""
     if verbosity().debug:
         click.echo(traceback.format_exc(), err=True, nl=False)
 
 
 class Commands(click.Group):
-    """A group whose bad input ends in one line and exit code 2."""
+    """A group that reports invalid input in one line, with exit code 2."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the options of the group itself."""
+        """Parse the group's own options."""
         try:
             return super().make_context(*args, **kwargs)
         except _NEEDS_CONTEXT:
@@ -73,7 +73,7 @@ class Commands(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that is named."""
+        """Run the named command."""
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -82,7 +82,7 @@ class Commands(click.Group):
         except _NEEDS_CONTEXT:
             raise
         except click.UsageError as error:
-            error.ctx = None  # with it, click would add the usage in lines of its own
+            error.ctx = None  # click would print the usage too
             raise
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -98,15 +98,17 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def main() -> None:
-    """Benchmark training methods for noisy correspondence: image-text pairs of which a part is mismatched.
+    """Benchmark training methods for noisy correspondence.
 
-    Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
+    Noisy correspondence means that some image-text pairs of a training set are mismatched.
+
+    Example: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
     """
     warnings.showwarning = _show_warning
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning in one line, without the place in the code that a user cannot do anything about."""
+    """Print a warning in one line, without its source location."""
     if not verbosity().quiet:
         click.echo(f"Warning: {message}", err=True)
 

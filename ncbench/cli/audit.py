@@ -1,4 +1,4 @@
-"""`ncbench audit`: which training pairs of a run are wrong."""
+"""`ncbench audit`: list the training pairs that a run's method believes to be mismatched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from ncbench.cli.display.output import print_json
 from ncbench.cli.options import parameters
 
-PICTURED = 50  # rows that have pictures, unless --top says how many
+DEFAULT_PICTURES = 50
 
 
 @click.command()
@@ -18,23 +18,24 @@ PICTURED = 50  # rows that have pictures, unless --top says how many
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The CSV.  [default: audit-ID.csv in the working directory]",
+    help="CSV file to write.  [default: audit-ID.csv]",
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only so many pairs.  [default: all]")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Write only the first N pairs.  [default: all]")
 @click.option(
     "--pictures",
     type=parameters.FOLDER,
-    help=f"Write the images of the first rows here as PNGs: of --top, else of {PICTURED}.",
+    help=f"Also write the images of the listed pairs to this folder, as PNG: --top pairs, or the first "
+    f"{DEFAULT_PICTURES}.",
 )
-@click.option("--with-truth", is_flag=True, help="Say which pairs are truly mismatched, where that is known.")
+@click.option("--with-truth", is_flag=True, help="Add a column with the ground truth. Needs a dataset that has it.")
 @click.option(
     "--figure",
     type=click.Path(path_type=Path),
     metavar="STEM",
-    help="Draw how well P(clean) tells mismatched pairs, into STEM.svg and STEM.png; where the truth is known.",
+    help="Plot how well P(clean) separates clean from mismatched pairs, to STEM.svg and STEM.png. Needs ground truth.",
 )
-@click.option("--force", is_flag=True, help="Write over files that exist.")
-@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+@parameters.data_root
 @parameters.as_json
 def audit(
     run: Path,
@@ -47,27 +48,27 @@ def audit(
     data_root: Path | None,
     as_json: bool,
 ) -> None:
-    """List the training pairs of a run, those first that its method believes to be mismatched.
+    """List a run's training pairs, most likely mismatched first.
 
-    RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. The CSV has a row per pair: caption, claimed image,
-    P(mismatched), and the image that the method would rather have.
+    RUN is a run folder, such as runs/scenes/l2rm/0123456789ab. The CSV has one row per pair: the caption, its claimed
+    image, P(mismatched), and the image that the method matched it with instead.
     """
     from ncbench.records.audit import load_audit, write_audit, write_pictures
-    from ncbench.report.figures.style import files_of
+    from ncbench.report.figures.style import figure_files
     from ncbench.runtime.files import check_absent
 
     found = load_audit(run, data_root)
     path = out or Path(f"audit-{found.spec.id}.csv")
-    drawn = files_of(figure) if figure else []
+    drawn = figure_files(figure) if figure else []
     clean = found.clean() if with_truth or figure else None
     if not force:
         check_absent([path, *drawn])
-    shown = write_pictures(found, top or PICTURED, pictures, force) if pictures else []
+    shown = write_pictures(found, top or DEFAULT_PICTURES, pictures, force) if pictures else []
     rows = write_audit(found, path, top, with_truth, shown)
     if figure and clean is not None:
         from ncbench.report.figures.beliefs import draw_beliefs
 
-        draw_beliefs(found.p_clean[found.untold], clean[found.untold], found.title, figure)
+        draw_beliefs(found.p_clean[found.judged], clean[found.judged], found.title, figure)
     images = sorted({str(file) for row in shown for file in (row.claimed, row.rematched) if file})
     if as_json:
         print_json(
@@ -84,4 +85,4 @@ def audit(
     for file in drawn:
         click.echo(f"wrote {file}")
     if pictures:
-        click.echo(f"wrote {len(images)} pictures into {pictures}")
+        click.echo(f"wrote {len(images)} images to {pictures}")

@@ -1,4 +1,4 @@
-"""`ncbench cancel`: stop a sweep, wherever its runs execute."""
+"""`ncbench cancel`: stop a sweep on every machine that runs it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from ncbench.cli.options import parameters
 
 
 @click.command()
-@click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
+@parameters.runs_folder
 @parameters.sweep
 def cancel(folder: Path, sweep: str | None) -> None:
-    """Stop a sweep: runs at work save what they have trained and end, Slurm jobs are cancelled.
+    """Stop a running sweep.
 
-    It reaches processes on other machines too, through the folder of records, within seconds.
+    Active runs save their state and exit within seconds, also on other machines that share the records folder. Slurm
+    jobs are cancelled.
     """
     from ncbench.records.lease import is_held
     from ncbench.records.store import Store
@@ -25,16 +26,16 @@ def cancel(folder: Path, sweep: str | None) -> None:
     record, store = find_sweep(folder, sweep), Store(folder)
     specs = record.specs()
     if all((store.folder(spec) / "result.json").is_file() for spec in specs):
-        click.echo(f"Sweep {record.id} is over: {_count(len(specs), 'run')} done, nothing to stop.")
+        click.echo(f"Sweep {record.id} is complete: {_count(len(specs), 'run')} done, nothing to stop.")
         return
-    at_work = sum(is_held(store.folder(spec)) for spec in specs)
-    record.ask_to_stop()
+    running = sum(is_held(store.folder(spec)) for spec in specs)
+    record.request_stop()
     jobs = cancel_jobs(record)
-    told = [f"{_count(at_work, 'run')} at work {'is' if at_work == 1 else 'are'} asked to save and end"]
+    actions = [f"requested {_count(running, 'active run')} to stop"]
     if jobs:
-        told.append(f"{_count(jobs, 'Slurm job')} {'is' if jobs == 1 else 'are'} cancelled")
-    click.echo(f"Sweep {record.id}: {', '.join(told)}. To go on: ncbench run --config {record.folder / CONFIG}")
+        actions.append(f"cancelled {_count(jobs, 'Slurm job')}")
+    click.echo(f"Sweep {record.id}: {', '.join(actions)}. To resume: ncbench run --config {record.folder / CONFIG}")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

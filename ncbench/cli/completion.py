@@ -1,4 +1,4 @@
-"""`ncbench completion`: what a shell needs to complete the words of ncbench."""
+"""`ncbench completion`: shell completion scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ PROGRAM, VARIABLE = "ncbench", "_NCBENCH_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script with which a shell completes commands, options, and the names of methods and data.
+    """Print a shell completion script.
+
+    It completes commands, options, and the names of methods, datasets, noise protocols and backbones.
 
     \b
     bash:  echo 'eval "$(ncbench completion bash)"' >> ~/.bashrc

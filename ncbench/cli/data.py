@@ -1,4 +1,4 @@
-"""`ncbench data`: which datasets there are, what makes some, and whether one can be trained and tested on."""
+"""`ncbench data`: list, check and create datasets."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from ncbench.errors import UserError
 
 @click.group()
 def data() -> None:
-    """Datasets."""
+    """List, check and create datasets."""
 
 
 @data.command("list")
 @json_option
 def list_datasets(as_json: bool) -> None:
-    """List the datasets that can be named after --dataset."""
-    from ncbench.data.imported.local_store import stored
+    """List available datasets."""
+    from ncbench.data.imported.local_store import stored_datasets
     from ncbench.data.registry import KIND, dataset_source
-    from ncbench.plugins.discovery import Described, described
+    from ncbench.plugins.discovery import Described, describe_plugins
 
-    found = list_plugins(described(KIND, dataset_source, lambda source: str(source.summary)))
-    found += [Described(one.name, one.summary, None, one) for one in stored()]
+    found = list_plugins(describe_plugins(KIND, dataset_source, lambda source: str(source.summary)))
+    found += [Described(one.name, one.summary, None, one) for one in stored_datasets()]
     rows = [(each.name, None if each.loaded is None else each.loaded.needs_root, each.summary) for each in found]
     if as_json:
         print_json([{"name": name, "summary": summary, "needs_root": needs} for name, needs, summary in rows])
         return
-    needed = {True: "--data-root DIR", False: "nothing", None: ""}
-    cells = [(name, needed[needs], summary) for name, needs, summary in rows]
-    print_plugins("Datasets", ("name", "needs", "what it is"), cells, found)
+    required = {True: "--data-root", False: "-", None: "?"}
+    cells = [(name, required[needs], summary) for name, needs, summary in rows]
+    print_plugins("Datasets", ("name", "requires", "description"), cells, found)
 
 
 @data.command("check")
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("datasets"))
-@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@parameters.data_root
 @json_file
 def check_dataset_command(name: str, data_root: Path | None, json_path: Path | None) -> None:
-    """Check whether a dataset can be trained and tested on: its splits, features, captions and digest.
+    """Check that a dataset can be used for training and testing.
 
-    Ends with exit code 1 if a check fails.
+    Checks its splits, features, captions and digest. Exits with code 1 if a check fails.
     """
     from ncbench.data.registry import dataset_source
 
@@ -55,24 +55,26 @@ def check_dataset_command(name: str, data_root: Path | None, json_path: Path | N
 
     from ncbench.checks.data import check_source
 
-    show_verdicts(f"Conformance of the dataset {source.name}", check_source(source, data_root), json_path)
+    show_verdicts(f"Checks of dataset {source.name}", check_source(source, data_root), json_path)
 
 
 @data.command("vocab")
 @click.argument("captions", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to write it (JSON).")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
 @click.option(
     "--min-count",
     type=click.IntRange(min=1),
+    metavar="N",
     default=4,
     show_default=True,
-    help="How often a word must occur to be known; 4 as published.",
+    help="Minimum number of occurrences of a word. Published vocabularies use 4.",
 )
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) -> None:
-    """Build a vocabulary of new captions, as those of the released files were built.
+    """Build a vocabulary from caption files.
 
-    CAPTIONS are files with a caption per line, or .tsv files of image id, tab, caption: those of train and dev.
+    CAPTIONS are text files with one caption per line, or .tsv files with an image id and a caption per line. Use the
+    captions of train and dev, as the published vocabularies do.
     """
     from collections import Counter
 
@@ -82,13 +84,13 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     from ncbench.runtime.files import check_absent
 
     if any(out.exists() and out.samefile(path) for path in captions):
-        raise UserError(f"--out {out} is one of the captions' own files; choose another.")
+        raise UserError(f"--out {out} is one of the caption files; choose another path.")
     if not force:
         check_absent([out])
     tokeniser = Tokeniser()
     texts = [text for path in captions for text in read_captions(path, tabbed=path.suffix == ".tsv")]
     if not texts:
-        raise UserError(f"{', '.join(map(str, captions))}: no captions; give a file with one per line.")
+        raise UserError(f"{', '.join(map(str, captions))}: no captions found; expected one per line.")
     counts = Counter(word for text in texts for word in tokeniser(text))
     vocabulary = Vocabulary.of_counts(counts, min_count)
     vocabulary.write(out)
@@ -96,32 +98,37 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     unknown = sum(count for word, count in counts.items() if word not in vocabulary.words)
     share = unknown / max(1, counts.total())
     click.echo(
-        f"{len(vocabulary):,} words of {len(texts):,} captions are in {out}; {share:.1%} of all words are unknown."
+        f"wrote {len(vocabulary):,} words from {len(texts):,} captions to {out}; {share:.1%} of all words are unknown"
     )
 
 
 @data.command("featurize")
-@click.option("--images", required=True, help="A folder of pictures, or hf:NAME_OR_PATH of a data set that has some.")
+@click.option(
+    "--images", required=True, metavar="PATH", help="Image folder, or hf:NAME_OR_PATH of a dataset with images."
+)
 @click.option(
     "--captions",
     required=True,
-    help="A file of rows: picture, tab, caption, and perhaps tab, split; for a data set, the column of captions.",
+    metavar="FILE|COL",
+    help="Tab-separated file with image, caption and, optionally, split per line. For hf:...: the caption column.",
 )
-@click.option("--image-column", metavar="COL", help="Of a data set: the column of pictures.  [default: the only one]")
+@click.option("--image-column", metavar="COL", help="For hf:...: the image column.  [default: the only image column]")
 @click.option(
     "--model",
+    metavar="MODEL",
     default="builtin",
     show_default=True,
-    help="What makes the features: builtin, timm:NAME, or transformers:NAME_OR_FOLDER.",
+    help="Feature extractor: builtin, timm:NAME or transformers:NAME_OR_FOLDER.",
 )
-@click.option("--name", help="What --dataset shall call the data set.  [default: made of --images]")
+@click.option("--name", metavar="NAME", help="Name of the new dataset.  [default: derived from --images]")
 @json_option
 def featurize(
     images: str, captions: str, image_column: str | None, model: str, name: str | None, as_json: bool
 ) -> None:
-    """Make a data set of pictures: features, captions and the pictures, in the local store.
+    """Create a dataset from images and captions.
 
-    What has no split is for training; dev and test, where there are none, are a tenth of that each.
+    Extracts image features and saves them with the captions and images in the local store. Rows without a split go to
+    train. If there is no dev or test split, a tenth of train is set aside for each.
     """
     from ncbench.data.imported.request import picture_request
     from ncbench.data.registry import check_dataset, load_dataset
@@ -135,44 +142,44 @@ def featurize(
         return
     shape = f"{dataset.n_regions} regions of {dataset.image_dim} dimensions"
     counts = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    click.echo(f"{dataset.name}: {counts} images, {shape}. Use it: ncbench run --dataset {dataset.name}")
+    click.echo(f"{dataset.name}: {counts} images, {shape}. Use it with: ncbench run --dataset {dataset.name}")
 
 
 @data.command("prepare")
 @click.argument("name")
-@click.option(
-    "--from", "root", type=FOLDER, required=True, help="The folder above NAME_precomp, or that folder itself."
-)
-@click.option("--half", type=FOLDER, help="Write a copy there whose features are float16, for --data-root.")
+@click.option("--from", "root", type=FOLDER, required=True, help="The NAME_precomp folder, or its parent.")
+@click.option("--half", type=FOLDER, help="Write a copy with float16 features to this folder, for use as --data-root.")
 @click.option(
     "--dev-rule",
     type=click.Choice(["standard", "ncr"]),
     default="standard",
     show_default=True,
-    help="Which part of dev to tell of; runs take the same option.",
+    help="Dev split to report the size of; see ncbench run --help.",
 )
 @json_option
 def prepare_files(name: str, root: Path, half: Path | None, dev_rule: str, as_json: bool) -> None:
-    """Check the released files of f30k, coco or cc152k, whole, and record their digests.
+    """Check released dataset files and record their digests.
 
-    What is missing is named, with where the field gets it. Half precision halves what is read from disk.
+    NAME is f30k, coco or cc152k. Reads every file completely, and lists missing files with their download sources.
+    --half halves the amount of data that training reads from disk.
     """
     from ncbench.data.precomp import PrecompSource
     from ncbench.data.prepare import prepare
-    from ncbench.data.registry import DEV_RULE, dataset_source
+    from ncbench.data.registry import DEV_RULE_MARK, dataset_source
     from ncbench.errors import UserError
 
-    source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE}{dev_rule}")
+    source = dataset_source(name if dev_rule == "standard" else f"{name}{DEV_RULE_MARK}{dev_rule}")
     if not isinstance(source, PrecompSource):
-        raise UserError(f"{name} has no released files to prepare; right would be f30k, coco or cc152k")
+        raise UserError(f"{name} has no released files to prepare; expected f30k, coco or cc152k")
     found = prepare(source, root, half, lambda words: click.echo(words, err=True))
     dev = source.load_split(root, "dev").splits["dev"]
-    told = f"dev is {len(dev.images):,} images with {len(dev.captions):,} captions ({dev_rule} rule)"
+    dev_size = f"dev has {len(dev.images):,} images with {len(dev.captions):,} captions ({dev_rule} rule)"
     if as_json:
-        files = [{"path": str(f.path), "shape": f.shape, "sha256": f.digest, "departs": f.departs} for f in found]
+        files = [{"path": str(f.path), "shape": f.shape, "sha256": f.digest, "departs": f.deviation} for f in found]
         print_json({"dataset": name, "files": files, "dev_images": len(dev.images), "dev_captions": len(dev.captions)})
         return
-    rows = [(f.path.name, f.shape, f.digest[:12], f.departs or "as published") for f in found]
-    print_table(f"{name} in {root}", ("file", "holds", "SHA-256", "size"), rows)
+    rows = [(f.path.name, f.shape, f.digest[:12], f.deviation or "as published") for f in found]
+    print_table(f"{name} in {root}", ("file", "content", "SHA-256", "size"), rows)
     rule = "" if dev_rule == "standard" else f" --dev-rule {dev_rule}"
-    click.echo(f"All files are sound; {told}. Use them: ncbench run --dataset {name} --data-root {half or root}{rule}")
+    command = f"ncbench run --dataset {name} --data-root {half or root}{rule}"
+    click.echo(f"All files are valid; {dev_size}. Use them with: {command}")

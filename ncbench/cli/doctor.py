@@ -1,4 +1,4 @@
-"""`ncbench doctor`: what there is to work with, and what is wrong with it."""
+"""`ncbench doctor`: check the installation and the machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MARKS = {"ok": "ok", "problem": "PROBLEM", "absent": "-"}
 
 
 @click.command()
-@click.option("--data-root", type=parameters.FOLDER, help="Where to look for the files of released datasets.")
+@parameters.data_root
 @parameters.as_json
 def doctor(data_root: Path | None, as_json: bool) -> None:
-    """Print what is installed, devices, caches, data and plugins, and what is wrong with them.
+    """Check the installation, devices, caches, datasets and plugins.
 
-    Ends with exit code 1 if there is something to mend.
+    Exits with code 1 if a problem is found.
     """
     from ncbench.checks.doctor import examine
 
@@ -31,7 +31,7 @@ def doctor(data_root: Path | None, as_json: bool) -> None:
     else:
         for part, findings in found.parts.items():
             rows = [(finding.what, MARKS[finding.state], finding.detail) for finding in findings]
-            print_table(part.capitalize(), ("what", "state", "more"), rows)
+            print_table(part.capitalize(), ("item", "status", "details"), rows)
         for finding in problems:
             click.echo(f"{finding.what}: {finding.detail}")
         count = {0: "no problems", 1: "1 problem"}.get(len(problems), f"{len(problems)} problems")

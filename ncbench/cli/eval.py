@@ -1,4 +1,4 @@
-"""`ncbench eval`: retrieval scores of trained networks, above all of the checkpoints that papers released."""
+"""`ncbench eval`: retrieval scores of trained networks: released checkpoints and finished runs."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
     required=True,
-    help="A released model_best.pth.tar, or the folder of a run; give more to average over all their networks.",
+    help="A released model_best.pth.tar, or a run folder. Repeat to average over several networks.",
 )
-@click.option("--dataset", "name", required=True, help="What to evaluate on; as in `ncbench run`.")
+@click.option("--dataset", "name", required=True, metavar="NAME", help="Dataset to evaluate on; see ncbench data list.")
 @parameters.dev_rule
 @parameters.image_features
 @parameters.captions
 @parameters.text_features
-@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@parameters.data_root
 @click.option(
     "--split",
     type=click.Choice(["train", "dev", "test"]),
     default="test",
     show_default=True,
-    help="Part of the dataset.",
+    help="Split to evaluate on.",
 )
 @click.option(
     "--average",
     type=click.Choice(["scores", "evidence"]),
     default="scores",
     show_default=True,
-    help="What is averaged over networks: their scores, or exp(tanh(logit) / 0.1) as DECL published.",
+    help="How to combine several networks: average their scores, or average exp(tanh(logit) / 0.1) as DECL does.",
 )
 @click.option(
     "--similarities",
     "out",
     type=click.Path(path_type=Path),
-    help="Where to write the similarities, images by captions, as a .npy file.",
+    help="Save the (images, captions) similarity matrix to this .npy file.",
 )
 @parameters.device
 @parameters.precision
@@ -77,9 +77,10 @@ def evaluate(
     precision: Precision,
     as_json: bool,
 ) -> None:
-    """Evaluate released checkpoints of SGR and SAF networks, or runs.
+    """Evaluate released checkpoints or finished runs.
 
-    Reads files of SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Nothing that they hold is executed.
+    Reads the SGR and SAF checkpoints released with SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM. Code in checkpoint
+    files is never executed.
     """
     from ncbench.data.imported.request import with_columns
     from ncbench.data.registry import check_dataset, with_dev_rule
@@ -94,7 +95,7 @@ def evaluate(
 
     from ncbench.backbones.registry import check_precision
     from ncbench.data.registry import load_dataset, load_split
-    from ncbench.evaluation.averaging import AVERAGED
+    from ncbench.evaluation.averaging import TRANSFORMS
     from ncbench.evaluation.averaging import average as average_of
     from ncbench.evaluation.retrieval import evaluate as retrieval_of
     from ncbench.records.networks import RunCheckpoint, read_checkpoint
@@ -109,14 +110,14 @@ def evaluate(
     if average == "evidence":
         _check_sigmoid(checkpoints)
     trained_here = any(isinstance(found, RunCheckpoint) for found in checkpoints)
-    # A run is checked against the content of the whole dataset; other checkpoints need the one split.
+    # A run is checked against the digest of the whole dataset; released checkpoints need only one split.
     dataset = load_dataset(name, data_root) if trained_here else load_split(name, data_root, split)
     networks = [(found.path, backbone) for found in checkpoints for backbone in found.build(dataset)]
     part = dataset.splits[split]
     for _, network in networks:
         network.use_precision(precision)
     with matmul_precision(precision):
-        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), AVERAGED[average])
+        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), TRANSFORMS[average])
     if out is not None:
         write_atomic(out, lambda file: np.save(file, similarities))
     folds = dataset.folds if split == "test" else 1
@@ -138,9 +139,9 @@ def evaluate(
 
 def _check_new(out: Path) -> None:
     if out.exists():
-        raise UserError(f"--similarities {out}: exists; name another file or delete it")
+        raise UserError(f"--similarities {out}: already exists; choose another file or delete it")
     if not out.parent.is_dir():
-        raise UserError(f"--similarities {out}: there is no folder {out.parent}; make it first")
+        raise UserError(f"--similarities {out}: folder {out.parent} does not exist")
 
 
 def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
@@ -150,13 +151,13 @@ def _check_sigmoid(checkpoints: Sequence[Checkpoint]) -> None:
     for found in checkpoints:
         for kind, weights in zip(found.kinds, found.weights, strict=True):
             if not (backbone_class(kind).IN_UNIT_INTERVAL or head_width(weights)):
-                raise UserError(f"--average evidence needs sigmoid scores, which {kind} of {found.path} has not")
+                raise UserError(f"--average evidence requires sigmoid scores; {kind} in {found.path} has none")
 
 
 def _matrices(
     networks: Sequence[tuple[Path, Backbone]], split: Split, device: torch.device, quiet: bool
 ) -> Iterator[FloatArray]:
-    """Yield the similarities of each network alone. Raises UserError where they are not finite."""
+    """Yield the similarity matrix of each network. Raises UserError if it is not finite."""
     import numpy as np
     from rich.markup import escape
 
@@ -168,7 +169,7 @@ def _matrices(
         with nullcontext() if quiet or verbosity().quiet or not shown.is_terminal else shown.status(escape(words)):
             matrix = similarity_matrix([backbone.to(device)], split, device)
         if not np.isfinite(matrix).all():
-            raise UserError(f"{path}: gives similarities that are NaN or infinite; its weights are of no use")
+            raise UserError(f"{path}: produces NaN or infinite similarities; its weights are damaged")
         yield matrix
 
 

@@ -1,4 +1,4 @@
-"""`ncbench methods`: which methods there are, and their settings."""
+"""`ncbench methods`: list, show, check and create methods."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from ncbench.cli.options.parameters import as_json as json_option
 
 @click.group()
 def methods() -> None:
-    """Training methods."""
+    """List, show, check and create training methods."""
 
 
 @methods.command("list")
 @json_option
 def list_methods(as_json: bool) -> None:
-    """List the methods that can be named after --method."""
+    """List available methods."""
     from ncbench.method.registry import KIND, load_method
-    from ncbench.plugins.discovery import described
+    from ncbench.plugins.discovery import describe_plugins
 
-    found = list_plugins(described(KIND, load_method, lambda method: (inspect.getdoc(method) or "").partition("\n")[0]))
-    if as_json:
-        print_json([{"name": method.name, "summary": method.summary} for method in found])
-        return
+    found = list_plugins(
+        describe_plugins(KIND, load_method, lambda method: (inspect.getdoc(method) or "").partition("\n")[0])
+    )
     rows = [(method.name, method.summary) for method in found]
-    print_plugins("Methods", ("name", "what it does"), rows, found)
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in rows])
+        return
+    print_plugins("Methods", ("name", "description"), rows, found)
 
 
 @methods.command("show")
 @click.argument("name", type=Name("methods"))
 @json_option
 def show_method(name: str, as_json: bool) -> None:
-    """Show what a method does, its settings and their presets per dataset."""
+    """Show a method, its settings and its presets."""
     from ncbench.method.registry import load_method
 
     method = load_method(name)
@@ -66,23 +68,29 @@ def show_method(name: str, as_json: bool) -> None:
         (entry["key"], _short(entry["default"]), _presets(entry["presets"]), entry["meaning"], entry["source"])
         for entry in settings
     ]
-    columns = ("setting", "default", "presets", "meaning", "source of the default")
-    print_table(f"Settings of {name} (change one with --set {name}.KEY=VALUE)", columns, rows)
+    columns = ("setting", "default", "presets", "meaning", "source")
+    print_table(f"Settings of {name} (override with --set {name}.KEY=VALUE)", columns, rows)
 
 
 @methods.command("check")
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
-@click.option("--backbone", default="vse", show_default=True, help="The network to train; see ncbench run --help.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="Change a setting, for the checks alone."
+    "--backbone", default="vse", show_default=True, metavar="NAME", help="Backbone to train. See ncbench run."
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="Override a method or backbone setting.",
 )
 @json_file
 def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], json_path: Path | None) -> None:
-    """Check whether a method keeps its contract: the conformance suite, on a tiny set.
+    """Check that a method follows the method contract.
 
-    Trains it a dozen times, for seconds each, on the CPU, where results can be compared to the last bit; and shortly on
-    every other device that is here. Settings are those of its preset `shapes`, or else `scenes`. Ends with exit code 1
-    if a check fails.
+    Trains the method about a dozen times on a tiny dataset, for a few seconds each. Most checks run on the CPU, where
+    results are compared bit by bit; other available devices get a short test. Uses the preset `shapes` if there is one,
+    else `scenes`. Exits with code 1 if a check fails.
     """
     from ncbench.backbones.registry import check_backbone
     from ncbench.errors import unknown_name
@@ -94,22 +102,23 @@ def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], j
     parsed = [parse_override(text) for text in overrides]
     for override in parsed:
         if override.target not in (method.name, BACKBONE):
-            raise unknown_name("target of --set here", override.target, [method.name, BACKBONE])
+            raise unknown_name("--set target", override.target, [method.name, BACKBONE])
 
     from ncbench.checks.method.suite import check_method_class
 
     verdicts = check_method_class(method, backbone, parsed)
-    show_verdicts(f"Conformance of {method.name}", verdicts, json_path)
+    show_verdicts(f"Checks of method {method.name}", verdicts, json_path)
 
 
 @methods.command("new")
 @click.argument("name")
-@click.option("--package", is_flag=True, help="A whole package, with an entry point, a README and a workflow for CI.")
-@click.option(
-    "--out", type=FOLDER, help="Where to put it.  [default: methods; of a package, ncbench-NAME; both in this folder]"
-)
+@click.option("--package", is_flag=True, help="Create a package with an entry point, a README and a CI workflow.")
+@click.option("--out", type=FOLDER, help="Folder to write to.  [default: methods, or ncbench-NAME with --package]")
 def new_method(name: str, package: bool, out: Path | None) -> None:
-    """Write a method to begin from: plain triplet training, with its test."""
+    """Create a template for a new method, with a test.
+
+    The template implements plain triplet training.
+    """
     from ncbench.method.scaffold import method_files, package_files, write_files
 
     texts = package_files(name) if package else method_files(name)
@@ -117,12 +126,12 @@ def new_method(name: str, package: bool, out: Path | None) -> None:
     for path in write_files(folder, texts):
         click.echo(f"wrote {path}")
     if package:
-        click.echo(f"Install it: pip install -e {folder}")
-        click.echo(f"Then: ncbench run --method {name} --noise 0.4")
-        click.echo(f"Check it: ncbench methods check {name}")
+        click.echo(f"Install it with: pip install -e {folder}")
+        click.echo(f"Then run it with: ncbench run --method {name} --noise 0.4")
+        click.echo(f"Check it with: ncbench methods check {name}")
     else:
-        click.echo(f"Run it: ncbench run --method {folder / name}.py --noise 0.4")
-        click.echo(f"Check it: ncbench methods check {folder / name}.py")
+        click.echo(f"Run it with: ncbench run --method {folder / name}.py --noise 0.4")
+        click.echo(f"Check it with: ncbench methods check {folder / name}.py")
 
 
 def _presets(values: Mapping[str, object]) -> str:

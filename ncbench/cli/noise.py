@@ -1,4 +1,4 @@
-"""`ncbench noise`: which noise protocols there are, and whether one is what it says."""
+"""`ncbench noise`: list and check noise protocols."""
 
 from __future__ import annotations
 
@@ -12,53 +12,57 @@ from ncbench.cli.display.verdicts import json_file, show_verdicts
 from ncbench.cli.options.names import Name
 from ncbench.cli.options.parameters import as_json as json_option
 
+FACTS = ("usage", "version", "unit")  # of an installed protocol
+
 
 @click.group()
 def noise() -> None:
-    """Noise protocols."""
+    """List and check noise protocols."""
 
 
 @noise.command("list")
 @json_option
 def list_protocols(as_json: bool) -> None:
-    """List the noise protocols that can be named after --protocol."""
+    """List available noise protocols."""
     from ncbench.noise.registry import KIND, load_protocol
-    from ncbench.plugins.discovery import described
+    from ncbench.plugins.discovery import describe_plugins
 
-    found = list_plugins(described(KIND, load_protocol, lambda protocol: str(protocol.summary)))
+    found = list_plugins(describe_plugins(KIND, load_protocol, lambda protocol: str(protocol.summary)))
     if as_json:
-        keys = ("usage", "version", "unit")
         print_json(
             [
-                {"name": p.name, **{key: getattr(p.loaded, key, None) for key in keys}, "summary": p.summary}
+                {"name": p.name, **{key: getattr(p.loaded, key, None) for key in FACTS}, "summary": p.summary}
                 for p in found
             ]
         )
         return
     rows = [
-        (p.loaded.usage, p.loaded.unit or "the file's", p.loaded.version, p.summary)
+        (p.loaded.usage, p.loaded.unit or "as in the file", p.loaded.version, p.summary)
         if p.loaded
-        else (p.name, "", "", p.summary)
+        else (p.name, "?", "?", p.summary)
         for p in found
     ]
-    print_plugins("Noise protocols", ("name", "what moves", "version", "what it does"), rows, found)
+    print_plugins("Noise protocols", ("name", "unit", "version", "description"), rows, found)
 
 
 @noise.command("check")
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("protocols"))
 @json_file
 def check_protocol_command(name: str, json_path: Path | None) -> None:
-    """Check whether a noise protocol is what it says: seeded, stable, exact, of the stated unit.
+    """Check that a noise protocol follows its contract.
 
-    One that reads index files is given some. Ends with exit code 1 if a check fails.
+    Checks that it is seeded, reproducible and exact, and moves the unit that it declares. Protocols that read an index
+    file are tested with generated files. Exits with code 1 if a check fails.
     """
     from ncbench.errors import UserError
     from ncbench.noise.registry import load_protocol
 
     if ":" in name and load_protocol(name.partition(":")[0]).reads_file:
-        raise UserError(f"{name}: the protocol is checked, not a file; write ncbench noise check {name.split(':')[0]}.")
+        raise UserError(
+            f"{name}: only protocols can be checked, not index files. Use: ncbench noise check {name.split(':')[0]}"
+        )
     protocol = load_protocol(name)
 
     from ncbench.checks.noise import check_protocol_named
 
-    show_verdicts(f"Conformance of the noise protocol {protocol.name}", check_protocol_named(name), json_path)
+    show_verdicts(f"Checks of noise protocol {protocol.name}", check_protocol_named(name), json_path)

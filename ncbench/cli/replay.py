@@ -1,4 +1,4 @@
-"""`ncbench replay`: a stored run, once more."""
+"""`ncbench replay`: rerun a recorded run and compare the results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ncbench.cli.options import parameters
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@parameters.data_root
 @click.option(
     "--method-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The file of a method that is neither installed nor found.",
+    help="File that defines the method, if it is neither installed nor found automatically.",
 )
 @parameters.device
 @click.option(
@@ -28,9 +28,9 @@ from ncbench.cli.options import parameters
     default=1.0,
     show_default=True,
     metavar="POINTS",
-    help="How far test recalls may lie apart, in points, where the replay is not identical.",
+    help="Largest accepted difference of test recalls, in percentage points, if results are not identical.",
 )
-@click.option("--out", type=parameters.FOLDER, help="Keep the record of the replay here.  [default: it is not kept]")
+@click.option("--out", type=parameters.FOLDER, help="Folder to keep the new record in.  [default: discard it]")
 @parameters.as_json
 def replay(
     run: Path,
@@ -41,35 +41,34 @@ def replay(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a stored record again from its own spec and compare.
+    """Rerun a recorded run and compare the results.
 
-    RUN is the folder of a run, as runs/scenes/l2rm/0123456789ab. Ends with exit code 1 if the replay is different.
+    RUN is a run folder, such as runs/scenes/l2rm/0123456789ab. Exits with code 1 if the results differ by more than
+    --tolerance.
     """
     from ncbench.cli.display.live import watch
-    from ncbench.errors import UserError, in_words
+    from ncbench.errors import UserError, error_message
     from ncbench.records.store import Store
     from ncbench.runtime.device import choose_device
-    from ncbench.runtime.signals import asked, on_signals
+    from ncbench.runtime.signals import catch_signals, stop_signal
     from ncbench.sweeps.execution import run_sweep
-    from ncbench.sweeps.replay import compare, plan_again, read_compared
+    from ncbench.sweeps.replay import check_comparable, compare, plan_again
 
-    if not (run / "result.json").is_file():
-        raise UserError(f"{run} holds no finished run; give a folder that has a result.json.")
-    read_compared(run)  # what cannot be compared need not be trained
+    check_comparable(run)  # fail before training if the record cannot be compared
     planned = plan_again(run, data_root, method_file)
     chosen = choose_device(device)
     with ExitStack() as stack:
         store = Store(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ncbench-replay-"))))
         if store.find(planned.spec) is not None:
-            raise UserError(f"{store.folder(planned.spec)} holds this run already; replay into another folder.")
-        with on_signals(), watch([planned.spec], quiet=as_json) as observer:
+            raise UserError(f"{store.folder(planned.spec)} already contains this run; choose another --out folder.")
+        with catch_signals(), watch([planned.spec], quiet=as_json) as observer:
             outcomes = list(run_sweep([planned], store, chosen, observer))
-        stopped_by = asked()
+        stopped_by = stop_signal()
         if stopped_by is not None:
-            click.echo(f"Stopped by {stopped_by.name}; the replay is not complete.", err=True)
+            click.echo(f"Stopped by {stopped_by.name} before the replay was complete.", err=True)
             raise SystemExit(128 + stopped_by)
         if outcomes[0].error is not None:
-            click.echo(f"{outcomes[0].status}: {in_words(outcomes[0].error)}", err=True)
+            click.echo(f"{outcomes[0].status}: {error_message(outcomes[0].error)}", err=True)
             raise SystemExit(1)
         verdict = compare(run, outcomes[0].folder, tolerance)
     if as_json:

@@ -1,4 +1,4 @@
-"""`ncbench report`: leaderboards from run records, and published numbers beside them."""
+"""`ncbench report`: leaderboards from run records, next to published results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
 @click.option(
-    "--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Where pages are written."
+    "--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Folder of run records."
 )
-@click.option("--html", is_flag=True, help="Write index.html too: one page with everything, that needs no other file.")
+@click.option("--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Folder for the pages.")
+@click.option("--html", is_flag=True, help="Also write index.html: everything on one self-contained page.")
 @click.option(
     "--data-root",
     type=parameters.FOLDER,
-    help="Where the files of datasets lie that need some; examples are drawn of those with pictures.",
+    help="Folder of dataset files, for figures of examples with pictures.",
 )
-@click.option("--published", metavar="DATASET", help="Print published numbers beside ours; write nothing.")
+@click.option("--published", metavar="DATASET", help="Print published results next to ours; write nothing.")
 @click.option(
     "--format",
     "form",
@@ -44,12 +44,12 @@ def report(
     form: Format | None,
     as_json: bool,
 ) -> None:
-    """Write leaderboards: per dataset a markdown page, figures and a table of the runs."""
+    """Write leaderboards: a folder per dataset with a page, figures and the runs as CSV."""
     if form and as_json:
-        raise UserError("--format and --json exclude each other; leave one of them out")
+        raise UserError("--format and --json cannot be combined")
     if html and (form or published is not None):
         other = "format" if form else "published"
-        raise UserError(f"--html writes pages, --{other} only prints; leave one of them out")
+        raise UserError(f"--html cannot be combined with --{other}, which only prints")
     if published is not None:
         _print_published(published, folder, form, as_json)
     elif form:
@@ -61,18 +61,18 @@ def report(
 def _print_published(dataset: str, folder: Path, form: Format | None, as_json: bool) -> None:
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
-    from ncbench.report.pages.formats import format_beside
-    from ncbench.report.tables.versus_published import COLUMNS, NUMBERS, published_beside
+    from ncbench.report.pages.formats import format_published
+    from ncbench.report.tables.versus_published import COLUMNS, NUMERIC_COLUMNS, published_tables
 
     has_runs = next(Store(folder).results(), None) is not None
-    tables = published_beside(dataset, load_runs(folder) if has_runs else None)
+    tables = published_tables(dataset, load_runs(folder) if has_runs else None)
     if as_json:
         print_json([line.facts() for table in tables for line in table.lines])
     elif form:
-        click.echo(format_beside(tables, form), nl=False)
+        click.echo(format_published(tables, form), nl=False)
     else:
         for table in tables:
-            print_table(table.title, COLUMNS, table.cells(), numbers=NUMBERS)
+            print_table(table.title, COLUMNS, table.cells(), numbers=NUMERIC_COLUMNS)
 
 
 def _print_formatted(folder: Path, form: Format) -> None:
@@ -86,24 +86,24 @@ def _print_formatted(folder: Path, form: Format) -> None:
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
     from ncbench.records.table import load_runs
     from ncbench.report import write_report
-    from ncbench.report.figures.training_curves import load_courses
+    from ncbench.report.figures.training_curves import load_training_curves
     from ncbench.report.tables.comparisons import COLUMNS
     from ncbench.report.tables.leaderboard import leaderboards
     from ncbench.report.tables.overview import rows as overview_rows
 
     boards = leaderboards(load_runs(folder))
-    say = partial(click.echo, err=True)
-    written = write_report(boards, out, load_courses(folder), html=html, data_root=data_root, say=say)
+    warn = partial(click.echo, err=True)
+    written = write_report(boards, out, load_training_curves(folder), html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]
         print_json({"written": [str(path) for path in written], "comparisons": content})
         return
     for overview in (each for board in boards for each in board.overviews):
-        heads, *rows = overview_rows(overview)
-        print_table(f"rSum over noise ratios: {overview.title}", tuple(heads), rows, numbers=heads[1:])
+        headings, *rows = map(tuple, overview_rows(overview))
+        print_table(f"rSum over noise ratios: {overview.title}", headings, rows, numbers=headings[1:])
     for table in tables:
-        columns = tuple(COLUMNS.values())
-        print_table(table.title, columns, table.cells(), numbers=columns[1:])
+        headings = tuple(COLUMNS.values())
+        print_table(table.title, headings, table.cells(), numbers=headings[1:])
     for path in written:
         click.echo(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""`ncbench run`: train and test methods over a grid."""
+"""`ncbench run`: train and test methods over a grid of conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from ncbench.backbones.precision import Precision
 from ncbench.backbones.registry import BACKBONES, SHORT_NAMES
 from ncbench.cli.options import config, parameters
-from ncbench.sweeps.launchers import LAUNCHERS, USUAL
+from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
 
 
 @click.command()
@@ -21,17 +21,23 @@ from ncbench.sweeps.launchers import LAUNCHERS, USUAL
     is_eager=True,
     expose_value=False,
     callback=config.load,
-    help="A sweep file, TOML, with `methods`, `ratios`, `budgets` and so on; options given beside it override it.",
+    help="TOML file with defaults for these options, with keys such as `methods`, `ratios` and `budgets`. Options on "
+    "the command line take precedence.",
 )
 @click.option(
     "--method",
     "methods",
     type=parameters.NAMES,
     required=True,
-    help="Methods (see `ncbench methods list`), or paths of files that hold one: my_method.py.",
+    help="Methods; see `ncbench methods list`. A path such as my_method.py loads a method from a file.",
 )
 @click.option(
-    "--noise", "ratios", type=parameters.RATIOS, default="0.2,0.4,0.6", show_default=True, help="Noise ratios."
+    "--noise",
+    "ratios",
+    type=parameters.RATIOS,
+    default="0.2,0.4,0.6",
+    show_default=True,
+    help="Noise ratios in [0, 1), or `natural` for datasets that are noisy by nature.",
 )
 @click.option(
     "--protocol",
@@ -39,7 +45,8 @@ from ncbench.sweeps.launchers import LAUNCHERS, USUAL
     type=parameters.NAMES,
     default="shuffle-images",
     show_default=True,
-    help="Noise protocols: see `ncbench noise list`; file:PATH for a published index file, or my_protocol.py.",
+    help="Noise protocols; see `ncbench noise list`. file:PATH reads a published index file; my_protocol.py loads a "
+    "protocol from a file.",
 )
 @click.option(
     "--dataset",
@@ -47,30 +54,30 @@ from ncbench.sweeps.launchers import LAUNCHERS, USUAL
     type=parameters.NAMES,
     default="scenes",
     show_default=True,
-    help="Datasets: see `ncbench data list`; hf:NAME_OR_PATH for any that `datasets` reads, or a .toml file that says "
-    "more of it.",
+    help="Datasets; see `ncbench data list`. hf:NAME_OR_PATH reads anything that Hugging Face `datasets` reads; a "
+    ".toml file describes such a dataset in more detail.",
 )
 @parameters.dev_rule
 @parameters.image_features
 @parameters.captions
 @parameters.text_features
-@click.option("--data-root", type=parameters.FOLDER, help="Where the files of released datasets lie.")
+@parameters.data_root
 @click.option(
     "--backbone",
     "backbones",
     type=parameters.NAMES,
     default="sgr",
     show_default=True,
-    help=f"Backbones: {', '.join(BACKBONES)}; scan is short for {SHORT_NAMES['scan']}.",
+    help=f"Backbones: {', '.join(BACKBONES)}. scan is short for {SHORT_NAMES['scan']}.",
 )
 @click.option(
     "--budget",
     "budgets",
     type=parameters.BUDGETS,
     default=(),
-    help="What a run may spend on training: 5 (work, in epochs of plain triplet training), 2e15flops, 90s, 10m, 2h; "
-    "not compute-matched: 5own-epochs (of the method, whatever they cost), paper (as published).  "
-    "[default: the dataset's]",
+    help="Training budget per run: 5 (baseline epochs: the work of 5 epochs of plain triplet training), 2e15flops, "
+    "90s, 10m or 2h. Not compute-matched: 5own-epochs (epochs of the method, at any cost) or paper (as published).  "
+    "[default: set by the dataset]",
 )
 @click.option(
     "--seed",
@@ -78,62 +85,66 @@ from ncbench.sweeps.launchers import LAUNCHERS, USUAL
     type=parameters.SEEDS,
     default="0",
     show_default=True,
-    help="Seeds; each draws its own noise, first weights and order of pairs: 0,1,2.",
+    help="Random seeds. Each seed has its own noise, initial weights and data order.",
 )
 @click.option(
     "--evaluations",
     type=click.IntRange(1, 1000),
-    help="How often dev is evaluated, at equal shares of the budget.  [default: once per epoch of the budget, 10 times "
-    "where it is in flops or time]",
+    metavar="N",
+    help="Number of dev evaluations, evenly spaced over the budget.  [default: one per epoch; 10 if the budget is in "
+    "FLOPs or time]",
 )
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
-    help="Change a setting of a method, or backbone.embed, .similarity, .word, .dropout or .lse.",
+    help="Override a setting of method NAME, or backbone.embed, .similarity, .word, .dropout or .lse. Can be repeated.",
 )
 @click.option(
     "--variant",
     "variants",
     multiple=True,
     metavar="NAME.KEY=VALUE",
-    help="Run everything once more with this change; given several times, each change is made alone: an ablation.",
+    help="Repeat all runs with this one setting changed, for ablations. Can be repeated; changes are not combined.",
 )
-@click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Where run records are kept.")
+@click.option(
+    "--out", type=parameters.FOLDER, default="runs", show_default=True, help="Folder to write run records to."
+)
 @parameters.device
 @parameters.precision
 @click.option(
     "--launcher",
     type=click.Choice(LAUNCHERS),
-    default=USUAL,
+    default=DEFAULT_LAUNCHER,
     show_default=True,
-    help="Where runs execute: in this process; in processes, one per CUDA device or a few on a CPU; as Slurm jobs.",
+    help="Where to execute runs: in this process, in several local processes, or as Slurm jobs.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Runs to execute at a time.  [default: one per CUDA device; on a CPU small networks one per core, others 1; "
-    "in Slurm as many as it admits]",
+    metavar="N",
+    help="Number of runs to execute in parallel.  [default: one per CUDA device; on a CPU one per core if networks are "
+    "small, else 1; with Slurm no limit]",
 )
 @click.option(
     "--slurm",
     multiple=True,
     metavar="KEY=VALUE,...",
-    help="Of each job: partition=gpu,time=2h,gpus=1,account=name, or a TOML file with these.",
+    help="Options of each Slurm job, such as partition=gpu,time=2h,gpus=1,account=name, or a TOML file with them.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the runs, which are done, and estimates of work and time.")
+@click.option("--dry-run", is_flag=True, help="Print the planned runs with estimates of work and time, and exit.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Seconds between checkpoints of a run.  [default: 120, and 10 after an epoch]",
+    help="Minimum time between checkpoints.  [default: 120, or 10 at the end of an epoch]",
 )
 @click.option(
     "--max-memory",
     type=parameters.Bytes(),
     metavar="SIZE",
-    help="Most memory that a run may take on a CUDA device, as 8GiB; one that needs more ends as over-memory.",
+    help="Limit on the CUDA memory of a run, for example 8GiB. Runs that exceed it end with status over-memory.",
 )
 @parameters.as_json
 @click.pass_context
@@ -159,10 +170,10 @@ def run(
     as_json: bool,
     **axes: Any,
 ) -> None:
-    """Train and test methods under noise; keep records.
+    """Train and test methods under noise.
 
-    Options that take a list make a grid. Runs that have a record already are not run again; what was broken off goes on
-    from its checkpoint, to the same record. Several processes, on any machines, may share a folder of records.
+    Runs every combination of the options that take a list. Finished runs are not repeated, and interrupted runs resume
+    from their last checkpoint. Several processes, on one or more machines, can share a records folder.
     """
     from ncbench.backbones.registry import check_backbone
     from ncbench.data.imported.request import with_columns
@@ -172,7 +183,7 @@ def run(
     from ncbench.noise.registry import check_protocol
     from ncbench.sweeps.launchers.slurm_options import parse_options
 
-    # All that can be checked without torch is checked before it is loaded.
+    # Check everything that can be checked without importing torch first.
     for name in axes["methods"]:
         check_method(name)
     columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
@@ -183,44 +194,45 @@ def run(
         check_backbone(name)
     for text in axes["protocols"]:
         check_protocol(text)
-    overrides = (*config.added(ctx, "overrides"), *overrides)
+    overrides = (*config.merged(ctx, "overrides"), *overrides)
     parsed = [parse_override(text) for text in overrides]
-    varied = [parse_override(text, "--variant") for text in variants]
+    parsed_variants = [parse_override(text, "--variant") for text in variants]
     options = parse_options(slurm)
     if launcher == "slurm":
-        options = {**dict(config.added(ctx, "slurm")), **options}
+        options = {**dict(config.merged(ctx, "slurm")), **options}
     params = {**ctx.params, "overrides": overrides, "slurm": options}
 
     from ncbench.cli.display.live import watch
-    from ncbench.cli.display.outcomes import tell
+    from ncbench.cli.display.outcomes import print_outcomes
     from ncbench.records.store import Store
-    from ncbench.runtime.signals import ask, on_signals
+    from ncbench.runtime.signals import catch_signals, request_stop
     from ncbench.sweeps.grid import Grid, plan_sweep
-    from ncbench.sweeps.launchers import launcher as launcher_called
+    from ncbench.sweeps.launchers import make_launcher
     from ncbench.sweeps.launchers.base import Sweep
-    from ncbench.sweeps.record import listening, record_of
-    from ncbench.training.run import USUAL as OFTEN
+    from ncbench.sweeps.record import record_for, watch_for_stop
+    from ncbench.training.run import USUAL as DEFAULT_CADENCE
     from ncbench.training.run import Cadence
 
-    chosen = launcher_called(launcher, options)
+    chosen = make_launcher(launcher, options)
     if not dry_run:
         chosen.check(device)
-    grid = Grid(**axes, overrides=parsed, variants=varied, data_root=data_root, precision=precision)
+    grid = Grid(**axes, overrides=parsed, variants=parsed_variants, data_root=data_root, precision=precision)
     planned = plan_sweep(grid)
     specs = [run.spec for run in planned]
-    cadence = OFTEN if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
-    record = record_of(out, specs)
+    cadence = DEFAULT_CADENCE if checkpoint_every is None else Cadence(checkpoint_every, checkpoint_every)
+    record = record_for(out, specs)
     sweep = Sweep(grid, planned, Store(out), record, device, jobs, cadence, max_memory)
     if dry_run:
         from ncbench.cli.display.dry_run import show
 
         show(sweep, chosen, as_json)
         return
-    record.write(specs, config.resolved(params))
+    record.write(specs, config.sweep_file(params))
     with (
-        on_signals(),
-        listening(record, lambda: ask(signal.SIGTERM)) as cancelled,
+        catch_signals(),
+        watch_for_stop(record, lambda: request_stop(signal.SIGTERM)) as cancelled,
         watch(specs, quiet=as_json) as observer,
     ):
-        ended = {outcome.spec.id: outcome for outcome in chosen.launch(sweep, observer)}
-    tell(specs, [ended[spec.id] for spec in specs if spec.id in ended], chosen, out, as_json, cancelled.heard)
+        outcomes = {outcome.spec.id: outcome for outcome in chosen.launch(sweep, observer)}
+    reported = [outcomes[spec.id] for spec in specs if spec.id in outcomes]
+    print_outcomes(specs, reported, chosen, out, as_json, cancelled.stop_requested)

@@ -1,4 +1,4 @@
-"""`ncbench runs`: which runs are recorded."""
+"""`ncbench runs`: list recorded runs, or watch a sweep."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.options import parameters
 
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
-DONE = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
-NOT_DONE = ("id", "dataset", "method", *AXES, "status", "error")
-NUMBERS = ("noise", "budget", "seed", "rsum", "seconds")
+DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
+UNFINISHED_COLUMNS = ("id", "dataset", "method", *AXES, "status", "error")
+NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds")
 
 
 @click.command()
-@click.option("--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Run records.")
-@click.option("--watch", is_flag=True, help="Show a sweep while it goes on, whoever executes its runs.")
+@parameters.runs_folder
+@click.option("--watch", is_flag=True, help="Show a live table of a sweep until all its runs have ended.")
 @parameters.sweep
 @parameters.as_json
 def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
-    """List the recorded runs, and those that are not done.
+    """List finished and unfinished runs.
 
-    With --watch, a table of one sweep is kept up to date until all its runs have ended; --json prints how it stands.
+    With --sweep, show the current state of one sweep. With --watch, keep it up to date, wherever its runs execute.
     """
     if watch or sweep is not None:
         from ncbench.cli.display.watching import show_sweep, watch_sweep
@@ -36,21 +36,20 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     from ncbench.records.table import load_runs
 
     unfinished = list(Store(folder).unfinished())
-    # Without any run at all, say how to make some.
+    # If there are no runs at all, `load_runs` raises an error that says how to make some.
     done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
+    rest = [
+        {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
+    ]
     if as_json:
-        rest = [{"id": run.folder.name, **run.spec, "status": run.status, "error": run.error} for run in unfinished]
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
     if done:
-        rows = [[_text(column, _cell(column, row)) for column in DONE] for row in done]
-        print_table(f"Runs in {folder}", DONE, rows, numbers=NUMBERS)
-    if unfinished:
-        rows = [
-            [_text(column, _cell(column, {"id": run.folder.name, **run.spec, **vars(run)})) for column in NOT_DONE]
-            for run in unfinished
-        ]
-        print_table(f"Not done in {folder}", NOT_DONE, rows, numbers=NUMBERS)
+        rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
+        print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
+    if rest:
+        rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
+        print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
 
 
 def _has_results(folder: Path) -> bool:
@@ -61,7 +60,7 @@ def _cell(column: str, run: Mapping[Any, Any]) -> object:
     if column == "budget":
         from ncbench.budget import Budget
 
-        return str(Budget(run["budget"], run.get("budget_unit", "epochs")))
+        return str(Budget(run["budget"], run["budget_unit"]))
     return run[column]
 
 

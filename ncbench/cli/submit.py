@@ -1,4 +1,4 @@
-"""`ncbench submit` and `ncbench unpack`: records in one file to be reviewed, and back."""
+"""`ncbench submit` and `ncbench unpack`: bundle run records into one file for review, and unpack them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from ncbench.errors import UserError
 
 @click.command()
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=parameters.FOLDER)
-@click.option("--name", required=True, help="What the submission is called, as your method, or your group.")
-@click.option("--about", default="", metavar="TEXT", help="Who made the runs, and where the code of a method lies.")
+@click.option("--name", required=True, metavar="NAME", help="Name of the submission, for example your method or group.")
+@click.option("--about", default="", metavar="TEXT", help="Authors of the runs, and where to find the method's code.")
 @click.option(
     "--out",
     type=parameters.FOLDER,
     default="leaderboards/submissions",
     show_default=True,
-    help="Where NAME.json is written.",
+    help="Folder to write NAME.json to.",
 )
-@click.option("--force", is_flag=True, help="Write over a submission of this name.")
+@click.option("--force", is_flag=True, help="Overwrite an existing submission.")
 @parameters.as_json
 def submit(folders: tuple[Path, ...], name: str, about: str, out: Path, force: bool, as_json: bool) -> None:
-    """Bundle finished runs into NAME.json, with the test ranks from which their scores can be computed again.
+    """Bundle finished runs into a submission file.
 
-    RUN is the folder of a run, or of many. Only records that `ncbench verify` passes are taken.
+    RUN is a run folder, or a folder with many. All records must pass `ncbench verify`. The file contains the test
+    ranks, so that reviewers can recompute the scores.
     """
     from ncbench.records.submission import bundle, check_name, write_submission
     from ncbench.records.verification import runs_below
@@ -35,7 +36,7 @@ def submit(folders: tuple[Path, ...], name: str, about: str, out: Path, force: b
     check_name(name)
     path = out / f"{name}.json"
     if path.exists() and not force:
-        raise UserError(f"{path} exists; choose another --name, or write over it with --force.")
+        raise UserError(f"{path} already exists; choose another --name, or overwrite it with --force.")
     content = bundle(name, [run for folder in folders for run in runs_below(folder)], about)
     write_submission(path, content)
     if as_json:
@@ -47,12 +48,12 @@ def submit(folders: tuple[Path, ...], name: str, about: str, out: Path, force: b
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="The folder of records.")
+@click.option("--out", type=parameters.FOLDER, default="runs", show_default=True, help="Records folder to write to.")
 @parameters.as_json
 def unpack(file: Path, out: Path, as_json: bool) -> None:
-    """Write the runs of a submission into a folder of records, where they can be reported and replayed.
+    """Unpack a submission into a records folder.
 
-    Runs that have a record there are left as they are.
+    The runs can then be reported and replayed. Existing records are not overwritten.
     """
     from ncbench.records.submission import read_submission
     from ncbench.records.submission import unpack as write_records
@@ -61,5 +62,5 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"written": [str(path) for path in written]})
         return
-    there = len(read_submission(file).runs) - len(written)
-    click.echo(f"wrote {len(written)} {'run' if len(written) == 1 else 'runs'} into {out}, {there} were there already")
+    existing = len(read_submission(file).runs) - len(written)
+    click.echo(f"wrote {len(written)} {'run' if len(written) == 1 else 'runs'} to {out}; {existing} already existed")

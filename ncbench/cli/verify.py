@@ -1,4 +1,4 @@
-"""`ncbench verify`: whether records, and those in submissions, hold together."""
+"""`ncbench verify`: check that run records and submissions are consistent."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ncbench.cli.options import parameters
 @click.argument("places", metavar="DIR|FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @parameters.as_json
 def verify(places: tuple[Path, ...], as_json: bool) -> None:
-    """Check records: a folder of runs, or of one, or a submission.
+    """Check that run records are consistent.
 
-    Scores are computed again from the ranks that were stored; work must keep the budget; specs, ids, digests, dev
-    evaluations and measurements must fit together. Ends with exit code 1 if a record does not hold.
+    Takes run folders, folders with many runs, and submission files. Recomputes scores from the stored ranks, checks
+    that training stayed within the budget, and that specs, ids, digests, dev evaluations and measurements agree. Exits
+    with code 1 if a record is inconsistent.
     """
-    found = {name: problems for place in places for name, problems in _verified(place).items()}
+    found = {name: problems for place in places for name, problems in _problems(place).items()}
     bad = {name: problems for name, problems in found.items() if problems}
     if as_json:
         print_json({"runs": len(found), "problems": bad})
@@ -33,8 +34,8 @@ def verify(places: tuple[Path, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _verified(place: Path) -> dict[str, list[str]]:
-    """Return what is wrong with every run in a folder, or in a submission, by what the run is called."""
+def _problems(place: Path) -> dict[str, list[str]]:
+    """Return the problems of each run in a folder or submission, by the run's path."""
     from ncbench.records.submission import unpack
     from ncbench.records.verification import runs_below, verify_run
 

@@ -1,4 +1,4 @@
-"""Where ncbench keeps what it makes, and how a folder of it comes to be: whole, or not at all."""
+"""The cache folder, and the atomic creation of folders in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncbench.errors import UserError
 
 
 def cache_root() -> Path:
-    """Return the folder of ncbench's caches: NCBENCH_CACHE if set, else the user's cache folder."""
+    """Return the cache folder: NCBENCH_CACHE if set, else ncbench's folder in the user's cache."""
     if chosen := os.environ.get("NCBENCH_CACHE"):
         return Path(chosen)
     from platformdirs import user_cache_dir
@@ -21,22 +21,24 @@ def cache_root() -> Path:
 
 
 def make_folder(folder: Path, build: Callable[[Path], object]) -> None:
-    """Let `build` fill a temporary folder that then becomes `folder`, unless another process was faster.
+    """Let `build` fill a temporary folder, then rename it to `folder`, unless another process has created it.
 
-    Raises UserError if the folder cannot be made, and what `build` raises; then nothing stays behind.
+    Raises UserError if the folder cannot be created, and whatever `build` raises; the temporary folder is removed.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     except OSError as error:
-        raise UserError(f"cannot write the cache folder {folder.parent}: {error}; set NCBENCH_CACHE.") from error
+        raise UserError(
+            f"cannot write to the cache folder {folder.parent}: {error}; set NCBENCH_CACHE to another folder"
+        ) from error
     try:
         build(building)
         building.chmod(0o755)
         try:
             building.rename(folder)
         except OSError:
-            # Another process was faster; its content is the same.
+            # Another process has created it, with the same content.
             if not folder.exists():
                 raise
     finally:

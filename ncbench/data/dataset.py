@@ -1,4 +1,4 @@
-"""What a dataset is: splits of region features and captions, with their true correspondence."""
+"""Datasets: splits of region features and captions, with their true correspondence."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FloatArray = NDArray[np.float32]
 
 
 class ImageFeatures:
-    """Region features of the images of a split, (images, R regions, D) float32, read in place.
+    """Region features of the images of a split, (images, R regions, D) float32, without a copy in memory.
 
-    `chunks` are arrays of shape (n, R, D), memory-mapped or not, that follow one another; `stride` keeps every
-    stride-th row (released files may repeat the row of an image once per caption). Rows of a mapped .npy file are read
-    from the file: see `ncbench.data.rows_file`.
+    `chunks` are consecutive arrays (n, R, D), memory-mapped or not. `stride` keeps every stride-th row, for released
+    files that repeat the row of an image once per caption. Rows of a mapped .npy file are read from the file; see
+    `ncbench.data.rows_file`.
     """
 
     def __init__(self, chunks: Sequence[FloatArray], stride: int = 1) -> None:
         shapes = {chunk.shape[1:] for chunk in chunks}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-            raise ValueError(f"chunks must share one (R, D), found {sorted(shapes)}")
+            raise ValueError(f"expected chunks of one shape (R, D), found {sorted(shapes)}")
         self._chunks = list(chunks)
         self._stride = stride
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
@@ -50,9 +50,9 @@ class ImageFeatures:
         return -(-int(self._starts[-1]) // self._stride)
 
     def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
-        """Return a copy of the features of `images` (image numbers, any order, repeats allowed): (n, R, D) float32.
+        """Return a copy of the features of `images` (numbers in any order, with repeats): (n, R, D) float32.
 
-        It is made in `out`, if that is given.
+        Writes to `out` if given.
         """
         rows = np.asarray(images) * self._stride
         if out is None:
@@ -97,9 +97,9 @@ class _Reordered(ImageFeatures):
 
 
 class Captions:
-    """Tokenised captions of a split; caption c is `tokens[offsets[c]:offsets[c + 1]]`, start and end marks included.
+    """Tokenised captions of a split. Caption c is `tokens[offsets[c]:offsets[c + 1]]`, with start and end tokens.
 
-    `vector_dim` is 0, or the T of captions that come as vectors instead: see `CaptionVectors`.
+    `vector_dim` is 0, or the dimension T of captions that are vectors; see `CaptionVectors`.
     """
 
     vector_dim = 0
@@ -111,16 +111,16 @@ class Captions:
 
     @classmethod
     def of_arrays(cls, texts: Sequence[str], tokens: IntVector, lengths: IntVector) -> Captions:
-        """Return captions whose word ids follow one another in `tokens`, `lengths` (captions,) of them each."""
+        """Return captions from their concatenated word ids `tokens` and their `lengths` (captions,)."""
         captions = cls.__new__(cls)
         captions._set(texts, tokens, lengths)
         return captions
 
     def _set(self, texts: Sequence[str], tokens: IntVector, lengths: IntVector) -> None:
         if len(texts) != len(lengths):
-            raise ValueError(f"{len(texts)} texts but {len(lengths)} token lists")
+            raise ValueError(f"found {len(texts)} texts but {len(lengths)} token lists")
         if len(tokens) != lengths.sum():
-            raise ValueError(f"{len(tokens)} tokens for lengths that sum to {lengths.sum()}")
+            raise ValueError(f"found {len(tokens)} tokens, but the lengths sum to {lengths.sum()}")
         self.texts = list(texts)
         self.lengths = lengths
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -130,7 +130,7 @@ class Captions:
         return len(self.lengths)
 
     def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
-        """Return the word ids of `captions`, (n, longest) int64 padded with 0 on the right, and their lengths (n,)."""
+        """Return the word ids of `captions`, (n, longest) int64, right-padded with 0, and their lengths (n,)."""
         lengths = self.lengths[captions]
         columns = np.arange(int(lengths.max(initial=0)))
         inside = columns < lengths[:, None]
@@ -144,13 +144,13 @@ class Captions:
         return Captions.of_arrays([self.texts[caption] for caption in order], self._tokens[positions], lengths)
 
     def tokens(self, caption: int) -> IntVector:
-        """Return the word ids of a caption, start and end marks included, (length,) int64."""
+        """Return the word ids of a caption, with start and end tokens, (length,) int64."""
         return self._tokens[self._offsets[caption] : self._offsets[caption + 1]]
 
     def spliced(self, splices: Splices, words: Sequence[str]) -> Captions:
-        """Return these captions with words replaced; the texts of those are the `words`, by id, that they then have.
+        """Return a copy with words replaced; the texts of changed captions are made from `words`, indexed by id.
 
-        Raises ValueError for splices that do not fit.
+        Raises ValueError for splices that do not fit these captions.
         """
         splices.check(self.lengths)
         changed, texts = self._tokens.copy(), list(self.texts)
@@ -162,18 +162,18 @@ class Captions:
 
 
 class CaptionVectors(Captions):
-    """Captions as vectors that another model made, (captions, T); each counts as one token."""
+    """Captions given as vectors of another model, (captions, T). Each counts as one token."""
 
     def __init__(self, texts: Sequence[str], vectors: FloatArray) -> None:
         if len(texts) != len(vectors):
-            raise ValueError(f"{len(texts)} texts but {len(vectors)} vectors")
+            raise ValueError(f"found {len(texts)} texts but {len(vectors)} vectors")
         self.texts = list(texts)
         self.lengths = np.ones(len(texts), np.int64)
         self._vectors = ImageFeatures([vectors[:, None]])
         self.vector_dim = self._vectors.dim
 
     def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
-        """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), which are 1."""
+        """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), all 1."""
         return self._vectors.take(captions)[:, 0], self.lengths[captions]
 
     def reordered(self, order: IntVector) -> Captions:
@@ -181,17 +181,17 @@ class CaptionVectors(Captions):
         return CaptionVectors([self.texts[caption] for caption in order], self._vectors.take(order)[:, 0])
 
     def tokens(self, caption: int) -> IntVector:
-        """Vectors have no words. Raises ValueError."""
+        """Raise ValueError: vectors have no words."""
         raise ValueError("captions that are vectors have no words")
 
     def spliced(self, splices: Splices, words: Sequence[str]) -> Captions:
-        """Vectors have no words. Raises ValueError."""
+        """Raise ValueError: vectors have no words."""
         raise ValueError("captions that are vectors have no words")
 
 
 @dataclass(frozen=True)
 class Split:
-    """One of `train`, `dev`, `test`: images, captions, and per caption the image that it truly describes."""
+    """A split (`train`, `dev` or `test`): images, captions, and the true image of each caption."""
 
     images: ImageFeatures
     captions: Captions
@@ -199,7 +199,7 @@ class Split:
 
 
 class Semantics(Protocol):
-    """How close captions and images of a split are in meaning; known to the harness, never to a method."""
+    """Closeness in meaning of captions and images, for evaluation. Methods have no access to it."""
 
     def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
         """Return the closeness in [0, 1] of caption captions[i] and image images[i], (n,) float64."""
@@ -207,10 +207,10 @@ class Semantics(Protocol):
 
 
 class Pictures(Protocol):
-    """The images of a dataset as people see them."""
+    """The pictures of a dataset, for display."""
 
     def picture(self, split: str, image: int) -> NDArray[np.uint8]:
-        """Return an image by number, (height, width, 3) uint8, RGB; raises UserError if it cannot be read."""
+        """Return an image by number, (height, width, 3) uint8 RGB. Raises UserError if it cannot be read."""
         ...
 
 
@@ -218,12 +218,11 @@ class Pictures(Protocol):
 class Dataset:
     """A named, versioned set of splits with one vocabulary.
 
-    `digest` identifies the content (hex SHA-256). `truth_known` is False where the training pairs are mismatched by
-    nature and nobody knows which. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the
-    sizes that backbones take on this dataset, `batch_size` the batch of the work unit, `budget` what a run may spend
-    unless told otherwise, in baseline epochs. Methods and backbones have presets for it if they have some for the
-    dataset that it is `like`: by default, itself. `files` are those that must not change while it is in use. `pictures`
-    are there where the dataset has more of its images than features.
+    `digest` identifies the content (hex SHA-256). `truth_known` is False if the training pairs are mismatched by nature
+    and there is no ground truth. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the default
+    sizes of backbones, `batch_size` that of a baseline epoch, `budget` the default budget of a run in baseline
+    epochs. Methods and backbones use their presets for the dataset named by `like` (default: this one). `files` must
+    not change while the dataset is in use. `pictures` is None if there are only features.
     """
 
     name: str
@@ -243,52 +242,52 @@ class Dataset:
 
     @property
     def image_dim(self) -> int:
-        """D of the region features."""
+        """D, the dimension of the region features."""
         return next(iter(self.splits.values())).images.dim
 
     @property
     def n_regions(self) -> int:
-        """R, regions per image."""
+        """R, the regions per image."""
         return next(iter(self.splits.values())).images.n_regions
 
     @property
     def vector_dim(self) -> int:
-        """T of captions that are vectors; 0 where they are words."""
+        """T, the dimension of captions that are vectors; 0 if they are words."""
         return next(iter(self.splits.values())).captions.vector_dim
 
     @property
     def presets(self) -> str:
-        """The dataset whose presets of methods and backbones hold here."""
+        """The name of the dataset whose presets methods and backbones use."""
         return self.like or self.name
 
 
 class DatasetSource(Protocol):
-    """What an `ncbench.datasets` entry point names: knows a dataset without loading it, and loads it."""
+    """The object behind an `ncbench.datasets` entry point: describes a dataset, and loads it on request."""
 
     @property
     def name(self) -> str:
-        """What `--dataset` calls it."""
+        """The name for `--dataset`."""
         ...
 
     @property
     def summary(self) -> str:
-        """One line of what it is."""
+        """A description in one line."""
         ...
 
     @property
     def needs_root(self) -> bool:
-        """Whether its files lie below a folder that the user names."""
+        """Whether the user must name the folder of its files."""
         ...
 
     def load(self, root: Path | None) -> Dataset:
-        """Return the dataset, read below `root` if `needs_root`; raises UserError for what is missing or malformed."""
+        """Return the dataset, read from `root` if `needs_root`. Raises UserError for missing or malformed files."""
         ...
 
 
 @runtime_checkable
 class SplitSource(DatasetSource, Protocol):
-    """A source that can read one split alone, for evaluation where the others are not at hand."""
+    """A source that can load a single split, for evaluation without the others."""
 
     def load_split(self, root: Path | None, split: str) -> Dataset:
-        """Return the dataset with this split only; its digest is not that of the whole. Raises as `load`."""
+        """Return the dataset with this split only; its digest differs from that of the whole. Raises as `load`."""
         ...

@@ -1,4 +1,4 @@
-"""The field's released files: Flickr30K, MS-COCO and CC152K as region features, captions and vocabularies."""
+"""The released files of Flickr30K, MS-COCO and CC152K: region features, captions and vocabularies."""
 
 from __future__ import annotations
 
@@ -20,40 +20,44 @@ from ncbench.errors import UserError, unknown_name
 
 DevRule = Literal["standard", "ncr"]
 
-DEV = "-dev-"
-"""What stands in the version of a dataset between the usual one and another dev rule."""
+DEV_VERSION_MARK = "-dev-"
+"""Separates the version of a dataset from its dev rule, if that is not the default."""
 
 DEV_IMAGES = 1_000
-"""Dev images used under the `standard` rule; the rest of the released dev files is left out, as published."""
+"""Dev images used by the `standard` rule; as published, the rest of the released dev files is not used."""
 
 SPLITS = ("train", "dev", "test")
 
 SCALE, BATCH_SIZE = {"embed": 1024, "similarity": 256, "word": 300}, 128
-"""Sizes of networks and of a batch, as published for SGRAF."""
+"""Sizes of networks and of batches, as published for SGRAF."""
 
 COCO_FOLDS = 5
 """The folds of MS-COCO's `testall` images over which the 1K metrics are averaged."""
 
-SAMPLED_ROWS = 64
-"""Feature rows per file that enter the digest, evenly spaced, first and last included."""
+N_SAMPLED_ROWS = 64
+"""Feature rows per file that enter the digest: evenly spaced, including the first and the last."""
 
-READ_WHOLE = 2**28
-"""Bytes up to which all of a feature file is looked at for numbers that are not finite; of larger ones, these rows."""
+MAX_FULL_CHECK_BYTES = 2**28
+"""Feature files up to this size are checked for non-finite numbers in full; of larger files, only the sampled rows."""
+
+
+class MissingFilesError(UserError):
+    """Released files that are not where they should be."""
 
 
 @dataclass
 class PrecompSource:
     """A dataset in the released format, `DIR/<name>_precomp/` and `DIR/vocab/<name>_precomp_vocab.json`.
 
-    Per split there are `{split}_ims.npy`, (rows, R regions, D) float32, and `{split}_caps.txt`, one caption per line
-    (`captions_per_image` of them in a row), or `{split}_caps.tsv` with image id, tab, caption if `tabbed`. The features
-    have one row per image, or the row of an image repeated once per caption: that is so if there are as many rows as
-    captions. With `testall`, the test split is read from files of that name if they exist, and has folds.
+    Each split consists of `{split}_ims.npy`, (rows, R regions, D) float32, and `{split}_caps.txt`, with one caption per
+    line and `captions_per_image` consecutive lines per image, or `{split}_caps.tsv`, with image id, tab, caption, if
+    `tabbed`. The features have one row per image, or one row per caption, in which case the row of an image repeats.
+    With `testall`, the test split is read from files of that name if they exist, and has folds.
 
-    `published_epochs`, those of L2RM with its warm-up, are the budget of a run unless told otherwise.
+    `published_epochs` is the default budget of a run: the epochs of L2RM, including its warm-up.
 
-    `dev_rule` says how much of dev is used: "standard" the first 1,000 images; "ncr", as the NCR family of codes does,
-    the first 1,000 rows: 200 images where rows are repeated. Use `dataclasses.replace(F30K, dev_rule="ncr")`.
+    `dev_rule` selects the dev images: "standard" the first 1,000 images; "ncr" the first 1,000 rows, as the NCR family
+    of code does, which are 200 images if rows repeat. Use `dataclasses.replace(F30K, dev_rule="ncr")`.
     """
 
     name: str
@@ -71,24 +75,24 @@ class PrecompSource:
             raise unknown_name("dev rule", self.dev_rule, get_args(DevRule))
 
     def load(self, root: Path | None) -> Dataset:
-        """Return the dataset below `root`: the folder above `<name>_precomp`, or that folder itself.
+        """Return the dataset in `root`: the folder that contains `<name>_precomp`, or that folder itself.
 
-        Features stay on disk and are mapped into memory. The digest covers caption files, vocabulary and word ids
-        wholly; of each feature file name, size, shape and `SAMPLED_ROWS` rows, as reading all takes minutes.
-        Raises UserError for what is missing or malformed; warns (TokenisationWarning) if NLTK's Punkt data are absent
-        and some captions may be split into words otherwise than published.
+        Features are memory-mapped. The digest covers captions, vocabulary and word ids in full, and of each feature
+        file the name, size, shape and `N_SAMPLED_ROWS` rows, since reading it all takes minutes.
+        Raises UserError for missing or malformed files. Warns (TokenisationWarning) if NLTK's Punkt data are not
+        installed and some captions may be tokenised differently from published work.
         """
         return self._load(root, SPLITS)
 
     def load_split(self, root: Path | None, split: str) -> Dataset:
-        """Return the dataset with this split only, whose files alone are needed; else as `load`."""
+        """Return the dataset with this split only; the other files need not exist. Otherwise as `load`."""
         return self._load(root, (split,))
 
     def _load(self, root: Path | None, wanted: Sequence[str]) -> Dataset:
         stem = f"{self.name}_precomp"
         if root is None:
             needed = self._needed(wanted)
-            raise UserError(f"dataset {self.name!r} needs --data-root DIR, where DIR holds {needed}")
+            raise UserError(f"dataset {self.name!r} needs --data-root DIR, where DIR contains {needed}")
         root = root.absolute()  # so that "." has a parent
         is_folder = root.name == stem or any((root / f"{split}_ims.npy").exists() for split in SPLITS)
         folder = root if is_folder else root / stem
@@ -108,7 +112,7 @@ class PrecompSource:
         tokeniser.warn()
         return Dataset(
             name=self.name,
-            version="1" if self.dev_rule == "standard" else f"1{DEV}{self.dev_rule}",
+            version="1" if self.dev_rule == "standard" else f"1{DEV_VERSION_MARK}{self.dev_rule}",
             vocabulary=vocabulary,
             splits=splits,
             digest=hashlib.sha256("\n".join(facts).encode()).hexdigest(),
@@ -129,27 +133,29 @@ class PrecompSource:
         return f"{stem}/{names}_ims.npy, {stem}/{names}_caps.{self._suffix} and vocab/{stem}_vocab.json"
 
     def _test_file(self, folder: Path) -> str:
-        beginnings = [folder / "testall_ims.npy", folder / f"testall_caps.{self._suffix}"]
-        return "testall" if self.testall and any(path.exists() for path in beginnings) else "test"
+        candidates = [folder / "testall_ims.npy", folder / f"testall_caps.{self._suffix}"]
+        return "testall" if self.testall and any(path.exists() for path in candidates) else "test"
 
     def _locate(self, folder: Path, files: Sequence[str]) -> Path:
-        """Return the vocabulary file, beside or inside `folder`; raises UserError if any file is missing."""
+        """Return the vocabulary file, next to or in `folder`. Raises MissingFilesError if any file is missing."""
         if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder; dataset {self.name!r} needs {self._needed(files)}")
+            raise MissingFilesError(f"{folder} is not a folder; dataset {self.name!r} needs {self._needed(files)}")
         names = [f"{file}_{kind}" for file in files for kind in ("ims.npy", f"caps.{self._suffix}")]
         missing = [name for name in names if not (folder / name).is_file()]
         vocabulary = Path("vocab", f"{self.name}_precomp_vocab.json")
         found = [path for path in (folder.parent / vocabulary, folder / vocabulary) if path.is_file()]
         if not found:
-            missing.append(f"{vocabulary} (beside or inside)")
+            missing.append(f"{vocabulary} (in the folder or next to it)")
         if missing:
-            raise UserError(f"{folder} lacks {', '.join(missing)}; dataset {self.name!r} needs {self._needed(files)}")
+            raise MissingFilesError(
+                f"{folder} lacks {', '.join(missing)}; dataset {self.name!r} needs {self._needed(files)}"
+            )
         return found[0]
 
     def _split(
         self, folder: Path, split: str, file: str, vocabulary: Vocabulary, tokeniser: Tokeniser
     ) -> tuple[Split, list[str]]:
-        """Return the split read from `file` and the lines that its files contribute to the digest."""
+        """Return the split in `file`, and the lines of its files for the digest."""
         features_file, captions_file = folder / f"{file}_ims.npy", folder / f"{file}_caps.{self._suffix}"
         features = open_features(features_file)
         texts = read_captions(captions_file, self.tabbed)
@@ -166,21 +172,26 @@ class PrecompSource:
         ), facts
 
     def _stride(self, features_file: Path, features: FloatArray, captions_file: Path, captions: int) -> int:
-        """Return how many rows an image has; raises UserError if rows and captions do not fit one another."""
+        """Return the number of rows per image. Raises UserError if rows and captions do not match."""
         each, rows = self.captions_per_image, len(features)
         if captions == 0 or captions % each:
-            raise UserError(f"{captions_file}: {captions} captions; it must be a multiple of {each}, {each} per image")
+            raise UserError(
+                f"{captions_file}: found {captions} captions, expected a multiple of {each} ({each} per image)"
+            )
         if rows * each == captions:
             return 1
         if rows != captions:
-            right = f"{captions // each} (one per image) or {captions} (one per caption)" if each > 1 else f"{captions}"
+            expected = (
+                f"{captions // each} (one per image) or {captions} (one per caption)" if each > 1 else f"{captions}"
+            )
             raise UserError(
-                f"{features_file}: {rows} rows for {captions} captions in {captions_file.name}; right would be {right}"
+                f"{features_file}: found {rows} rows for {captions} captions in {captions_file.name}, "
+                f"expected {expected}"
             )
         if features[0].tobytes() != features[each - 1].tobytes():
             raise UserError(
-                f"{features_file}: as many rows as captions, so rows 0 to {each - 1} must repeat one image, but they "
-                f"differ; right would be repeated rows or {captions // each} rows (one per image)"
+                f"{features_file}: with as many rows as captions, rows 0 to {each - 1} must be the same image, but "
+                f"they differ; expected repeated rows or {captions // each} rows (one per image)"
             )
         return each
 
@@ -188,45 +199,47 @@ class PrecompSource:
         if file != "testall":
             return 1
         if len(test.images) % COCO_FOLDS:
-            raise UserError(f"{folder / 'testall_ims.npy'}: {len(test.images)} images do not make {COCO_FOLDS} folds")
+            raise UserError(
+                f"{folder / 'testall_ims.npy'}: {len(test.images)} images cannot be split into {COCO_FOLDS} folds"
+            )
         return COCO_FOLDS
 
 
 def open_features(path: Path) -> FloatArray:
-    """Return the array in `path`, (rows, R, D) float32, mapped into memory; raises UserError if it is anything else.
+    """Return the array in `path`, (rows, R, D) float32, memory-mapped. Raises UserError for any other content.
 
-    float16, as `ncbench data prepare --half` writes it, is read too.
+    float16 is also accepted, as written by `ncbench data prepare --half`.
     """
-    right = "a .npy file of float32 (rows, regions, dimensions)"
+    expected = "a .npy file of float32 (rows, regions, dimensions)"
     try:
         features = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy's parser fails in many ways on damaged headers
+    except Exception as error:  # NumPy raises many types of errors for damaged headers
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be mapped ({reason}); right would be {right}") from error
+        raise UserError(f"{path}: cannot be mapped into memory ({reason}); expected {expected}") from error
     if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
-        raise UserError(f"{path}: {features.dtype} of shape {features.shape}; right would be {right}")
-    check_finite(path, features, None if features.nbytes <= READ_WHOLE else _sampled(features))
+        raise UserError(f"{path}: found {features.dtype} of shape {features.shape}, expected {expected}")
+    check_finite(path, features, None if features.nbytes <= MAX_FULL_CHECK_BYTES else _sampled(features))
     return features
 
 
 def check_finite(path: Path, features: FloatArray, rows: IntVector | None = None) -> None:
-    """Raise UserError for the first of `rows` (None: all) of the features in `path` that is not finite."""
+    """Raise UserError if any of `rows` (None: all) of the features in `path` is not finite."""
     numbers = np.arange(len(features)) if rows is None else rows
-    for start in range(0, len(numbers), SAMPLED_ROWS):
-        chosen = numbers[start : start + SAMPLED_ROWS]
+    for start in range(0, len(numbers), N_SAMPLED_ROWS):
+        chosen = numbers[start : start + N_SAMPLED_ROWS]
         good = np.isfinite(features[chosen]).all((1, 2))
         if not good.all():
             row = int(chosen[np.argmin(good)])
-            raise UserError(f"{path}: row {row} holds a number that is NaN or infinite; get the file anew")
+            raise UserError(f"{path}: row {row} contains NaN or infinity; download the file again")
 
 
 def _sampled(features: FloatArray) -> IntVector:
-    """Return the numbers of SAMPLED_ROWS rows, evenly spaced."""
-    return np.unique(np.linspace(0, len(features) - 1, SAMPLED_ROWS).astype(np.int64))
+    """Return the numbers of N_SAMPLED_ROWS rows, evenly spaced."""
+    return np.unique(np.linspace(0, len(features) - 1, N_SAMPLED_ROWS).astype(np.int64))
 
 
 def _check_alike(folder: Path, features: dict[str, ImageFeatures]) -> None:
-    """Raise UserError unless all of `features` (by file name) have the same regions and dimensions."""
+    """Raise UserError unless all `features`, by file name, have the same regions and dimensions."""
     shapes = {name: (images.n_regions, images.dim) for name, images in features.items()}
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -253,7 +266,7 @@ COCO = PrecompSource(
 )
 CC152K = PrecompSource(
     "cc152k",
-    "Conceptual Captions, 150,000 training images with one caption each, a part mismatched by nature",
+    "Conceptual Captions, 150,000 training images with one caption each, some mismatched by nature",
     50,
     captions_per_image=1,
     tabbed=True,

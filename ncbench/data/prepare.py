@@ -1,4 +1,4 @@
-"""Checking the released files of a dataset, all of them and whole, and writing a copy in half precision."""
+"""Full checks of the released files of a dataset, and copies in half precision."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ import numpy as np
 
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import FloatArray
-from ncbench.data.precomp import PrecompSource, check_finite, open_features
+from ncbench.data.precomp import MissingFilesError, PrecompSource, check_finite, open_features
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
 from ncbench.runtime.files import write_atomic, write_json
 
-RECORD = "ncbench.json"
-ORIGIN = (
-    "the field gets region features and captions by the README of github.com/kuanghuei/SCAN (whose links have moved; "
-    "that of woodfrog/vse_infty names a copy), CC152K by that of XLearning-SCU/2021-NeurIPS-NCR, and the "
-    "vocabularies by that of penghu-cs/RCL"
+DIGESTS_FILE = "ncbench.json"
+DOWNLOAD_HINT = (
+    "for downloads, see the READMEs of github.com/kuanghuei/SCAN (region features and captions; its links have moved, "
+    "woodfrog/vse_infty has a copy), XLearning-SCU/2021-NeurIPS-NCR (CC152K) and penghu-cs/RCL (vocabularies)"
 )
-_ROWS = 64  # of features, read at a time
-_REGIONS = (36, 2048)
+_BLOCK_ROWS = 64  # of features, read at a time
+_REGION_SHAPE = (36, 2048)
 
 
 @dataclass(frozen=True)
 class Released:
-    """What is known of a dataset's released files: words, and images and captions of every file."""
+    """The published sizes of a dataset: words, and images and captions per split."""
 
     words: int
     files: dict[str, tuple[int, int]]
@@ -44,32 +43,30 @@ RELEASED = {
     ),
     "cc152k": Released(12_072, {"train": (150_000, 150_000), "dev": (1_000, 1_000), "test": (1_000, 1_000)}),
 }
-"""Sizes as published; dev of f30k and coco repeats the row of an image once per caption, test may."""
+"""Published sizes. In dev of f30k and coco, features repeat once per caption; in test, they may."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A file that was read whole: its shape or length in words, its hex SHA-256, and how it departs from what was
-    published, or ""."""
+    """A checked file: its shape or length, its hex SHA-256, and how it deviates from the published sizes, or ""."""
 
     path: Path
     shape: str
     digest: str
-    departs: str
+    deviation: str
 
 
 def prepare(source: PrecompSource, root: Path, half: Path | None, say: Callable[[str], object]) -> list[Checked]:
-    """Return what was found of all files of `source` below `root`; their digests go into RECORD beside them.
+    """Check all files of `source` in `root`, and write their digests to DIGESTS_FILE next to them.
 
-    Files are checked as `source.load` does it, and whole: every number must be finite. With `half`, a copy of which the
-    features are float16 is written below that folder. `say` is told what is being done. Raises UserError for what is
-    missing or malformed; sizes other than the published ones are none of that, but are told.
+    The checks are those of `source.load`, and every number must be finite. With `half`, writes a copy with float16
+    features to that folder. `say` receives progress messages. Raises UserError for missing or malformed files. Sizes
+    that differ from the published ones are reported, but no error.
     """
     try:
         dataset = source.load(root)
-    except UserError as error:
-        missing = " lacks " in str(error) or "is not a folder" in str(error)
-        raise UserError(f"{error}; {ORIGIN}" if missing else str(error)) from error
+    except MissingFilesError as error:
+        raise UserError(f"{error}; {DOWNLOAD_HINT}") from error
     paths = [stamp.path for stamp in dataset.files]
     found = []
     for path in paths:
@@ -84,40 +81,42 @@ def prepare(source: PrecompSource, root: Path, half: Path | None, say: Callable[
         "files": {one.path.name: {"shape": one.shape, "sha256": one.digest} for one in found},
     }
     try:
-        write_json(folder / RECORD, facts)
+        write_json(folder / DIGESTS_FILE, facts)
     except OSError as error:
-        say(f"{folder / RECORD}: cannot be written ({error.strerror}), so digests are not kept")
+        say(f"{folder / DIGESTS_FILE}: cannot be written ({error.strerror}); digests are not saved")
     return found
 
 
 def _check(source: PrecompSource, path: Path) -> Checked:
     if path.suffix == ".json":
-        return _checked(path, path.read_bytes(), f"{len(Vocabulary.read(path)):,} words", _departs_words(source, path))
+        return _checked(
+            path, path.read_bytes(), f"{len(Vocabulary.read(path)):,} words", _deviation_of_words(source, path)
+        )
     split = path.name.split("_")[0]
     images, captions = RELEASED[source.name].files[split] if source.name in RELEASED else (0, 0)
     if path.suffix != ".npy":
         count = len(read_captions(path, source.tabbed))
-        return _checked(path, path.read_bytes(), f"{count:,} captions", _departs(count, captions))
+        return _checked(path, path.read_bytes(), f"{count:,} captions", _deviation(count, captions))
     features = open_features(path)
     check_finite(path, features)
     rows = {f"{count:,}" for count in (images, captions) if count}
     shape = " x ".join(f"{n:,}" for n in features.shape)
-    departs = "" if not rows or f"{len(features):,}" in rows else f"published: {' or '.join(sorted(rows))} rows"
-    if images and features.shape[1:] != _REGIONS:
-        departs = f"published: {_REGIONS[0]} x {_REGIONS[1]}"
-    return Checked(path, f"{shape} {features.dtype}", _digest_of(path), departs)
+    deviation = "" if not rows or f"{len(features):,}" in rows else f"published: {' or '.join(sorted(rows))} rows"
+    if images and features.shape[1:] != _REGION_SHAPE:
+        deviation = f"published: {_REGION_SHAPE[0]} x {_REGION_SHAPE[1]}"
+    return Checked(path, f"{shape} {features.dtype}", _digest_of(path), deviation)
 
 
-def _checked(path: Path, content: bytes, shape: str, departs: str) -> Checked:
-    return Checked(path, shape, hashlib.sha256(content).hexdigest(), departs)
+def _checked(path: Path, content: bytes, shape: str, deviation: str) -> Checked:
+    return Checked(path, shape, hashlib.sha256(content).hexdigest(), deviation)
 
 
-def _departs_words(source: PrecompSource, path: Path) -> str:
+def _deviation_of_words(source: PrecompSource, path: Path) -> str:
     known = RELEASED.get(source.name)
-    return "" if known is None else _departs(len(Vocabulary.read(path)), known.words)
+    return "" if known is None else _deviation(len(Vocabulary.read(path)), known.words)
 
 
-def _departs(found: int, published: int) -> str:
+def _deviation(found: int, published: int) -> str:
     return "" if not published or found == published else f"published: {published:,}"
 
 
@@ -134,9 +133,9 @@ def _digest(file: Any) -> str:  # Python 3.10
 
 
 def _write_half(paths: list[Path], folder: Path, half: Path, say: Callable[[str], object]) -> None:
-    """Write copies of all files below `half`, the features as float16. Raises UserError for too large ones."""
+    """Copy all files to `half`, with features as float16. Raises UserError for values beyond float16."""
     if half.resolve() in (folder.resolve(), folder.parent.resolve()):
-        raise UserError(f"--half {half}: is where the released files lie; name another folder")
+        raise UserError(f"--half {half} is the folder of the released files; use another folder")
     for path in paths:
         target = half / ("vocab" if path.suffix == ".json" else folder.name) / path.name
         say(f"writing {target}")
@@ -158,10 +157,10 @@ def _write_half(paths: list[Path], folder: Path, half: Path, say: Callable[[str]
 
 
 def _halved(path: Path, features: FloatArray) -> Iterator[bytes]:
-    for start in range(0, len(features), _ROWS):
+    for start in range(0, len(features), _BLOCK_ROWS):
         with np.errstate(over="ignore"):
-            block = features[start : start + _ROWS].astype("<f2")
+            block = features[start : start + _BLOCK_ROWS].astype("<f2")
         if not np.isfinite(block).all():
             row = start + int(np.argmin(np.isfinite(block).all((1, 2))))
-            raise UserError(f"{path}: row {row} holds a number beyond 65,504, which half precision has not")
+            raise UserError(f"{path}: row {row} contains a number beyond 65,504, the largest in half precision")
         yield block.tobytes()

@@ -1,4 +1,4 @@
-"""Rows of a .npy file, read where they are wanted: a mapping would keep every page that was ever touched resident."""
+"""Reading rows of a .npy file on demand. A memory map would keep every page that was ever touched resident."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ncbench.errors import UserError
 
 
 class RowsFile:
-    """The rows of a memory-mapped array, (rows, ...), read from its file: sorted, each straight into its place.
+    """The rows of a memory-mapped array (rows, ...), read from its file in file order, directly into the output.
 
-    Reading releases the interpreter's lock, so that another thread can compute meanwhile.
+    Reading releases the GIL, so another thread can compute at the same time.
     """
 
     def __init__(self, mapped: np.memmap[Any, Any]) -> None:
@@ -32,17 +32,17 @@ class RowsFile:
 
     @staticmethod
     def of(array: NDArray[Any]) -> RowsFile | None:
-        """Return what reads `array` from its file, or None where it has none, or is no run of whole rows of it."""
+        """Return a reader for `array`, or None if it is not a contiguous block of rows of a mapped file."""
         if isinstance(array, np.memmap) and array.flags.c_contiguous and array.ndim > 1 and hasattr(os, "preadv"):
             return RowsFile(array)
         return None
 
     def read(self, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-        """Put `rows` (n,), in any order, into `out` (n, ...) float32. Raises IndexError; UserError for a cut file."""
+        """Read `rows` (n,), in any order, into `out` (n, ...) float32. Raises IndexError and UserError."""
         if len(rows) and (rows.min() < 0 or rows.max() >= self._rows):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {self._rows}")
-        straight = out.dtype == self._dtype and out.flags.c_contiguous
-        buffer = None if straight else np.empty(self._shape, self._dtype)
+            raise IndexError(f"rows {rows.min()} to {rows.max()} are out of range for {self._rows} rows")
+        direct = out.dtype == self._dtype and out.flags.c_contiguous
+        buffer = None if direct else np.empty(self._shape, self._dtype)
         for place in np.argsort(rows, kind="stable"):
             target = out[place] if buffer is None else buffer
             self._read_row(int(rows[place]), target.data.cast("B"))
@@ -54,5 +54,5 @@ class RowsFile:
         while done < self._row_bytes:
             got = os.preadv(self._file, [target[done:]], start + done)
             if got == 0:
-                raise UserError(f"{self.path}: ends before its row {row}; it was cut while it was in use, restore it.")
+                raise UserError(f"{self.path}: file ends before row {row}; it was truncated while in use. Restore it")
             done += got

@@ -1,4 +1,4 @@
-"""Stamps of the files that a dataset is read from, also while a run lasts: they must stay as they are."""
+"""Stamps of dataset files, to detect changes during a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncbench.errors import UserError
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the file system says of a file: its size, when it was changed (ns), and which file it is."""
+    """The identity of a file: its size, modification time (ns) and inode."""
 
     path: Path
     size: int
@@ -20,28 +20,28 @@ class Stamp:
 
     @staticmethod
     def of(path: Path) -> Stamp:
-        """Return the stamp of a file now. Raises OSError."""
+        """Return the current stamp of a file. Raises OSError."""
         facts = path.stat()
         return Stamp(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
 def stamp(paths: Iterable[Path]) -> tuple[Stamp, ...]:
-    """Return the stamps of files now. Raises OSError."""
+    """Return the current stamps of files. Raises OSError."""
     return tuple(map(Stamp.of, paths))
 
 
 def check_unchanged(stamps: Iterable[Stamp]) -> None:
-    """Raise UserError for the first file that is not what it was."""
+    """Raise UserError for the first file that has changed."""
     for before in stamps:
         try:
             now = Stamp.of(before.path)
         except OSError as error:
             raise UserError(
-                f"{before.path}: was read when the run began and is away now ({error.strerror}); put it back as it "
-                "was and give the same command again."
+                f"{before.path}: was read when the run started, but is gone now ({error.strerror}); "
+                "restore it and rerun the same command"
             ) from error
         if now != before:
             raise UserError(
-                f"{before.path}: was changed while the run trained on it, so nothing that came after is recorded; put "
-                "it back as it was and give the same command again."
+                f"{before.path}: changed while the run was training on it, so nothing after the change is recorded; "
+                "restore it and rerun the same command"
             )

@@ -1,4 +1,4 @@
-"""Word ids of large sets of captions, kept in the cache: splitting those of Flickr30K takes seconds, at every start."""
+"""A cache of the word ids of large sets of captions. Tokenising Flickr30K takes seconds, at every start."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.runtime.files import write_atomic
 
-MANY = 20_000
-"""Captions from which on their word ids are kept."""
+MIN_CACHED_CAPTIONS = 20_000
+"""Word ids of at least this many captions are cached."""
 
-_FORMAT = 1  # raise it when captions are split otherwise
+_FORMAT = 1  # increase it when tokenisation changes
 
 
 def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
-    """Return the word ids of captions, one after the other, and how many (captions,) each has; int64.
+    """Return the concatenated word ids of captions, and their lengths (captions,); int64.
 
-    What `tokeniser` counts is counted either way. Word ids that were kept are taken only where the same words would
-    come out now: where they depend on NLTK's Punkt data, these must be there now as they were then.
+    The counters of `tokeniser` are updated either way. Cached word ids are used only if tokenising again would give the
+    same: if they depend on NLTK's Punkt data, these must be installed now if and only if they were then.
     """
-    if len(texts) < MANY:
-        return _made(texts, vocabulary, tokeniser)
+    if len(texts) < MIN_CACHED_CAPTIONS:
+        return _tokenise(texts, vocabulary, tokeniser)
     joined = "\n".join((str(_FORMAT), vocabulary.digest, *texts))
     path = cache_root() / "tokens" / f"{hashlib.sha256(joined.encode()).hexdigest()[:32]}.npz"
-    with suppress(Exception):  # absent, damaged, of another version: they are made anew
+    with suppress(Exception):  # missing, damaged or of another version: tokenise again
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             tokens, lengths = kept["tokens"].astype(np.int64), kept["lengths"].astype(np.int64)
             asked, trained = int(kept["asked"]), bool(kept["trained"])
@@ -43,7 +43,7 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
             tokeniser.doubtful += 0 if trained else asked
             return tokens, lengths
     before = tokeniser.asked
-    tokens, lengths = _made(texts, vocabulary, tokeniser)
+    tokens, lengths = _tokenise(texts, vocabulary, tokeniser)
     asked = tokeniser.asked - before
     trained = bool(asked) and tokeniser.trained
 
@@ -51,12 +51,12 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
         kept = tokens.astype("<i4"), lengths.astype("<i4")
         np.savez(file, tokens=kept[0], lengths=kept[1], asked=np.array(asked), trained=np.array(trained))
 
-    with suppress(OSError):  # it only costs time
+    with suppress(OSError):  # a missing cache only costs time
         write_atomic(path, write)
     return tokens, lengths
 
 
-def _made(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
+def _tokenise(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
     lengths = np.empty(len(texts), np.int64)
     flat: list[int] = []
     for number, text in enumerate(texts):

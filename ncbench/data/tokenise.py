@@ -1,4 +1,4 @@
-"""Captions to words, as the field's published code does it: NLTK's `word_tokenize` of the lower-cased line."""
+"""Tokenisation as in the published code: NLTK's `word_tokenize` of the lower-cased caption."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-# Words, with commas between them and a full stop at the end: on such a line NLTK does no more than set apart
-# commas, the stop and the 's. It takes some 0.2 ms per line for that, minutes on MS-COCO.
+# Words, with commas between them and a full stop at the end. On such a line, NLTK only splits off commas, the full stop
+# and 's, but takes about 0.2 ms, which is minutes for MS-COCO.
 _PLAIN_WORD = r"[a-z0-9-]+(?:'s)?(?: *,)?"
 _PLAIN = re.compile(rf"{_PLAIN_WORD}(?: +{_PLAIN_WORD})*(?: *\.)?")
-# Plain to the eye, yet NLTK splits them.
+# These look plain, but NLTK splits them.
 _SPLIT_BY_NLTK = re.compile(r"--|\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b")
-# Punkt asks its trained model only about a full stop behind a word that stands before a space or a mark no word
-# contains. It does not matter if nothing but closing marks follows: they are put back to the sentence.
+# Punkt uses its trained model only for a full stop after a word that is followed by a space or by punctuation. If only
+# closing marks follow, the model does not matter: they are joined to the sentence.
 _INNER_STOP = re.compile(
     r"(?<=[^\s.])\.(?=[\s)\";}\]*:@'({\[!?\u2018\u2019\u201c\u201d\xab\xbb])"
     r".*[^\s\"')\]}\u2018\u2019\u201c\u201d\xab\xbb]",
@@ -23,18 +23,18 @@ _INNER_STOP = re.compile(
 
 
 class TokenisationWarning(UserWarning):
-    """Captions may have been split otherwise than by the published code; a category of its own to filter or count."""
+    """Captions may be tokenised differently from the published code. A separate category, to filter or count."""
 
 
 class Tokeniser:
-    """Splits captions into words, and counts those on which it may differ from the published code.
+    """Splits captions into words, and counts those that may differ from the published code.
 
-    The published code first splits sentences with the trained Punkt model of NLTK, whose data are a separate download.
-    Where they are absent, the same algorithm runs without the model's knowledge, on `abbreviations` alone (lower-case,
-    without the last full stop: "mr"). A caption of one sentence gets the same words either way.
+    The published code first splits sentences with NLTK's trained Punkt model, whose data are a separate download. If
+    they are not installed, the same algorithm runs with only the `abbreviations` (lower case, without the last full
+    stop: "mr"). A caption of one sentence gets the same words either way.
 
-    `seen` counts the captions split so far, `asked` those with a full stop within, which may or may not end a sentence,
-    `doubtful` those of them without a certain answer, as the data are absent.
+    `seen` counts all captions so far, `asked` those with an inner full stop, which may or may not end a sentence, and
+    `doubtful` those of the latter for which the trained model was missing.
     """
 
     def __init__(self, abbreviations: Iterable[str] = ()) -> None:
@@ -58,23 +58,23 @@ class Tokeniser:
 
     @property
     def trained(self) -> bool:
-        """Whether the trained model is installed; loads NLTK."""
+        """Whether the trained model is installed. Loads NLTK."""
         return self._nltk[1]
 
     def warn(self) -> None:
-        """Warn once (TokenisationWarning) of how many captions may differ from the published tokens, if any do."""
+        """Issue a TokenisationWarning with the number of captions that may differ from published work, if any."""
         if self.doubtful:
             share = f"{self.doubtful:,} of {self.seen:,} captions ({self.doubtful / self.seen:.1%})"
             warnings.warn(
-                f"{share} have a full stop inside and may be split into words otherwise than in published work, "
-                "because NLTK's Punkt data are not installed; `python -m nltk.downloader punkt_tab` installs them",
+                f"{share} have an inner full stop and may be tokenised differently from published work, because NLTK's "
+                "Punkt data are not installed; install them with `python -m nltk.downloader punkt_tab`",
                 TokenisationWarning,
                 stacklevel=2,
             )
 
     @cached_property
     def _nltk(self) -> tuple[Callable[[str], list[str]], bool]:
-        """NLTK's splitter into words, and whether it knows the trained model. Imported late: it takes seconds."""
+        """NLTK's word tokeniser, and whether it has the trained model. Imported here because it takes seconds."""
         from nltk.tokenize import NLTKWordTokenizer, sent_tokenize, word_tokenize
         from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
@@ -89,7 +89,7 @@ class Tokeniser:
 
 
 def _plain_words(line: str) -> list[str] | None:
-    """Return what NLTK makes of the lower-case, stripped `line` if that is evident, else None."""
+    """Return NLTK's tokens of the lower-case, stripped `line` if they are obvious, else None."""
     if not _PLAIN.fullmatch(line) or _SPLIT_BY_NLTK.search(line):
         return None
     return line.replace("'s", " 's").replace(",", " , ").replace(".", " .").split()

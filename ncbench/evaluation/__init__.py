@@ -1,7 +1,7 @@
-"""Scores of a run: retrieval from similarities, detection of mismatched pairs, quality of rematches.
+"""Metrics of a run: retrieval, detection of mismatched pairs, quality of rematches.
 
-Everything here is a pure function of arrays to a frozen dataclass that `dataclasses.asdict` makes ready for JSON; a
-number that is not defined is None, never NaN.
+The metrics are pure functions from arrays to frozen dataclasses. `dataclasses.asdict` makes them ready for JSON:
+undefined numbers are None, never NaN.
 """
 
 from ncbench.evaluation.beliefs import (

@@ -1,4 +1,4 @@
-"""What a method believed of its training pairs, judged: detection, calibration, quality of rematches."""
+"""Evaluating what a method believes about its training pairs: detection, calibration, quality of rematches."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ncbench.method.base import Plan, Rematches
 
 @dataclass(frozen=True)
 class Beliefs:
-    """P(clean) and soft labels (pairs,) in [0, 1], rematches, the pairs that the method was told are clean, and a plan.
+    """What a method believes about its training pairs, with the ground truth where it is known.
 
-    `clean` (pairs,) bool and `true_images`, those of the captions of the plan, are the truth; None where nobody knows.
+    `p_clean` and `soft_labels` are (pairs,) in [0, 1]; `told` are the numbers of the clean pairs that the method was
+    given. Ground truth, or None: `clean` (pairs,) bool, and `true_images`, the images of the captions of the `plan`.
     """
 
     p_clean: NDArray[np.float64] | None
@@ -34,7 +35,7 @@ Closeness = Callable[[IntVector, IntVector], FloatVector]
 
 CALIBRATION_BINS = 15
 
-# Random images per rematch that chance is found from: a standard error below 0.002 from 2,000 rematches on.
+# Random images per rematch that estimate chance. With 2,000 rematches or more, the standard error is below 0.002.
 CHANCE_DRAWS = 32
 
 
@@ -42,11 +43,11 @@ CHANCE_DRAWS = 32
 class Detection:
     """How well P(clean) finds the mismatched pairs.
 
-    `auc`: probability that a clean pair scores higher than a mismatched one, ties counting half; None unless there
-    are both. `precision`, `recall`: of flagging pairs with P(clean) < 0.5 as mismatched, i.e. the share of flagged
-    pairs that are mismatched (None if none is flagged) and the share of mismatched pairs that are flagged (None if
-    there are none). `calibration_error`: ECE over CALIBRATION_BINS equal-width bins, in [0, 1]. `mismatched` and
-    `pairs` are counts.
+    `auc`: probability that a clean pair scores higher than a mismatched one; ties count half. None unless there are
+    pairs of both kinds. `precision`, `recall`: pairs with P(clean) < 0.5 are flagged as mismatched. Precision is the
+    share of flagged pairs that are mismatched (None if none is flagged), recall the share of mismatched pairs that are
+    flagged (None if there are none). `calibration_error`: expected calibration error (ECE) over CALIBRATION_BINS bins
+    of equal width, in [0, 1]. `mismatched`, `pairs`: counts.
     """
 
     auc: float | None
@@ -59,25 +60,25 @@ class Detection:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What P(clean) says and what is true, per bin of equal width over [0, 1] that holds pairs, from below.
+    """A reliability diagram: the non-empty bins of P(clean), of equal width over [0, 1], in ascending order.
 
-    `pairs` (bins,) int64 are counts, `said` and `found` (bins,) float64 the mean P(clean) and the share of clean pairs.
+    Per bin: the number of `pairs` (int64), the `mean_p_clean` and the `clean_share` (float64), each (bins,).
     """
 
     pairs: IntVector
-    said: FloatVector
-    found: FloatVector
+    mean_p_clean: FloatVector
+    clean_share: FloatVector
 
 
 @dataclass(frozen=True)
 class RematchQuality:
-    """How good the images are that a method believes in instead of the claimed ones.
+    """How good the rematched images are compared with the claimed ones.
 
-    `count`: rematches with a weight above 0; the other numbers are plain means over these, None if there are none.
-    `closer`: share whose image is closer in meaning to the caption than the claimed image, equally close not
-    included. `chance`: what that share would be for random images of the training set, found from CHANCE_DRAWS images
-    per rematch; far below a half where claimed images are right, since nothing is closer than these.
-    `rematched_closeness`, `claimed_closeness`: mean closeness of the two.
+    `count`: rematches with a weight above 0. The other numbers are unweighted means over these, None if there are none.
+    `closer`: share whose image is strictly closer in meaning to the caption than the claimed image. `chance`: the same
+    share for random images of the training set, estimated from CHANCE_DRAWS images per rematch. It is far below one
+    half where the claimed images are correct, since no image is closer than those.
+    `rematched_closeness`, `claimed_closeness`: mean closeness of the two images to the caption.
     """
 
     count: int
@@ -88,9 +89,9 @@ class RematchQuality:
 
 
 def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Detection:
-    """Return how well `p_clean`, (pairs,) in [0, 1], tells the `clean` pairs, (pairs,) bool, from the others.
+    """Return how well `p_clean`, (pairs,) in [0, 1], separates the `clean` pairs, (pairs,) bool, from the mismatched.
 
-    Raises ValueError for shapes that differ, no pairs at all, and values outside [0, 1] or NaN.
+    Raises ValueError if the shapes differ, if there are no pairs, and for values outside [0, 1] or NaN.
     """
     _check_beliefs(p_clean, clean)
     flagged = p_clean < 0.5
@@ -108,13 +109,13 @@ def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Dete
 
 
 def reliability(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Reliability:
-    """Return what the calibration error of `detect` sums up, in the same bins. Shapes and errors as there."""
+    """Return the bins that the calibration error of `detect` sums over. Shapes and errors as for `detect`."""
     _check_beliefs(p_clean, clean)
     bins = _calibration_bins(p_clean.astype(np.float64))
     pairs = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = np.flatnonzero(pairs)
-    said, found = (np.bincount(bins, weights, CALIBRATION_BINS)[filled] / pairs[filled] for weights in (p_clean, clean))
-    return Reliability(pairs[filled], said, found)
+    means = (np.bincount(bins, weights, CALIBRATION_BINS)[filled] / pairs[filled] for weights in (p_clean, clean))
+    return Reliability(pairs[filled], *means)
 
 
 def rematch_quality(
@@ -125,12 +126,12 @@ def rematch_quality(
     closeness: Closeness,
     n_images: int,
 ) -> RematchQuality:
-    """Return how good the rematches of `captions` with `images` are, (n,) int64 each, against the `claimed` pairs.
+    """Compare rematches, `captions` with `images` (n,) int64 each, with the `claimed` pairs.
 
-    `weights` (n,) are at least 0; a rematch of weight 0 is not believed and left out. `closeness` takes captions and
-    images, (m,) int64 each, and returns how close they are in meaning, (m,) float64 in [0, 1]. The training set has
-    `n_images` images; those for `chance` are drawn with a seed of their own, the same at every call.
-    Raises ValueError for shapes that differ and for weights that are negative, infinite or NaN.
+    `weights` (n,) are at least 0; rematches of weight 0 are ignored. `closeness` maps captions and images, (m,) int64
+    each, to their closeness in meaning, (m,) float64 in [0, 1]. The training set has `n_images` images; those for
+    `chance` are drawn with a fixed seed. Raises ValueError if the shapes differ, and for weights that are negative,
+    infinite or NaN.
     """
     if captions.ndim != 1 or not captions.shape == images.shape == weights.shape:
         raise ValueError(f"rematches have shapes {captions.shape}, {images.shape} and {weights.shape}")
@@ -156,13 +157,13 @@ def rematch_quality(
 def rank_correlation(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float | None:
     """Return Spearman's rank correlation of `one` and `other`, (n,) each, in [-1, 1]; None if either is constant.
 
-    The correlation of their ranks, where equal values share the mean of theirs (Spearman, 1904). None for fewer than
-    two values too. Raises ValueError for shapes that differ, and for values that are NaN.
+    This is the correlation of ranks; ties get their mean rank (Spearman, 1904). Also None for fewer than two values.
+    Raises ValueError if the shapes differ or a value is NaN.
     """
     if one.ndim != 1 or one.shape != other.shape:
-        raise ValueError(f"need two vectors of one length, found shapes {one.shape} and {other.shape}")
+        raise ValueError(f"expected two vectors of one length, found shapes {one.shape} and {other.shape}")
     if np.isnan(one).any() or np.isnan(other).any():
-        raise ValueError("values to be ranked contain NaN")
+        raise ValueError("values to rank contain NaN")
     middle = (len(one) + 1) / 2
     x, y = _mid_ranks(one) - middle, _mid_ranks(other) - middle
     scale = float(np.sqrt((x @ x) * (y @ y)))
@@ -171,8 +172,8 @@ def rank_correlation(one: NDArray[np.floating[Any]], other: NDArray[np.floating[
 
 def _check_beliefs(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> None:
     if p_clean.ndim != 1 or p_clean.shape != clean.shape or len(p_clean) == 0:
-        raise ValueError(f"need one P(clean) per pair, found shapes {p_clean.shape} and {clean.shape}")
-    if not (p_clean.min() >= 0 and p_clean.max() <= 1):  # false for NaN too
+        raise ValueError(f"expected one P(clean) per pair, found shapes {p_clean.shape} and {clean.shape}")
+    if not (p_clean.min() >= 0 and p_clean.max() <= 1):  # also fails for NaN
         raise ValueError("P(clean) must be in [0, 1]")
 
 
@@ -187,7 +188,7 @@ def _auc(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> float 
 
 
 def _mid_ranks(values: NDArray[np.floating[Any]]) -> FloatVector:
-    """Return the rank of every value from 1, (n,); equal ones share the mean of theirs."""
+    """Return the rank of each value, counted from 1, (n,); ties get their mean rank."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     ranks: FloatVector = (np.cumsum(size) - (size - 1) / 2)[group]
     return ranks
@@ -201,7 +202,7 @@ def _calibration_error(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.boo
 
 
 def _calibration_bins(p: FloatVector) -> IntVector:
-    """Return the bin of every value in [0, 1], (n,) int64; 1 is in the last bin."""
+    """Return the bin of each value in [0, 1], (n,) int64; 1 is in the last bin."""
     return np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 

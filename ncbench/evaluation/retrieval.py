@@ -1,8 +1,4 @@
-"""Scores of a run: retrieval from similarities, detection of mismatched pairs, quality of rematches.
-
-Everything here is a pure function of arrays to a frozen dataclass that `dataclasses.asdict` makes ready for JSON;
-a number that is not defined is None, never NaN.
-"""
+"""Retrieval metrics: ranks and recalls from a similarity matrix."""
 
 from __future__ import annotations
 
@@ -18,14 +14,12 @@ from ncbench.data.dataset import IntVector
 FloatVector = NDArray[np.float64]
 Similarities = NDArray[np.floating[Any]]
 
-
-# Elements of a similarity matrix that are compared at a time; bounds the memory beside the matrix itself.
-_BLOCK = 1 << 22
+_BLOCK_ELEMENTS = 1 << 22  # compared at a time, which bounds the memory needed besides the matrix itself
 
 
 @dataclass(frozen=True)
 class Recalls:
-    """Retrieval in one direction: R@1, R@5, R@10 in percent, median and mean rank counted from 1."""
+    """Retrieval in one direction: R@1, R@5 and R@10 in percent, median and mean rank counted from 1."""
 
     r1: float
     r5: float
@@ -35,14 +29,14 @@ class Recalls:
 
     @classmethod
     def from_ranks(cls, ranks: IntVector) -> Recalls:
-        """Summarise `ranks`, (queries,) int64 counted from 0, with the formulas of the published codes."""
+        """Summarise `ranks`, (queries,) int64 counted from 0, with the formulas of the published code."""
         r1, r5, r10 = (100 * int(np.count_nonzero(ranks < k)) / len(ranks) for k in (1, 5, 10))
         return cls(r1, r5, r10, float(np.floor(np.median(ranks))) + 1, float(np.mean(ranks)) + 1)
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval in both directions: captions of an image (i2t) and the image of a caption (t2i)."""
+    """Retrieval in both directions: captions for an image (i2t) and images for a caption (t2i)."""
 
     i2t: Recalls
     t2i: Recalls
@@ -53,52 +47,54 @@ class Retrieval:
         return sum(side.r1 + side.r5 + side.r10 for side in (self.i2t, self.t2i))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scores and their rsum, ready for JSON."""
+        """Return the metrics and their rsum, ready for JSON."""
         return {**asdict(self), "rsum": self.rsum}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Retrieval:
-        """Return what `to_dict` was called on."""
+        """Return the metrics that `to_dict` wrote."""
         return cls(Recalls(**content["i2t"]), Recalls(**content["t2i"]))
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of every query, counted from 0: per fold the images', in their order, and the captions'."""
+    """The rank of each query, counted from 0: one vector per fold, for images (i2t) and captions (t2i) in order."""
 
     i2t: tuple[IntVector, ...]
     t2i: tuple[IntVector, ...]
 
     def retrieval(self) -> Retrieval:
-        """Return the scores, averaged over the folds."""
+        """Return the metrics, averaged over the folds."""
         return Retrieval(*(_mean([Recalls.from_ranks(part) for part in parts]) for parts in (self.i2t, self.t2i)))
 
 
 def ranks_i2t(similarities: Similarities, true: IntVector) -> IntVector:
-    """Return per image with captions, in image order, the rank of its best caption from 0: (images,) int64.
+    """Return the rank, counted from 0, of the best caption of each image: (images with captions,) int64.
 
-    `similarities` is (images, captions), `true` (captions,) the image of each caption; any number of captions per
-    image. The rank is the number of other images' captions that score at least as high: ties count against the
-    model, so that constant scores earn nothing. Raises ValueError as `evaluate` does.
+    `similarities` is (images, captions), `true` (captions,) the image of each caption; images may have any number of
+    captions. The rank is the number of other images' captions that score at least as high. Ties count against the
+    model, so constant scores earn nothing. Raises ValueError as `rank` does.
     """
     _check(similarities, true)
     return _ranks_i2t(similarities, true)
 
 
 def ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
-    """Return per caption the rank of its image from 0: the number of other images that score at least as high.
+    """Return the rank, counted from 0, of each caption's image: (captions,) int64.
 
-    Shapes, ties and errors as for `ranks_i2t`; images without captions compete too. Returns (captions,) int64.
+    The rank is the number of other images, with or without captions, that score at least as high. Shapes, ties and
+    errors as for `ranks_i2t`.
     """
     _check(similarities, true)
     return _ranks_t2i(similarities, true)
 
 
 def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Retrieval:
-    """Return the retrieval scores of `similarities`, (images, captions), for captions of the images `true`.
+    """Return the retrieval metrics of `similarities`, (images, captions), where `true` is each caption's image.
 
-    With `folds` above 1 the images are split into that many contiguous equal parts, each scored with its own captions
-    only, and every number is averaged over the parts (COCO 1K: 5 folds of the 5,000 images). Errors as for `rank`.
+    With `folds` above 1, the images are split into contiguous folds of equal size. Each fold is scored with its own
+    captions only, and the metrics are averaged over the folds (COCO 1K: 5 folds of the 5,000 images). Errors as for
+    `rank`.
 
     >>> similarities = np.array([[0.9, 0.8, 0.1], [0.3, 0.1, 0.05]])  # images x captions
     >>> evaluate(similarities, true=np.array([0, 0, 1])).i2t.r1
@@ -110,8 +106,8 @@ def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Ret
 def rank(similarities: Similarities, true: IntVector, folds: int = 1) -> Ranks:
     """Return the ranks that `evaluate` summarises.
 
-    Raises ValueError for shapes that do not fit, image numbers out of range, NaN or infinite similarities, folds that
-    do not divide the images, and a fold without captions.
+    Raises ValueError if shapes do not match, image numbers are out of range, similarities are NaN or infinite, the
+    folds do not divide the images, or a fold has no captions.
     """
     _check(similarities, true)
     n_images = len(similarities)
@@ -125,14 +121,14 @@ def rank(similarities: Similarities, true: IntVector, folds: int = 1) -> Ranks:
 def _check(similarities: Similarities, true: IntVector) -> None:
     if similarities.ndim != 2 or true.shape != similarities.shape[1:]:
         raise ValueError(
-            f"need (images, captions) similarities and one image per caption, found shapes "
+            f"expected (images, captions) similarities and one image per caption, found shapes "
             f"{similarities.shape} and {true.shape}"
         )
     if similarities.size == 0:
         raise ValueError(f"nothing to rank: similarities have shape {similarities.shape}")
     if true.min() < 0 or true.max() >= len(similarities):
         raise ValueError(f"true must be in [0, {len(similarities)}), found {true.min()} to {true.max()}")
-    # min and max carry NaN through and need no copy of a large matrix.
+    # min and max propagate NaN, without a copy of the matrix.
     if not (np.isfinite(similarities.min()) and np.isfinite(similarities.max())):
         raise ValueError("similarities contain NaN or infinity")
 
@@ -143,7 +139,7 @@ def _own_scores(similarities: Similarities, true: IntVector) -> Similarities:
 
 def _row_blocks(similarities: Similarities) -> Iterator[slice]:
     n_images, n_captions = similarities.shape
-    rows = max(1, _BLOCK // n_captions)
+    rows = max(1, _BLOCK_ELEMENTS // n_captions)
     return (slice(start, start + rows) for start in range(0, n_images, rows))
 
 
@@ -163,7 +159,7 @@ def _ranks_i2t(similarities: Similarities, true: IntVector) -> IntVector:
 
 def _ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
     own = _own_scores(similarities, true)
-    ranks = np.full(len(true), -1)  # the own image is counted below
+    ranks = np.full(len(true), -1)  # the caption's own image is counted below
     for rows in _row_blocks(similarities):
         ranks += np.count_nonzero(similarities[rows] >= own, axis=0)
     return ranks

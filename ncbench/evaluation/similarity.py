@@ -1,4 +1,4 @@
-"""Similarity matrices of whole splits, in blocks that memory allows."""
+"""Similarity matrices of whole splits, computed in blocks that fit in memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ncbench.errors import UserError
 from ncbench.runtime import memory
 from ncbench.runtime.device import free_bytes
 
-ENCODED_AT_ONCE = 128
-SCORED_BYTES = {"cpu": 128 * 2**20}  # of a block of pairs where memory is plenty; larger ones are no faster
-SCORED_BYTES_ELSEWHERE = 4 * 2**30
-SHARE = 4  # no block takes more than this part of what is free
+ENCODE_BATCH_SIZE = 128
+CPU_BLOCK_BYTES = 128 * 2**20  # of pairs scored at a time; larger blocks are no faster
+DEVICE_BLOCK_BYTES = 4 * 2**30
+FREE_MEMORY_DIVISOR = 4  # a block takes at most this part of the free memory
 
 
 @torch.no_grad()
 def similarity_matrix(backbones: Sequence[Backbone], split: Split, device: torch.device) -> FloatArray:
     """Return the similarities (images, captions) float32 of a split, averaged over `backbones`.
 
-    Networks are put into evaluation mode for the purpose and left in the mode in which they were. Beside the matrix
-    itself, blocks of a size that depends on the device are held, smaller ones where memory is scarce.
-    Raises UserError where the matrix, or one image against the longest caption, does not fit.
+    Networks run in evaluation mode and are restored to their previous mode. Besides the matrix, memory holds one block
+    of pairs, whose size depends on the device and on the free memory.
+    Raises UserError if the matrix, or one image with the longest caption, does not fit into memory.
     """
     shape = (len(split.images), len(split.captions))
     total = _zeros(shape)
@@ -44,8 +44,8 @@ def _zeros(shape: tuple[int, int]) -> FloatArray:
     needed, free = shape[0] * shape[1] * np.dtype(np.float32).itemsize, memory.available_bytes()
     if needed > free:
         raise UserError(
-            f"the similarities of {shape[0]} images and {shape[1]} captions take {_gib(needed)}, of which "
-            f"{_gib(free)} are free; take a smaller split or a larger machine."
+            f"the similarities of {shape[0]} images and {shape[1]} captions need {_gib(needed)} of memory, but "
+            f"{_gib(free)} are free; use a smaller split or a machine with more memory"
         )
     return np.zeros(shape, np.float32)
 
@@ -62,13 +62,15 @@ def _evaluating(backbone: Backbone) -> Iterator[None]:
 
 
 def _add_similarities(total: FloatArray, backbone: Backbone, split: Split, device: torch.device) -> None:
-    """Add the similarities that `backbone` gives to `total`."""
+    """Add the similarities of `backbone` to `total`, in place."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     free = free_bytes(device)
-    block = min(SCORED_BYTES.get(device.type, SCORED_BYTES_ELSEWHERE), free // SHARE // threads)
+    largest = CPU_BLOCK_BYTES if device.type == "cpu" else DEVICE_BLOCK_BYTES
+    block = min(largest, free // FREE_MEMORY_DIVISOR // threads)
     chunks = list(_caption_chunks(backbone, split, block, free))
-    with _side_by_side(threads) as apply:
-        for rows in spans(len(split.images), free // SHARE // backbone.image_bytes(backbone.sizes.n_regions)):
+    image_bytes = backbone.image_bytes(backbone.sizes.n_regions)
+    with _thread_map(threads) as apply:
+        for rows in spans(len(split.images), free // FREE_MEMORY_DIVISOR // image_bytes):
             images = _encode_images(backbone, split, rows, device)
             for chosen in chunks:
                 tokens, lengths = split.captions.padded(chosen)
@@ -80,19 +82,19 @@ def _add_similarities(total: FloatArray, backbone: Backbone, split: Split, devic
                     total[rows.start + part.start : rows.start + part.stop, chosen] += scores
 
 
-@torch.no_grad()  # which each thread has to be told
+@torch.no_grad()  # gradient mode is per thread
 def _score(backbone: Backbone, images: Encoded, captions: Encoded, part: slice) -> FloatArray:
     scores: FloatArray = backbone.score(images.take(part), captions).cpu().numpy()
     return scores
 
 
 @contextmanager
-def _side_by_side(
+def _thread_map(
     threads: int,
 ) -> Iterator[Callable[[Callable[[slice], FloatArray], list[slice]], Iterator[FloatArray]]]:
-    """Give a `map` that works on so many items at a time, one thread each.
+    """Provide a `map` that processes `threads` items in parallel, with one thread each.
 
-    Much of scoring is small operations, which gain nothing from being split up among threads.
+    Scoring is made of many small operations, which gain nothing from several threads each.
     """
     if threads == 1:
         yield map
@@ -101,31 +103,31 @@ def _side_by_side(
         try:
             yield pool.map
         finally:
-            torch.set_num_threads(threads)  # the initialisers have changed what later threads start with
+            torch.set_num_threads(threads)  # the initialisers changed the default of new threads
 
 
 def _caption_chunks(backbone: Backbone, split: Split, block: int, free: int) -> Iterator[np.ndarray]:
-    """Yield numbers of captions that are encoded at once, by length: then they waste no padding on one another."""
+    """Yield the captions to encode together, sorted by length to avoid padding."""
     lengths = split.captions.lengths
     order = np.argsort(lengths, kind="stable")
     start = 0
     while start < len(order):
-        stop = min(start + max(1, ENCODED_AT_ONCE), len(order))
+        stop = min(start + max(1, ENCODE_BATCH_SIZE), len(order))
         while _chunk_bytes(backbone, stop - start, int(lengths[order[stop - 1]])) > block and stop > start + 1:
             stop = start + (stop - start) // 2
         needed = _chunk_bytes(backbone, 1, int(lengths[order[start]]))
         if needed > free:
             number = int(order[start])
             raise UserError(
-                f"caption {number} of the split has {lengths[number]} tokens, for which {_gib(needed)} are needed and "
-                f"{_gib(free)} are free; shorten it, or take a larger machine."
+                f"caption {number} of the split has {lengths[number]} tokens and needs {_gib(needed)} of memory, but "
+                f"{_gib(free)} are free; shorten it or use a machine with more memory"
             )
         yield order[start:stop]
         start = stop
 
 
 def _chunk_bytes(backbone: Backbone, captions: int, length: int) -> int:
-    """Return the bytes that captions of `length` take while they are encoded, or scored against one image."""
+    """Return the bytes that `captions` of `length` need while they are encoded or scored against one image."""
     return captions * max(backbone.caption_bytes(length), backbone.pair_bytes(backbone.sizes.n_regions, length))
 
 
@@ -133,7 +135,7 @@ def _encode_images(backbone: Backbone, split: Split, rows: slice, device: torch.
     numbers = np.arange(rows.start, rows.stop)
     pieces = [
         backbone.encode_images(torch.from_numpy(split.images.take(numbers[span])).to(device))
-        for span in spans(len(numbers), ENCODED_AT_ONCE)
+        for span in spans(len(numbers), ENCODE_BATCH_SIZE)
     ]
     return Encoded.join(pieces)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from ncbench.errors import UserError
 from ncbench.method.base import Method
-from ncbench.plugins.discovery import check_calls_itself, check_name, find_plugin, names_of
+from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, Offer, has_function, offer_of_class
 
 GROUP = "ncbench.methods"
 
 
 def _methods_offered(node: ast.stmt) -> Iterator[Offer]:
-    """Yield what a class offers that is no dataset: those `load`."""
+    """Yield the name of a class that is no dataset: those `load`."""
     if not has_function(node, "load"):
         yield from offer_of_class(node)
 
@@ -39,14 +39,12 @@ def check_method(name: str) -> None:
 def load_method(name: str, *, run_found: bool = True) -> type[Method]:
     """Return the method class that is registered as `name`, or that a file holds: `name` is its path, or it is found.
 
-    Without `run_found`, files are only run where NCBENCH_PLUGINS names them.
-
     Raises UserError for an unknown or broken one, for a file that does not hold one method, and for two of one name.
     """
     found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in, run_found=run_found)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
-    check_calls_itself(KIND, name, found)
+    check_names_match(KIND, name, found)
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and is_dataclass(config)):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What noise is, what a protocol is asked for and what it answers."""
+"""Noise, noise protocols, and what a protocol receives and returns."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ pairs."""
 
 @dataclass(frozen=True)
 class Noise:
-    """The claimed correspondence of a training set and where it comes from.
+    """The claimed correspondence of a training set, and its origin.
 
-    `claimed` is (captions,) int64, image numbers; `splices` are the words that were put into captions from others, None
-    where captions are whole; `digest` is the `noise_digest` of the two and stands for them in comparisons. `protocol`
-    is the text that was asked for (`shuffle-captions`, `file:PATH`), `ratio` the noise ratio asked for; files ignore
-    `seed`.
+    `claimed` (captions,) int64 are image numbers. `splices` are the words replaced by those of other captions, or None.
+    `digest` is the `noise_digest` of both and represents them in comparisons. `protocol` (`shuffle-captions`,
+    `file:PATH`) and `ratio` are as requested; index files ignore `seed`.
     """
 
     protocol: str
@@ -42,22 +41,22 @@ class Noise:
     splices: Splices | None = field(default=None, repr=False, compare=False)
 
     def clean(self, true: IntVector) -> BoolVector:
-        """Return which pairs are matched, (captions,) bool: whole captions whose claimed image is the `true` one."""
+        """Return which pairs are matched, (captions,) bool: the claimed image is true, the caption not spliced."""
         found = np.asarray(self.claimed == true)
         if self.splices is not None:
             found[self.splices.captions] = False
         return found
 
     def mismatch(self, true: IntVector) -> float:
-        """Return the realised share of mismatched captions, in [0, 1]."""
+        """Return the actual share of mismatched captions, in [0, 1]."""
         return float(np.mean(~self.clean(true)))
 
     def survival(self, true: IntVector) -> float:
-        """Return the share of the images with captions that keep at least one of their own, in [0, 1]."""
+        """Return the share of the images with captions that keep at least one of them, in [0, 1]."""
         return len(np.unique(true[self.clean(true)])) / len(np.unique(true))
 
     def seen(self, captions: Captions, vocabulary: Vocabulary) -> Captions:
-        """Return the captions of the training split as methods see them. Raises ValueError for splices of others."""
+        """Return the training captions as methods see them. Raises ValueError if the splices do not fit `captions`."""
         return captions if self.splices is None else captions.spliced(self.splices, vocabulary.words)
 
     @property
@@ -80,10 +79,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class NoiseRequest:
-    """What a protocol is asked for: noise of `ratio` on `true`, (captions,) int64 numbers of `n_images` images.
+    """A request for noise at `ratio` on the correspondence `true`, (captions,) int64 numbers of `n_images` images.
 
-    `rng` belongs to this protocol and seed alone; `path` is the index file of protocols that read one. Those that look
-    at what is in images and captions find it in `images` and `captions`.
+    `rng` is used by this protocol and seed only; `path` is the index file of protocols that read one. `images` and
+    `captions` give the content of the training split to protocols that need it.
     """
 
     ratio: float
@@ -95,23 +94,23 @@ class NoiseRequest:
 
     @property
     def images(self) -> ImageFeatures:
-        """The features of the training images. Raises UserError where noise is asked for on numbers alone."""
+        """The features of the training images. Raises UserError if the request has no split."""
         return self._split.images
 
     @property
     def captions(self) -> Captions:
-        """The training captions, as they truly are. Raises UserError as `images`."""
+        """The original training captions. Raises UserError if the request has no split."""
         return self._split.captions
 
     @property
     def _split(self) -> Split:
         if self.split is None:
-            raise UserError("this protocol looks at images or captions, and was given their numbers alone.")
+            raise UserError("this protocol needs the content of images or captions, but was given their numbers only")
         return self.split
 
 
 class Drawn(NamedTuple):
-    """What a protocol answers: `claimed`, (captions,) int64, its unit, and splices where it changes words."""
+    """What a protocol returns: `claimed` (captions,) int64, its unit, and splices if it changes words."""
 
     claimed: IntVector
     unit: Unit
@@ -120,12 +119,12 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class NoiseProtocol:
-    """A named, versioned recipe; `unit` is None where the index file says it, `draw` does the work.
+    """A named, versioned recipe for noise.
 
-    `draw` returns a `Drawn`, or its first two values. `nested` promises that, of one seed, the items selected at a
-    lower ratio are among those at a higher one. `exact` promises that exactly int(ratio * items) are mismatched, where
-    shuffles leave those in peace that happen to land on their own place. One that does not `makes_noise` takes ratio 0
-    only.
+    `draw` returns a `Drawn`, or its first two values. `unit` is None for index files, whose content decides. `nested`:
+    for the same seed, the items selected at a lower ratio are among those selected at a higher one. `exact`: exactly
+    int(ratio * items) items are mismatched; a plain shuffle may leave some in place. If `makes_noise` is False, the
+    ratio must be 0.
     """
 
     name: str
@@ -140,7 +139,7 @@ class NoiseProtocol:
 
     @property
     def usage(self) -> str:
-        """How the protocol is written by a user."""
+        """How a user writes the protocol."""
         return f"{self.name}:PATH" if self.reads_file else self.name
 
 
@@ -153,5 +152,5 @@ def noise_digest(claimed: IntVector, splices: Splices | None = None) -> str:
 
 
 def within(values: NDArray[np.integer[Any]], stop: int) -> bool:
-    """Return whether all values lie in [0, stop)."""
+    """Return whether all values are in [0, stop)."""
     return len(values) == 0 or bool(values.min() >= 0 and values.max() < stop)

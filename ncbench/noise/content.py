@@ -1,7 +1,7 @@
-"""A fixed descriptor space of images, and which of them lie close to each other in it.
+"""A fixed descriptor space of images, with distances and nearest neighbours.
 
-Everything from the sums over regions on is computed in whole numbers, so that noise that depends on it is the same on
-every machine, whatever order its libraries add in.
+After the sums over regions, all arithmetic is on integers. So noise that depends on it is the same on every machine, in
+whatever order its libraries add.
 """
 
 from __future__ import annotations
@@ -17,68 +17,73 @@ from ncbench.runtime.seeds import derive_rng
 
 IntMatrix = NDArray[np.int64]
 
-DIRECTIONS = 64
-"""Random directions onto which descriptors of more dimensions are projected (Achlioptas, 2003: signs will do)."""
+N_DIRECTIONS = 64
+"""Number of random directions to project larger descriptors onto, with random signs (Achlioptas, 2003)."""
 
-FINE, CLIP, LARGEST = 2**20, 512, 2**20
-"""Steps that the largest feature has, that a standardised one may have, and that a projected one may have."""
-STEPS = 64
-"""Steps of a standardised feature per mean absolute deviation."""
+FEATURE_STEPS = 2**20
+"""The integer that the largest feature is scaled to (up to a factor of 2)."""
+STEPS_PER_DEVIATION, MAX_STANDARDISED = 64, 512
+"""Integer units of a standardised feature per mean absolute deviation, and the value it is clipped to."""
+MAX_PROJECTED = 2**20
+"""Bound on the absolute value of a projected feature."""
 
-NONE = -1
-READ, COMPARED = 1024, 512  # images at a time
+NO_IMAGE = -1
+READ_BATCH, COMPARE_BATCH = 1024, 512  # images at a time
 
-_KNOWN: WeakKeyDictionary[ImageFeatures, IntMatrix] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[ImageFeatures, IntMatrix] = WeakKeyDictionary()
 
 
 def content_of(images: ImageFeatures) -> IntMatrix:
-    """Return where images lie in the descriptor space, (images, at most DIRECTIONS) int64.
+    """Return the descriptors of images, (images, at most N_DIRECTIONS) int64.
 
-    Sums of their region features, centred, each dimension in units of its mean absolute deviation, and projected onto
-    directions of random signs that are the same for all training sets of as many dimensions.
+    The sum of the region features, centred, with each dimension divided by its mean absolute deviation, and projected
+    onto directions of random signs. The directions depend on the number of dimensions only.
     """
-    if images not in _KNOWN:
-        _KNOWN[images] = _projected(_standardised(_sums(images)))
-    return _KNOWN[images]
+    if images not in _cache:
+        _cache[images] = _projected(_standardised(_sums(images)))
+    return _cache[images]
 
 
 def _sums(images: ImageFeatures) -> IntMatrix:
-    """Return the features of images, (images, D), summed over their regions, in FINE steps of the largest one."""
+    """Return the features of images summed over their regions, (images, D), in units of FEATURE_STEPS."""
     sums = np.empty((len(images), images.dim), np.float64)
-    for start in range(0, len(images), READ):
-        some = images.take(np.arange(start, min(start + READ, len(images)))).astype(np.float64)
+    for start in range(0, len(images), READ_BATCH):
+        some = images.take(np.arange(start, min(start + READ_BATCH, len(images)))).astype(np.float64)
         total = some[:, 0].copy()
         for region in range(1, images.n_regions):  # in this order on every machine
             total += some[:, region]
-        sums[start : start + READ] = total
-    # Powers of two only: they change no digit.
+        sums[start : start + READ_BATCH] = total
+    # Scaling by powers of two is exact.
     _, exponent = np.frexp(np.abs(sums).max(initial=0.0))
-    return np.rint(np.ldexp(sums, int(np.log2(FINE)) - int(exponent))).astype(np.int64)
+    return np.rint(np.ldexp(sums, int(np.log2(FEATURE_STEPS)) - int(exponent))).astype(np.int64)
 
 
 def _standardised(sums: IntMatrix) -> IntMatrix:
-    """Return each dimension centred, in STEPS of its mean absolute deviation, within CLIP."""
+    """Return each dimension centred, in units of its mean absolute deviation / STEPS_PER_DEVIATION, and clipped."""
     if len(sums) == 0:
         return sums
     centred = sums - sums.sum(axis=0) // len(sums)
     deviation = np.maximum(np.abs(centred).sum(axis=0) // len(sums), 1)
-    steps: IntMatrix = np.clip((STEPS * centred + deviation // 2) // deviation, -CLIP, CLIP)
+    steps: IntMatrix = np.clip(
+        (STEPS_PER_DEVIATION * centred + deviation // 2) // deviation, -MAX_STANDARDISED, MAX_STANDARDISED
+    )
     return steps
 
 
 def _projected(standardised: IntMatrix) -> IntMatrix:
     dim = standardised.shape[1]
-    if dim <= DIRECTIONS:
+    if dim <= N_DIRECTIONS:
         return standardised
     rng = derive_rng(0, "noise", "content", dim)
-    signs = (raw_integers(rng, dim * DIRECTIONS) >> np.uint64(63)).astype(np.float64).reshape(dim, DIRECTIONS) * 2 - 1
-    # Sums of whole numbers below 2**53 are exact in floating point, in any order.
+    bits = (raw_integers(rng, dim * N_DIRECTIONS) >> np.uint64(63)).astype(np.float64)
+    signs = bits.reshape(dim, N_DIRECTIONS) * 2 - 1
+    # Floating-point sums of integers below 2**53 are exact in any order.
     found = (standardised.astype(np.float64) @ signs).astype(np.int64)
-    return found >> max(0, int(CLIP * dim).bit_length() - int(LARGEST).bit_length())
+    return found >> max(0, int(MAX_STANDARDISED * dim).bit_length() - int(MAX_PROJECTED).bit_length())
 
 
 def distances(content: IntMatrix, some: IntVector) -> NDArray[np.float64]:
-    """Return squared distances from `some` images (n,) to all, (n, images); whole numbers, exactly."""
+    """Return the exact squared distances, integers in float64, from `some` images (n,) to all: (n, images)."""
     points = content.astype(np.float64)
     squares = (points**2).sum(axis=1)
     found: NDArray[np.float64] = squares[some, None] + squares - 2 * (points[some] @ points.T)
@@ -86,13 +91,13 @@ def distances(content: IntMatrix, some: IntVector) -> NDArray[np.float64]:
 
 
 def nearest(content: IntMatrix, some: IntVector, k: int) -> IntMatrix:
-    """Return the `k` nearest other images of `some` (n,), (n, k) int64 by number; NONE where there are not so many.
+    """Return the `k` nearest neighbours of `some` images (n,), sorted by number: (n, k) int64, padded with NO_IMAGE.
 
-    Images at distance 0 look the same and are no others. Of two at one distance, that of the lower number is nearer.
+    Images at distance 0 look the same and do not count as neighbours. Ties go to the lower number.
     """
-    found = np.full((len(some), k), NONE, np.int64)
-    for start in range(0, len(some), COMPARED):
-        away = distances(content, some[start : start + COMPARED])
+    found = np.full((len(some), k), NO_IMAGE, np.int64)
+    for start in range(0, len(some), COMPARE_BATCH):
+        away = distances(content, some[start : start + COMPARE_BATCH])
         away[away == 0] = np.inf
         kth = min(k, away.shape[1]) - 1
         limits = np.partition(away, kth, axis=1)[:, kth]

@@ -1,4 +1,4 @@
-"""Published index files: noise that is read, and never drawn again."""
+"""Published index files: noise that is read from a file instead of drawn."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest, Unit, within
 from ncbench.noise.shuffles import likely_self_landings
 
-# How far the share of mismatched items of an index file may be from the ratio asked for, self-landings aside.
+# Allowed difference between the share of mismatched items in an index file and the requested ratio, on top of the
+# items that a shuffle leaves in place.
 RATIO_TOLERANCE = 0.005
 
 _NPY_MAGIC = b"\x93NUMPY"
 
 
 def _from_file(request: NoiseRequest, stated: Unit | None = None) -> Drawn:
-    """Read the claimed correspondence from a published index file; nothing is ever re-drawn.
+    """Read the claimed correspondence from a published index file.
 
-    Files with an entry per image hold a permutation pi (claimed[c] = pi[true[c]]), files with an entry per caption
-    hold claimed itself, possibly of whole images (np.repeat of a permutation).
+    Files with one entry per image hold a permutation pi: claimed[c] = pi[true[c]]. Files with one entry per caption
+    hold the claimed correspondence itself, in which whole images may move (np.repeat of a permutation).
     """
     stored = read_index(request.path)
     _check_length(stored, request)
@@ -40,30 +41,30 @@ def _from_file(request: NoiseRequest, stated: Unit | None = None) -> Drawn:
 
 
 def read_index(path: Path) -> NDArray[np.integer[Any]]:
-    """Return the vector of integers in the .npy file `path`; UserError for anything else."""
+    """Return the vector of integers in the .npy file `path`. Raises UserError for any other content."""
     array = read_array(path)
     if array.ndim != 1:
-        raise UserError(f"noise file {path} has shape {array.shape}; it must be a vector of image numbers")
+        raise UserError(f"noise file {path} has shape {array.shape}, expected a vector of image numbers")
     return array
 
 
 def read_array(path: Path) -> NDArray[np.integer[Any]]:
-    """Return the integers in the .npy file `path`; UserError for anything else."""
+    """Return the array of integers in the .npy file `path`. Raises UserError for any other content."""
     try:
         with path.open("rb") as file:
             magic = file.read(len(_NPY_MAGIC))
             if magic != _NPY_MAGIC:
-                raise UserError(f"noise file {path} is not a .npy file; write it with numpy.save")
+                raise UserError(f"noise file {path} is not a .npy file; expected a file written by numpy.save")
             file.seek(0)
             array = np.load(file, allow_pickle=False)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"cannot read noise file {path}: {reason}; nothing is drawn in its place") from error
+        raise UserError(f"cannot read noise file {path}: {reason}") from error
     except (ValueError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"noise file {path} is damaged or holds no plain integers: {reason}") from error
+        raise UserError(f"noise file {path} is damaged or does not hold plain integers: {reason}") from error
     if array.dtype.kind not in "iu":
-        raise UserError(f"noise file {path} has dtype {array.dtype}; it must hold integers, such as int64")
+        raise UserError(f"noise file {path} has dtype {array.dtype}, expected integers such as int64")
     return cast("NDArray[np.integer[Any]]", array)
 
 
@@ -71,8 +72,8 @@ def _check_length(index: NDArray[np.integer[Any]], request: NoiseRequest) -> Non
     n_captions = len(request.true)
     if len(index) not in (request.n_images, n_captions):
         raise UserError(
-            f"noise file {request.path} has {len(index):,} entries; this training set needs "
-            f"{request.n_images:,} (one per image) or {n_captions:,} (one per caption)"
+            f"noise file {request.path} has {len(index):,} entries, expected {request.n_images:,} (one per image) "
+            f"or {n_captions:,} (one per caption) for this training set"
         )
 
 
@@ -86,14 +87,14 @@ def _check_range(index: NDArray[np.integer[Any]], request: NoiseRequest) -> None
 
 
 def _is_per_image(index: IntVector, request: NoiseRequest, stated: Unit | None) -> bool:
-    """Return whether `index` has an entry per image; where both lengths are one, the unit stated decides."""
+    """Return whether `index` has one entry per image. With one caption per image, the `stated` unit decides."""
     true = request.true
     if request.n_images != len(true):
         return len(index) == request.n_images
     if stated is None and not np.array_equal(index[true], index):
         raise UserError(
-            f"noise file {request.path} reads differently per image and per caption, and there are {len(true):,} "
-            f"of both; say which with file-images:PATH or file-captions:PATH"
+            f"noise file {request.path} reads differently per image and per caption, and the training set has "
+            f"{len(true):,} of both; use file-images:PATH or file-captions:PATH"
         )
     return stated == "images"
 
@@ -111,7 +112,7 @@ def _check_permutation(index: IntVector, path: Path) -> None:
 
 
 def _find_unit(claimed: IntVector, request: NoiseRequest, stated: Unit | None) -> Unit:
-    """Return the unit that `claimed` moves; UserError if it is not the one stated."""
+    """Return the unit that `claimed` moves. Raises UserError if it is not the `stated` unit."""
     path, true = request.path, request.true
     moved_to = np.zeros(request.n_images, np.int64)
     moved_to[true] = claimed
@@ -121,24 +122,24 @@ def _find_unit(claimed: IntVector, request: NoiseRequest, stated: Unit | None) -
     if stated == "images" and apart.any():
         image = true[np.argmax(apart)]
         raise UserError(
-            f"noise file {path} moves single captions (those of image {image} go to different images), "
-            f"but file-images is for whole images; use file-captions:PATH"
+            f"noise file {path} moves single captions (those of image {image} move to different images); "
+            f"use file-captions:PATH instead of file-images"
         )
-    # Clean files, and those for one caption per image, are of both units.
+    # Clean files, and files for one caption per image, fit both units.
     either = len(np.unique(true)) == len(true) or np.array_equal(claimed, true)
     if stated == "captions" and not apart.any() and not either:
         raise UserError(
-            f"noise file {path} moves whole images (the captions of each image stay together), "
-            f"but file-captions is for single captions; use file-images:PATH"
+            f"noise file {path} moves whole images (the captions of each image stay together); "
+            f"use file-images:PATH instead of file-captions"
         )
     return stated
 
 
 def _check_file_ratio(claimed: IntVector, unit: Unit, request: NoiseRequest) -> None:
-    """Refuse a file whose share of mismatched items (captions or images, by its unit) is not the ratio asked for.
+    """Raise UserError unless the share of mismatched items (captions or images) is the requested ratio.
 
-    The share may be off by RATIO_TOLERANCE and one item for rounding, and below by the items that shuffles are likely
-    to leave in place. Ratio 0 means no mismatch at all.
+    The share may differ by RATIO_TOLERANCE and one item for rounding, and be lower by the items that a shuffle is
+    likely to leave in place. At ratio 0, no item may be mismatched.
     """
     ratio, true = request.ratio, request.true
     wrong = claimed != true
@@ -151,12 +152,12 @@ def _check_file_ratio(claimed: IntVector, unit: Unit, request: NoiseRequest) -> 
     highest = ratio + RATIO_TOLERANCE + 1 / max(n_items, 1)
     if (ratio == 0 and n_wrong) or not lowest <= share <= highest:
         raise UserError(
-            f"noise file {request.path} mismatches {share:.4f} of the {unit}, but noise ratio {ratio} was asked for; "
-            f"ask for the ratio of the file, or name another file"
+            f"noise file {request.path} mismatches {share:.4f} of the {unit}, but the noise ratio is {ratio}; "
+            f"use the ratio of the file, or another file"
         )
 
 
-FILE = NoiseProtocol("file", "1", None, "a published index file; its unit is found", _from_file, reads_file=True)
+FILE = NoiseProtocol("file", "1", None, "a published index file of either unit", _from_file, reads_file=True)
 FILE_IMAGES = NoiseProtocol(
     "file-images",
     "1",

@@ -1,4 +1,4 @@
-"""How much noise: what users and records say of it."""
+"""Noise ratios in options and records."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal
 from ncbench.errors import UserError
 
 CLEAN = "clean"
-"""What stands in records for any protocol at ratio 0."""
+"""The protocol in records of all runs at ratio 0."""
 NATURAL: Literal["natural"] = "natural"
-"""What a user says instead of a ratio, and what stands in records, where pairs are mismatched by nature."""
+"""Used instead of a ratio, and in records, for datasets whose pairs are mismatched by nature."""
 
 Amount = float | Literal["natural"]
-"""How much noise: the noise ratio, in [0, 1), or that of nature."""
+"""A noise ratio in [0, 1), or "natural"."""
 
 
 def amount_of(value: object) -> Amount:
-    """Return the noise ratio that `value` stands for, a number or a text. Raises UserError for what is none."""
+    """Return the noise ratio given as a number or a string. Raises UserError if it is not valid."""
     if value == NATURAL:
         return NATURAL
     try:
@@ -29,7 +29,7 @@ def amount_of(value: object) -> Amount:
 
 
 def check_ratio(ratio: float, said: object = None) -> None:
-    """Raise UserError unless `ratio`, which was `said` so, is in [0, 1)."""
+    """Raise UserError unless `ratio`, which the user wrote as `said`, is in [0, 1)."""
     if not 0 <= ratio < 1:
         raise UserError(
             f"{ratio if said is None else said!r} is not a noise ratio; it must be at least 0 and below 1, for example "
@@ -38,12 +38,12 @@ def check_ratio(ratio: float, said: object = None) -> None:
 
 
 def noise_in_words(protocol: str, ratio: float) -> str:
-    """Return what noise is, as records have it, in words."""
+    """Return a description of the noise of a run, from its record."""
     if protocol == NATURAL:
         return "natural noise (truth unknown)"
     return f"{protocol} {ratio:g}" if ratio else "clean pairs"
 
 
 def ratio_in_words(protocol: str, ratio: float) -> str:
-    """Return how much noise there is, as records have it."""
+    """Return the noise ratio of a run as text, from its record."""
     return "unknown" if protocol == NATURAL else f"{ratio:g}"

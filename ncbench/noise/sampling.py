@@ -1,4 +1,4 @@
-"""Random choices that are the same with every version of NumPy."""
+"""Random choices that do not depend on the version of NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ncbench.data.dataset import IntVector
 
 
 def raw_integers(rng: np.random.Generator, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Return `n` numbers in [0, 2**64): NumPy keeps the raw stream of a bit generator, but not what it makes of it."""
+    """Return `n` integers in [0, 2**64). NumPy guarantees the raw stream of a bit generator, but no derived values."""
     return np.atleast_1d(np.asarray(rng.bit_generator.random_raw(n), np.uint64))
 
 
@@ -18,5 +18,5 @@ def random_order(rng: np.random.Generator, n: int) -> IntVector:
 
 
 def count_of(ratio: float, items: int) -> int:
-    """Return how many items a noise ratio means."""
+    """Return the number of items that a noise ratio selects."""
     return int(ratio * items)

@@ -1,6 +1,6 @@
-"""The field's two shuffles.
+"""The two standard protocols: shuffling captions and shuffling images.
 
-Neither is a derangement: an item may receive its own image and stay clean, as in the published files.
+Neither is a derangement: as in the published files, an item may land on its own image and stay clean.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ncbench.noise.sampling import count_of, random_order
 
 
 def _shuffle_captions(request: NoiseRequest) -> Drawn:
-    """Shuffle the images of int(ratio * captions) captions among themselves (NCR, data.py)."""
+    """Shuffle the images of int(ratio * captions) captions (NCR, data.py)."""
     claimed = request.true.copy()
     _shuffle_some(claimed, request.ratio, request.rng)
     return Drawn(claimed, "captions")
 
 
 def _shuffle_images(request: NoiseRequest) -> Drawn:
-    """Shuffle int(ratio * images) images among themselves; captions follow their image (RCL, data.py)."""
+    """Shuffle int(ratio * images) images; captions follow their image (RCL, data.py)."""
     moved = np.arange(request.n_images)
     _shuffle_some(moved, request.ratio, request.rng)
     return Drawn(moved[request.true], "images")
@@ -32,10 +32,10 @@ def _shuffle_some(values: IntVector, ratio: float, rng: np.random.Generator) -> 
 
 
 def likely_self_landings(ratio: float, unit: Unit, true: IntVector) -> float:
-    """Return how many shuffled items may land on themselves: the expected number and four standard deviations.
+    """Return how many shuffled items may stay in place: the expected number plus four standard deviations.
 
-    The number is close to Poisson. Its mean is 1 for images, and sum(k_i^2) / m for m shuffled captions of which k_i
-    are of image i, which is 1 - ratio + ratio * sum(K_i^2) / captions for images with K_i captions (5 each: 1 + 4r).
+    The number is approximately Poisson. Its mean is 1 for images. For m shuffled captions, k_i of them of image i, it
+    is sum(k_i^2) / m, or 1 - ratio + ratio * sum(K_i^2) / captions for images with K_i captions (5 each: 1 + 4 ratio).
     """
     if unit == "images" or len(true) == 0:
         mean = 1.0
@@ -56,7 +56,7 @@ SHUFFLE_IMAGES = NoiseProtocol(
     "shuffle-images",
     "1",
     "images",
-    "images change places, all captions of an image move together (RCL, DECL, L2RM)",
+    "images exchange places; all captions of an image move together (RCL, DECL, L2RM)",
     _shuffle_images,
     nested=True,
 )

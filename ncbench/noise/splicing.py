@@ -1,4 +1,4 @@
-"""Captions that are right in part: words of another one stand in the place of some of their own."""
+"""Captions that are partly wrong: some of their words are replaced by words of another caption."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest
 from ncbench.noise.sampling import count_of, random_order, raw_integers
 
-TRIES = 100
-"""How many donors a caption may draw before one must have fitted."""
+MAX_DRAWS = 100
+"""Number of donors that are drawn for a caption before giving up."""
 
 Row = tuple[int, int, int, int, int]
 
 
 def _splice(request: NoiseRequest) -> Drawn:
-    """Replace half of the words of int(ratio * captions) captions, a run of them, by as many that follow one another
-    in a caption of another image; images keep their captions."""
+    """Replace half of the words of int(ratio * captions) captions; the correspondence does not change.
+
+    The words are consecutive, and so are those that replace them, from a caption of another image.
+    """
     captions, n_captions = request.captions, len(request.true)
     if captions.vector_dim:
-        raise UserError("captions of this dataset are vectors, and have no words that could change.")
+        raise UserError("captions of this dataset are vectors and have no words to replace")
     waiting = random_order(request.rng, n_captions)[: count_of(request.ratio, n_captions)]
     rows: list[Row] = []
-    for _ in range(TRIES):
+    for _ in range(MAX_DRAWS):
         if not len(waiting):
             break
-        # Drawn for all captions, so that what one gets does not depend on the ratio.
+        # Drawn for all captions, so that the draws of a caption do not depend on the ratio.
         draws = raw_integers(request.rng, 3 * n_captions).reshape(3, n_captions)
         donors = (draws[0] % np.uint64(n_captions)).astype(np.int64)
         found = {
@@ -38,13 +40,13 @@ def _splice(request: NoiseRequest) -> Drawn:
         rows += [row for row in found.values() if row is not None]
         waiting = np.array([caption for caption in waiting if found.get(int(caption)) is None], np.int64)
     if len(waiting):
-        raise UserError(f"caption {waiting[0]} found no caption of another image with other words than its own.")
+        raise UserError(f"no caption of another image has other words than caption {waiting[0]}")
     splices = Splices(np.array(sorted(rows), np.int64)) if rows else None
     return Drawn(request.true.copy(), "words", splices)
 
 
 def _splice_of(captions: Captions, caption: int, donor: int, draws: NDArray[np.uint64]) -> Row | None:
-    """Return the splice of half the words of `caption`; None where nothing would change. Places are after `draws`."""
+    """Return the splice of half the words of `caption` at positions from `draws`; None if it would change nothing."""
     own, other = captions.tokens(caption), captions.tokens(donor)
     length = min((len(own) - 1) // 2, len(other) - 2)
     if length < 1:
@@ -61,7 +63,7 @@ PARTIAL = NoiseProtocol(
     "partial",
     "1",
     "words",
-    "captions keep their image, half of their words give way to words of a caption of another one",
+    "captions keep their image; half of their words are replaced by those of another image's caption",
     _splice,
     nested=True,
     exact=True,

@@ -1,4 +1,4 @@
-"""Noise on disk: the claimed correspondence as an index file, and what is known about it beside."""
+"""Noise on disk: the claimed correspondence as an index file, with a JSON file that describes it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ _SIDECAR_FORMAT = "ncbench-noise-1"
 
 
 def save_noise(noise: Noise, path: Path) -> None:
-    """Write `noise` to `path` (.npy, the claimed correspondence) and beside it as .json all that is known about it.
+    """Write the claimed correspondence of `noise` to `path` (.npy) and its description to a .json file next to it.
 
-    The array is an index file in caption format: `file:PATH` and the published codes read it. Splices lie beside it
-    too, as .splices.npy.
-    Raises OSError, and ValueError if `path` does not end in .npy.
+    The array is an index file in caption format, readable by `file:PATH` and by the published code. Splices go to a
+    .splices.npy file next to it. Raises OSError, and ValueError if `path` does not end in .npy.
     """
     if path.suffix != ".npy":
-        raise ValueError(f"noise is saved as .npy, not {path.name!r}")
-    # A crash between these leaves a digest that does not fit, which `load_noise` refuses.
+        raise ValueError(f"expected a path ending in .npy, found {path.name!r}")
+    # A crash between the writes leaves a digest that does not match, which `load_noise` refuses.
     write_atomic(path, lambda file: np.save(file, noise.claimed.astype("<i8", copy=False), allow_pickle=False))
     spliced = 0
     if noise.splices is not None:
@@ -36,19 +35,19 @@ def save_noise(noise: Noise, path: Path) -> None:
 
 
 def load_noise(path: Path) -> Noise:
-    """Return what `save_noise` wrote to `path`.
+    """Return the noise that `save_noise` wrote to `path`.
 
-    Raises UserError if the array or its .json is missing or malformed, or if the two do not belong together.
+    Raises UserError if the array or its .json file is missing or malformed, or if they do not match.
     """
     sidecar = path.with_suffix(".json")
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {sidecar}, which describes {path.name}: {error.strerror}") from error
+        raise UserError(f"cannot read {sidecar}, the description of {path.name}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{sidecar} is not JSON ({error}); save the noise again") from error
+        raise UserError(f"{sidecar} is not valid JSON ({error}); save the noise again") from error
     if not isinstance(content, dict) or content.pop("format", None) != _SIDECAR_FORMAT:
-        raise UserError(f"{sidecar} does not describe noise; its 'format' must be {_SIDECAR_FORMAT!r}")
+        raise UserError(f"{sidecar} does not describe noise; expected 'format' {_SIDECAR_FORMAT!r}")
     claimed = read_index(path).astype(np.int64)
     splices = _read_splices(splices_path(path)) if content.pop("spliced", 0) else None
     try:
@@ -62,7 +61,7 @@ def load_noise(path: Path) -> Noise:
 
 
 def splices_path(path: Path) -> Path:
-    """Return where the splices of the noise at `path` lie."""
+    """Return the path of the splices of the noise at `path`."""
     return path.with_suffix(".splices.npy")
 
 

@@ -1,4 +1,4 @@
-"""Protocols that claim the pairs as they come: `clean` where they are right, `natural` where that is unknown."""
+"""Protocols that leave the pairs unchanged: `clean` where they are correct, `natural` where that is unknown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ncbench.noise.ratio import CLEAN as CLEAN_NAME
 from ncbench.noise.ratio import NATURAL as NATURAL_NAME
 
 
-def _as_they_come(name: str, unit: Unit, summary: str) -> NoiseProtocol:
+def _unaltered(name: str, unit: Unit, summary: str) -> NoiseProtocol:
     def draw(request: NoiseRequest) -> Drawn:
         if request.ratio:
             raise UserError(f"makes no noise, found ratio {request.ratio:g}; use --noise 0, or another protocol")
         return Drawn(request.true.copy(), unit)
 
-    version = CLEAN_NAME if name == CLEAN_NAME else "1"  # what records have always said
+    version = CLEAN_NAME if name == CLEAN_NAME else "1"  # fixed by existing records
     return NoiseProtocol(name, version, unit, summary, draw, makes_noise=False)
 
 
-CLEAN = _as_they_come(CLEAN_NAME, "clean", "every pair is matched; all protocols are this one at ratio 0")
-NATURAL = _as_they_come(NATURAL_NAME, "natural", "pairs as collected, mismatched by nature: --noise natural")
+CLEAN = _unaltered(CLEAN_NAME, "clean", "all pairs are matched; at ratio 0, every protocol is this one")
+NATURAL = _unaltered(NATURAL_NAME, "natural", "pairs as collected, some mismatched by nature; use --noise natural")

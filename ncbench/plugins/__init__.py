@@ -1,1 +1,1 @@
-"""Methods, datasets and noise protocols as plugins: in files, or registered by installed packages."""
+"""Plugins: methods, datasets and noise protocols from installed packages and from files."""

@@ -1,8 +1,8 @@
-"""Plugins in files of their own, outside of any installed package: named by a path, or found where users keep them.
+"""Plugins in single files, given by path or found automatically.
 
-Looked through are the files and folders that NCBENCH_PLUGINS names (separated as in PATH), and of the working
-directory `methods/*.py` for methods, `datasets/*.py` for datasets and `noise/*.py` for noise protocols. What a file
-offers is seen without running it: a class says `name = "..."`, and so does a call such as `NoiseProtocol("...")`.
+Plugins are searched for in the files and folders listed in NCBENCH_PLUGINS (separated as in PATH), and in the folders
+`methods/`, `datasets/` and `noise/` of the working directory. Their names are read from the source without running it:
+from `name = "..."` in a class, or from a call such as `NoiseProtocol("...")`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ncbench.errors import UserError
 
 LOG = logging.getLogger(__name__)
 VARIABLE = "NCBENCH_PLUGINS"
-LARGEST = 2**20  # bytes; a longer file is no plugin that someone has written
+MAX_FILE_BYTES = 2**20  # larger files are ignored
 
 
 class Offer(NamedTuple):
-    """A plugin as the source of its file states it: its name, and its summary if it has one."""
+    """The name of a plugin, and its summary, "" if it has none, as the source of its file states them."""
 
     name: str
     summary: str
@@ -35,9 +35,9 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: the noun for messages, the group of its entry points, the folder where its files are found.
+    """A kind of plugin: its noun in messages, its entry point group, and the folder to search for files.
 
-    `offers` yields from a statement of a file, without running it, the plugins of this kind that it defines.
+    `offers` yields the plugins that a top-level statement of a file defines, without running it.
     """
 
     noun: str
@@ -48,10 +48,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A file that offers a plugin called `name`, as its source says; `error` says why it cannot be parsed.
-
-    A file that cannot be parsed goes by the name of the file.
-    """
+    """A file that defines plugin `name`; if the file cannot be parsed, `name` is its stem and `error` says why."""
 
     name: str
     path: Path
@@ -60,36 +57,35 @@ class PluginFile:
 
 
 def is_path(name: str) -> bool:
-    """Return whether what a user gave as a plugin is a path to a file."""
+    """Return whether a plugin given by the user is the path of a file."""
     return name.endswith(".py") or os.sep in name
 
 
-def found_files(kind: Kind, *, working_directory: bool = True) -> list[PluginFile]:
-    """Return the plugins of a kind in the files that are looked through, in that order; runs none of them.
+def find_files(kind: Kind, *, working_directory: bool = True) -> list[PluginFile]:
+    """Return the plugins of a kind found in files, in search order, without running them.
 
-    Without the `working_directory`, only places that NCBENCH_PLUGINS names are looked through. Raises UserError for one
-    of these that is not there.
+    Without the `working_directory`, only paths in NCBENCH_PLUGINS are searched. Raises UserError if one of these does
+    not exist.
     """
-    places = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-    for place in places:
-        if not place.exists():
-            raise UserError(f"{VARIABLE} names {place}, which is not there; correct it or unset it.")
-    places += [kind.folder] if working_directory else []
-    files = [file for place in places for file in _files_in(place)]
-    return [offer for file in dict.fromkeys(files) for offer in _offers_in(file, kind)]
+    paths = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{VARIABLE}: {path} does not exist; correct or unset the variable")
+    paths += [kind.folder] if working_directory else []
+    files = [file for path in paths for file in _files_in(path)]
+    return [found for file in dict.fromkeys(files) for found in _plugins_in(file, kind)]
 
 
 def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
-    """Run the file and return it as a module, and the first twelve digits of the SHA-256 of its text.
+    """Run a file as a module; return the module and the first 12 hex digits of the file's SHA-256.
 
-    A file that has not changed since is not run again. Raises UserError, about a `noun`, where there is none, and where
-    it fails.
+    An unchanged file runs only once. Raises UserError, naming the `noun`, if the file is missing or fails.
     """
     path = path.expanduser().resolve()
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{noun} file {path}: {error.strerror}; give the path of a Python file.") from error
+        raise UserError(f"{noun} file {path}: {error.strerror}") from error
     digest = hashlib.sha256(text).hexdigest()[:12]
     name = f"ncbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{digest}"
     if name in sys.modules:
@@ -97,9 +93,9 @@ def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
     LOG.info("running %s file %s", noun, path)
     module = ModuleType(name)
     module.__file__ = str(path)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module
     try:
-        # Not by an importer: its cache takes a file changed within a second, at the same size, for the old one.
+        # Not importlib: its cache misses a change within the same second that keeps the size.
         exec(compile(text, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
@@ -107,22 +103,22 @@ def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
     return module, digest
 
 
-def same_text(one: Path, other: Path) -> bool:
-    """Return whether two files hold the same; False where one cannot be read."""
+def same_content(one: Path, other: Path) -> bool:
+    """Return whether two files have the same content; False if one cannot be read."""
     try:
         return one.read_bytes() == other.read_bytes()
     except OSError:
         return False
 
 
-def _files_in(place: Path) -> Iterator[Path]:
-    if place.is_dir():
-        yield from sorted(file.resolve() for file in place.glob("*.py") if not file.name.startswith("_"))
-    elif place.is_file():
-        yield place.resolve()
+def _files_in(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(file.resolve() for file in path.glob("*.py") if not file.name.startswith("_"))
+    elif path.is_file():
+        yield path.resolve()
 
 
-def _offers_in(path: Path, kind: Kind) -> list[PluginFile]:
+def _plugins_in(path: Path, kind: Kind) -> list[PluginFile]:
     try:
         facts = path.stat()
         statements = _statements(path, facts.st_mtime_ns, facts.st_size)
@@ -136,8 +132,8 @@ def _offers_in(path: Path, kind: Kind) -> list[PluginFile]:
 
 @lru_cache
 def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | str:
-    """Return the statements of a file, none of one that is too long; the error where it cannot be parsed."""
-    if size > LARGEST:
+    """Return the top-level statements of a file; () if it is too large, the error if it cannot be parsed."""
+    if size > MAX_FILE_BYTES:
         return ()
     try:
         return tuple(ast.parse(path.read_bytes()).body)
@@ -146,7 +142,7 @@ def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | s
 
 
 def offer_of_class(node: ast.stmt) -> Iterator[Offer]:
-    """Yield what a class definition says of itself with `name = "..."` and `summary = "..."`, or its docstring."""
+    """Yield the values of `name = "..."` and `summary = "..."` in a class definition; a docstring is a summary too."""
     if not isinstance(node, ast.ClassDef):
         return
     texts = {"summary": (ast.get_docstring(node) or "").partition("\n")[0]}
@@ -161,9 +157,10 @@ def offer_of_class(node: ast.stmt) -> Iterator[Offer]:
 
 
 def offer_in_call(node: ast.stmt, ending: str, summary_at: int) -> Iterator[Offer]:
-    """Yield the name and summary in `X = NoiseProtocol("name", ...)`, a call of what ends in `ending`.
+    """Yield the name and summary in an assignment such as `X = NoiseProtocol("name", ...)`.
 
-    The name is its first argument, the summary that at `summary_at`, or both are given by keyword.
+    The callee ends in `ending`. The name is the first argument and the summary the one at `summary_at`, or both are
+    given by keyword.
     """
     match node:
         case ast.Assign(value=ast.Call() as call) | ast.AnnAssign(value=ast.Call() as call):
@@ -183,7 +180,7 @@ def offer_in_call(node: ast.stmt, ending: str, summary_at: int) -> Iterator[Offe
 
 
 def has_function(node: ast.stmt, name: str) -> bool:
-    """Return whether a class definition has a function called `name`."""
+    """Return whether a statement is a class definition with a method `name`."""
     return isinstance(node, ast.ClassDef) and any(
         isinstance(statement, ast.FunctionDef) and statement.name == name for statement in node.body
     )

@@ -1,4 +1,4 @@
-"""Leaderboards: all of them derive from one tidy table of run records."""
+"""Leaderboards: pages, tables and figures, all drawn from one tidy table of run records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ncbench.errors import UserError
 from ncbench.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -13,41 +14,55 @@ if TYPE_CHECKING:
 
     from ncbench.report.tables.leaderboard import Leaderboard
 
+PAGE_FILE, RUNS_FILE, FIGURES_FOLDER = "README.md", "runs.csv", "figures"
+
 
 def write_report(
     boards: Sequence[Leaderboard],
     out: Path,
-    courses: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
     *,
     html: bool = False,
     data_root: Path | None = None,
-    say: Callable[[str], object] = print,
+    warn: Callable[[str], object] = print,
 ) -> list[Path]:
-    """Write a markdown page, figures and the runs themselves per leaderboard into `out`; return the files.
+    """Write the leaderboards into `out` and return the files.
 
-    The runs are rows of `<dataset>.csv`, from which all numbers of the page can be had again. With `courses` (of
-    `load_courses`) there is a figure of dev rSum against work too; examples need the dataset, which is read below
-    `data_root` if it needs files, and `say` is told why there are none. `html` adds `index.html`, which holds all pages
-    with their figures. The same records give the same bytes.
-    Raises UserError for records that are damaged, OSError where `out` cannot be written.
+    Each dataset has a folder with a page (README.md), its runs (runs.csv) and its figures (figures/). All numbers of
+    the page can be computed from runs.csv. The same records give the same bytes.
+
+    `curves` (of `load_training_curves`) adds a figure of dev rSum against training work. Figures of examples need the
+    dataset, which is read from `data_root` if it has files of its own; if it cannot be read, `warn` receives the
+    reason. `html` adds index.html, one page with everything, figures included.
+    Raises UserError for damaged records and where a folder holds a README.md that is not a page of a leaderboard,
+    OSError if `out` cannot be written.
     """
     from ncbench.report.figures.gallery import draw_all
-    from ncbench.report.figures.style import files_of
+    from ncbench.report.figures.style import figure_files
     from ncbench.report.pages.html import html_page
     from ncbench.report.pages.markdown import page
 
+    for board in boards:
+        _check_folder(out / board.dataset)
     written: list[Path] = []
     pages = []
     for board in boards:
-        figures = draw_all(board, courses, out, data_root, say)
-        text, runs = out / f"{board.dataset}.md", out / f"{board.dataset}.csv"
-        write_text(text, page(board, figures))
+        folder = out / board.dataset
+        figures = draw_all(board, curves, folder / FIGURES_FOLDER, data_root, warn)
+        text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         write_text(runs, board.runs.drop(columns="folder").to_csv(index=False))
-        drawn = [file for figure in figures for file in files_of((out / figure.file).with_suffix(""))]
-        written += [text, *drawn, runs]
+        write_text(text, page(board, figures))
+        drawn = [file for figure in figures for file in figure_files((folder / figure.file).with_suffix(""))]
+        written += [text, runs, *drawn]
         pages.append((board, figures))
     if html:
-        whole = out / "index.html"
-        write_text(whole, html_page(pages, out))
-        written.append(whole)
+        index = out / "index.html"
+        write_text(index, html_page(pages, out))
+        written.append(index)
     return written
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UserError if `folder` has a README.md but no runs.csv: then it is not a page of a leaderboard."""
+    if (folder / PAGE_FILE).exists() and not (folder / RUNS_FILE).exists():
+        raise UserError(f"{folder / PAGE_FILE} is not a leaderboard page; not overwritten. Choose another --out")

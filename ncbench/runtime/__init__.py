@@ -1,1 +1,1 @@
-"""What any process needs: files, seeds, state, devices, signals. Knows nothing of noisy correspondence."""
+"""Process-level utilities: files, seeds, state, devices, signals. Independent of noisy correspondence."""

@@ -1,4 +1,4 @@
-"""Facts about the machine and the software that a run was executed with; clocks and memory of devices."""
+"""The machine and software environment of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 def describe(device: torch.device) -> dict[str, object]:
-    """Return what a reader needs to judge times: software, machine, threads, command line, commit."""
+    """Return the environment as recorded with run times: software, machine, threads, command line, commit."""
     return {
         "ncbench": __version__,
         "python": platform.python_version(),
@@ -43,7 +43,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def processor() -> str:
-    """Return the name of the processor."""
+    """Return the model name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def processor() -> str:
 
 
 def _driver() -> str | None:
-    """Return the version line of NVIDIA's driver, None where the system does not show it (Linux)."""
+    """Return the version line of the NVIDIA driver, or None if unknown. Linux only."""
     try:
         return NVIDIA.read_text().partition("\n")[0]
     except OSError:
@@ -61,9 +61,9 @@ def _driver() -> str | None:
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with `+` if it was changed; None elsewhere.
+    """Return the git commit of the checkout that this package runs from, with `+` for local changes; else None.
 
-    It is that of the first call: what this process has loaded does not change with the checkout.
+    Cached, because later changes to the checkout do not affect the code that this process has loaded.
     """
     here = Path(__file__).parent
     try:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never a part, and no file is lost unasked."""
+"""Reading and writing files. Writes are atomic, and files are not overwritten by accident."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ else:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
-    """Create or replace `path` with what `write` puts into the binary file that it is given.
+    """Create or replace `path` atomically; `write` writes the content to the binary file that it receives.
 
-    The content goes to a temporary file in the same folder, is flushed to disk and renamed; what need not outlive the
-    machine may spare the flush (not `durable`).
-    Raises OSError; then `path` is as it was and no temporary file stays behind.
+    The content is written to a temporary file in the same folder, flushed to disk, and renamed. `durable=False` skips
+    the flush. On an error (OSError), `path` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -40,7 +39,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        # mkstemp makes private files; records are to be read by whoever may read the folder.
+        # mkstemp creates private files; records should have normal permissions.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -48,7 +47,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what was being written
+            error.filename = str(path)  # the error of a full disk has no file name
         raise
 
 
@@ -58,39 +57,39 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` to `path` as sorted, indented JSON, atomically. NaN and infinity are refused (ValueError)."""
+    """Write `content` to `path` atomically as sorted, indented JSON. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def check_absent(paths: Sequence[Path]) -> None:
-    """Raise UserError if one of `paths` exists: nothing is written over unasked."""
+    """Raise UserError if one of `paths` exists."""
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} exists; write to another place, or over it with --force.")
+            raise UserError(f"{path} already exists; choose another path, or overwrite it with --force")
 
 
-class DamagedArchive(ValueError):  # noqa: N818 - an outcome of reading
-    """A file is no archive of arrays, or not any more."""
+class DamagedArchive(ValueError):  # noqa: N818
+    """A file is not a valid archive of arrays."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays in `path` by name. Raises DamagedArchive unless it is a whole archive of plain arrays."""
+    """Return the arrays in the .npz file `path` by name. Raises DamagedArchive unless it is complete and valid."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             return {name: archive[name] for name in archive.files}
-    # Changed bytes reach zip, zlib, and the parser of NumPy's headers.
+    # Damaged bytes can fail in zipfile, in zlib, and in NumPy's header parser.
     except (OSError, EOFError, BadZipFile, zlib.error, AttributeError, KeyError, MemoryError) as error:
         raise DamagedArchive(str(error)) from error
     except (RuntimeError, SyntaxError, TokenError, ValueError) as error:
         raise DamagedArchive(str(error)) from error
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Return the content of the TOML file in `path`. Raises UserError, with `what` it is, for none and a bad one."""
+def read_toml(path: Path, source: str) -> dict[str, Any]:
+    """Return the content of a TOML file. Raises UserError, prefixed with `source`, if it is missing or invalid."""
     try:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{what} {path}: {error.strerror}; give the path of a TOML file.") from error
+        raise UserError(f"{source} {path}: {error.strerror}; expected a TOML file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{what} {path}: is no TOML: {error}.") from error
+        raise UserError(f"{source} {path}: not valid TOML: {error}") from error

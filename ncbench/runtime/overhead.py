@@ -1,4 +1,4 @@
-"""Time that training spends outside of backbones, by what it is spent on: the budget of FLOPs does not see it."""
+"""Training time spent outside the networks, by use (for example, mixture fits). FLOP budgets do not include it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _inside: list[str] = []
 
 @contextmanager
 def timed(use: str) -> Iterator[None]:
-    """Count the time inside, or in a function that this decorates, as spent on `use`; what is nested counts once."""
+    """Count the time in this block, or decorated function, as spent on `use`. Nested blocks count for the outermost."""
     if _inside:
         yield
         return
@@ -26,11 +26,11 @@ def timed(use: str) -> Iterator[None]:
 
 
 def spent() -> dict[str, float]:
-    """Return the seconds of each use so far, in this process."""
+    """Return the seconds spent in this process by use."""
     return dict(_seconds)
 
 
-def begin(seconds: Mapping[str, float]) -> None:
-    """Begin to count anew, from what was spent before."""
+def reset(seconds: Mapping[str, float]) -> None:
+    """Reset the counts to `seconds`, spent before a resume."""
     _seconds.clear()
     _seconds.update(seconds)

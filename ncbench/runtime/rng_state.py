@@ -1,4 +1,4 @@
-"""The state of all generators of random numbers that are global: Python's, NumPy's and torch's."""
+"""The state of the global random number generators of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ncbench.runtime.state import State, capture
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global generators, those of all devices included, with `seed` in [0, 2**63)."""
+    """Seed the global generators, including those of all devices, with `seed` in [0, 2**63)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def random_state() -> State:
-    """Return the state of the global generators, those of all CUDA devices included."""
+    """Return the state of the global generators, including those of all CUDA devices."""
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
@@ -32,7 +32,7 @@ def random_state() -> State:
 
 
 def set_random_state(state: State) -> None:
-    """Take back what `random_state` returned; devices that are not here are left out."""
+    """Restore a state returned by `random_state`; CUDA devices that do not exist here are ignored."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     np.random.set_state(state["numpy"])

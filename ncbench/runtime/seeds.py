@@ -1,4 +1,4 @@
-"""Seeds derived from one run seed by hashing named axes."""
+"""Seeds derived from the run seed by hashing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 def derive_seed(seed: int, *axes: str | int) -> int:
     """Return a seed in [0, 2**63) for the use of randomness named by `axes`.
 
-    Adding an axis elsewhere never shifts the others: every use of randomness has a name of its own.
+    Each use of randomness has its own name, so a new use does not change the seeds of others.
     """
     text = "\x1f".join(map(str, (seed, *axes)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM let a run save its state and end, instead of ending the process."""
+"""Graceful stopping: on Ctrl-C or SIGTERM, runs save their state and end instead of the process being killed."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_asked: list[int] = []  # the signals that have come
+_received: list[int] = []
 
 
 class Stopped(BaseException):
-    """A run has ended before its time, because it was asked to."""
+    """A run ended early because a stop was requested."""
 
 
-def ask(number: int, frame: FrameType | None = None) -> None:
-    """Ask all runs of this process to stop: a handler of signals. Who asks twice by Ctrl-C is not made to wait."""
-    if _asked and number == signal.SIGINT:
+def request_stop(number: int, frame: FrameType | None = None) -> None:
+    """Request all runs of this process to stop; a signal handler. A second Ctrl-C raises KeyboardInterrupt."""
+    if _received and number == signal.SIGINT:
         raise KeyboardInterrupt
-    _asked.append(number)
+    _received.append(number)
 
 
-def asked() -> signal.Signals | None:
-    """Return the signal that asked first; None as long as none has."""
-    return signal.Signals(_asked[0]) if _asked else None
+def stop_signal() -> signal.Signals | None:
+    """Return the first signal that requested a stop, or None."""
+    return signal.Signals(_received[0]) if _received else None
 
 
 @contextmanager
-def on_signals(*more: signal.Signals) -> Iterator[None]:
-    """Take Ctrl-C, SIGTERM and `more` signals as requests to stop inside, in the main thread."""
-    _asked.clear()
-    before = {number: signal.signal(number, ask) for number in (*SIGNALS, *more)}
+def catch_signals(*more: signal.Signals) -> Iterator[None]:
+    """Treat SIGINT, SIGTERM and `more` signals as stop requests inside the block. Main thread only."""
+    _received.clear()
+    before = {number: signal.signal(number, request_stop) for number in (*SIGNALS, *more)}
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""The state of an object as plain values: what its attributes hold, and how they get it back.
+"""Capturing and restoring the state of objects.
 
-Known are networks, optimisers, generators of random numbers, arrays, tensors, plain values, and lists, tuples and
-dictionaries of these. Everything else is refused by name, so that nothing is forgotten in silence.
+Supported are networks, optimisers, random number generators, arrays, tensors, plain values, and lists, tuples and
+dictionaries of these. Other types raise an error, so that no state is lost silently.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import numpy as np
 import torch
 
 State = dict[str, Any]
-"""Nested dictionaries and lists of numbers, texts, None, arrays and tensors."""
+"""Nested dictionaries and lists of numbers, strings, None, arrays and tensors."""
 
 PLAIN = (bool, int, float, str, type(None))
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What networks and optimisers have."""
+    """The protocol of networks and optimisers."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the state."""
         ...
 
     def load_state_dict(self, state: Any) -> Any:
-        """Take a state back."""
+        """Restore the state."""
         ...
 
 
 def capture(value: Any, name: str = "value") -> Any:
-    """Return a copy of the state of `value`, tensors on the CPU. Raises TypeError for what it cannot hold, by name."""
+    """Return a copy of the state of `value`, with tensors on the CPU. Raises TypeError for unsupported types."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, Stateful):
@@ -49,14 +49,14 @@ def capture(value: Any, name: str = "value") -> Any:
         return {key: capture(item, f"{name}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [capture(item, f"{name}[{number}]") for number, item in enumerate(value)]
-    raise TypeError(f"{name} is a {type(value).__name__}, whose state is not known how to keep")
+    raise TypeError(f"cannot save {name}: type {type(value).__name__} is not supported")
 
 
 def restore(value: Any, state: Any) -> Any:
-    """Return `value` in the state that `capture` returned of it, or of its like in another process.
+    """Return `value` in a state returned by `capture`, possibly in another process.
 
     Networks, optimisers and generators are changed in place and returned; other values are replaced. The state is
-    copied, so that it can be restored again.
+    copied and can be restored again.
     """
     return _restored(value, capture(state, "state"))
 

@@ -1,1 +1,1 @@
-"""Grids of runs: planned, launched, monitored, replayed."""
+"""Sweeps: grids of runs, and how they are planned, launched, monitored and replayed."""

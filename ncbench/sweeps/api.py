@@ -1,4 +1,4 @@
-"""Sweeps from Python: what `ncbench run` does, in this process, with a table instead of words."""
+"""The Python equivalent of `ncbench run`: run a sweep in this process and return a table."""
 
 from __future__ import annotations
 
@@ -41,43 +41,44 @@ def run(
     precision: Precision = "float32",
     out: Path | str = "runs",
 ) -> pd.DataFrame:
-    """Run every combination of what is given, one after another in this process, and return their rows of `load_runs`.
+    """Run every combination of the arguments in this process, and return their rows of `ncbench.load_runs`.
 
-    Values are those of the options of `ncbench run`: `noise` are ratios in [0, 1) or "natural", `budget` numbers of
-    baseline epochs or texts as "10m" (none: the dataset's own), `settings` maps "method.key" to a value, and each of
-    `variants`, such a key and a value, makes every run once more with it. Runs that have a record below `out` are not
-    run again.
-    A run that fails is left out, with a warning; its traceback is kept in `error.txt` of its folder.
-    Raises UserError for bad input, before anything is run, and where every run failed.
+    Arguments accept the same values as the options of `ncbench run`: `noise` takes ratios in [0, 1) or "natural";
+    `budget` takes numbers of baseline epochs or strings such as "10m" (default: the dataset's budget); `settings` maps
+    "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with this one change.
+
+    Finished runs in `out` are not repeated. Failed runs are left out of the table with a RuntimeWarning; their
+    traceback is in `error.txt` in the run folder. Raises UserError for invalid input before the first run starts, and
+    if all runs fail.
     """
     grid = Grid(
-        datasets=_several("dataset", dataset),
-        protocols=_several("protocol", protocol),
-        ratios=[amount_of(value) for value in _several("noise", noise)],
-        methods=_several("method", method),
-        backbones=_several("backbone", backbone),
-        budgets=[_budget(value) for value in _values(budget)],
-        seeds=[_seed(value) for value in _several("seed", seed)],
+        datasets=_at_least_one("dataset", dataset),
+        protocols=_at_least_one("protocol", protocol),
+        ratios=[amount_of(value) for value in _at_least_one("noise", noise)],
+        methods=_at_least_one("method", method),
+        backbones=_at_least_one("backbone", backbone),
+        budgets=[_budget(value) for value in _to_list(budget)],
+        seeds=[_seed(value) for value in _at_least_one("seed", seed)],
         evaluations=evaluations,
-        overrides=[parse_override(f"{key}={_text(value)}") for key, value in (settings or {}).items()],
-        variants=[parse_override(f"{key}={_text(value)}", "--variant") for key, value in variants],
+        overrides=[parse_override(f"{key}={_setting_text(value)}") for key, value in (settings or {}).items()],
+        variants=[parse_override(f"{key}={_setting_text(value)}", "--variant") for key, value in variants],
         data_root=None if data_root is None else Path(data_root),
         precision=precision,
     )
     planned = plan_sweep(grid)
-    outcomes = list(run_sweep(planned, Store(Path(out)), choose_device(device), _Silent()))
+    outcomes = list(run_sweep(planned, Store(Path(out)), choose_device(device), _NullObserver()))
     for outcome in outcomes:
         if outcome.result is None:
             warnings.warn(f"{outcome.folder}: {outcome.status} ({outcome.error!r})", RuntimeWarning, stacklevel=2)
     done = [outcome.spec.id for outcome in outcomes if outcome.result is not None]
     if not done:
-        raise UserError(f"no run is done; see error.txt in the folders below {out}.")
+        raise UserError(f"all runs failed; see error.txt in the run folders in {out}.")
     table = load_runs(out)
     return table[table["id"].isin(done)].reset_index(drop=True)
 
 
-class _Silent:
-    """Watches a sweep and says nothing."""
+class _NullObserver:
+    """A sweep observer that does nothing."""
 
     def started(self, index: int) -> None:
         pass
@@ -89,24 +90,24 @@ class _Silent:
         pass
 
 
-def _several(name: str, value: Any) -> list[Any]:
-    """Return the values that were given as `name`, see `_values`. Raises UserError for none."""
-    values = _values(value)
+def _at_least_one(name: str, value: Any) -> list[Any]:
+    """Return the values of argument `name` as a list. Raises UserError if it is empty."""
+    values = _to_list(value)
     if not values or None in values:
-        raise UserError(f"{name} is {value!r}; give at least one value.")
+        raise UserError(f"{name} is {value!r}; expected at least one value")
     return values
 
 
 def _seed(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, SupportsIndex) or index(value) < 0:
-        raise UserError(f"seed {value!r} is not a whole number of at least 0.")
+        raise UserError(f"seed {value!r} is not a non-negative integer")
     return index(value)
 
 
-def _values(value: Any) -> list[Any]:
-    """Return one value, or the values of a sequence, each once, in their order."""
-    one = isinstance(value, str) or not isinstance(value, Sequence)
-    return [value] if one else list(dict.fromkeys(value))
+def _to_list(value: Any) -> list[Any]:
+    """Return a single value, or the distinct values of a sequence in order, as a list."""
+    single = isinstance(value, str) or not isinstance(value, Sequence)
+    return [value] if single else list(dict.fromkeys(value))
 
 
 def _budget(value: float | str) -> Budget | Paper:
@@ -116,9 +117,9 @@ def _budget(value: float | str) -> Budget | Paper:
     try:
         return Budget.parse(text)
     except ValueError as error:
-        raise UserError(f"{error}.") from error
+        raise UserError(str(error)) from error
 
 
-def _text(value: Any) -> str:
-    """Return a setting as the command line writes it."""
+def _setting_text(value: Any) -> str:
+    """Return a setting as written on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,18 +1,17 @@
-"""What runs will cost before any of them executes: work by the cost formulas, time by a speed that was measured.
+"""Cost estimates of planned runs: work from the cost formulas, time from a measured speed.
 
-The speed is that of earlier records of the same method, backbone, sizes and dataset, on whatever machine they ran;
-where there are none, that of a few updates made here. Evaluation is work too, every image of a split against every
-caption, and has a speed of its own.
+The speed comes from earlier records with the same method, backbone, sizes and dataset, made on any machine. Without
+such records, it is measured on this machine with a few updates. Evaluation (every image of a split against every
+caption) counts too, and has a separate speed.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,25 +24,26 @@ from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.records.index import indexed_results
+from ncbench.records.history import History
 from ncbench.records.progress import read_progress
-from ncbench.records.spec import sizes_of
-from ncbench.records.store import History, Store
+from ncbench.records.record import Record
+from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
 from ncbench.training.trainer import Clock, Trainer
 
 CALIBRATION_SECONDS = 2.0
-FEW = 32  # images and captions that a measurement of scoring begins with
-LATEST = 5  # records that a speed is the median of
+INITIAL_SAMPLE = 32  # images and captions in the first measurement of scoring
+MAX_RECORDS = 5  # a speed is the median over the latest records
 
 Kind = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """FLOPs of training a second, seconds of one evaluation of dev, networks of the method; whence that is known."""
+    """Training FLOPs per second, seconds per dev evaluation, number of networks, and where these numbers come from."""
 
     flops: float
     evaluation: float
@@ -53,7 +53,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is expected to take: FLOPs of training and of evaluation, seconds; and what of it is done already."""
+    """Expected FLOPs of training and evaluation, expected seconds, and the share in [0, 1] that is already done."""
 
     training: float
     evaluation: float
@@ -63,42 +63,42 @@ class Estimate:
 
     @property
     def left(self) -> float:
-        """Seconds that are still to be spent."""
+        """Remaining seconds."""
         return self.seconds * (1 - self.done)
 
 
 class Speeds:
-    """The speeds of runs: read from the records of `store`, or measured on `device`, once for each kind of run.
+    """The speeds of runs, read from the records in `store` or measured on `device` once per kind of run.
 
-    `tell` hears of a measurement before it begins. The device is only looked for where one is needed.
+    `on_measure` is called before each measurement. The device is only accessed if a measurement is needed.
     """
 
-    def __init__(self, store: Store, device: str, tell: Callable[[PlannedRun], None]) -> None:
-        self._device, self._tell = device, tell
-        self._recorded = _recorded(indexed_results(store.root))
+    def __init__(self, store: Store, device: str, on_measure: Callable[[PlannedRun], None]) -> None:
+        self._device, self._on_measure = device, on_measure
+        self._recorded = _speeds_of_records(store.results())
         self._measured: dict[Kind, Speed] = {}
 
     def of(self, run: PlannedRun) -> Speed:
-        """Return the speed of a run. Raises UserError for a device that is not there."""
-        kind = kind_of(vars(run.spec))
+        """Return the speed of a run. Raises UserError if the device is not available."""
+        kind = kind_of(run.spec)
         if kind in self._recorded:
             return self._recorded[kind]
         if kind not in self._measured:
-            self._tell(run)
+            self._on_measure(run)
             self._measured[kind] = measure(run, choose_device(self._device))
         return self._measured[kind]
 
 
 def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
-    """Return what `run`, whose record is or will be in `folder`, is expected to take at `speed`."""
+    """Return the expected cost of `run` at `speed`; `folder` is its run folder, which may not exist yet."""
     spec = run.spec
-    with torch.device("meta"):  # only the cost formulas are needed, not the weights
+    with torch.device("meta"):  # the cost formulas need no weights
         backbone = build_backbone(spec.backbone, sizes_of(spec, run.dataset))
     dev, test = (evaluation_work(backbone, run.dataset.splits[name]) * speed.networks for name in ("dev", "test"))
     training = training_work(run, speed)
     evaluation = spec.evaluations * dev + test
     seconds = training / speed.flops + speed.evaluation * (spec.evaluations + test / dev)
-    if (folder / "result.json").is_file():
+    if Record(folder).finished:
         done = 1.0
     else:
         progress = read_progress(folder)
@@ -107,10 +107,10 @@ def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
 
 
 def training_work(run: PlannedRun, speed: Speed) -> float:
-    """Return the FLOPs of training that the budget of a run means.
+    """Return the training FLOPs that the budget of a run allows.
 
-    Of seconds, as many as `speed` makes of them; of an own epoch, one baseline epoch for each network of the method,
-    which is what the plainest of methods would spend.
+    Seconds are converted with `speed`. An own epoch is assumed to cost one baseline epoch per network of the method,
+    the cost of the simplest possible method.
     """
     total = 0.0
     members = members_of(run.spec.backbone)
@@ -126,7 +126,7 @@ def training_work(run: PlannedRun, speed: Speed) -> float:
 
 
 def evaluation_work(backbone: Backbone, split: Split) -> int:
-    """Return the FLOPs of scoring every image of a split against every caption."""
+    """Return the FLOPs for scoring every image of a split against every caption."""
     n_regions, images = backbone.sizes.n_regions, len(split.images)
     lengths, counts = np.unique(split.captions.lengths, return_counts=True)
     captions = sum(
@@ -137,9 +137,9 @@ def evaluation_work(backbone: Backbone, split: Split) -> int:
 
 
 def measure(run: PlannedRun, device: torch.device) -> Speed:
-    """Return the speed of a run from a little of it, without recording.
+    """Measure the speed of a run without recording it.
 
-    It is trained for CALIBRATION_SECONDS, at least two updates, and scores a part of dev for a quarter of that.
+    Trains for CALIBRATION_SECONDS (at least two updates), and scores a part of dev for a quarter of that time.
     """
     spec, dataset = run.spec, run.dataset
     train = dataset.splits["train"]
@@ -168,12 +168,12 @@ def measure(run: PlannedRun, device: torch.device) -> Speed:
                 evaluation += scoring_seconds(trainer.backbones, dataset.splits["dev"], device)
         flops, seconds = flops + used, seconds + spent
         networks += len(trainer.backbones)
-    return Speed(flops / seconds, evaluation, networks // len(members), f"measured here ({_called(device)})")
+    return Speed(flops / seconds, evaluation, networks // len(members), f"measured here ({_device_name(device)})")
 
 
 def scoring_seconds(backbones: Sequence[Backbone], split: Split, device: torch.device) -> float:
-    """Return the seconds that `backbones` would take to score a split, from those that they take for a part of it."""
-    whole, size = evaluation_work(backbones[0], split), FEW
+    """Return the seconds that `backbones` take to score a split, extrapolated from a part of it."""
+    whole, size = evaluation_work(backbones[0], split), INITIAL_SAMPLE
     while True:
         part = part_of(split, size)
         since = time.perf_counter()
@@ -186,7 +186,7 @@ def scoring_seconds(backbones: Sequence[Backbone], split: Split, device: torch.d
 
 
 def part_of(split: Split, size: int) -> Split:
-    """Return `size` of the images and as many of the captions of a split, or all, from all over it; not their truth."""
+    """Return up to `size` evenly spaced images and captions of a split; the correspondence is all zeros."""
     images, captions = (
         np.linspace(0, count - 1, min(size, count)).astype(np.int64)
         for count in (len(split.images), len(split.captions))
@@ -197,16 +197,15 @@ def part_of(split: Split, size: int) -> Split:
     return Split(ImageFeatures([split.images.take(images)]), Captions(texts, words), np.zeros_like(captions))
 
 
-def kind_of(spec: Mapping[str, Any]) -> Kind:
-    """Return what of a spec its speed depends on."""
-    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec["sizes"].items()))
-    named = (str(spec[name]) for name in ("dataset", "dataset_version", "method", "backbone"))
-    return (*named, sizes, str(spec.get("precision", "float32")))
+def kind_of(spec: RunSpec) -> Kind:
+    """Return the parts of a spec that determine its speed."""
+    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec.sizes.items()))
+    return (spec.dataset, spec.dataset_version, spec.method, spec.backbone, sizes, spec.precision)
 
 
 @dataclass(frozen=True)
-class _Past:
-    """What a finished run tells of its speed."""
+class _RecordedSpeed:
+    """The speed of one finished run."""
 
     started: float
     device: str
@@ -215,44 +214,44 @@ class _Past:
     folder: Path
 
 
-def _recorded(results: Iterable[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]) -> dict[Kind, Speed]:
-    """Return the speeds of finished runs by their kind: medians of the latest on the device of the very latest."""
-    found: dict[Kind, list[_Past]] = {}
-    for folder, result, measurements in results:
-        try:
-            spec, spent = result["spec"], measurements["seconds"]
-            past = _Past(
-                float(measurements["started"]),
-                str(measurements["environment"]["device"]),
-                result["work"]["used"] / spent["training"],
-                spent["evaluation"] / (spec["evaluations"] + 1),
-                folder,
-            )
-            found.setdefault(kind_of(spec), []).append(past)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):  # records of old, or without measurements
+def _speeds_of_records(records: Iterable[Record]) -> dict[Kind, Speed]:
+    """Return speeds by kind of run: the median over the latest records made on the device of the most recent one."""
+    found: dict[Kind, list[_RecordedSpeed]] = {}
+    for record in records:
+        result, measured = record.result, record.measurements
+        if measured is None or measured.started is None or not measured.seconds.training or not result.work.used:
             continue
-    return {kind: _typical(pasts, backbone=kind[3]) for kind, pasts in found.items()}
+        speed = _RecordedSpeed(
+            measured.started,
+            measured.environment.device,
+            result.work.used / measured.seconds.training,
+            measured.seconds.evaluation / (result.spec.evaluations + 1),
+            record.folder,
+        )
+        found.setdefault(kind_of(result.spec), []).append(speed)
+    return {kind: _median_speed(recorded, backbone=kind[3]) for kind, recorded in found.items()}
 
 
-def _typical(pasts: Sequence[_Past], backbone: str) -> Speed:
-    latest = max(pasts, key=lambda past: past.started)
-    alike = sorted((p for p in pasts if p.device == latest.device), key=lambda p: p.started, reverse=True)[:LATEST]
+def _median_speed(recorded: Sequence[_RecordedSpeed], backbone: str) -> Speed:
+    latest = max(recorded, key=lambda speed: speed.started)
+    same_device = [speed for speed in recorded if speed.device == latest.device]
+    used = sorted(same_device, key=lambda speed: speed.started, reverse=True)[:MAX_RECORDS]
     return Speed(
-        statistics.median(past.flops for past in alike),
-        statistics.median(past.evaluation for past in alike),
+        statistics.median(speed.flops for speed in used),
+        statistics.median(speed.evaluation for speed in used),
         _networks(latest.folder) // len(members_of(backbone)) or 1,
-        f"{len(alike)} {'record' if len(alike) == 1 else 'records'} ({latest.device})",
+        f"{len(used)} {'record' if len(used) == 1 else 'records'} ({latest.device})",
     )
 
 
 def _networks(folder: Path) -> int:
-    """Return the number of networks of a finished run; 1 where its weights are gone."""
+    """Return the number of networks of a finished run, or 1 if its weights were deleted."""
     try:
         with safe_open(folder / "model.safetensors", framework="numpy") as weights:
-            return len({name.partition(".")[0] for name in weights.keys()})  # noqa: SIM118 - it is no mapping
+            return len({name.partition(".")[0] for name in weights.keys()})  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError):
         return 1
 
 
-def _called(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

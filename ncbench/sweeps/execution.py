@@ -1,4 +1,4 @@
-"""The runs of a plan, one after another: each once, whoever else works on the same folder, and however it ends."""
+"""Sequential execution of planned runs. Processes that share a records folder never execute the same run twice."""
 
 from __future__ import annotations
 
@@ -10,48 +10,50 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from ncbench.errors import UserError
 from ncbench.noise.storage import save_noise
-from ncbench.records.lease import Claim, take
+from ncbench.records.lease import Lease, take
 from ncbench.records.progress import Progress, ProgressFile
+from ncbench.records.record import noise_path
+from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import Status, Store, noise_path
-from ncbench.runtime.signals import Stopped, asked
+from ncbench.records.store import Status, Store
+from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.run import USUAL, Cadence, Run
 from ncbench.training.trainer import Diverged
 
-POLL_SECONDS = 2.0  # from one look at what others are at work on to the next
+POLL_SECONDS = 2.0  # between checks of runs that other processes execute
 
 FAILURES = ("failed", "diverged", "over-memory")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a sweep ended, or `kept`: it was done before. `running`: another process is at work on it."""
+    """The outcome of a run. `kept` means that it was already done, `running` that another process executes it."""
 
     spec: RunSpec
     status: Status | Literal["kept"]
     folder: Path
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: Exception | None = None
 
 
 class Observer(Protocol):
-    """Who watches a sweep; runs are named by their place in the plan."""
+    """Receives the events of a sweep; runs are identified by their index in the plan."""
 
     def started(self, index: int) -> None:
-        """A run begins."""
+        """A run has started."""
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """A run has got somewhere."""
+        """A run has made progress."""
 
     def ended(self, index: int, outcome: Outcome) -> None:
-        """A run is over."""
+        """A run has ended."""
 
 
 def execute(
@@ -61,22 +63,22 @@ def execute(
     on_progress: Callable[[Progress], None],
     cadence: Cadence = USUAL,
 ) -> Outcome:
-    """Run one run of a sweep unless it has a result already, or another process is at work on it.
+    """Execute one run of a sweep, unless it has a result or another process is executing it.
 
-    An error of the run is an outcome, not raised; its traceback is kept in `error.txt`. Raises UserError for a record
-    that cannot be read or written.
+    An exception in the run becomes its outcome; the traceback is written to `error.txt`. Raises UserError if the record
+    cannot be read or written.
     """
     folder = store.folder(run.spec)
     found = store.find(run.spec)
     if found is not None:
         return Outcome(run.spec, "kept", folder, found)
-    with take(folder) as claim:
-        if claim is None:
+    with take(folder) as lease:
+        if lease is None:
             return Outcome(run.spec, "running", folder)
-        found = store.find(run.spec)  # another process may have finished in between
+        found = store.find(run.spec)  # another process may have finished it in the meantime
         if found is not None:
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, claim)
+        return _execute(run, store, device, on_progress, cadence, lease)
 
 
 def _execute(
@@ -85,14 +87,14 @@ def _execute(
     device: torch.device,
     on_progress: Callable[[Progress], None],
     cadence: Cadence,
-    claim: Claim,
+    lease: Lease,
 ) -> Outcome:
     folder = store.start(run.spec)
     save_noise(run.noise, noise_path(store.root, run.spec))
-    noted = ProgressFile(folder)
+    progress_file = ProgressFile(folder)
 
     def progressed(progress: Progress) -> None:
-        noted(progress)
+        progress_file(progress)
         on_progress(progress)
 
     try:
@@ -105,10 +107,10 @@ def _execute(
             device,
             progressed,
             cadence,
-            should_stop=lambda: claim.lost or asked() is not None,
+            should_stop=lambda: lease.lost or stop_signal() is not None,
         ).execute()
     except Stopped:
-        if claim.lost:
+        if lease.lost:
             return Outcome(run.spec, "running", folder)
         store.note(run.spec, "interrupted")
         return Outcome(run.spec, "interrupted", folder)
@@ -118,13 +120,13 @@ def _execute(
         with suppress(OSError):
             store.note(run.spec, "interrupted")
         raise UserError(
-            f"{error.filename}: {error.strerror}; records that are complete are unharmed. Mend it and give the same "
-            "command: it goes on from the last checkpoint."
+            f"{error.filename}: {error.strerror}. Finished runs are safe. Fix the problem and rerun the same command "
+            "to resume."
         ) from error
     except Exception as error:
         return _failed(run, store, folder, error)
     store.forget_end(run.spec)
-    noted.remove()
+    progress_file.remove()
     return Outcome(run.spec, "done", folder, result)
 
 
@@ -138,10 +140,10 @@ def _is_below(name: object, root: Path) -> bool:
 
 
 def status_of(error: Exception) -> Status:
-    """Return how a run has ended that raised `error`."""
+    """Return the status of a run that raised `error`."""
     if isinstance(error, Diverged):
         return "diverged"
-    # On a CPU, torch raises a RuntimeError that names its allocator.
+    # On the CPU, torch reports lack of memory as a RuntimeError that names its allocator.
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return "over-memory"
     return "failed"
@@ -150,13 +152,13 @@ def status_of(error: Exception) -> Status:
 def run_sweep(
     runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, cadence: Cadence = USUAL
 ) -> Iterator[Outcome]:
-    """Execute the runs that have no result yet in this process, one after another; yield the outcome of each.
+    """Execute the runs that have no result one after another in this process; yield the outcome of each.
 
-    A run that fails ends as an outcome and does not stop the others. What other processes are at work on is left to
-    them, and waited for at the end; it is done here if they die. Once asked to stop, no further run begins.
+    A failed run does not stop the others. Runs that other processes execute are skipped and waited for at the end; they
+    are executed here if those processes die. No run starts after a stop request.
     """
-    waiting, elsewhere = deque(range(len(runs))), 0  # of those that wait, so many in a row are at work elsewhere
-    while waiting and asked() is None:
+    waiting, elsewhere = deque(range(len(runs))), 0  # `elsewhere`: consecutive waiting runs that others execute
+    while waiting and stop_signal() is None:
         if elsewhere == len(waiting):
             time.sleep(POLL_SECONDS)
             elsewhere = 0

@@ -1,4 +1,4 @@
-"""Grids of runs, planned whole before any of them starts."""
+"""Planning of sweeps: a grid of conditions becomes a checked list of runs before any of them starts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ncbench.records.spec import RunSpec
 from ncbench.runtime.seeds import derive_seed
 from ncbench.training.clean_pairs import clean_pairs
 
-MOST_EVALUATIONS = 1000
+MAX_EVALUATIONS = 1000
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of a sweep, as the user gave them.
+    """The axes of a sweep, as given by the user.
 
-    `budgets`: none means the dataset's own. `evaluations` of dev per run default to one per epoch of the budget, and to
-    ten where it is in FLOPs or seconds. Protocols say nothing where a ratio is `natural`. `overrides` hold for all
-    runs; each of `variants` makes every run once more, with it alone added.
+    Empty `budgets` mean the budget set by the dataset. `evaluations`, the number of dev evaluations per run, defaults
+    to one per epoch, or 10 if the budget is in FLOPs or seconds. Protocols are ignored for the ratio `natural`.
+    `overrides` apply to all runs; each of `variants` repeats all runs with this one override added.
     """
 
     datasets: Sequence[str]
@@ -51,10 +51,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep, checked and ready: nothing about it can turn out to be bad input later.
+    """One run of a sweep, with all user input checked.
 
-    `cell` is the grid that holds this run alone, from which another process plans the same run; None for one that was
-    read from a record.
+    `cell` is a grid with this run only, from which another process can plan the same run; None if the run was read from
+    a record.
     """
 
     spec: RunSpec
@@ -65,54 +65,57 @@ class PlannedRun:
 
 
 def plan_sweep(grid: Grid) -> list[PlannedRun]:
-    """Return the runs of a grid in the order in which they are to be executed: table by table, seeds outermost.
+    """Return the runs of a grid in execution order: table by table, with seeds in the outermost loop.
 
-    A table holds one dataset, noise, backbone and budget; its methods come one after another, so that the first table
-    is complete before the second begins, and the first seed of all tables before the second.
-    A ratio of 0 is the same under all protocols that draw noise, and is run once, as protocol `clean`.
-    Raises UserError for anything about the grid that cannot run.
+    A table has one dataset, noise, backbone and budget, and its methods run one after another. The first seed of all
+    tables is complete before the second seed starts. A ratio of 0 is the same under all protocols and runs once, as
+    protocol `clean`. Raises UserError if any run of the grid is invalid.
     """
     backbones = {name: backbone_class(name) for name in map(resolve, grid.backbones)}
     for name in backbones:
         check_precision(name, grid.precision)
     if grid.evaluations is not None and grid.evaluations < 1:
-        raise UserError(f"dev must be evaluated at least once, found {grid.evaluations} evaluations.")
-    names = _named(grid.methods)
+        raise UserError(f"evaluations must be at least 1, found {grid.evaluations}")
+    names = _names_as_given(grid.methods)
     methods = {name: load_method(given) for name, given in names.items()}
     for override in [*grid.overrides, *grid.variants]:
         if override.target not in (*methods, BACKBONE):
-            raise unknown_name(f"target of {override.option} in this sweep", override.target, [*methods, BACKBONE])
+            raise unknown_name(f"{override.option} target in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
     changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
-    asked_budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
-    tables = product(grid.seeds, grid.datasets, _noises(grid), backbones, asked_budgets)
+    budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
+    tables = product(grid.seeds, grid.datasets, _noises(grid), backbones, budgets)
     runs: dict[str, PlannedRun] = {}
-    drawn: dict[tuple[int, str, str, Amount], Noise] = {}  # shared by all methods and backbones
+    noises: dict[tuple[int, str, str, Amount], Noise] = {}  # shared by all methods and backbones
     cells = ((*table, name, overrides) for table in tables for name, overrides in product(methods, changes))
-    for seed, dataset_name, (protocol, ratio), backbone, asked, method_name, overrides in cells:
+    for seed, dataset_name, (protocol, ratio), backbone, requested, method_name, overrides in cells:
         dataset, method = datasets[dataset_name], methods[method_name]
         if method.needs_truth and not dataset.truth_known:
-            raise UserError(f"{method_name} must be told which pairs are clean, and of {dataset_name} nobody knows.")
+            raise UserError(
+                f"method {method_name!r} needs to know which pairs are clean, but {dataset_name} has no ground truth."
+            )
         check_abilities(backbone, method.needs_abilities, method_name)
         check_captions(backbone, dataset)
         if method.needs_words and dataset.vector_dim:
-            raise UserError(f"{method_name} changes the words of captions, and {dataset.name} has vectors of them.")
+            raise UserError(
+                f"method {method_name!r} changes the words of captions, but {dataset.name} has caption vectors."
+            )
         settings = apply_overrides(method, settings_of(method, dataset.presets), overrides)
         config = make_config(method, settings)
         preset = backbones[backbone].PRESETS.get(dataset.presets, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         key = (seed, dataset_name, protocol, ratio)
-        if key not in drawn:
-            drawn[key] = _noise_of(dataset, protocol, ratio, seed)
-        noise = drawn[key]
+        if key not in noises:
+            noises[key] = _noise_of(dataset, protocol, ratio, seed)
+        noise = noises[key]
         true = dataset.splits["train"].true
         needed = method(config).clean_pairs_needed(len(true))
         if needed:
             clean_pairs(method_name, needed, noise.clean(true) if dataset.truth_known else None)
-        if asked is None:
+        if requested is None:
             budget = Budget(dataset.budget)
         else:
-            budget = _published(method, dataset.name) if isinstance(asked, Paper) else asked
+            budget = _published_budget(method, dataset.name) if isinstance(requested, Paper) else requested
         spec = RunSpec.of(
             dataset,
             noise,
@@ -120,7 +123,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             settings,
             backbone=backbone,
             budget=budget,
-            evaluations=grid.evaluations or _usual_evaluations(budget),
+            evaluations=grid.evaluations or _default_evaluations(budget),
             seed=seed,
             sizes=sizes,
             precision=grid.precision,
@@ -141,36 +144,39 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _named(given: Sequence[str]) -> dict[str, str]:
-    """Return per method what it was given as, a name or a file, by its own name. Raises UserError for two of one."""
+def _names_as_given(given: Sequence[str]) -> dict[str, str]:
+    """Return the name or path that each method was given as, by method name.
+
+    Raises UserError if two methods have the same name.
+    """
     found: dict[str, str] = {}
     classes: dict[str, type[Method]] = {}
     for text in given:
         method = load_method(text)
         if classes.setdefault(method.name, method) is not method:
-            raise UserError(f"--method names two methods that call themselves {method.name!r}; rename one.")
+            raise UserError(f"--method: two methods are named {method.name!r}; rename one")
         found.setdefault(method.name, text)
     return found
 
 
-def _published(method: type[Method], dataset: str) -> Budget:
-    """Return the budget that `method` was published with. Raises UserError where it was not, or ncbench knows none."""
+def _published_budget(method: type[Method], dataset: str) -> Budget:
+    """Return the budget that `method` was published with. Raises UserError if it is unknown for this dataset."""
     epochs = method.published_epochs.get(dataset)
     if epochs is None:
         known = f" (for {', '.join(method.published_epochs)})" if method.published_epochs else ""
         raise UserError(
-            f"--budget paper: no published schedule of {method.name} for {dataset} is known{known}; "
-            "give a number, for example 40own-epochs."
+            f"--budget paper: no published schedule is known for {method.name} on {dataset}{known}. "
+            "Use a number, for example 40own-epochs."
         )
     return Budget(epochs, "own-epochs")
 
 
-def _usual_evaluations(budget: Budget) -> int:
-    return min(max(1, round(budget.amount)), MOST_EVALUATIONS) if "epochs" in budget.unit else 10
+def _default_evaluations(budget: Budget) -> int:
+    return min(max(1, round(budget.amount)), MAX_EVALUATIONS) if "epochs" in budget.unit else 10
 
 
 def _noises(grid: Grid) -> list[tuple[str, Amount]]:
-    """Return the (protocol, ratio) cells by ratio; natural noise is one cell, whatever the protocols."""
+    """Return all pairs of protocol and ratio, ordered by ratio; natural noise gives one pair for all protocols."""
     return [
         (protocol, ratio)
         for ratio in grid.ratios
@@ -179,21 +185,24 @@ def _noises(grid: Grid) -> list[tuple[str, Amount]]:
 
 
 def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noise:
-    """Return the noise of a run: `clean` at ratio 0, `natural` where the truth is unknown, else that of `protocol`.
+    """Return the noise of a run: `clean` at ratio 0, `natural` without ground truth, else drawn by `protocol`.
 
-    Raises UserError as `draw_noise`, and unless noise is natural exactly where the truth is unknown.
+    Raises UserError like `draw_noise`, and if natural noise is requested for a dataset with ground truth or drawn noise
+    for one without.
     """
     if amount == NATURAL:
         if dataset.truth_known:
-            raise UserError(f"--noise natural is for pairs mismatched by nature; those of {dataset.name} are right.")
+            raise UserError(
+                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean"
+            )
         return draw(dataset, NATURAL, 0.0, seed)
     if not dataset.truth_known:
-        raise UserError(f"{dataset.name} is mismatched by nature: --noise must be natural there, found {amount:g}.")
-    noise = draw(dataset, protocol, amount, seed)  # at ratio 0 too: an index file may disagree
+        raise UserError(f"{dataset.name} is noisy by nature; expected --noise natural, found {amount:g}")
+    noise = draw(dataset, protocol, amount, seed)  # at ratio 0 too: an index file may contradict the ratio
     return noise if amount else draw(dataset, CLEAN, 0.0, seed)
 
 
 def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
-    """Return the noise of a run with `seed` on the training split. Raises UserError as `draw_noise`."""
+    """Return the noise of a run with `seed` on the training split. Raises UserError like `draw_noise`."""
     train = dataset.splits["train"]
     return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"), train)

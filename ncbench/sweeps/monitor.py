@@ -1,4 +1,4 @@
-"""Following runs that execute elsewhere, by what they leave in the folder of records."""
+"""Monitoring of runs that execute in other processes, through their records."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import FAILURES, Observer, Outcome
 
-PATIENCE = 10  # times what a look took, before the next
-BEGINNING = Progress(0.0, None, None, "beginning")
+MIN_WAIT_FACTOR = 10  # polling takes at most about a tenth of the time
+STARTING = Progress(0.0, None, None, "starting")
 
 
-class Following:
-    """Tells `observer` what becomes of runs, known by their place in `specs`, at each `look`."""
+class Monitor:
+    """Reports the state of runs to `observer` at each `poll`; runs are identified by their index in `specs`."""
 
     def __init__(self, specs: Sequence[RunSpec], store: Store, observer: Observer) -> None:
         self._specs, self._store, self._observer = specs, store, observer
-        self._begun: set[int] = set()
-        self._looked, self._took = False, 0.0
-        self.open = [*range(len(specs))]
-        """The places of the runs that have not ended."""
+        self._started: set[int] = set()
+        self._polled, self._poll_seconds = False, 0.0
+        self.unfinished = [*range(len(specs))]
+        """Indices of the runs that have not ended."""
 
-        self.at_work = 0
-        """How many of these somebody was executing at the last look."""
+        self.n_running = 0
+        """Number of runs that were executing at the last poll."""
 
-    def look(self) -> Iterator[Outcome]:
-        """Yield the outcomes of the runs that have ended since; those that had at the first look are `kept`.
+    def poll(self) -> Iterator[Outcome]:
+        """Yield the outcomes of runs that ended since the last poll; in the first poll, finished runs are `kept`.
 
-        Raises UserError for a record that cannot be read.
+        Raises UserError if a record cannot be read.
         """
         since = time.monotonic()
-        self.at_work = 0
-        for index in list(self.open):
-            outcome = self._ended(index)
+        self.n_running = 0
+        for index in list(self.unfinished):
+            outcome = self._outcome(index)
             if outcome is not None:
                 yield self.end(index, outcome)
             elif is_held(folder := self._store.folder(self._specs[index])):
-                self.at_work += 1
-                self._begin(index)
-                self._observer.progressed(index, read_progress(folder) or BEGINNING)
-        self._looked, self._took = True, time.monotonic() - since
+                self.n_running += 1
+                self._start(index)
+                self._observer.progressed(index, read_progress(folder) or STARTING)
+        self._polled, self._poll_seconds = True, time.monotonic() - since
 
-    def pause(self, seconds: float) -> None:
-        """Wait for so long; longer where looking takes long, as a thousand runs on a network file system may."""
-        time.sleep(max(seconds, PATIENCE * self._took))
+    def wait(self, seconds: float) -> None:
+        """Sleep for `seconds`, or longer if polling is slow, as with many runs on a network file system."""
+        time.sleep(max(seconds, MIN_WAIT_FACTOR * self._poll_seconds))
 
     def end(self, index: int, outcome: Outcome) -> Outcome:
-        """Take the run at `index` for ended by `outcome`, and return it."""
-        self._begin(index)
-        self.open.remove(index)
+        """Mark the run at `index` as ended with `outcome`, and return it."""
+        self._start(index)
+        self.unfinished.remove(index)
         self._observer.ended(index, outcome)
         return outcome
 
-    def _ended(self, index: int) -> Outcome | None:
+    def _outcome(self, index: int) -> Outcome | None:
         spec = self._specs[index]
         folder, result = self._store.folder(spec), self._store.find(spec)
         if result is not None:
-            return Outcome(spec, "done" if self._looked else "kept", folder, result)
+            return Outcome(spec, "done" if self._polled else "kept", folder, result)
         status, error = self._store.how_it_ended(spec)
         if status in FAILURES and not is_held(folder):
             return Outcome(spec, status, folder, error=RuntimeError(error))
         return None
 
-    def _begin(self, index: int) -> None:
-        if index not in self._begun:
-            self._begun.add(index)
+    def _start(self, index: int) -> None:
+        if index not in self._started:
+            self._started.add(index)
             self._observer.started(index)

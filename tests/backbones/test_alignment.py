@@ -1,4 +1,4 @@
-"""Alignment vectors against plain operations and a loop over images and words; what they keep in memory."""
+"""Alignment vectors against plain operations and a loop over images and words; the memory they keep."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_unit_length() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", ["zero-regions", "zero-attention", "word-as-seen", "zero-map"])
 def test_zero_vectors_have_finite_gradients(case: str, dtype: torch.dtype) -> None:
-    """Zero vectors, of what a word sees or of its difference from that, pass their gradients on like l2_normalise."""
+    """Attended vectors and differences of zero pass their gradients through, as in `l2_normalise`."""
     tensors = inputs(GENERAL, dtype)
     regions, attention, words, weight, bias = (tensor.data for tensor in tensors)
     if case == "zero-regions":
@@ -152,7 +152,7 @@ def test_gradients_are_the_same_where_they_are_to_be_differentiated() -> None:
 
 
 def test_gradients_of_inputs_that_depend_on_each_other() -> None:
-    """Where attention is made from regions and words, what flows through it must not be counted twice."""
+    """When attention is computed from regions and words, gradients through it must not be counted twice."""
     results = []
     for align, twice in ((align_one_by_one, False), (align_words, False), (align_words, True)):
         regions, _, words, weight, bias = inputs(GENERAL)
@@ -196,7 +196,7 @@ def test_single_precision(shape: tuple[int, ...]) -> None:
 
 
 def test_lowered_precision() -> None:
-    """Products in bfloat16, whose numbers have 8 bits, give results near the exact ones, in single precision."""
+    """Products in bfloat16 (8 significant bits) give float32 results near the exact ones."""
     shape = (5, 7, 4, 64, 8)
     exact, tensors = value_and_gradients(align_words, inputs(shape)), inputs(shape, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -210,7 +210,7 @@ def test_lowered_precision() -> None:
 
 
 def kept_bytes(align: Callable[..., Tensor], tensors: list[Tensor]) -> int:
-    """Return the bytes of distinct tensors, other than the inputs, that are kept for the backward pass of `align`."""
+    """Return the bytes of distinct tensors, other than the inputs, saved for the backward pass of `align`."""
     inputs_at = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     kept: dict[int, tuple[int, Tensor]] = {}
 
@@ -237,7 +237,7 @@ def test_nothing_as_wide_as_the_joint_space_is_kept() -> None:
 # Regions against those of the same slot.
 
 SLOT_SHAPES = [(3, 4, 5, 6, 2), (1, 4, 5, 6, 2), (3, 1, 1, 6, 2), (1, 1, 1, 2, 1)]  # images, regions, others, ...
-APART = 0.3
+OFFSET = 0.3
 
 
 def slot_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -248,7 +248,7 @@ def slot_inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> l
 
 
 def slots(*tensors: Tensor) -> Tensor:
-    return align_slots(*tensors, apart=APART)
+    return align_slots(*tensors, offset=OFFSET)
 
 
 def slots_one_by_one(regions: Tensor, others: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ def slots_one_by_one(regions: Tensor, others: Tensor, weight: Tensor, bias: Tens
         row = []
         for other in others:
             mapped = [
-                torch.stack([(((v - u) ** 2 + APART) * line).sum() for line in weight]) + bias
+                torch.stack([(((v - u) ** 2 + OFFSET) * line).sum() for line in weight]) + bias
                 for v, u in zip(image, other, strict=True)
             ]
             row.append(torch.stack([vector / (vector.dot(vector).sqrt() + 1e-8) for vector in mapped]))

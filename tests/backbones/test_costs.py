@@ -1,4 +1,4 @@
-"""Cost formulas against torch's own counter, work reports, parameter counts, names."""
+"""Cost formulas against torch's FLOP counter, work reports, parameter counts, names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def expected(
     return images, captions, n_images * n_captions * net.pair_work(n_regions, length)
 
 
-# One product of all gates of a GRU of 32 in two directions, with a position or a state: what weighs ranks in GPO.
+# One product of all gates of a bidirectional GRU of width 32, with a position or a state, as in GPO.
 GATES_OF_RANKS = 2 * 3 * 2 * 32**2
 
 
@@ -86,21 +86,21 @@ def test_formulas_count_every_matrix_product_of_a_forward_pass(
 
 
 def of_features(net: Backbone, name: str, n_regions: int, n_images: int = N_IMAGES) -> int:
-    """FLOPs of the gradient of the image features, which nobody asks for: of the first maps of the images."""
+    """FLOPs of the gradient of the image features, which is not computed: of the first maps of the images."""
     widths = {"vse-infinity": 1.5, "sgraf": 2}
     rows = n_images * (1 if name == "vse" else n_regions)
     return int(rows * 2 * net.sizes.image_dim * net.sizes.embed * widths.get(name, 1))
 
 
 def of_ranks(name: str, n_regions: int, length: int) -> int:
-    """FLOPs of gradients in GPO that nobody asks for: of positions, and of the first states of its two GRUs."""
+    """FLOPs of gradients in GPO that are not computed: of positions, and of the first states of its two GRUs."""
     return (n_regions + length + 2) * GATES_OF_RANKS if name == "vse-infinity" else 0
 
 
 def recomputed(
     net: Backbone, name: str, n_regions: int, length: int, n_images: int = N_IMAGES, n_captions: int = N_CAPTIONS
 ) -> int:
-    """FLOPs with which the backward pass of `align_words` buys memory.
+    """FLOPs that the backward pass of `align_words` spends on recomputing, to save memory.
 
     What each word sees of each image is made again (2 R E); of each image v v^T is made, and its product with a
     matrix (R, R) of the image's words (4 R^2 E); each word is multiplied with these two matrices (4 R^2).
@@ -113,7 +113,7 @@ def recomputed(
 @pytest.mark.parametrize(("name", "head"), HEADED)
 @pytest.mark.parametrize(("n_regions", "length"), [(3, 6), (36, 11), (1, 1)])
 def test_backward_costs_twice_the_forward_pass(name: str, head: int, n_regions: int, length: int) -> None:
-    """Three times the formulas is forward and backward, but for what the functions above name.
+    """Forward and backward cost three times the formulas, except for what the functions above give.
 
     Not in the formulas, and not in torch's counter either, are products of a matrix and a vector (the levels of SGR's
     nodes), elementwise operations, norms, softmaxes, sorting and the look-up of words.
@@ -174,7 +174,7 @@ ABLE = [name for name in NAMES if "within" in backbone_class(name).ABILITIES]
 
 
 def encode(net: Backbone, n_regions: int, length: int) -> tuple[Encoded, Encoded]:
-    """Return encodings that want gradients, as if they were inputs."""
+    """Return encodings that require gradients, as if they were inputs."""
     images, tokens, lengths = data(n_regions, length)
     encoded = net.encode_images(images), net.encode_captions(tokens, lengths)
     return tuple(
@@ -201,7 +201,7 @@ def test_costs_of_images_against_images(name: str, n_regions: int, length: int) 
 @pytest.mark.parametrize("length", [1, 6, 11])
 @pytest.mark.parametrize("other_length", [1, 9])
 def test_costs_of_captions_against_captions(name: str, length: int, other_length: int) -> None:
-    """What `align_words` makes again is that of images whose regions are words."""
+    """`align_words` recomputes as for images whose regions are words."""
     net = make(name)
     _, captions = encode(net, 3, length)
     _, others = encode(net, 3, other_length)
@@ -336,7 +336,7 @@ def test_parameter_counts_of_the_released_networks(name: str, vocabulary: int, c
 
 
 # CRCL adds a mask word to the vocabulary. The counts of its networks, 14,392,600 on Flickr30K, include the 2,048
-# weights of a batch norm that nothing runs through, which does not exist here.
+# weights of an unused batch norm, which ncbench omits.
 @pytest.mark.parametrize(("vocabulary", "count"), [(8_482, 14_392_600), (11_354, 15_254_200), (12_073, 15_469_900)])
 def test_parameter_counts_of_vse_infinity(vocabulary: int, count: int) -> None:
     with torch.device("meta"):
@@ -386,7 +386,7 @@ def test_fresh_weights_are_distributed_as_published(name: str) -> None:
     words = net.caption_encoder.embedding.weight
     assert 0.099 < words.max() <= 0.1
     assert -0.1 <= words.min() < -0.099
-    assert words[0].any()  # an ordinary row, no padding index
+    assert words[0].any()  # an ordinary row, not a padding index
 
 
 def test_fresh_weights_of_vse_infinity() -> None:

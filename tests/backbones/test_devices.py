@@ -1,4 +1,4 @@
-"""Every backbone on every device that is here, against the CPU."""
+"""Every backbone on every available device, against the CPU."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_published_loop(name: str, training: bool, n_images: int, lengths: list[
     for (key, ours), theirs in zip(net.image_summary.named_buffers(), twin.image_summary.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=lambda m, key=key: f"{key}: {m}")
     if name == "saf":
-        # Powers of 0.9 are in single precision.
+        # Powers of 0.9 are float32.
         torch.testing.assert_close(net.gate_norm.running_mean, loop.gate_norm.running_mean, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(net.gate_norm.running_var, loop.gate_norm.running_var, rtol=1e-6, atol=1e-7)
 
@@ -96,12 +96,16 @@ def test_published_loop(name: str, training: bool, n_images: int, lengths: list[
 @pytest.mark.parametrize("name", ["sgr", "saf"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_pieces_change_nothing(name: str, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither pieces of images nor groups of captions do: one of each, some, or one image and one length at a time."""
+    """Neither pieces of images nor groups of captions matter: all at once, some, or one image and length at a time."""
     lengths = [4, 1, 6, 3, 7, 2, 5, 3]
     results, counts, groups = [], [], []
     nodes = AlignmentBackbone._nodes
     monkeypatch.setattr(AlignmentBackbone, "_nodes", lambda *args: groups.append(args) or nodes(*args))
-    for size in (2**40, PADDING_SHARE * 4 * 5 * 6 * 4, 1):  # the second: four padded words of 5 images and 6 float32
+    for size in (
+        2**40,
+        int(4 * 5 * 6 * 4 / PADDING_SHARE),
+        1,
+    ):  # the second: 4 padded words, 5 images, 6 float32
         monkeypatch.setattr(pieces, "CPU_BYTES", size)
         net = make(name).train(training)
         scores = net(*data(5, lengths))
@@ -187,7 +191,7 @@ def test_worked_example_of_the_gate() -> None:
 
 
 def test_gate_statistics_are_no_pooled_ones() -> None:
-    """Captions of different level come out alike, which statistics over all of them would not give."""
+    """Captions of different levels get the same scores, which statistics over all captions would not give."""
     norm = PerCaptionBatchNorm().train()
     shape = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
     logits = torch.cat([shape, 10 + 5 * shape], 1)

@@ -1,4 +1,4 @@
-"""Heads that methods choose, pairs that are scored alone, and gradients that are differentiated."""
+"""Heads of methods, pairs scored alone, and second derivatives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def data(lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_who_can() -> None:
     assert [name for name in sorted(BACKBONES) if "head" in backbone_class(name).ABILITIES] == ABLE
-    with pytest.raises(ValueError, match=r"^TextToImageLSE has no vector of a pair that a head could score$"):
+    with pytest.raises(ValueError, match=r"^TextToImageLSE has no pair vectors for a head"):
         make("scan", head=2)
 
 
@@ -80,7 +80,7 @@ def test_a_head_takes_the_place_of_the_last_layer(name: str) -> None:
     torch.testing.assert_close(net(*data()), plain(*data()))
 
 
-# Pairs alone.
+# Pairs alone
 
 
 @pytest.mark.parametrize("head", [0, 4])
@@ -130,11 +130,11 @@ def test_each_reports_so_many_pairs_before_it_scores(name: str, monkeypatch: pyt
 
 def test_each_needs_as_many_images_as_captions() -> None:
     net, (images, tokens, lengths) = make("vse"), data()
-    with pytest.raises(ValueError, match=r"^each image needs one caption, got 3 images and 4 captions$"):
+    with pytest.raises(ValueError, match="found 3 images and 4 captions"):
         net(images[:3], tokens, lengths, each=True)
 
 
-# Gradients of gradients.
+# Second derivatives
 
 
 @pytest.mark.parametrize("name", ABLE)

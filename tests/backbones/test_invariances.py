@@ -1,4 +1,4 @@
-"""What holds for every backbone: padding, order and neighbours change nothing; scores keep their range."""
+"""Invariances of every backbone: padding, order and other items change nothing; scores stay in range."""
 
 from __future__ import annotations
 

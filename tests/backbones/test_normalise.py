@@ -1,4 +1,4 @@
-"""Norms: values and gradients against the formula, and at zero, where the published form has none."""
+"""Normalisation: values and gradients against the formula, and at zero, where the published form has none."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_l2_gradient_is_autograds_at_any_scale(scale: float) -> None:
 
 @pytest.mark.parametrize("dim", [-1, 0])
 def test_l2_second_derivatives(dim: int) -> None:
-    """A backward pass from saved intermediate values would have a derivative that autograd gets silently wrong."""
+    """Derivatives of a backward pass that treats saved intermediate values as constants would be silently wrong."""
     assert torch.autograd.gradgradcheck(lambda x: l2_normalise(x, dim), (random(3, 4).requires_grad_(),))
 
 
@@ -76,7 +76,7 @@ def test_norm_and_scale() -> None:
 
 
 def test_radial_part_of_a_worked_example() -> None:
-    """Short vectors lose more than the projection, since the epsilon keeps y shorter than one; zero vectors nothing."""
+    """Short vectors lose more than the projection, since epsilon keeps y shorter than 1; zero vectors lose nothing."""
     along, norm = torch.full((3,), 2.0, dtype=torch.float64), torch.tensor([1e-8, 1, 0], dtype=torch.float64)
     expected = torch.tensor([4, 2 + 2e-8, 0], dtype=torch.float64)
     torch.testing.assert_close(radial_part(along, norm), expected, rtol=1e-14, atol=0)

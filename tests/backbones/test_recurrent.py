@@ -110,7 +110,7 @@ def test_gradients_are_the_same_where_they_are_to_be_differentiated() -> None:
 
 
 def test_gradients_of_words_that_depend_on_the_weights() -> None:
-    """What flows through the words to the weights must not be counted twice."""
+    """Gradients that flow through the words to the weights must not be counted twice."""
     lengths, results = [2, 5, 3], []
     for run, twice in ((lambda gru, packed: gru(packed)[0], False), (run_gru, False), (run_gru, True)):
         gru = make(bidirectional=True)

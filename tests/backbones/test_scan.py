@@ -1,4 +1,4 @@
-"""SCAN against one pair at a time, with contexts, written here from the formulas; and a worked example."""
+"""SCAN against the formulas, one pair at a time with explicit contexts; and a worked example."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def l2(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def attend(queries: Tensor, seen: Tensor, smooth: float) -> Tensor:
-    """Return the cosine of every query (Q, E) with what it sees of (K, E)."""
+    """Return the cosine of each query (Q, E) with its context from (K, E)."""
     affinity = functional.leaky_relu(seen @ queries.T, 0.1)
     attention = (smooth * l2(affinity, 1).T).softmax(1)
     return functional.cosine_similarity(queries, attention @ seen, dim=1, eps=1e-8)
@@ -91,7 +91,7 @@ def test_pair_by_pair(name: str, n_images: int, lengths: list[int], n_regions: i
 
 
 def encode(net: Backbone, regions: Tensor, words: Tensor, lengths: Tensor) -> tuple[Encoded, Encoded]:
-    """Return encodings of given unit vectors, as `net` has them."""
+    """Return encodings of given unit vectors, in the form that `net` uses."""
     net.image_encoder.forward = lambda _: regions
     net.caption_encoder.forward = lambda *_: words
     return net.encode_images(regions), net.encode_captions(words, lengths)

@@ -1,4 +1,4 @@
-"""Captions that are vectors another model made: what takes them, what it costs, that both sides learn."""
+"""Captions that are vectors of another model: which backbones take them, their cost, and that both sides learn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(name: str, head: int = 0) -> Backbone:
 
 @pytest.fixture
 def told(tiny: Dataset) -> Dataset:
-    """The tiny data set, whose captions are vectors: how often each word is in them."""
+    """The tiny dataset with captions as vectors of word counts."""
     splits = {}
     for name, split in tiny.splits.items():
         tokens, lengths = split.captions.padded(np.arange(len(split.captions)))
@@ -49,10 +49,10 @@ def test_these_take_vectors() -> None:
 @pytest.mark.parametrize("name", sorted(set(BACKBONES) - set(ABLE)))
 def test_others_need_words(name: str, told: Dataset, tiny: Dataset) -> None:
     check_captions(name, tiny)
-    with pytest.raises(UserError, match=f"^{name} reads the words of captions, and tiny has vectors of them"):
+    with pytest.raises(UserError, match=f"^{name} reads words, but the captions of tiny are vectors"):
         check_captions(name, told)
     if name != "sgraf":
-        with pytest.raises(ValueError, match="reads words, and captions are vectors"):
+        with pytest.raises(ValueError, match="reads words, but the captions are vectors"):
             make(name)
 
 
@@ -75,7 +75,7 @@ def test_formulas_count_every_matrix_product(name: str, head: int) -> None:
 
 @pytest.mark.parametrize("name", ABLE)
 def test_backward_costs_twice_the_forward_pass(name: str) -> None:
-    """Three times the formula, but for the gradient of the vectors, which nobody asks for."""
+    """Three times the formula, except for the gradient of the vectors, which is not computed."""
     net = make(name)
     with FlopCounterMode(display=False) as counter:
         net.encode_captions(torch.randn(4, VECTOR_DIM), torch.ones(4, dtype=torch.long)).parts[0].sum().backward()
@@ -98,7 +98,7 @@ def test_vse_is_the_cosine_of_two_linear_maps() -> None:
 def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> None:
     run = prepare_run(told, tmp_path, load_method("triplet"), name, ratio=0.0, budget=8.0, evaluations=4)
     result = run.execute()
-    assert result["metrics"]["test"]["rsum"] > 380, "chance is about 250"
+    assert result.metrics.test.rsum > 380, "chance is about 250"
     (backbone,) = run.trainers[0].backbones
     assert {"project_captions.weight", "caption_maps.project.weight"} & set(backbone.state_dict())
 
@@ -107,7 +107,7 @@ def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> Non
 def test_methods_need_no_words(method: str, told: Dataset, tmp_path: Path) -> None:
     settings: dict[str, object] = {"batch_size": 8} | ({"queue": 12} if method == "l2rm" else {})
     run = prepare_run(told, tmp_path, load_method(method), "vse", budget=0.7, evaluations=1, settings=settings)
-    assert run.execute()["status"] == "done"
+    assert run.execute().status == "done"
 
 
 def test_a_method_that_changes_words_is_refused(
@@ -119,12 +119,12 @@ def test_a_method_that_changes_words_is_refused(
     grid = module.Grid(["tiny"], ["shuffle-images"], [0.4], ["crcl"], ["vse"], [], [0])
     with pytest.raises(UserError, match=r"^crcl changes the words of captions, and tiny has vectors of them\."):
         module.plan_sweep(grid)
-    with pytest.raises(UserError, match=r"^sgr reads the words"):
+    with pytest.raises(UserError, match=r"^sgr reads words"):
         module.plan_sweep(dataclasses.replace(grid, methods=["triplet"], backbones=["sgr"]))
     (planned,) = module.plan_sweep(dataclasses.replace(grid, methods=["triplet"]))
     assert planned.spec.dataset_digest == told.digest
 
 
-def test_vectors_and_texts_must_be_as_many() -> None:
+def test_there_is_one_vector_per_text() -> None:
     with pytest.raises(ValueError, match="2 texts but 3 vectors"):
         CaptionVectors(["a", "b"], np.zeros((3, 4), np.float32))

@@ -123,7 +123,7 @@ def test_item_by_item(training: bool, n_images: int, lengths: list[int], n_regio
 
 
 def test_worked_example_of_pooling() -> None:
-    """Scores (0.2, 0.1, -0.1), of positions that a caption of two words does not see beyond its own."""
+    """Scores (0.2, 0.1, -0.1) by position; a caption of two words uses the first two."""
     pool = GPO()
     pool.score.forward = lambda states: torch.tensor([0.2, 0.1, -0.1]).expand(len(states), 3)[..., None]
     weights = pool.weights(torch.tensor([3]))

@@ -1,4 +1,4 @@
-"""Scores of images against images and of captions against captions: pair by pair, alone, and where there are none."""
+"""Scores within a modality: pair by pair, alone, and for backbones that do not support them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def captions_of(lengths: list[int]) -> tuple[Tensor, Tensor]:
 
 
 class Pairwise:
-    """The scores of pairs as the released code of GSC has them: a loop over columns, and over the rows of each."""
+    """The scores of pairs as in the released code of GSC: a loop over columns and over the rows of each."""
 
     def __init__(self, net: Backbone) -> None:
         self.net, self.loop = net, PublishedLoop(net)
@@ -155,7 +155,7 @@ def test_pieces_change_nothing(name: str, training: bool, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", ABLE)
 def test_captions_give_what_they_give_alone(name: str) -> None:
-    """Neither the padding nor the neighbours of the two captions of a pair enter their score."""
+    """Neither padding nor other captions affect the score of a pair."""
     net = make(name).eval()
     tokens, lengths = captions_of(LENGTHS)
     whole = net.encode_captions(tokens, lengths)
@@ -169,7 +169,7 @@ def test_captions_give_what_they_give_alone(name: str) -> None:
 @GRAPH
 @TRAINING
 def test_what_stands_in_the_padding_changes_nothing(name: str, training: bool) -> None:
-    """Also not in that of the captions that are attended to, whose words become 1e-6 there."""
+    """Also not the padding of the attended captions, where words become 1e-6."""
     net = make(name).train(training)
     captions = net.encode_captions(*captions_of(LENGTHS))
     words, summary, lengths = captions.parts
@@ -194,7 +194,7 @@ def test_images_do_not_depend_on_their_neighbours(name: str) -> None:
 
 @TRAINING
 def test_statistics_follow_pairs_of_an_image_and_a_caption_only(training: bool) -> None:
-    """In training all passes are normalised by statistics of their own, but only one is remembered."""
+    """In training, each pass is normalised by its own statistics, but only one updates the running statistics."""
     net = make("saf").train(training)
     images, captions = net.encode_images(images_of(5)), net.encode_captions(*captions_of(LENGTHS))
     before = copy.deepcopy(net.state_dict())

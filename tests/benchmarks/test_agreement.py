@@ -75,7 +75,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     assert result.stdout.splitlines() == [
         "**0.4**: Kendall's tau 0.33 over 4 methods (p = 0.75)",
         "",
-        "| method | published | rank | here | rank |",
+        "| method | published | rank | ours | rank |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| l2rm | 490.5 | 1 | 50.0 | 3 |",
         "| ncr | 486.8 | 2 | 90.0 | 1 |",

@@ -52,4 +52,4 @@ def test_a_data_set_without_meanings(tiny: Dataset, register: Callable[[str, str
     register("ncbench.datasets", "tiny", Source(replace(tiny, semantics=None)))
     result = CliRunner().invoke(main, ["--dataset", "tiny"])
     assert result.exit_code == 1
-    assert "nobody has said what its images mean; take scenes" in result.output
+    assert "use scenes" in result.output

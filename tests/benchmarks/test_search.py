@@ -7,7 +7,7 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-from search import CONDITION, EACH, LOG, SCALE, SPACES, Between, OneOf, best, trials_of
+from search import CONDITION, LOG, SCALE, SPACES, TRIALS_PER_ROUND, Between, OneOf, best, trials_of
 
 from ncbench.method.registry import GROUP, load_method
 from ncbench.plugins.discovery import plugin_names
@@ -62,7 +62,7 @@ def test_the_best_is_that_of_dev_and_of_equal_ones_the_first() -> None:
 def test_presets_are_the_best_of_the_log(name: str) -> None:
     log = json.loads(LOG.read_text())
     assert set(log["methods"]) == set(NAMES)
-    assert {len(trials) for trials in log["methods"].values()} == {1 + EACH}
+    assert {len(trials) for trials in log["methods"].values()} == {1 + TRIALS_PER_ROUND}
     chosen = best(log["methods"][name])["settings"]
     method = load_method(name)
     shipped = {**{entry.name: entry.default for entry in fields(method.Config)}, **method.presets[CONDITION.dataset]}

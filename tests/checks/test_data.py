@@ -1,4 +1,4 @@
-"""The checks of datasets: what is shipped passes, and every breach is found by its own check."""
+"""Checks of datasets: shipped datasets pass, and every violation fails its own check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ncbench.checks.shapes import Shapes
 
 
 class Mine:
-    """A few shapes."""
+    """Return the shapes dataset."""
 
     name = "mine"
     summary = "a few shapes"
@@ -76,7 +76,7 @@ def one_file() -> Dataset:
 
 
 class Upside:
-    """The opposite of closeness."""
+    """Inverted closeness."""
 
     def closeness(self, split: str, captions: np.ndarray, images: np.ndarray) -> np.ndarray:
         assert GOOD.semantics is not None
@@ -96,7 +96,7 @@ def tenth() -> Dataset:
 
 
 class Drifting(Source):
-    """Loads something else every time."""
+    """Loads different features every time."""
 
     def __init__(self, say: bool) -> None:
         super().__init__(GOOD)
@@ -114,11 +114,11 @@ class Failing(Source):
 
 
 BROKEN: dict[str, tuple[Any, str, str]] = {
-    "name": (lambda: replace(GOOD, name="a b"), "named", "'a b' is no name"),
+    "name": (lambda: replace(GOOD, name="a b"), "named", "'a b' is not a valid name"),
     "summary": (
         lambda: Source(GOOD, "two\nlines"),
         "named",
-        "its summary must be one line of text, found 'two\\nlines'",
+        "summary must be one line of text, found 'two\\nlines'",
     ),
     "error": (lambda: Failing(GOOD), "loads", "ZeroDivisionError: nothing there (test_data.py, line "),
     "kind": (
@@ -126,63 +126,67 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
         "loads",
         "must return an ncbench.Dataset, found int",
     ),
-    "splits": (lambda: replace(GOOD, splits={"train": GOOD.splits["train"]}), "loads", "lacks the splits dev, test"),
-    "digest": (lambda: replace(GOOD, digest=""), "loads", "version and digest must say what it is, found '1' and ''"),
+    "splits": (lambda: replace(GOOD, splits={"train": GOOD.splits["train"]}), "loads", "missing splits: dev, test"),
+    "digest": (lambda: replace(GOOD, digest=""), "loads", "version and digest must identify the content"),
     "called": (
         lambda: type("S", (Source,), {"name": property(lambda _: "x", lambda *_: None)})(GOOD),
         "loads",
-        "the source is called 'x', what it loads 'shapes'",
+        "the source is named 'x', but it loads a dataset named 'shapes'",
     ),
     "true": (
         lambda: with_split("dev", true=GOOD.splits["dev"].true[:-1]),
         "pairs",
-        "true of dev must be int64 with 64 e",
+        "true of dev must be int64 of shape (64,)",
     ),
     "range": (
         lambda: with_split("dev", true=GOOD.splits["dev"].true + 1),
         "pairs",
-        "must name images 0 to 31, found 1 to 32",
+        "must be in 0..31, found 1 to 32",
     ),
     "empty": (lambda: with_captions("train", lambda tokens: []), "captions", "caption 0 of train has no tokens"),
     "words": (
         lambda: with_captions("test", lambda tokens: [*tokens, 99]),
         "captions",
-        "test has token 99; the vocabulary has 0 to 14",
+        "test has token 99; tokens of the vocabulary are 0 to 14",
     ),
-    "nan": (lambda: with_features("test", poisoned), "features", "features of test hold NaN or infinity"),
+    "nan": (lambda: with_features("test", poisoned), "features", "features of test contain NaN"),
     "same": (lambda: with_features("dev", np.zeros_like), "features", "all images of dev have the same features"),
     "shapes": (
         lambda: with_features("dev", lambda f: f[:, :2].copy()),
         "features",
         "splits differ in (regions, dimensions)",
     ),
-    "drift": (lambda: Drifting(False), "same-again", "loaded again, dev is another, and the digest does not say so"),
-    "digests": (lambda: Drifting(True), "same-again", "loaded again, its digest is 000000000002, before 000000000001"),
+    "drift": (lambda: Drifting(False), "same-again", "the second load has a different dev split"),
+    "digests": (lambda: Drifting(True), "same-again", "digest 000000000002, the first 000000000001"),
     "twice": (
         lambda: with_features("dev", lambda f: np.concatenate([GOOD.splits["train"].images.take(np.arange(3)), f[3:]])),
         "apart",
-        "3 of the images looked at are in train and in dev",
+        "3 of the checked images are in both train and dev",
     ),
-    "one file": (one_file, "apart", "features of dev can be reached from those of train: images._chunks[0].base"),
+    "one file": (one_file, "apart", "features of dev can be reached from train features: images._chunks[0].base"),
     "bare": (
         lambda: with_split("test", true=np.maximum(GOOD.splits["test"].true, 2)),
         "queries",
-        "image 0 of test has no caption, and so do 1 others",
+        "2 images of test have no caption, for example image 0",
     ),
-    "few": (tenth, "queries", "test has 10 images; for R@10 to say anything it takes 11"),
-    "folds": (lambda: replace(GOOD, folds=5), "queries", "64 test images do not make 5 folds"),
-    "closeness": (lambda: replace(GOOD, semantics=Upside()), "closeness", "captions are no closer to their own images"),
+    "few": (tenth, "queries", "test has 10 images; R@10 needs at least 11"),
+    "folds": (lambda: replace(GOOD, folds=5), "queries", "64 test images cannot be divided into 5 folds"),
+    "closeness": (
+        lambda: replace(GOOD, semantics=Upside()),
+        "closeness",
+        "captions are not closer to their own images",
+    ),
     "wide": (
         lambda: replace(GOOD, semantics=Wide()),
         "closeness",
-        "closeness must be (256,) in [0, 1], found (256,) 1.5..1.5",
+        "closeness must have shape (256,) and values in [0, 1]",
     ),
     "scale": (
         lambda: replace(GOOD, scale={"embd": 3}),
         "trains",
-        "scale names embd; it may name dropout, embed, lse, simil",
+        "scale has unknown keys embd; expected dropout",
     ),
-    "batch": (lambda: replace(GOOD, batch_size=1), "trains", "batch_size and budget must be usable, found 1 and 4.0"),
+    "batch": (lambda: replace(GOOD, batch_size=1), "trains", "budget positive, found 1 and 4.0"),
 }
 
 
@@ -231,18 +235,18 @@ def test_scenes_conform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def test_released_files_conform(call: Callable[..., Result]) -> None:
     result = call("data", "check", "f30k", "--data-root", F30K)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("Conformance of the dataset f30k")
+    assert result.stdout.startswith("Checks of dataset f30k")
     assert result.stdout.endswith("9 passed, 0 failed, 1 skipped\n")
 
 
 def test_files_that_are_missing_are_bad_input(call: Callable[..., Result], tmp_path: Path) -> None:
     result = call("data", "check", "f30k")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: dataset 'f30k' needs --data-root DIR, where DIR holds f30k_precomp/")
+    assert result.stderr.startswith("Error: dataset 'f30k' needs --data-root DIR, where DIR contains f30k_precomp/")
     result = call("data", "check", "f30k", "--data-root", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert call("data", "check", "scnes").stderr.startswith("Error: unknown dataset 'scnes'. Did you mean 'scenes'")
-    assert call("data", "check", "no.py").stderr.startswith("Error: dataset file no.py: there is no such file; ")
+    assert call("data", "check", "no.py").stderr.startswith("Error: dataset file no.py: file not found")
 
 
 def test_a_dataset_in_a_file(file: Path, call: Callable[..., Result], tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_a_dataset_in_a_file(file: Path, call: Callable[..., Result], tmp_path: 
     common = ["--method", "triplet", "--backbone", "vse", "--budget", "1", "--noise", "0.4", "--jobs", "1"]
     common += ["--set", "triplet.batch_size=32"]
     assert call("run", *common, "--dataset", "datasets/some.py").exit_code == 0
-    assert "kept from before" in call("run", *common, "--dataset", "mine").stdout
+    assert "already done" in call("run", *common, "--dataset", "mine").stdout
 
 
 def test_sources_that_are_made_in_a_file(file: Path) -> None:
@@ -292,13 +296,11 @@ def test_broken_ones_do_not_hide_the_others(
     result = call("data", "list")
     assert result.exit_code == 0
     assert "scenes-large" in result.stdout
-    broken, ended, kind, partial = result.stderr.splitlines()
+    broken, kind, partial = result.stderr.splitlines()
     assert broken.endswith("dataset 'broken' (somewhere:Thing) cannot be loaded: ImportError: no such thing")
-    assert ended.endswith("some.py cannot be loaded: SystemExit: gone")
-    assert kind.endswith(
-        "dataset 'kind' is no ncbench.data.dataset.DatasetSource: it is a class, not an object of one."
-    )
-    assert "it lacks name and summary and needs_root and load." in partial
+    assert "ended" in result.stdout  # a file that would fail is not run
+    assert "dataset 'kind' is not an ncbench.data.dataset.DatasetSource: it is a class" in kind
+    assert "it lacks name and summary and needs_root and load" in partial
 
 
 def test_an_error_of_a_dataset_is_told_in_a_line(file: Path, call: Callable[..., Result]) -> None:

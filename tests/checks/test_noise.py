@@ -1,4 +1,4 @@
-"""The checks of noise protocols: every registered one passes, and every breach is found by its own check."""
+"""Checks of noise protocols: registered ones pass, and every violation fails its own check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ncbench import UserError
-from ncbench.checks.noise import CHECKS, Drawer
+from ncbench.checks.noise import CHECKS, ProtocolUnderTest
 from ncbench.checks.verdicts import Verdict, judge
 from ncbench.cli import main
 from ncbench.noise.registry import GROUP, check_protocol, draw_noise, load_protocol, protocol_names
@@ -40,16 +40,24 @@ CAROUSEL = NoiseProtocol("carousel", "1", "images", SUMMARY, draw, nested=True, 
 CHOSEN = "order[: int(request.ratio * request.n_images)]"
 RETURN = 'return moved[request.true], "images"'
 BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
-    "summary": (('"images change places, none keeps its own"', '""'), "named", "its summary must be one line of text"),
-    "version": (('"carousel", "1"', '"carousel", " "'), "named", "its version must be one line of text, found ' '"),
-    "type": ((RETURN, 'return list(moved), "images"'), "draws", "returned list, not an int64 vector with an image"),
-    "dtype": ((RETURN, 'return moved[request.true].astype("i4"), "images"'), "draws", "returned int32 (1000,), not an"),
-    "range": ((RETURN, 'return moved[request.true] + 1, "images"'), "draws", "claims images 1 to 200, and there are 0"),
-    "word": ((RETURN, 'return moved[request.true], "image"'), "draws", "returned the unit 'image', which must be capt"),
+    "summary": (('"images change places, none keeps its own"', '""'), "named", "summary must be one line of text"),
+    "version": (('"carousel", "1"', '"carousel", " "'), "named", "version must be one line of text, found ' '"),
+    "type": (
+        (RETURN, 'return list(moved), "images"'),
+        "draws",
+        "returned list, expected an int64 vector with an image",
+    ),
+    "dtype": (
+        (RETURN, 'return moved[request.true].astype("i4"), "images"'),
+        "draws",
+        "returned int32 (1000,)",
+    ),
+    "range": ((RETURN, 'return moved[request.true] + 1, "images"'), "draws", "returned images 1 to 200, expected 0"),
+    "word": ((RETURN, 'return moved[request.true], "image"'), "draws", "returned the unit 'image', expected capt"),
     "truth": (
         (RETURN, 'claimed = moved[request.true]; request.true[0] = 1; return claimed, "images"'),
         "truth-untouched",
-        "it changes the truth that it is given",
+        "it modifies the true correspondence in place",
     ),
     "clean": (
         (CHOSEN, "order[: max(2, int(request.ratio * request.n_images))]"),
@@ -59,12 +67,12 @@ BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
     "seed": (
         ("request.rng.permutation", "np.random.default_rng(0).permutation"),
         "seeded",
-        "the same noise from another",
+        "different seeds draw the same noise",
     ),
     "entropy": (
         ("request.rng.permutation", "np.random.default_rng().permutation"),
         "seeded",
-        "other noise from the same",
+        "the same seed draws different noise",
     ),
     "hash": (
         (
@@ -73,28 +81,28 @@ BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
             "request.n_images) if True else request",
         ),
         "stable",
-        "another process draws other noise from the same seed",
+        "another process draws different noise from the same seed",
     ),
-    "unit": (('"1", "images"', '"1", "captions"'), "unit", "states the unit captions, and draws noise of unit images"),
+    "unit": (('"1", "images"', '"1", "captions"'), "unit", "declares unit captions, but draws noise of unit images"),
     "moves": (
         (RETURN, 'return np.where(np.arange(len(request.true)) % 2, moved[request.true], request.true), "images"'),
         "unit",
-        "states the unit images, and moves single captions at 0.2",
+        "declares unit images, but moves single captions",
     ),
     "half": (
         (CHOSEN, "order[: int(request.ratio * request.n_images / 2)]"),
         "ratio",
-        "20 of 200 images are mismatched; it",
+        "20 of 200 images are mismatched",
     ),
     "exact": (
         (CHOSEN, "order[: max(0, int(request.ratio * request.n_images) - 1)]"),
         "ratio",
-        "39 of 200 images are mismatched; it must be 40; it promises to be exact",
+        "39 of 200 images are mismatched; expected 40",
     ),
     "words": (
         (RETURN, 'return moved[request.true], "words"'),
         "unit",
-        "the unit images, and draws noise of unit words",
+        "declares unit images, but draws noise of unit words",
     ),
     "both": (
         (
@@ -102,12 +110,12 @@ BROKEN: dict[str, tuple[tuple[str, str], str, str]] = {
             'return moved[request.true], "images", Splices(np.array([[0, 1, 1, 1, 1]])) if request.ratio else None',
         ),
         "unit",
-        "states the unit images, and moves captions and words at once at 0.2",
+        "declares unit images, but moves both captions and words",
     ),
     "fresh": (
         ("order = ", "request.rng.random(int(10 * request.ratio)); order = "),
         "nested",
-        "mismatched at 0.2 and not at",
+        "mismatched at ratio 0.2 but not at",
     ),
     "shape": (
         (RETURN, 'return moved[np.repeat(np.arange(request.n_images), 5)][: len(request.true)], "images"'),
@@ -141,14 +149,14 @@ FIRST = (
     "concentrated",
     "partial",
     "file",
-)  # each of another unit or source: the others are slow tests
+)  # one of each unit or source; the others are slow tests
 
 
 @pytest.mark.parametrize(
     "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in plugin_names(GROUP)]
 )
 def test_registered_protocols_conform(name: str, tmp_path: Path) -> None:
-    verdicts = list(judge(CHECKS, Drawer.of(name, tmp_path)))
+    verdicts = list(judge(CHECKS, ProtocolUnderTest.of(name, tmp_path)))
     assert failed(verdicts) == {}
     skipped = {verdict.check for verdict in verdicts if verdict.outcome == "skipped"}
     assert skipped == (set() if load_protocol(name).nested else {"nested"})
@@ -163,8 +171,8 @@ def test_a_breach_is_found_by_its_own_check(breach: str, file: Path, tmp_path: P
     (old, new), check, words = BROKEN[breach]
     assert old in TEXT
     file.write_text(TEXT.replace(old, new))
-    checks = [one for one in CHECKS if one.name != "stable" or check == "stable"]  # which takes a process
-    found = failed(list(judge(checks, Drawer.of(str(file), tmp_path))))
+    checks = [one for one in CHECKS if one.name != "stable" or check == "stable"]  # it starts a process
+    found = failed(list(judge(checks, ProtocolUnderTest.of(str(file), tmp_path))))
     assert list(found) == [check], found
     assert words in found[check]
 
@@ -172,7 +180,7 @@ def test_a_breach_is_found_by_its_own_check(breach: str, file: Path, tmp_path: P
 def test_a_protocol_in_a_file(file: Path, call: Callable[..., Result]) -> None:
     result = call("noise", "check", file)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("Conformance of the noise protocol carousel")
+    assert result.stdout.startswith("Checks of noise protocol carousel")
     assert result.stdout.endswith("10 passed, 0 failed, 0 skipped\n")
     assert call("noise", "check", "carousel").exit_code == 0  # found in ./noise
     listed = call("noise", "list")
@@ -188,7 +196,7 @@ def test_a_protocol_that_fails(file: Path, call: Callable[..., Result], tmp_path
     file.write_text(TEXT.replace(*BROKEN["half"][0]))
     result = call("noise", "check", "noise/carousel.py", "--json", tmp_path / "v.json")
     assert result.exit_code == 1
-    assert "ratio: must hold: the ratio is exact in the stated unit" in result.stdout
+    assert "ratio failed. Requirement: the share of mismatched items equals" in result.stdout
     assert json.loads((tmp_path / "v.json").read_text())["failed"] == 1
 
 
@@ -211,10 +219,10 @@ def test_a_broken_one_does_not_hide_the_others(
     assert "carousel" in result.stdout
     assert "shuffle-images" in result.stdout
     alias, bad, gone, other = result.stderr.splitlines()
-    assert alias.endswith("noise protocol 'alias' calls itself 'file'; its name and its entry point must agree.")
+    assert alias.endswith("entry point 'alias' loads a noise protocol named 'file'; the two names must match")
     assert bad.startswith(f"Warning: noise protocol file {file.with_name('bad.py')} cannot be loaded: SyntaxError: ")
     assert gone.endswith("'gone' (somewhere:Thing) cannot be loaded: ImportError: No module named 'gone'")
-    assert other.endswith("noise protocol 'other' is <built-in function len>, not an ncbench.NoiseProtocol.")
+    assert other.endswith("noise protocol 'other' is <built-in function len>, expected an ncbench.NoiseProtocol")
     with pytest.raises(
         UserError, match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, natural, other,"
     ):
@@ -225,8 +233,8 @@ def test_a_broken_one_does_not_hide_the_others(
     ("words", "message"),
     [
         (("shuffle-image",), "unknown noise protocol 'shuffle-image'. Did you mean 'shuffle-images'"),
-        (("no.py",), "noise protocol file no.py: there is no such file; give the path of a Python file."),
-        (("file:x.npy",), "file:x.npy: the protocol is checked, not a file; write ncbench noise check file."),
+        (("no.py",), "noise protocol file no.py: file not found."),
+        (("file:x.npy",), "file:x.npy: only protocols can be checked, not index files. Use: ncbench noise check file"),
     ],
 )
 def test_bad_input(words: tuple[str, ...], message: str, call: Callable[..., Result]) -> None:
@@ -251,7 +259,7 @@ def test_runs_take_protocols_in_files(
         ("shuffle-images", "images"),
     }
     kept = call("run", "--method", "triplet", *common, "--protocol", "carousel", "--out", "runs")
-    assert "kept from before" in kept.stdout
+    assert "already done" in kept.stdout
     assert protocol_names() == sorted([*plugin_names(GROUP), "carousel"])
 
 
@@ -259,5 +267,5 @@ def test_an_error_of_a_protocol_is_told_in_a_line(file: Path, call: Callable[...
     file.write_text(TEXT.replace(CHOSEN, "order[: 1 // 0]"))
     with pytest.raises(UserError) as caught:
         draw_noise("carousel", 0.4, np.arange(10), 10, 0)
-    expected = "noise protocol 'carousel' cannot draw 0.4: ZeroDivisionError: integer division or modulo by zero"
+    expected = "noise protocol 'carousel' failed at ratio 0.4: ZeroDivisionError: integer division or modulo by zero"
     assert str(caught.value) == f"{expected} (carousel.py, line 13)"

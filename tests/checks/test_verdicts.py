@@ -1,4 +1,4 @@
-"""Judging: what passes, what fails, what is skipped, and how errors are told."""
+"""Verdicts: passed, failed and skipped checks, and messages of unexpected errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
 from ncbench.checks.verdicts import Check, Failed, Skipped, judge
 from ncbench.data.dataset import Dataset
-from ncbench.errors import told
+from ncbench.errors import error_with_location
 from ncbench.evaluation.retrieval import evaluate
 
 
@@ -40,16 +40,16 @@ def test_outcomes() -> None:
         "b": ("fail", "bad"),
         "c": ("skipped", "no use"),
         "e": ("pass", "fine 7"),
-        "f": ("skipped", "means something only once b passes"),
-        "g": ("skipped", "means something only once f passes"),
+        "f": ("skipped", "requires b to pass"),
+        "g": ("skipped", "requires f to pass"),
     }
 
 
-def test_an_error_of_a_library_is_told_without_a_place() -> None:
+def test_an_error_of_a_library_has_no_location() -> None:
     with pytest.raises(ValueError, match="x") as caught:
         raise ValueError("x")
     caught.value.__traceback__ = None
-    assert told(caught.value) == "ValueError: x"
+    assert error_with_location(caught.value) == "ValueError: x"
 
 
 def test_differences_of_lists_and_nan() -> None:
@@ -76,5 +76,5 @@ def test_shapes() -> None:
     assert len(dataset.splits["train"].captions) == 256
     one = Shapes(regions=1).load()
     assert (one.n_regions, one.image_dim) == (1, 11)
-    with pytest.raises(ValueError, match="3 kinds of shapes make 10 images, not 224"):
+    with pytest.raises(ValueError, match="3 kinds of shapes give 10 distinct images"):
         Shapes(kinds=3).load()

@@ -1,4 +1,4 @@
-"""The command line in this process, on a tiny dataset and with methods that exist for one test only."""
+"""The command line in this process, with a tiny dataset and temporary methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def toys(register: Callable[[str, str, object], None], tiny: Dataset) -> None:
 
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., Result]:
-    """Return a function that calls ncbench with the words given and returns click's Result."""
+    """Return a function that calls ncbench with arguments and returns click's Result."""
 
     def call(*words: object) -> Result:
         return CliRunner().invoke(main, [str(word) for word in words])
@@ -36,10 +36,10 @@ def cli() -> Callable[..., Result]:
 
 @pytest.fixture
 def toy_run(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that calls `ncbench run` on `tiny` with records in tmp_path/runs; words given come last."""
+    """Return a function that calls `ncbench run` on `tiny` with further arguments and records in tmp_path/runs."""
 
     def call(*words: object) -> Result:
-        # One job: other processes would not know what exists for one test only.
+        # One job: the methods are not registered in other processes.
         common = ("--dataset", "tiny", "--backbone", "vse", "--budget", 0.3, "--device", "cpu", "--jobs", 1)
         return cli("run", *common, "--out", tmp_path / "runs", *words)
 
@@ -48,7 +48,7 @@ def toy_run(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[
 
 @pytest.fixture(scope="session")
 def strict_json() -> Callable[[str], Any]:
-    """Return a parser of JSON that refuses NaN and infinity, as parsers outside Python do."""
+    """Return a JSON parser that rejects NaN and infinity, as the standard requires."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -57,12 +57,12 @@ def strict_json() -> Callable[[str], Any]:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return bytes and time of change of every file below `folder`, but for what notes when a sweep was launched."""
+    """Return the content and modification time of every file in `folder`, except sweep files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and "sweeps" not in path.parts)
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 @pytest.fixture(scope="session")
 def snapshot() -> Callable[[Path], dict[str, tuple[bytes, int]]]:
-    """Return a function from a folder to the bytes and time of change of every file in it."""
+    """Return a function that returns the content and modification time of every file in a folder."""
     return contents

@@ -1,4 +1,4 @@
-"""`ncbench audit`: what it writes, what it refuses, and that it changes no record."""
+"""`ncbench audit`: its output, invalid input, and unchanged records."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
     for file in files:
         file.write_text("mine")
         words = ("audit", run, "--out", "a.csv", "--figure", "f", "--pictures", "p")
-        refused(cli(*words), f"{file} exists; write to another place, or over it with --force.")
+        refused(cli(*words), f"{file} already exists; choose another path, or overwrite it with --force.")
         assert [path.read_text() for path in Path().iterdir()] == ["mine"]
         file.unlink()
     for file in files:
@@ -121,7 +121,7 @@ def test_nothing_is_written_over_unasked(run: Path, cli: Call) -> None:
 
 
 def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("ncbench.cli.audit"), "PICTURED", 2)  # the package has a command of that name
+    monkeypatch.setattr(import_module("ncbench.cli.audit"), "DEFAULT_PICTURES", 2)
     result = cli("audit", run, "--pictures", "p", "--out", "a.csv")
     assert result.stdout.splitlines()[1] == "wrote a.csv (48 rows)"
     rows = read(Path("a.csv"))
@@ -129,7 +129,7 @@ def test_pictures_of_the_first_rows(run: Path, cli: Call, monkeypatch: pytest.Mo
     assert [bool(row["claimed_picture"]) for row in rows] == [True] * 2 + [False] * 46
     named = {row[f"{kind}_picture"] for row in rows for kind in ("claimed", "rematched")} - {""}
     assert {f"p/{path.name}" for path in Path("p").iterdir()} == named
-    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} pictures into p"]
+    assert result.stdout.splitlines()[2:] == [f"wrote {len(named)} images to p"]
     cli("audit", run, "--pictures", "q", "--out", "b.csv", "--top", 5)
     assert [bool(row["claimed_picture"]) for row in read(Path("b.csv"))] == [True] * 5
 
@@ -138,7 +138,7 @@ def test_pictures_that_exist_are_kept_unless_forced(run: Path, cli: Call) -> Non
     words = ("audit", run, "--pictures", "p", "--out", "a.csv")
     Path("p").mkdir()
     Path("p/image-000003.png").write_bytes(b"mine")
-    message = "p/image-000003.png exists; write to another place, or over it with --force."
+    message = "p/image-000003.png already exists; choose another path, or overwrite it with --force."
     refused(cli(*words), message)
     assert not Path("a.csv").exists()
     assert cli(*words, "--force").exit_code == 0
@@ -182,21 +182,23 @@ def test_clean_pairs_are_called_so(painted: Source, toy_run: Call, cli: Call, tm
     assert cli("audit", folder, "--out", tmp_path / "a.csv", "--figure", tmp_path / "f").exit_code == 0
     text = (tmp_path / "f.svg").read_text()
     assert "judge on painted, clean pairs, vse, seed 0" in text
-    assert "AUC: needs both kinds of pairs" in text
+    assert "no AUC: pairs of one kind only" in text
 
 
 @pytest.mark.parametrize("option", [("--with-truth",), ("--figure", "f")])
-def test_where_nobody_knows_the_truth(
+def test_without_ground_truth(
     option: tuple[str, ...], run: Path, painted: Source, make_dataset: Callable[..., Dataset], cli: Call
 ) -> None:
     painted.dataset = make_dataset(name="painted", truth_known=False)
-    refused(cli("audit", run, *option), "painted is mismatched by nature: nobody knows which of its pairs are.")
+    result = cli("audit", run, *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "painted has no ground truth" in result.stderr
     assert list(Path().iterdir()) == []
 
 
 def test_datasets_without_pictures(run: Path, painted: Source, make_dataset: Callable[..., Dataset], cli: Call) -> None:
     painted.dataset = make_dataset(name="painted")
-    message = "painted has no pictures, only features of them; leave out --pictures."
+    message = "painted has features, but no pictures; leave out --pictures."
     refused(cli("audit", run, "--pictures", "p"), message)
     assert list(Path().iterdir()) == []
 
@@ -204,28 +206,30 @@ def test_datasets_without_pictures(run: Path, painted: Source, make_dataset: Cal
 def test_methods_that_do_not_judge(toy_run: Call, cli: Call, tmp_path: Path) -> None:
     assert toy_run("--method", "quick", "--noise", 0.4).exit_code == 0
     (folder,) = (tmp_path / "runs/tiny/quick").iterdir()
-    reason = "quick did not say how likely pairs are mismatched: it never does, or not within so small a budget"
-    refused(cli("audit", folder), f"{folder}: {reason}; audit another run.")
+    result = cli("audit", folder)
+    assert result.exit_code == 2
+    assert f"{folder}: quick stated no probability that pairs are mismatched" in result.stderr
 
 
-def test_records_of_old(run: Path, cli: Call) -> None:
+def test_older_records(run: Path, cli: Call) -> None:
     (run / "beliefs.npz").unlink()
-    reason = "it was run before records held beliefs of pairs; run it again."
-    refused(cli("audit", run), f"{run} has no beliefs.npz: {reason}")
+    result = cli("audit", run)
+    assert result.exit_code == 2
+    assert f"{run}: beliefs.npz is missing" in result.stderr
 
 
 def test_other_data(run: Path, painted: Source, make_dataset: Callable[..., Dataset], cli: Call) -> None:
     painted.dataset = make_dataset(name="painted", version="2")
     result = cli("audit", run)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: {run}: was run on painted version 1 (dddddddddddd), here is version 2 (")
+    assert result.stderr.startswith(f"Error: {run}: the run used painted version 1 (dddddddddddd), found version 2 (")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("nosuch",), "Directory 'nosuch' does not exist."),
-        ((".",), ". holds no finished run; give a folder that has a result.json."),
+        ((".",), ". is not a finished run; give a folder that has a result.json."),
         ((".", "--top", "0"), "Invalid value for '--top': 0 is not in the range x>=1."),
         ((".", "--out", "."), "Invalid value for '--out': File '.' is a directory."),
         ((), "Missing argument 'RUN'."),

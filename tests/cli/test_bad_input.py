@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one line on standard error that names the value and what would be right, nothing written."""
+"""Invalid input: exit code 2, one line on standard error with the value and what is expected, and no files written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ N_IMAGES = 40
 
 
 def judge(result: Result, *parts: str) -> None:
-    """Assert that `result` is the one line of bad input, and that it has `parts`."""
+    """Assert that the only output is one line on standard error that contains `parts`."""
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
-    # What is not click's own ends in a full stop, or asks.
+    # Messages that are not click's end with a period or question mark.
     assert result.stderr.endswith((".\n", "?\n", "?)\n", "unexpected extra argument (extra)\n"))
     assert result.stderr.count("\n") == 1, result.stderr
     assert "Traceback" not in result.stderr
@@ -32,7 +32,7 @@ def judge(result: Result, *parts: str) -> None:
 NAMES = [
     ("--method nosuch", ("unknown method 'nosuch'.", "Known: ", "l2rm", "triplet")),
     ("--method Triplet", ("unknown method 'Triplet'.", "Did you mean 'triplet'?")),
-    ("--method triplet,,l2rm", ("--method", "'triplet,,l2rm' has an empty item; write it as A,B,C.")),
+    ("--method triplet,,l2rm", ("--method", "'triplet,,l2rm' has an empty item; expected A,B,C.")),
     ("", ("Missing option '--method'",)),
     ("--method triplet --dataset f30", ("unknown dataset 'f30'. Did you mean 'f30k'?", "scenes-large")),
     ("--method triplet --backbone sgx", ("unknown backbone 'sgx'. Did you mean 'sgr' or", "Known: saf, scan, ")),
@@ -40,15 +40,15 @@ NAMES = [
         "--method triplet --protocol shuffle-image",
         ("unknown noise protocol 'shuffle-image'. Did you mean 'shuffle-images'", "file:PATH", "shuffle-captions"),
     ),
-    ("--method triplet --protocol file", ("noise protocol 'file' names no index file; write file:PATH",)),
-    ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "write shuffle-images, or file:PATH")),
+    ("--method triplet --protocol file", ("noise protocol 'file' needs an index file; use file:PATH",)),
+    ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "use shuffle-images, or file:PATH")),
     ("--method triplet --nosie 0.2", ("No such option '--nosie'", "--noise")),
     ("--method triplet extra", ("unexpected extra argument (extra)",)),
     ("--method triplet --precision bf17", ("--precision", "'bf17' is not one of 'float32', 'tf32', 'bf16'.")),
     *(
         (
             f"--method triplet --backbone {given} --precision bf16",
-            (f"--precision bf16: {name} has none; use float32 or tf32 with it. It is for saf, sgr, sgraf.",),
+            (f"--precision bf16 is not supported by {name}", "one of saf, sgr, sgraf"),
         )
         for given, name in [("vse", "vse"), ("sgr,vse", "vse"), ("scan", "scan-t2i-lse")]
     ),
@@ -68,19 +68,19 @@ NUMBERS = [
             ("'0.2 0.4'", "0.2 0.4"),
         ]
     ),
-    ("--method triplet --noise 0.2,,0.4", ("--noise", "'0.2,,0.4' has an empty item; write it as A,B,C.")),
-    ("--method triplet --noise ''", ("--noise", "'' has an empty item; write it as A,B,C.")),
+    ("--method triplet --noise 0.2,,0.4", ("--noise", "'0.2,,0.4' has an empty item; expected A,B,C.")),
+    ("--method triplet --noise ''", ("--noise", "'' has an empty item; expected A,B,C.")),
     *(
-        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is no budget; write 5 ("))
+        (f"--method triplet --budget {text}", ("--budget", f"'{text}' is not a valid budget. Use 5 ("))
         for text in ("-1", "x", "nan", "inf", "5x", "2.5.1", "5days")
     ),
     *(
-        (f"--method triplet --budget {text}", ("--budget", f"a budget must be above 0, found {found}."))
+        (f"--method triplet --budget {text}", ("--budget", f"a budget must be positive, found {found}."))
         for text, found in (("0", "0"), ("0s", "0"), ("1e400", "inf"))
     ),
-    ("--method triplet --budget 1.5own-epochs", ("--budget", "own epochs are only counted whole, found 1.5.")),
-    ("--method triplet --max-memory x", ("--max-memory", "'x' is no amount of memory; write 500MiB, 8GiB")),
-    ("--method triplet --budget paper", ("no published schedule of triplet for f30k is known;",)),
+    ("--method triplet --budget 1.5own-epochs", ("--budget", "own-epochs must be an integer, found 1.5.")),
+    ("--method triplet --max-memory x", ("--max-memory", "'x' is not a valid amount of memory. Use 500MiB, 8GiB")),
+    ("--method triplet --budget paper", ("no published schedule is known for triplet on f30k.",)),
     ("--method triplet --seed -1", ("--seed", "-1 is not in the range x>=0.")),
     ("--method triplet --seed x", ("--seed", "'x' is not a")),
     ("--method triplet --evaluations 0", ("--evaluations", "0 is not in the range 1<=x<=1000.")),
@@ -103,7 +103,7 @@ SETTINGS = [
     ("--method triplet --set triplet.lr=inf", ("--set triplet.lr=inf: must be",)),
     (
         "--method triplet --set l2rm.reg=1",
-        ("unknown target of --set in this sweep 'l2rm'.", "Known: backbone, triplet."),
+        ("unknown --set target in this sweep 'l2rm'.", "Known: backbone, triplet."),
     ),
     ("--method l2rm --set l2rm.cost=free", ("--set l2rm.cost=free: must be one of learned, complement.",)),
     (
@@ -165,7 +165,7 @@ def test_data_root(root: str | None, parts: tuple[str, ...], cli: Callable[..., 
 
 
 def permutation(moved: int) -> np.ndarray:
-    """Return a permutation of the images in which the first `moved` are all out of place."""
+    """Return a permutation that moves exactly the first `moved` images."""
     return np.concatenate([np.roll(np.arange(moved), 1), np.arange(moved, N_IMAGES)])
 
 
@@ -173,11 +173,11 @@ def permutation(moved: int) -> np.ndarray:
     ("content", "parts"),
     [
         (None, ("cannot read noise file", "noise.npy: No such file or directory")),
-        (b"rubbish", ("noise.npy is not a .npy file; write it with numpy.save",)),
-        (np.arange(7), ("noise.npy has 7 entries; this training set needs 40 (one per image) or 200",)),
-        (permutation(8) * 1.0, ("noise.npy has dtype float64; it must hold integers",)),
+        (b"rubbish", ("noise.npy is not a .npy file",)),
+        (np.arange(7), ("noise.npy has 7 entries, expected 40 (one per image) or 200",)),
+        (permutation(8) * 1.0, ("noise.npy has dtype float64, expected integers",)),
         (permutation(8) + 1, ("row 39: image 40 is out of range; this training set has images 0 to 39",)),
-        (permutation(16), ("mismatches 0.4000 of the images, but noise ratio 0.2 was asked for; ask for the ratio",)),
+        (permutation(16), ("mismatches 0.4000 of the images, but the noise ratio is 0.2",)),
         (np.zeros(N_IMAGES, np.int64), ("row 1: image 0 is also in row 0", "must be a permutation")),
     ],
     ids=["missing", "rubbish", "length", "float", "range", "ratio", "no permutation"],
@@ -209,10 +209,10 @@ def test_noise_where_the_ratio_is_natural(
             return make_dataset(name="natural", truth_known=False)
 
     register("ncbench.datasets", "natural", Natural())
-    judge(toy_run("--method", "quick", "--dataset", "natural"), "--noise must be natural there, found 0.2.")
+    judge(toy_run("--method", "quick", "--dataset", "natural"), "expected --noise natural, found 0.2.")
     assert list(tmp_path.iterdir()) == []
     assert toy_run("--method", "quick", "--dataset", "natural", "--noise", "natural").exit_code == 0
-    judge(toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for pairs mismatched by nature;")
+    judge(toy_run("--method", "quick", "--noise", "natural"), "--noise natural is for datasets that are noisy")
 
 
 def test_a_device_that_is_not_here(
@@ -220,7 +220,7 @@ def test_a_device_that_is_not_here(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = toy_run("--method", "quick", "--device", "cuda")
-    judge(result, "--device cuda: there is none here; present: cpu")
+    judge(result, "--device cuda: not available on this machine; available: cpu")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -265,8 +265,8 @@ def test_folder_without_runs(command: str, exists: bool, cli: Callable[..., Resu
     if exists:
         folder.mkdir()
     result = cli(command, "--runs", folder, *(("--out", out) if command == "report" else ()))
-    hint = f"make some with: ncbench run --method triplet --out {folder}"
-    judge(result, f"{folder} holds no finished run; {hint}")
+    hint = f"make one with: ncbench run --method triplet --out {folder}"
+    judge(result, f"{folder} has no finished run; {hint}")
     assert not out.exists()
 
 
@@ -279,7 +279,7 @@ def test_folder_that_is_a_file(command: str, cli: Callable[..., Result], tmp_pat
 DAMAGE = [
     (b'{"schema": 1, "met', "result.json: cannot be read as a run record (", "restore it or delete its folder."),
     (b"", "result.json: cannot be read as a run record (", "restore it or delete its folder."),
-    (b'{"schema": 7}', "result.json: is of schema 7, this version of ncbench reads 1."),
+    (b'{"schema": 7}', "result.json: schema 7 is not supported (expected 1)."),
     (b'{"schema": 1}', "result.json"),
     (b'{"schema": 1, "spec": {}, "metrics": {"test": {}}, "id": "x"}', "result.json"),
 ]
@@ -302,7 +302,7 @@ def test_a_damaged_record_is_told_before_any_run_starts(toy_run: Callable[..., R
     assert toy_run(*words, "--seed", 1).exit_code == 0
     (path,) = (tmp_path / "runs").glob("*/*/*/result.json")
     path.write_text("{")
-    result = toy_run(*words, "--seed", "0,1")  # seed 0 comes first, and may take days
+    result = toy_run(*words, "--seed", "0,1")  # seed 0 would run first
     assert result.exit_code == 2
     assert f"Error: {path}: cannot be read as a run record (" in result.stderr
     assert [folder.name for folder in (tmp_path / "runs" / "tiny" / "quick").iterdir()] == [path.parent.name]

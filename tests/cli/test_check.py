@@ -1,4 +1,4 @@
-"""`ncbench methods check`: what it prints and writes, and how it ends."""
+"""`ncbench methods check`: its output and exit code."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from click.testing import Result
 from ncbench.checks.method.suite import CHECKS
 
 FEW = [check for check in CHECKS if check.name in ("trains", "state", "pair-scores", "metered")]
-"""Checks that take a moment."""
+"""Fast checks."""
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the checks that take longer."""
+    """Run only fast checks."""
     monkeypatch.setattr("ncbench.checks.method.suite.CHECKS", FEW)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a file with a method that is broken."""
+    """Return a file with a broken method."""
     path = tmp_path / "over_sure.py"
     text = inspect.getsource(broken_methods)
     path.write_text(text[: text.index("class Silent")] + inspect.getsource(broken_methods.OverSure))
@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_method_that_passes(few: None, cli: Callable[..., Result]) -> None:
     result = cli("methods", "check", "triplet")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("Conformance of triplet")
+    assert result.stdout.startswith("Checks of method triplet")
     assert "│ trains      │ pass    │ 1 network" in result.stdout
     assert "│ pair-scores │ skipped │ it tells nothing of its pairs: " in result.stdout
     assert result.stdout.endswith("\n3 passed, 0 failed, 1 skipped\n")
@@ -47,14 +47,16 @@ def test_a_file_that_fails(few: None, cli: Callable[..., Result], file: Path, tm
     written = tmp_path / "verdicts.json"
     result = cli("methods", "check", file, "--json", written)
     assert result.exit_code == 1
-    assert result.stdout.startswith("Conformance of over ")
-    assert "│ pair-scores │ fail    │ pair_scores() before training must lie in [0, 1], found 1.2 " in result.stdout
+    assert result.stdout.startswith("Checks of method over ")
+    (row,) = [line for line in result.stdout.splitlines() if line.startswith("│ pair-scores │")]
+    assert "│ fail " in row
+    assert "[0, 1], found 1.2" in row
     *_, must, remedy, counts = result.stdout.splitlines()
-    assert must.startswith("pair-scores: must hold: pair_scores and soft_labels are (pairs,) floats in [0, 1], ")
-    assert remedy.startswith("  What to do: return float64 arrays with one entry per training pair, ")
+    assert must.startswith("pair-scores failed. Requirement: pair_scores and soft_labels are ")
+    assert remedy.startswith("  Fix: return float64 arrays with one entry per training pair, ")
     assert counts == "3 passed, 1 failed, 0 skipped"
     content = json.loads(written.read_text())
-    assert (content["subject"], content["failed"]) == ("Conformance of over", 1)
+    assert (content["subject"], content["failed"]) == ("Checks of method over", 1)
     assert [verdict["check"] for verdict in content["verdicts"]] == [check.name for check in FEW]
     assert set(content["verdicts"][0]) == {"check", "outcome", "detail", "proves", "remedy", "seconds"}
 
@@ -74,15 +76,15 @@ def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
     ("words", "message"),
     [
         (("tripled",), "unknown method 'tripled'. Did you mean 'triplet'?"),
-        (("no/such.py",), "method file no/such.py: there is no such file; give the path of a Python file."),
-        (("triplet", "--set", "ncr.lr=1"), "unknown target of --set here 'ncr'. Known: backbone, triplet."),
+        (("no/such.py",), "method file no/such.py: file not found."),
+        (("triplet", "--set", "ncr.lr=1"), "unknown --set target 'ncr'. Known: backbone, triplet."),
         (("triplet", "--set", "lr=1"), "--set 'lr=1' is not of the form method.key=value, for example l2rm.reg=0.05."),
         (("triplet", "--set", "triplet.lr=0"), "settings of triplet: lr must be above 0, found 0.0."),
         (("triplet", "--set", "backbone.embed=0"), "--set backbone.embed=0: must be above 0."),
         (("triplet", "--backbone", "sgraf"), "--backbone sgraf: checks take one network; choose sgr or saf."),
         (("triplet", "--backbone", "vze"), "unknown backbone 'vze'. Did you mean 'vse'?"),
-        (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse, which lacks a vector per pair"),
-        (("triplet", "--json", "/no/where.json"), "--json /no/where.json: there is no folder /no; make it first."),
+        (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse"),
+        (("triplet", "--json", "/no/where.json"), "--json /no/where.json: folder /no does not exist."),
     ],
 )
 def test_bad_input(words: tuple[str, ...], message: str, cli: Callable[..., Result]) -> None:

@@ -1,4 +1,4 @@
-"""`ncbench completion`: scripts that shells accept, and the names that they get."""
+"""`ncbench completion`: valid shell scripts and completed names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from ncbench.cli.options.names import NAMED, complete_names
+from ncbench.cli.options.names import NAMES_BY_PARAMETER, complete_names
 
 COMPLETE = "from ncbench.cli import main; main(prog_name='ncbench')"
 
@@ -65,6 +65,6 @@ def test_what_is_completed(line: str, expected: list[str]) -> None:
 def test_names_while_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [item.value for item in complete_names("methods", "trip")] == ["triplet"]
     assert complete_names("seeds", "1") == []
-    assert set(NAMED) == {"methods", "datasets", "protocols", "backbones"}
+    assert set(NAMES_BY_PARAMETER) == {"methods", "datasets", "protocols", "backbones"}
     monkeypatch.setenv("NCBENCH_PLUGINS", "/no/such/folder")
     assert complete_names("methods", "trip") == []

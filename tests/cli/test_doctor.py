@@ -1,4 +1,4 @@
-"""`ncbench doctor`: what it finds, and what it finds wrong."""
+"""`ncbench doctor`: its findings and problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F30K = FIXTURES / "f30k"
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with a cache of its own."""
+    """Work in an empty folder with a separate cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NCBENCH_PLUGINS", raising=False)
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
@@ -29,7 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def examine(cli: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
-    """Return a function that gives what doctor found: per part, by what was looked at, the state and the detail."""
+    """Return a function that returns the findings of doctor: for each section and item, its state and detail."""
 
     def call(*words: object, code: int = 0) -> dict[str, Any]:
         result = cli("doctor", "--json", *words)
@@ -47,15 +47,15 @@ def test_what_there_is(examine: Callable[..., dict[str, Any]], tmp_path: Path) -
     found = examine()
     assert found["software"]["ncbench"][1].startswith(__version__)
     assert found["software"]["torch"] == ("ok", version("torch"))
-    assert "pytest" not in found["software"]  # which only tests need
+    assert "pytest" not in found["software"]  # only tests need it
     assert " cores, " in found["devices"]["cpu"][1]
     assert ("cuda:0" in found["devices"]) == torch.cuda.is_available()
     assert found["environment"]["NCBENCH_PLUGINS"] == ("absent", "not set")
     assert found["environment"]["NCBENCH_CACHE"] == ("ok", str(tmp_path / "cache"))
     assert found["caches"][str(tmp_path / "cache" / "scenes-1-0")] == ("ok", "3.0 MiB")
     assert found["caches"][str(tmp_path / "cache")][1].startswith("3.0 MiB in all, ")
-    assert found["datasets"]["scenes"][1].startswith("needs no files: procedural scenes")
-    assert found["datasets"]["f30k"] == ("absent", "needs files; where they are, say with --data-root DIR")
+    assert found["datasets"]["scenes"][1].startswith("no files needed: procedural scenes")
+    assert found["datasets"]["f30k"] == ("absent", "needs files; pass their folder with --data-root")
     for plugin in ("method l2rm", "dataset coco", "noise protocol shuffle-images"):
         assert found["plugins"][plugin] == ("ok", f"ncbench {__version__}")
 
@@ -65,13 +65,13 @@ def test_as_tables(cli: Callable[..., Result]) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     for part in ("Software", "Devices", "Environment", "Caches", "Datasets", "Plugins"):
         assert f"\n{part}" in f"\n{result.stdout}"
-    assert "not there yet; made when a dataset is" in result.stdout
+    assert "does not exist yet" in result.stdout
     assert result.stdout.endswith("no problems found\n")
 
 
 def test_data_that_are_found(examine: Callable[..., dict[str, Any]]) -> None:
     found = examine("--data-root", F30K)["datasets"]
-    assert found["f30k"] == ("ok", f"found below {F30K}, 12 dev images")
+    assert found["f30k"] == ("ok", f"found in {F30K}, 12 dev images")
     assert found["coco"][0] == "absent"
     assert "is not a folder" in found["coco"][1]
 
@@ -102,7 +102,7 @@ def test_a_place_that_is_not_there(
     state, detail = examine(code=1)["plugins"]["NCBENCH_PLUGINS"]
     assert (state, detail) == (
         "problem",
-        "NCBENCH_PLUGINS names /no/such/folder, which is not there; correct it or unset it.",
+        "NCBENCH_PLUGINS: /no/such/folder does not exist; correct or unset the variable",
     )
     assert cli("doctor").stdout.endswith("\n1 problem found\n")
 
@@ -115,7 +115,7 @@ def test_a_package_that_is_missing(examine: Callable[..., dict[str, Any]], monke
 
     monkeypatch.setattr(doctor, "version", find)
     state, detail = examine(code=1)["software"]["pot"]
-    assert (state, detail.startswith("is not installed; ncbench needs pot>=")) == ("problem", True)
+    assert (state, detail.startswith("not installed; ncbench requires pot>=")) == ("problem", True)
 
 
 def test_a_cache_that_cannot_be_written(
@@ -123,4 +123,4 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr("ncbench.checks.doctor.os.access", lambda *_: False)
-    assert examine(code=1)["caches"][str(tmp_path / "cache")] == ("problem", "cannot be written; set NCBENCH_CACHE")
+    assert examine(code=1)["caches"][str(tmp_path / "cache")] == ("problem", "not writable; set NCBENCH_CACHE")

@@ -1,4 +1,4 @@
-"""`ncbench eval`: the published numbers of a released checkpoint, runs, folds, and what is refused."""
+"""`ncbench eval`: published scores of a released checkpoint, runs, folds, and invalid input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def golden() -> np.ndarray:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """A checkpoint of one more network, in the layout of the SGRAF family."""
+    """A checkpoint of another network, in the layout of the SGRAF family."""
     net = torch.load(OFFICIAL, weights_only=False)["net"]
     parts = [
         OrderedDict(
@@ -57,7 +57,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def refused(result: Result, message: str) -> None:
-    """Assert that `result` is one line on standard error with `message` in it, and nothing else."""
+    """Assert that the only output is one line on standard error that contains `message`."""
     assert isinstance(result.exception, SystemExit), result.exception
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ")
@@ -98,7 +98,7 @@ def test_the_table(cli: Call, other: Path) -> None:
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", other, *F30K)
     assert (result.exit_code, result.stderr) == (0, "")
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
-    # Paths may be folded over lines, so that only the last columns are compared.
+    # Paths may be wrapped, so only the last columns are compared.
     assert [row[1:] for row in cells if row[1] == "sgr"] == [["sgr", "3"], ["sgr", "0"]]
     assert [row[0] for row in cells if row[0] in ("i2t", "t2i")] == ["i2t", "t2i"]
     assert "f30k test: 60 images, 300 captions" in result.stdout
@@ -154,12 +154,12 @@ def test_a_run_has_the_scores_of_its_record(toy_run: Call, cli: Call, tmp_path: 
     words = ("--dataset", "tiny", "--average", "evidence")
     refused(
         cli("eval", "--checkpoint", outcome["folder"], *words),
-        f"--average evidence needs sigmoid scores, which vse of {outcome['folder']}/model.safetensors has not.",
+        f"--average evidence requires sigmoid scores; vse in {outcome['folder']}/model.safetensors has none.",
     )
     words = ("--dataset", "tiny", "--precision", "bf16")
     refused(
         cli("eval", "--checkpoint", outcome["folder"], *words),
-        "--precision bf16: vse has none; use float32 or tf32 with it. It is for saf, sgr, sgraf.",
+        "--precision bf16 is not supported by vse.",
     )
 
 
@@ -173,7 +173,7 @@ def test_a_run_with_a_head_of_its_own(toy_run: Call, cli: Call, tmp_path: Path) 
     assert json.loads(cli(*words).stdout) == outcome["result"]["metrics"]["test"]
     assert cli(*words, "--average", "evidence").exit_code == 0
     assert cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out").exit_code == 0
-    assert "| mscn (told 8 clean pairs) |" in (tmp_path / "out" / "tiny.md").read_text()
+    assert "| mscn (given 8 clean pairs) |" in (tmp_path / "out" / "tiny" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -241,7 +241,7 @@ def test_similarities_that_are_not_finite(cli: Call, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "huge.pth")
     out = tmp_path / "similarities.npy"
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", tmp_path / "huge.pth", *F30K, "--similarities", out)
-    refused(result, "huge.pth: gives similarities that are NaN or infinite; its weights are of no use.")
+    refused(result, "huge.pth: produces NaN or infinite similarities;")
     assert not out.exists()
 
 
@@ -254,8 +254,10 @@ def test_bad_checkpoints_end_before_the_dataset_is_read(
     monkeypatch.setattr("ncbench.data.registry.load_dataset", never)
     (tmp_path / "text.pth").write_text("hello")
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", tmp_path / "text.pth", *F30K)
-    refused(result, f"{tmp_path / 'text.pth'}: is not a file of torch.save (it begins with b'hello'); right would be")
-    refused(cli("eval", "--checkpoint", tmp_path, *F30K), f"{tmp_path}: lacks spec.json and model.safetensors; right")
+    refused(result, f"{tmp_path / 'text.pth'}: was not written by torch.save (begins with b'hello')")
+    refused(
+        cli("eval", "--checkpoint", tmp_path, *F30K), f"{tmp_path}: spec.json and model.safetensors not found; give"
+    )
 
 
 def test_a_checkpoint_of_another_vocabulary_ends_before_scoring(
@@ -269,8 +271,7 @@ def test_a_checkpoint_of_another_vocabulary_ends_before_scoring(
     content["net"]["txt_enc.embed.weight"] = torch.ones(90, 32)
     torch.save(content, tmp_path / "coco.pth")
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", tmp_path / "coco.pth", *F30K)
-    right = "dataset f30k has 66 (or 67 with <mask>); was it trained on another data set?"
-    refused(result, f"{tmp_path / 'coco.pth'}: vocabulary of 90 words, {right}")
+    refused(result, f"{tmp_path / 'coco.pth'}: has a vocabulary of 90 words, expected 66 (or 67 with <mask>)")
 
 
 @pytest.mark.parametrize(
@@ -290,11 +291,11 @@ def test_a_checkpoint_of_another_vocabulary_ends_before_scoring(
         (("--checkpoint", OFFICIAL, *F30K, "--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'."),
         (
             ("--checkpoint", OFFICIAL, *F30K, "--similarities", OFFICIAL),
-            f"--similarities {OFFICIAL}: exists; name another file or delete it.",
+            f"--similarities {OFFICIAL}: already exists; choose another file or delete it.",
         ),
         (
             ("--checkpoint", OFFICIAL, *F30K, "--similarities", "nosuch/out.npy"),
-            "--similarities nosuch/out.npy: there is no folder nosuch; make it first.",
+            "--similarities nosuch/out.npy: folder nosuch does not exist.",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -1,4 +1,4 @@
-"""The command line end to end on a small data set of the released format, with the shipped methods."""
+"""The command line end to end: shipped methods on a small dataset in the released format."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from click.testing import Result
 from places import FIXTURES
 
 from ncbench.noise.storage import load_noise
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import read_history
 
 ROOT = FIXTURES / "f30k"
 SIZES = {"backbone.embed": 16, "backbone.word": 8, "triplet.batch_size": 16, "l2rm.batch_size": 16, "l2rm.queue": 16}
@@ -37,7 +37,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Result]) -> tuple[Path, list[Any], list[str]]:
-    """Return a folder of records, what --json printed, and the words of the call: two methods by three protocols."""
+    """Return a records folder, the --json output, and the arguments: two methods and three protocols."""
     folder = tmp_path_factory.mktemp("f30k")
     index = np.arange(40)
     index[[3, 9, 12, 17, 20, 26, 31, 38]] = index[[9, 12, 17, 20, 26, 31, 38, 3]]  # a fifth of the images, exactly
@@ -75,7 +75,7 @@ def test_records_are_written_whole(swept: tuple[Path, list[Any], list[str]]) -> 
         assert {path.name for path in where.iterdir()} == FILES
         assert json.loads((where / "result.json").read_text()) == outcome["result"]
         assert RunSpec.from_dict(json.loads((where / "spec.json").read_text())) == spec
-        assert [line["updates"] for line in read_history(where)][-1] == outcome["result"]["work"]["updates"]
+        assert [line["updates"] for line in Record(where).history_lines()][-1] == outcome["result"]["work"]["updates"]
         ranks = np.load(where / "ranks.npz")
         assert 100 * np.mean(ranks["i2t"] < 1) == pytest.approx(outcome["result"]["metrics"]["test"]["i2t"]["r1"])
     assert len(list((folder / "runs" / "f30k" / "noise").glob("*.npy"))) == 3
@@ -102,7 +102,7 @@ def test_a_second_call_keeps_everything(
     assert result.stderr == ""
     assert "[" not in result.stdout  # no line per run, only the table
     assert result.stdout.startswith("┏")
-    assert result.stdout.count("kept from before") == 6
+    assert result.stdout.count("already done") == 6
     again = cli(*words, "--out", folder / "runs", "--json")
     assert json.loads(again.stdout) == [{**outcome, "status": "kept"} for outcome in outcomes]
     assert snapshot(folder) == before
@@ -113,9 +113,7 @@ def test_the_same_bytes_from_another_process(swept: tuple[Path, list[Any], list[
     words = [sys.executable, "-c", "from ncbench.cli import main; main()", *COMMON, "--protocol", "shuffle-images"]
     done = subprocess.run([*words, "--out", str(tmp_path / "runs")], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == (
-        f"Records are in {tmp_path / 'runs'}. Leaderboards: ncbench report --runs {tmp_path / 'runs'}"
-    )
+    assert done.stdout.splitlines()[-1].endswith(f"ncbench report --runs {tmp_path / 'runs'}")
     made = sorted((tmp_path / "runs").glob("f30k/*/*/result.json"))
     assert [path.parent.parent.name for path in made] == ["l2rm", "triplet"]
     for path in made:
@@ -128,18 +126,13 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
     folder, outcomes, _ = swept
     result = cli("report", "--runs", folder / "runs", "--out", tmp_path / "pages")
     assert result.exit_code == 0
-    files = {path.name for path in (tmp_path / "pages").iterdir()}
-    assert files >= {
-        "f30k.md",
-        "f30k-rsum.svg",
-        "f30k-rsum.png",
-        "f30k-course.svg",
-        "f30k-course.png",
-        "f30k.csv",
-    }
-    assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, under three noises
+    pages = tmp_path / "pages" / "f30k"
+    assert {path.name for path in pages.iterdir()} == {"README.md", "runs.csv", "figures"}
+    files = {path.name for path in (pages / "figures").iterdir()}
+    assert files >= {"rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png"}
+    assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, for three protocols
     assert not any("retrieved" in name for name in files)  # there are no pictures
-    page = (tmp_path / "pages" / "f30k.md").read_text()
-    assert page.count("\n## ") == 5  # three tables, what l2rm believes, what is published
+    page = (pages / "README.md").read_text()
+    assert page.count("\n## ") == 5  # three tables, beliefs of l2rm, published results
     for outcome in outcomes:
         assert f"{outcome['result']['metrics']['test']['rsum']:.1f}" in page

@@ -1,4 +1,4 @@
-"""Help and version: what they say, and that they load nothing heavy."""
+"""Help and version: their content, and that they import no heavy modules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules))
         ("run --help", 0, []),
         ("run --method triplet --noise 2", 2, []),
         ("run --method triplt", 2, ["numpy"]),
-        ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked before
+        ("run --method triplet --set x", 2, ["numpy"]),  # noise protocols are checked first
         ("rum", 2, []),
         ("eval --help", 0, []),
         ("methods check --help", 0, []),
@@ -73,17 +73,17 @@ def test_help_names_every_command(cli: Callable[..., Result]) -> None:
     result = cli("--help")
     assert result.exit_code == 0
     for line in (
-        "  run         Train and test methods under noise; keep records.",
-        "  eval        Evaluate released checkpoints of SGR and SAF networks, or",
+        "  run         Train and test methods under noise.",
+        "  eval        Evaluate released checkpoints or finished runs.",
         "  report      Write leaderboards: ",
-        "  audit       List the training pairs of a run, ",
-        "  runs        List the recorded runs, and those that are not done.",
-        "  methods     Training methods.",
-        "  data        Datasets.",
-        "  noise       Noise protocols.",
-        "  doctor      Print what is installed, devices, caches, data and plugins,",
-        "  completion  Print a script with which a shell completes commands,",
-        "  Start with: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6",
+        "  audit       List a run's training pairs, ",
+        "  runs        List finished and unfinished runs.",
+        "  methods     List, show, check and create training methods.",
+        "  data        List, check and create datasets.",
+        "  noise       List and check noise protocols.",
+        "  doctor      Check the installation, devices, caches, datasets and plugins.",
+        "  completion  Print a shell completion script.",
+        "  Example: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6",
     ):
         assert f"\n{line}" in result.stdout
 
@@ -129,15 +129,15 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--protocol", "shuffle-images"),
         ("--dataset", "scenes"),
         ("--backbone", "sgr"),
-        ("--budget", "the dataset's"),
+        ("--budget", "set by the dataset"),
         ("--seed", "0"),
-        ("--evaluations", "once per epoch of the budget, 10 times where it is in flops or time"),
+        ("--evaluations", "one per epoch; 10 if the budget is in FLOPs or time"),
         ("--out", "runs"),
         ("--device", "auto"),
         ("--precision", "float32"),
         (
             "--jobs",
-            "one per CUDA device; on a CPU small networks one per core, others 1; in Slurm as many as it admits",
+            "one per CUDA device; on a CPU one per core if networks are small, else 1; with Slurm no limit",
         ),
         ("--launcher", "processes"),
     ],
@@ -153,7 +153,7 @@ def test_help_says_what_precisions_are_for(command: str, cli: Callable[..., Resu
     text = " ".join(cli(command, "--help").stdout.split())
     about = text.partition(" --precision ")[2].partition(" --")[0]
     assert about.startswith("[float32|tf32|bf16] ")
-    assert "tf32 is faster on CUDA, bf16 for sgr, saf and sgraf" in about
+    assert "tf32 (CUDA) and bf16 (sgr, saf and sgraf only) are faster" in about
     assert " --device [auto|cpu|cuda|mps] " in text
 
 
@@ -165,7 +165,7 @@ def test_a_group_alone_shows_its_help(words: tuple[str, ...], cli: Callable[...,
     assert isinstance(result.exception, SystemExit), result.exception
     assert "Usage: " in result.output
     assert "Commands:" in result.output
-    assert result.exit_code in (0, 2)  # click 8.1 ends with 0, later ones with 2
+    assert result.exit_code in (0, 2)  # click 8.1 exits with 0, later versions with 2
 
 
 def test_version(cli: Callable[..., Result]) -> None:

@@ -1,4 +1,4 @@
-"""The main job as users type it, on more than toy data; slow."""
+"""Typical commands on realistic data; slow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOLDEN = SHARED / "goldens" / "f30k"
 
 
 def ncbench(*words: str) -> str:
-    """Run the command line in a process of its own and return what it printed."""
+    """Run the command line in a new process and return its standard output."""
     program = [sys.executable, "-c", "from ncbench.cli import main; main()"]
     done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_released_format_with_a_noise_index_file(tmp_path: Path) -> None:
         assert result["mismatched"] == 0.4
         assert 0 < result["work"]["used"] <= result["work"]["budget"]
     ncbench("report", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "pages"))
-    assert "file:index.npy@" in (tmp_path / "pages" / "f30k.md").read_text()
+    assert "file:index.npy@" in (tmp_path / "pages" / "f30k" / "README.md").read_text()
 
 
 @pytest.mark.slow

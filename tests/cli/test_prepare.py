@@ -1,4 +1,4 @@
-"""Checks of released files, whole; copies in half precision; the dev rule of the NCR family."""
+"""`ncbench data prepare`: checks of released files, half-precision copies, and the dev rule of NCR."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ FIXTURE = FIXTURES / "f30k"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the small Flickr30K that a test may damage."""
+    """A copy of the small Flickr30K for tests that damage it."""
     shutil.copytree(FIXTURE, tmp_path / "root")
     return tmp_path / "root"
 
 
 def check(root: Path, half: Path | None = None) -> list[str]:
-    """Return what departs from the published sizes."""
-    return [f"{one.path.name}: {one.departs}" for one in prepare(F30K, root, half, lambda words: None) if one.departs]
+    """Return the differences from the published sizes."""
+    return [
+        f"{one.path.name}: {one.deviation}" for one in prepare(F30K, root, half, lambda words: None) if one.deviation
+    ]
 
 
 def test_digests_are_recorded_and_sizes_compared(root: Path) -> None:
@@ -48,7 +50,7 @@ def test_digests_are_recorded_and_sizes_compared(root: Path) -> None:
 
 def test_either_layout_of_dev_is_as_published(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RELEASED["f30k"].files, "dev", (12, 60))
-    monkeypatch.setattr("ncbench.data.prepare._REGIONS", (36, 24))
+    monkeypatch.setattr("ncbench.data.prepare._REGION_SHAPE", (36, 24))
     assert not [words for words in check(root) if words.startswith("dev")]
     path = root / "f30k_precomp" / "dev_ims.npy"
     np.save(path, np.repeat(np.load(path), 5, axis=0))
@@ -58,20 +60,20 @@ def test_either_layout_of_dev_is_as_published(root: Path, monkeypatch: pytest.Mo
 
 
 def test_every_row_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncbench.data.precomp.READ_WHOLE", 0)
-    monkeypatch.setattr("ncbench.data.precomp.SAMPLED_ROWS", 4)
+    monkeypatch.setattr("ncbench.data.precomp.MAX_FULL_CHECK_BYTES", 0)
+    monkeypatch.setattr("ncbench.data.precomp.N_SAMPLED_ROWS", 4)
     path = root / "f30k_precomp" / "train_ims.npy"
     features = np.load(path)
     features[38, 2, 2] = np.nan
     np.save(path, features)
     F30K.load(root)
-    with pytest.raises(UserError, match=r"train_ims\.npy: row 38 holds a number that is NaN or infinite"):
+    with pytest.raises(UserError, match=r"train_ims\.npy: row 38 contains NaN or infinity"):
         check(root)
 
 
 def test_what_is_missing_comes_with_where_to_get_it(root: Path) -> None:
     (root / "f30k_precomp" / "dev_ims.npy").unlink()
-    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .* the field gets region features .*kuanghuei/SCAN"):
+    with pytest.raises(UserError, match=r"lacks dev_ims\.npy; .*kuanghuei/SCAN"):
         check(root)
     with pytest.raises(UserError, match=r"is not a folder; .*kuanghuei/SCAN"):
         prepare(COCO, root, None, lambda words: None)
@@ -92,12 +94,12 @@ def test_half_precision(root: Path, tmp_path: Path) -> None:
     assert (half / "f30k_precomp" / "train_ims.npy").stat().st_size < 0.51 * size
 
 
-def test_numbers_that_half_precision_has_not(root: Path, tmp_path: Path) -> None:
+def test_numbers_beyond_half_precision(root: Path, tmp_path: Path) -> None:
     path = root / "f30k_precomp" / "train_ims.npy"
     features = np.load(path)
     features[17, 2, 2] = 70_000
     np.save(path, features)
-    with pytest.raises(UserError, match=r"train_ims\.npy: row 17 holds a number beyond 65,504"):
+    with pytest.raises(UserError, match=r"train_ims\.npy: row 17 contains a number beyond 65,504"):
         check(root, tmp_path / "half")
     with pytest.raises(UserError, match="is where the released files lie; name another folder"):
         check(root, root)
@@ -107,15 +109,15 @@ def test_the_command(cli: Callable[..., Result], root: Path, tmp_path: Path) -> 
     result = cli("data", "prepare", "f30k", "--from", root)
     assert result.exit_code == 0, result.output
     assert "train_ims.npy" in result.stdout
-    assert f"Use them: ncbench run --dataset f30k --data-root {root}\n" in result.stdout
-    assert "dev is 12 images with 60 captions (standard rule)" in result.stdout
+    assert f"Use them with: ncbench run --dataset f30k --data-root {root}\n" in result.stdout
+    assert "dev has 12 images with 60 captions (standard rule)" in result.stdout
     shown = cli("data", "prepare", "f30k", "--from", root, "--half", tmp_path / "half", "--dev-rule", "ncr", "--json")
     content = json.loads(shown.stdout)
     assert (content["dev_images"], len(content["files"])) == (12, 7)
     assert f"writing {tmp_path / 'half' / 'f30k_precomp' / 'train_ims.npy'}" in shown.stderr
     refused = cli("data", "prepare", "scenes", "--from", root)
     assert refused.exit_code == 2
-    assert refused.stderr == ("Error: scenes has no released files to prepare; right would be f30k, coco or cc152k.\n")
+    assert refused.stderr == ("Error: scenes has no released files to prepare; expected f30k, coco or cc152k.\n")
 
 
 def test_the_dev_rule_is_part_of_the_version(root: Path) -> None:
@@ -126,5 +128,5 @@ def test_the_dev_rule_is_part_of_the_version(root: Path) -> None:
     assert load_recorded("f30k", ncr.version, ncr.digest, root).version == ncr.version
     with pytest.raises(UserError, match="unknown dev rule 'nrc'"):
         load_dataset("f30k?dev-rule=nrc", root)
-    with pytest.raises(UserError, match="--dev-rule is for datasets of released files, as f30k; scenes has"):
+    with pytest.raises(UserError, match="--dev-rule is for datasets of released files such as f30k"):
         load_dataset("scenes?dev-rule=ncr", None)

@@ -1,4 +1,4 @@
-"""Runs under noise that is more than a shuffle, from training to what is said of their records."""
+"""Runs with other protocols than shuffles, from training to reports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_audits_show_captions_as_the_method_saw_them(toy_run: Cli, cli: Cli, tmp
 
 
 @pytest.mark.usefixtures("natural")
-def test_natural_noise_is_reported_without_what_nobody_knows(toy_run: Cli, cli: Cli, tmp_path: Path) -> None:
+def test_natural_noise_is_reported_without_ground_truth(toy_run: Cli, cli: Cli, tmp_path: Path) -> None:
     words = ("--method", "ncr,triplet", "--dataset", "natural", "--noise", "natural", "--budget", 3)
     result = toy_run(*words, "--out", tmp_path / "runs")
     assert result.exit_code == 0, result.output
@@ -65,8 +65,8 @@ def test_natural_noise_is_reported_without_what_nobody_knows(toy_run: Cli, cli: 
         assert "identical" in cli("replay", found.parent).output
     reported = cli("report", "--runs", tmp_path / "runs", "--out", tmp_path / "out", "--html")
     assert reported.exit_code == 0, reported.output
-    page = (tmp_path / "out" / "natural.md").read_text()
+    page = (tmp_path / "out" / "natural" / "README.md").read_text()
     assert "natural: natural noise (truth unknown)" in page
     assert "AUC" not in page
-    assert not list((tmp_path / "out").glob("natural-rsum*"))
-    assert not list((tmp_path / "out").glob("natural-beliefs*"))
+    assert not list((tmp_path / "out").rglob("rsum*"))
+    assert not list((tmp_path / "out").rglob("*beliefs*"))

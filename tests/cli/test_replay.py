@@ -1,4 +1,4 @@
-"""`ncbench replay`: the same run again, and in what it differs."""
+"""`ncbench replay`: identical replays and reported differences."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_same_comes_out(
     (folder,) = (tmp_path / "runs/tiny/quick").iterdir()
     result = cli("replay", folder)
     assert result.exit_code == 0
-    assert last_line(result) == "identical: every score, every dev evaluation and all work"
+    assert last_line(result) == "identical: all scores, all dev evaluations and the training work"
 
 
 def test_noise_from_an_index_file_comes_from_the_record(
@@ -65,7 +65,7 @@ def test_small_and_large_differences(run: Path, cli: Callable[..., Result]) -> N
     again = cli("replay", run, "--tolerance", 100)
     assert again.exit_code == 0
     assert last_line(again).startswith("within tolerance: test recalls differ by up to ")
-    detail = "first in metrics.test.i2t.r1 of the result, all dev evaluations being equal"
+    detail = "first difference in metrics.test.i2t.r1 of the result; all dev evaluations are equal"
     assert last_line(again).endswith(f"points (tolerance 100); {detail}")
     again = cli("replay", run, "--tolerance", 0)
     assert again.exit_code == 1
@@ -78,11 +78,11 @@ def test_where_the_course_differs_first(run: Path, cli: Callable[..., Result], s
     (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     verdict = strict_json(cli("replay", run, "--json").stdout)
     assert (verdict["outcome"], verdict["largest"]) == ("within tolerance", 0.0)
-    assert verdict["detail"].startswith("first at dev evaluation 2 of 2, in dev.rsum: at 57% of the budget")
+    assert verdict["detail"].startswith("first difference at dev evaluation 2 of 2, in dev.rsum: recorded dev rSum ")
     now, then = lines[1]["dev"]["rsum"] - 3, lines[1]["dev"]["rsum"]
-    assert f"dev rSum {then:.1f} was recorded, now it is {now:.1f} at 57%" in verdict["detail"]
+    assert f"recorded dev rSum {then:.1f} at 57% of the budget, found {now:.1f} at 57%" in verdict["detail"]
     (run / "history.jsonl").write_text(json.dumps(lines[0]) + "\n")
-    assert "1 dev evaluations were recorded, now there are 2" in cli("replay", run).stdout
+    assert "recorded 1 dev evaluations, found 2" in cli("replay", run).stdout
 
 
 def test_a_budget_in_seconds_is_said_to_differ(
@@ -91,7 +91,7 @@ def test_a_budget_in_seconds_is_said_to_differ(
     assert toy_run("--method", "quick", "--noise", 0.4, "--budget", "1s").exit_code == 0
     (folder,) = (tmp_path / "runs/tiny/quick").iterdir()
     change(folder / "result.json", lambda result: result["work"].update(updates=10**6))
-    assert "a budget in seconds buys what a machine manages" in cli("replay", folder).stdout
+    assert "with a budget in seconds, results depend on the speed of the machine" in cli("replay", folder).stdout
 
 
 def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -100,23 +100,23 @@ def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], t
     kept = out / "tiny/quick" / run.name
     assert compare(run, kept, 0).outcome == "identical"
     result = cli("replay", run, "--out", out)
-    message = f"Error: {kept} holds this run already; replay into another folder.\n"
+    message = f"Error: {kept} already contains this run; choose another --out folder.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
-def test_what_is_no_finished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_an_unfinished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("replay", tmp_path)
-    message = f"Error: {tmp_path} holds no finished run; give a folder that has a result.json.\n"
+    message = f"Error: {tmp_path} is not a finished run; give a folder that has a result.json.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("dataset_digest", "0" * 64, "was run on tiny version "),
-        ("dataset_version", "7", "was run on tiny version 7 ("),
-        ("noise_digest", "0" * 64, "shuffle-images 0.4 draws other noise here ("),
-        ("colour", "red", "is of another version of ncbench ("),
+        ("dataset_digest", "0" * 64, "the run used tiny version "),
+        ("dataset_version", "7", "the run used tiny version 7 ("),
+        ("noise_digest", "0" * 64, "shuffle-images 0.4 draws noise "),
+        ("colour", "red", "was written by another version of ncbench ("),
         ("method", "nobody", "unknown method 'nobody'"),
         ("settings", {"nothing": 1}, "settings of quick: "),
     ],

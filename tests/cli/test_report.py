@@ -12,10 +12,10 @@ import pytest
 from click.testing import Result
 
 from ncbench.records.table import load_runs
-from ncbench.report.pages.formats import format_beside, format_comparisons
+from ncbench.report.pages.formats import format_comparisons, format_published
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import comparisons
-from ncbench.report.tables.versus_published import published_beside
+from ncbench.report.tables.versus_published import published_tables
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def test_published_without_runs(cli: Callable[..., Result], tmp_path: Path, monk
     result = cli("report", "--published", "f30k")
     assert (result.exit_code, result.stderr) == (0, "")
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("f30k, ")]
-    assert titles == [table.title for table in published_beside("f30k", None)]
+    assert titles == [table.title for table in published_tables("f30k", None)]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_published_beside_runs_of_another_dataset(recorded: Path, cli: Callable[..., Result]) -> None:
     result = cli("report", "--published", "cc152k", "--runs", recorded)
     assert result.exit_code == 0
-    assert "cc152k, test: pairs mismatched by nature" in result.stdout
+    assert "cc152k, test: natural noise" in result.stdout
 
 
 def test_published_as_json(
@@ -67,7 +67,7 @@ def test_formats(form: Any, recorded: Path, cli: Callable[..., Result], tmp_path
     assert result.stdout == format_comparisons(comparisons(load_runs(recorded)), form)
     assert not out.exists()
     published = cli("report", "--runs", recorded, "--published", "f30k", "--format", form)
-    assert published.stdout == format_beside(published_beside("f30k", None), form)
+    assert published.stdout == format_published(published_tables("f30k", None), form)
 
 
 def test_csv_is_one_table(recorded: Path, cli: Callable[..., Result]) -> None:
@@ -81,7 +81,7 @@ def test_csv_is_one_table(recorded: Path, cli: Callable[..., Result]) -> None:
 def test_a_dataset_of_which_nothing_is_published(cli: Callable[..., Result], tmp_path: Path) -> None:
     refused(
         cli("report", "--published", "scenes", "--runs", tmp_path),
-        "nothing is published for dataset 'scenes'; there are numbers for f30k, coco, cc152k.",
+        "no published results for dataset 'scenes'; available: f30k, coco, cc152k.",
     )
 
 
@@ -89,7 +89,7 @@ def test_a_dataset_of_which_nothing_is_published(cli: Callable[..., Result], tmp
 def test_two_formats(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
     refused(
         cli("report", "--json", "--format", "csv", "--runs", tmp_path, *words),
-        "--format and --json exclude each other; leave one of them out.",
+        "--format and --json cannot be combined.",
     )
 
 
@@ -98,7 +98,7 @@ def test_pages_where_nothing_is_written(
     words: tuple[str, ...], other: str, cli: Callable[..., Result], tmp_path: Path
 ) -> None:
     result = cli("report", "--html", "--runs", tmp_path, *words)
-    refused(result, f"--html writes pages, --{other} only prints; leave one of them out.")
+    refused(result, f"--html cannot be combined with --{other}, which only prints.")
 
 
 def test_an_unknown_format(cli: Callable[..., Result]) -> None:
@@ -109,8 +109,8 @@ def test_an_unknown_format(cli: Callable[..., Result]) -> None:
 
 
 def test_no_runs_to_format(cli: Callable[..., Result], tmp_path: Path) -> None:
-    hint = f"make some with: ncbench run --method triplet --out {tmp_path}"
-    refused(cli("report", "--runs", tmp_path, "--format", "csv"), f"{tmp_path} holds no finished run; {hint}.")
+    hint = f"make one with: ncbench run --method triplet --out {tmp_path}"
+    refused(cli("report", "--runs", tmp_path, "--format", "csv"), f"{tmp_path} has no finished run; {hint}.")
 
 
 @pytest.mark.parametrize("damage", ["{", '{"schema": 1}'])

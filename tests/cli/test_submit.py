@@ -1,4 +1,4 @@
-"""`ncbench submit`, `verify FILE` and `unpack`: what goes in comes out, and what does not hold is refused."""
+"""`ncbench submit`, `verify FILE` and `unpack`: round trips, and rejected submissions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES = ("spec.json", "result.json", "measurements.json")
 
 @pytest.fixture
 def runs(toy_run: Cli, tmp_path: Path) -> Path:
-    """Return a folder of two runs."""
+    """Return a folder with two runs."""
     assert toy_run("--method", "quick", "--noise", "0,0.4").exit_code == 0
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def submitted(runs: Path, cli: Cli, tmp_path: Path) -> Path:
-    """Return a submission of both."""
+    """Return a submission of both runs."""
     path = tmp_path / "submissions" / "ours.json"
     result = cli("submit", runs, "--name", "ours", "--about", "by us <b>", "--out", path.parent)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -55,7 +55,7 @@ def test_there_and_back(submitted: Path, runs: Path, cli: Cli, tmp_path: Path) -
     assert (result.exit_code, result.stdout) == (0, "2 runs checked, 0 with problems\n")
     result = cli("unpack", submitted, "--out", tmp_path / "again")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"wrote 2 runs into {tmp_path / 'again'}, 0 were there already\n"
+    assert result.stdout == f"wrote 2 runs to {tmp_path / 'again'}; 0 already existed\n"
     for folder in runs.glob("*/*/*/"):
         if folder.parent.name == "noise" or not (folder / "result.json").is_file():
             continue
@@ -112,14 +112,14 @@ def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Pat
 def test_nothing_is_written_over(submitted: Path, runs: Path, cli: Cli) -> None:
     before = submitted.read_bytes()
     words = ("submit", runs, "--name", "ours", "--out", submitted.parent)
-    refused(cli(*words), f"{submitted} exists; choose another --name, or write over it with --force.")
+    refused(cli(*words), f"{submitted} already exists; choose another --name, or overwrite it with --force.")
     assert submitted.read_bytes() == before
     assert cli(*words, "--force").exit_code == 0
     assert submitted.read_bytes() != before  # without --about
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "<script>"])
-def test_names_that_are_none(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
+def test_invalid_names(name: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
     refused(cli("submit", runs, "--name", name, "--out", tmp_path), "use letters, digits, '.', '_' and '-'")
 
 
@@ -141,30 +141,33 @@ def spec_of(content: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("how", "complaint"),
     [
-        (lambda c: c.update(schema=2), "of no schema that is known, 1"),
-        (lambda c: c.pop("about"), "'about'"),
-        (lambda c: c.update(runs=[]), "it has not a name, what it is about, and runs"),
-        (lambda c: c["runs"].append(1), "run 2 does not consist of history, measurements, ranks, result"),
-        (lambda c: c["runs"][1].pop("ranks"), "run 1 does not consist of "),
+        (lambda c: c.update(schema=2), "schema 2 is not supported, expected 1"),
+        (lambda c: c.pop("about"), "object missing required field `about`"),
+        (lambda c: c.update(runs=[]), "runs: expected `array` of length >= 1"),
+        (lambda c: c["runs"].append(1), "runs[2]: expected `object`, got `int`"),
+        (lambda c: c["runs"][1].pop("ranks"), "runs[1]: object missing required field `ranks`"),
         (lambda c: c.update(name="../x"), "submission '../x': use letters"),
         (
             lambda c: spec_of(c).update(dataset="../x"),
-            "run 0 is no record (dataset '../x' or method 'quick' is no name",
+            "run 0 is not a record (spec.dataset: '../x' is not a valid name)",
         ),
-        (lambda c: spec_of(c).update(method="a/b"), "is no name"),
-        (lambda c: spec_of(c).update(colour="red"), "run 0 is no record ("),
-        (lambda c: spec_of(c).update(seed=7), "its id is not that of its spec"),
-        (lambda c: c["runs"][0].update(history={}), "its history is no list"),
-        (lambda c: c["runs"][0].update(measurements=[]), "its parts are no objects"),
-        (lambda c: c["runs"][0].update(ranks={}), "run 0 has no ranks (there are ranks for nothing)"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[-1]]), "ranks must be numbers from 0"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[[1]]]), "ranks must be numbers from 0"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[["x"]]), "run 0 has no ranks ("),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[2**70]]), "run 0 has no ranks ("),
-        (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "run 0 has no ranks ("),
+        (lambda c: spec_of(c).update(method="a/b"), "spec.method: 'a/b' is not a valid name"),
+        (lambda c: spec_of(c).update(colour="red"), "run 0 is not a record (spec.unknown fields colour)"),
+        (lambda c: spec_of(c).update(seed=7), ", but that of its spec is "),
+        (lambda c: c["runs"][0].update(history={}), "runs[0].history: expected `array`, got `object`"),
+        (lambda c: c["runs"][0].update(measurements=[]), "runs[0].measurements: expected `object`, got `array`"),
+        (lambda c: c["runs"][0].update(ranks={}), "runs[0].ranks: object missing required field `test`"),
+        (
+            lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[-1]]),
+            "i2t[0][0]: expected `int` >= 0",
+        ),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[[1]]]), "i2t[0][0]: expected `int`, got `array`"),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[["x"]]), "i2t[0][0]: expected `int`, got `str`"),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[2**70]]), "i2t[0][0]: expected `int` <= 2147483647"),
+        (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "ranks.test: object missing required field `t2i`"),
     ],
 )
-def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
+def test_invalid_submissions(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
     change(submitted, how)
     for command in ("verify", "unpack"):
         refused(cli(command, submitted), complaint)
@@ -174,7 +177,7 @@ def test_submissions_that_are_none(how: Callable[[Any], object], complaint: str,
     "content",
     ["", "{", "[]", '{"schema": NaN}', "[" * 100_000, '{"schema": 1, "name": "a", "about": "", "runs": [Infinity]}'],
 )
-def test_files_that_are_none(content: str, tmp_path: Path) -> None:
+def test_invalid_files(content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(
         UserError, match=r"x.json: cannot be read as a submission \(.*\); write one with: ncbench submit"
@@ -183,9 +186,9 @@ def test_files_that_are_none(content: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_too_large(submitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "LARGEST", 2**20)
+    monkeypatch.setattr(submission, "MAX_BYTES", 2**20)
     read_submission(submitted)
-    monkeypatch.setattr(submission, "LARGEST", 100)
+    monkeypatch.setattr(submission, "MAX_BYTES", 100)
     with pytest.raises(UserError, match="larger than 0 MiB"):
         read_submission(submitted)
 

@@ -1,11 +1,11 @@
-"""Sweeps seen and stopped from outside: `run --dry-run`, `runs --watch`, `cancel`."""
+"""Sweeps watched and stopped from outside: `run --dry-run`, `runs --watch`, `cancel`."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from ncbench.method.registry import load_method
 from ncbench.records import progress
 from ncbench.records.lease import take
 from ncbench.records.store import Store
+from ncbench.runtime import signals
 from ncbench.sweeps import estimate
 from ncbench.sweeps import record as sweeps_record
 from ncbench.sweeps.record import find_sweep
@@ -26,11 +27,11 @@ QUICK = ("--method", "quick", "--noise", "0.2,0.4")
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 0.05)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(sweeps_record, "LISTEN_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sweeps_record, "STOP_POLL_SECONDS", 0.02)
 
 
-def test_a_dry_run_tells_and_does_nothing(
+def test_a_dry_run_prints_estimates_and_writes_nothing(
     toy_run: Callable[..., Result], strict_json: Callable[[str], Any], tmp_path: Path
 ) -> None:
     result = toy_run(*QUICK, "--dry-run")
@@ -43,7 +44,7 @@ def test_a_dry_run_tells_and_does_nothing(
         ("0.4", "waiting", "measured here (cpu)"),
     ]
     words = " ".join(result.stdout.split())
-    assert "2 runs, 0 done; to do: " in words
+    assert "2 runs, 0 done; remaining: " in words
     assert "Nothing was run (--dry-run, --launcher processes)." in words
     assert toy_run("--method", "quick", "--noise", "0.2").exit_code == 0
     before = sorted((tmp_path / "runs").rglob("*"))
@@ -55,9 +56,8 @@ def test_a_dry_run_tells_and_does_nothing(
     assert (done["seconds_left"], waiting["seconds_left"]) == (0.0, waiting["seconds"])
     assert content["seconds_left"] == waiting["seconds"]
     assert content["jobs"] == 1
-    result = Store(tmp_path / "runs").results()
-    ((_, record, _),) = result
-    assert done["training_flops"] == record["work"]["budget"]
+    (record,) = Store(tmp_path / "runs").results()
+    assert done["training_flops"] == record.result.work.budget
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_durations_in_words(seconds: float, words: str) -> None:
     ("slots", "words"),
     [
         (1, ""),
-        (2, ": 30 s if the 2 at a time do not slow each other"),
-        (None, "; how many runs Slurm admits at a time is not known here"),
+        (2, ", 30 s if 2 parallel runs do not slow each other down"),
+        (None, "; the number of runs that Slurm executes in parallel is unknown"),
     ],
 )
 def test_runs_at_a_time(slots: int | None, words: str) -> None:
-    assert dry_run._at_a_time([10.0, 20.0, 20.0], slots) == words
-    assert dry_run._at_a_time([], 3) == ""
+    assert dry_run._in_parallel([10.0, 20.0, 20.0], slots) == words
+    assert dry_run._in_parallel([], 3) == ""
 
 
 def test_watching_a_sweep_that_is_done(
@@ -86,19 +86,23 @@ def test_watching_a_sweep_that_is_done(
 ) -> None:
     assert toy_run(*QUICK).exit_code == 0
     runs = tmp_path / "runs"
-    rsums = [f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(runs).results()]
+    rsums = [f"{record.result.metrics.test.rsum:.1f}" for record in Store(runs).results()]
     for words in (("--watch",), ("--sweep", find_sweep(runs).id[:4])):
         result = cli("runs", "--runs", runs, *words)
         assert (result.exit_code, result.stderr) == (0, "")
         assert all(rsum in result.stdout for rsum in rsums)
-        assert result.stdout.count("kept from before") == 2
+        assert result.stdout.count("already done") == 2
     rows = strict_json(cli("runs", "--runs", runs, "--watch", "--json").stdout)
     assert [(row["noise"], row["status"], row["share"]) for row in rows] == [(0.2, "done", 1.0), (0.4, "done", 1.0)]
     assert sorted(f"{row['rsum']:.1f}" for row in rows) == sorted(rsums)
 
 
-def test_watching_goes_on_until_all_have_ended(
-    toy_run: Callable[..., Result], cli: Callable[..., Result], strict_json: Callable[[str], Any], tmp_path: Path
+def test_watching_lasts_until_all_runs_have_ended(
+    toy_run: Callable[..., Result],
+    cli: Callable[..., Result],
+    strict_json: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     assert toy_run("--method", "quick,failing", "--noise", 0.4).exit_code == 1
     runs = tmp_path / "runs"
@@ -114,14 +118,16 @@ def test_watching_goes_on_until_all_have_ended(
         shown = cli("runs", "--runs", runs, "--sweep", find_sweep(runs).id).stdout
         assert "1:30" in shown
         assert "12.5" in shown
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(cli("runs", "--runs", runs, "--watch")))
-    thread.start()
-    time.sleep(0.2)
-    assert thread.is_alive()
-    (folder / "result.json").write_bytes(finished)
-    thread.join(20)
-    (result,) = results
+    waits: list[float] = []
+
+    def wait(self: object, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            (folder / "result.json").write_bytes(finished)
+
+    monkeypatch.setattr("ncbench.sweeps.monitor.Monitor.wait", wait)
+    result = cli("runs", "--runs", runs, "--watch")
+    assert len(waits) == 3
     assert "[1/2] quick with vse on tiny, shuffle-images 0.4, seed 0: done, test rSum " in result.stdout
     assert "[2/2] failing with vse on tiny, shuffle-images 0.4, seed 0: diverged, " in result.stdout
 
@@ -135,12 +141,12 @@ def test_ctrl_c_ends_watching_and_nothing_else(
     def interrupt(self: object, seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncbench.sweeps.monitor.Following.pause", interrupt)
+    monkeypatch.setattr("ncbench.sweeps.monitor.Monitor.wait", interrupt)
     result = cli("runs", "--runs", tmp_path / "runs", "--watch")
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_watching_what_nobody_works_on(
+def test_watching_an_idle_sweep(
     toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert toy_run(*QUICK).exit_code == 0
@@ -151,68 +157,73 @@ def test_watching_what_nobody_works_on(
 
     def pause(self: object, seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == 2 * watching.IDLE_LOOKS:
+        if len(pauses) == 2 * watching.IDLE_POLLS:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncbench.sweeps.monitor.Following.pause", pause)
+    monkeypatch.setattr("ncbench.sweeps.monitor.Monitor.wait", pause)
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}\n"
-    waiting = f"Nobody is at work on sweep {record.id}; waiting. To go on with it: {again}"
+    waiting = f"No process is working on sweep {record.id}. To resume: {again}"
     assert cli("runs", "--runs", runs, "--watch").stdout.count(waiting) == 1
     pauses.clear()
-    assert "Nobody" not in cli("runs", "--runs", runs, "--watch", "--quiet").stdout
+    assert "No process" not in cli("runs", "--runs", runs, "--watch", "--quiet").stdout
     pauses.clear()
     with take(result.parent):
-        assert "Nobody" not in cli("runs", "--runs", runs, "--watch").stdout
+        assert "No process" not in cli("runs", "--runs", runs, "--watch").stdout
 
 
 @pytest.mark.parametrize("words", [("runs", "--watch"), ("cancel",)])
 def test_no_sweep(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli(*words, "--runs", tmp_path)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: {tmp_path} holds no sweep; make one with: ncbench run ")
+    assert result.stderr.startswith(f"Error: {tmp_path} contains no sweeps. Create one with: ncbench run ")
 
 
 def test_a_sweep_is_cancelled_through_the_folder_of_records(
     toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs, told = tmp_path / "runs", list[Result]()
+    runs, cancelled, stopped = tmp_path / "runs", list[Result](), threading.Event()
     quick = load_method("quick")
     train = quick.train_epoch
 
-    def cancelled(self: Any, epoch: int) -> Iterator[dict[str, float]]:
+    def cancel_at_the_first_update(self: Any, epoch: int) -> Iterator[dict[str, float]]:
         for scalars in train(self, epoch):
-            if not told:
-                told.append(cli("cancel", "--runs", runs))
-                time.sleep(0.5)
+            if not cancelled:
+                cancelled.append(cli("cancel", "--runs", runs))
+                assert stopped.wait(60)
             yield scalars
 
+    original = signals.request_stop
+
+    def request_stop(number: int, frame: FrameType | None = None) -> None:
+        original(number, frame)
+        stopped.set()
+
     with monkeypatch.context() as patch:
-        patch.setattr(quick, "train_epoch", cancelled)
+        patch.setattr(quick, "train_epoch", cancel_at_the_first_update)
+        patch.setattr(signals, "request_stop", request_stop)
         result = toy_run(*QUICK)
-    (said,) = told
+    (output,) = cancelled
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}"
-    assert said.stdout == f"Sweep {record.id}: 1 run at work is asked to save and end. To go on: {again}\n"
+    assert output.stdout == f"Sweep {record.id}: requested 1 active run to stop. To resume: {again}\n"
     assert result.exit_code == 143
-    assert result.stderr.endswith(
-        "Stopped by ncbench cancel: 0 of 2 runs are done, and what the others have trained is saved. "
-        "The same command goes on from there.\n"
-    )
+    assert "Stopped by ncbench cancel: 0 of 2 runs done. " in result.stderr
+    assert result.stderr.endswith("Rerun the same command to resume.\n")
     assert not list(runs.rglob("claim.json"))
     assert cli("run", "--config", record.folder / "sweep.toml").exit_code == 0
-    asked = record.asked_at()
-    said = cli("cancel", "--runs", runs)
-    assert said.stdout == f"Sweep {record.id} is over: 2 runs done, nothing to stop.\n"
-    assert record.asked_at() == asked
-    next(runs.glob("*/*/*/result.json")).write_text("{")  # what is done need not be read
+    request = record.last_stop_request()
+    output = cli("cancel", "--runs", runs)
+    assert output.stdout == f"Sweep {record.id} is complete: 2 runs done, nothing to stop.\n"
+    assert record.last_stop_request() == request
+    next(runs.glob("*/*/*/result.json")).write_text("{")  # results are not read
     assert cli("cancel", "--runs", runs).exit_code == 0
 
 
 def test_runs_leave_no_progress_behind(
     toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     seen: list[Path] = []
     write = progress.write_atomic
     monkeypatch.setattr(progress, "write_atomic", lambda path, *a, **k: seen.append(path) or write(path, *a, **k))
@@ -225,5 +236,5 @@ def test_jobs_are_for_launchers_that_have_some(toy_run: Callable[..., Result]) -
     result = toy_run(*QUICK, "--launcher", "here", "--jobs", 2)
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: --launcher here executes one run at a time, found --jobs 2; take processes.\n",
+        "Error: --launcher here executes one run at a time, found --jobs 2. Use --launcher processes.\n",
     )

@@ -41,9 +41,9 @@ def test_take_returns_a_copy() -> None:
 
 
 def test_chunks_of_different_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="share one"):
+    with pytest.raises(ValueError, match="one shape"):
         ImageFeatures([np.zeros((3, 2, 2), np.float32), np.zeros((3, 2, 4), np.float32)])
-    with pytest.raises(ValueError, match="share one"):
+    with pytest.raises(ValueError, match="one shape"):
         ImageFeatures([np.zeros((3, 2), np.float32)])
 
 

@@ -1,4 +1,4 @@
-"""Rows read from .npy files: the same as indexing the mapped array, without its pages."""
+"""Rows read from .npy files equal those of the mapped array."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_rows_are_those_of_the_array(tmp_path: Path, dtype: type, cut: slice) ->
     np.testing.assert_array_equal(out, np.asarray(array)[rows].astype(np.float32))
 
 
-def test_what_has_no_file_or_skips_rows(tmp_path: Path) -> None:
+def test_arrays_without_a_file_or_with_gaps(tmp_path: Path) -> None:
     array = mapped(tmp_path)
     assert RowsFile.of(np.zeros((3, 2, 2), np.float32)) is None
     assert RowsFile.of(array[::2]) is None
@@ -40,24 +40,24 @@ def test_what_has_no_file_or_skips_rows(tmp_path: Path) -> None:
     assert not ImageFeatures([np.asarray(array).copy()]).on_disk
 
 
-def test_rows_that_are_not_there(tmp_path: Path) -> None:
+def test_rows_out_of_range(tmp_path: Path) -> None:
     file = RowsFile.of(mapped(tmp_path))
     assert file is not None
     for row in (-1, 40):
-        with pytest.raises(IndexError, match="of 40"):
+        with pytest.raises(IndexError, match="for 40 rows"):
             file.read(np.array([row]), np.empty((1, 3, 5), np.float32))
 
 
-def test_a_file_that_is_cut_while_it_is_in_use(tmp_path: Path) -> None:
+def test_a_file_truncated_while_in_use(tmp_path: Path) -> None:
     file = RowsFile.of(mapped(tmp_path))
     assert file is not None
     with (tmp_path / "float32.npy").open("r+b") as opened:
         opened.truncate(200)
-    with pytest.raises(UserError, match=r"float32\.npy: ends before its row 39; it was cut while it was in use"):
+    with pytest.raises(UserError, match=r"float32\.npy: file ends before row 39"):
         file.read(np.array([39]), np.empty((1, 3, 5), np.float32))
 
 
-def test_chunks_with_strides_and_a_place_to_go(tmp_path: Path) -> None:
+def test_chunks_with_strides_and_an_output(tmp_path: Path) -> None:
     array = mapped(tmp_path)
     plain = np.asarray(array).copy()
     images = np.array([7, 0, 3, 3])

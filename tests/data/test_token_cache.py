@@ -1,4 +1,4 @@
-"""Word ids that are kept: the same as those made anew, and none where they would be others now."""
+"""Cached word ids equal new ones, and are not used if new ones would differ."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TEXTS = ["a dog runs", "Two dogs. They run", "a cat"]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(token_cache, "MANY", 2)
+    monkeypatch.setattr(token_cache, "MIN_CACHED_CAPTIONS", 2)
     punkt(monkeypatch, False)
     return tmp_path / "tokens"
 
 
 def punkt(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
-    """Let NLTK's Punkt data be installed, or not."""
+    """Make NLTK's Punkt data appear installed or not."""
 
     def sentences(text: str, language: str = "english") -> list[str]:
         if not there:
@@ -46,10 +46,10 @@ def ids(tokeniser: Tokeniser, texts: list[str] = TEXTS) -> list[list[int]]:
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_cache, "_made", None)
+    monkeypatch.setattr(token_cache, "_tokenise", None)
 
 
-def test_kept_ids_are_those_made(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_ids_equal_new_ones(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Tokeniser(), Tokeniser()
     made = ids(first)
     assert made == [VOCABULARY.encode(Tokeniser()(text)) for text in TEXTS]
@@ -59,7 +59,7 @@ def test_kept_ids_are_those_made(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(list(cache.iterdir())) == 1
 
 
-def test_they_are_made_anew_where_they_would_be_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_that_would_differ_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids(Tokeniser())
     punkt(monkeypatch, True)
     tokeniser = Tokeniser()
@@ -76,7 +76,7 @@ def test_captions_without_inner_stops_need_no_punkt(monkeypatch: pytest.MonkeyPa
     assert ids(Tokeniser(), ["a dog", "a cat ."]) == before
 
 
-def test_damaged_ones_are_made_anew(cache: Path) -> None:
+def test_damaged_caches_are_replaced(cache: Path) -> None:
     made = ids(Tokeniser())
     (path,) = cache.iterdir()
     for content in (path.read_bytes()[:-40], b"", b"no archive"):
@@ -87,8 +87,8 @@ def test_damaged_ones_are_made_anew(cache: Path) -> None:
     assert ids(Tokeniser()) == made
 
 
-def test_few_captions_are_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_cache, "MANY", 4)
+def test_few_captions_are_not_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_cache, "MIN_CACHED_CAPTIONS", 4)
     ids(Tokeniser())
     assert not cache.exists()
 

@@ -15,7 +15,7 @@ from ncbench.data.tokenise import TokenisationWarning, Tokeniser, _plain_words
 nltk_words = nltk.tokenize.NLTKWordTokenizer().tokenize
 nltk_sentences = PunktSentenceTokenizer().tokenize
 
-# All that plain lines consist of, and the pieces of the words that NLTK nevertheless splits.
+# The parts of plain lines, and of the words that NLTK splits anyway.
 PLAIN = ["a", "s", "d", "t", "7", "20", " ", "  ", "-", "--", ",", " , ", "'s", " .", ".", "man"]
 PIECES = [*PLAIN, "can", "not", "cannot", "gim", "me", "gonna", "got", "ta", "lemme", "wan", "na", "more", "'"]
 
@@ -92,11 +92,11 @@ def test_sentences_are_split_without_punkt(no_punkt: None, line: str, words: str
     assert tokeniser.doubtful == doubtful
 
 
-def test_one_warning_tells_the_share_of_doubtful_captions(no_punkt: None) -> None:
+def test_one_warning_gives_the_share_of_doubtful_captions(no_punkt: None) -> None:
     tokeniser = Tokeniser()
     for line in ["a dog .", "sits. and runs", "a cat .", "stop!"]:
         tokeniser(line)
-    with pytest.warns(TokenisationWarning, match=r"^1 of 4 captions \(25\.0%\) have a full stop inside") as caught:
+    with pytest.warns(TokenisationWarning, match=r"^1 of 4 captions \(25\.0%\) have an inner full stop") as caught:
         tokeniser.warn()
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)

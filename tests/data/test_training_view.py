@@ -208,5 +208,5 @@ def test_what_fails_while_it_is_read_ahead_is_raised(
     monkeypatch.setattr("ncbench.data.training_view.READ_AHEAD", 1)
     with (tmp_path / "features.npy").open("r+b") as opened:
         opened.truncate(100)
-    with pytest.raises(UserError, match="was cut while it was in use"):
+    with pytest.raises(UserError, match="truncated while in use"):
         list(view.batches(7, derive_rng(0, "order")))

@@ -15,7 +15,7 @@ WORDS = [*SPECIAL, "a", "dog"]
 
 
 def released(words: list[str]) -> dict[str, Any]:
-    """The released form of a vocabulary."""
+    """The released format of a vocabulary."""
     return {
         "word2idx": {word: number for number, word in enumerate(words)},
         "idx2word": {str(number): word for number, word in enumerate(words)},
@@ -33,7 +33,7 @@ def test_build_keeps_frequent_words_in_alphabetical_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [(["a", *SPECIAL], "first words must be"), ([*SPECIAL, "a", "a"], "a word occurs twice")]
+    ("words", "message"), [(["a", *SPECIAL], "first words to be"), ([*SPECIAL, "a", "a"], "duplicate word")]
 )
 def test_malformed_words_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -60,14 +60,14 @@ def changed(key: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1], "must be an object"),
+        ([1], "expected a JSON object"),
         ({"word2idx": {}}, "lacks the objects"),
         ({**released(WORDS), "idx": 7}, "'idx' is 7; all three must be equal"),
         (changed("word2idx", dog=None), "'word2idx' has 5 words, 'idx2word' 6"),
         (changed("word2idx", dog=4), "id 5 is 'dog' in 'idx2word', but 'word2idx' gives 'dog' id 4"),
-        (changed("idx2word", **{"5": None, "6": "dog"}), "no word has the id 5 in 'idx2word'; ids must be 0 to 5"),
-        (changed("idx2word", **{"5": 5}), "no word has the id 5"),
-        (released(["a", *SPECIAL]), "the first words must be <pad>, <start>, <end>, <unk>"),
+        (changed("idx2word", **{"5": None, "6": "dog"}), "id 5 is missing in 'idx2word'; expected ids 0 to 5"),
+        (changed("idx2word", **{"5": 5}), "id 5 is missing"),
+        (released(["a", *SPECIAL]), "the first words to be <pad>, <start>, <end>, <unk>"),
     ],
 )
 def test_malformed_files_are_refused_in_one_line(tmp_path: Path, content: object, message: str) -> None:
@@ -81,10 +81,10 @@ def test_malformed_files_are_refused_in_one_line(tmp_path: Path, content: object
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\xff"])
-def test_files_that_are_no_json_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_json_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "vocab.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         Vocabulary.read(path)
 
 

@@ -1,4 +1,4 @@
-"""Every command on a page of the documentation, and in the README, is run: on tiny data, in the order of its page."""
+"""Runs every command in the documentation and the README on tiny data, page by page and in order."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SMALL = {
     "f30k": "--set backbone.embed=16 --set backbone.word=8 --set backbone.similarity=8 --budget 0.3 --evaluations 1",
     "scenes": "--budget 4 --evaluations 1",
 }
-"""What runs are given so that they take a moment; a budget on the page is replaced by one of its kind."""
+"""Options that make runs short. A budget on the page is replaced by a small one of the same kind."""
 BUDGETS = {"paper": "1own-epochs", "2h": "1s"}
-ELSEWHERE = ("pip install -e .", "make demo", "make test")
-"""Commands that are no part of ncbench; `make` is what runs this. Sweeps on Slurm are run by tests/slurm."""
+SKIPPED_COMMANDS = ("pip install -e .", "make demo", "make test")
+"""Commands that are not part of ncbench; `make` runs this test. Sweeps on Slurm are run by tests/slurm."""
 
 
 def is_shell(block: Block) -> bool:
@@ -39,8 +39,8 @@ def is_shell(block: Block) -> bool:
 
 @pytest.fixture
 def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working directory with what pages name; `scenes` is a tiny dataset here."""
-    # Pictures make reports slow: they are there where they are asked for.
+    """Return a working directory with the files that pages name; `scenes` is a tiny dataset here."""
+    # Pictures make reports slow, so only pages that ask for them have them.
     pictures = Painted() if "--pictures" in page.read_text() else None
     monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name, pictures=pictures))
     monkeypatch.chdir(tmp_path)
@@ -67,12 +67,12 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
 
 
 def words_of(command: str, desk: Path) -> Iterator[str]:
-    """Yield the words of a command, with what pages leave open filled in, and made small."""
+    """Yield the words of a command with its placeholders filled in, and options that make it short."""
     data = FIXTURES / ("published_sgr" if command.startswith("ncbench eval") else "f30k")
     _, *words = shlex.split(command)
     for before, word in zip(["", *words], words, strict=False):
         if word == "DIR":
-            places = {"--data-root": data, "--images": desk / "pictures"}
+            places = {"--data-root": data, "--from": data, "--images": desk / "pictures"}
             yield str(places.get(before, desk / "somewhere"))
         elif word == "COL":
             yield {"--image-features": "regions", "--captions": "captions", "--text-features": "said"}[before]
@@ -99,30 +99,30 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
             yield from ("--set", f"{method}.batch_size=8")
 
 
-README = pytest.param(ROOT / "README.md", marks=pytest.mark.slow)  # some seventy runs
+README = ROOT / "README.md"
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda path: path.stem)
 def test_commands_of(page: Path, desk: Path) -> None:
     for block in blocks(page):
         if block.title:
-            begun = block.language != "python" or (desk / block.title).is_file()
-            assert begun, "code that is shown begins from a file that a command has written"
-            (desk / block.title).write_text(block.text)
+            path = desk / block.title
+            assert path.parent.is_dir(), f"no command on the page has created the folder of {block.title}"
+            path.write_text(block.text)
         for command in block.commands if is_shell(block) else ():
-            if command in ELSEWHERE or "--launcher slurm" in command:
+            if command in SKIPPED_COMMANDS or "--launcher slurm" in command:
                 continue
             assert command.startswith("ncbench "), command
             result = CliRunner().invoke(main, list(words_of(command, desk)))
-            # The tiny set is refused: it has fewer images than R@10 needs.
+            # The tiny dataset is refused: it has fewer images than R@10 needs.
             expected = 1 if command == "ncbench data check scenes" else 0
             assert result.exit_code == expected, f"{command}\n{result.output}"
             assert "Warning" not in result.stderr, f"{command}\n{result.stderr}"
 
 
 def test_commands_are_found() -> None:
-    """No page hides commands from the test above in a block of another kind."""
-    for page in (ROOT / "README.md", *PAGES):
+    """No page hides commands from the test above in another kind of block."""
+    for page in (README, *PAGES):
         for block in blocks(page):
             assert is_shell(block) or "ncbench run" not in block.text, page
     assert sum(len(block.commands) for page in PAGES for block in blocks(page) if is_shell(block)) > 30

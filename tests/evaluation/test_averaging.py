@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ncbench.evaluation.averaging import AVERAGED, average, evidence
+from ncbench.evaluation.averaging import TRANSFORMS, average, evidence
 
 
 def sigmoid(raw: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def test_mean_of_scores_is_taken_in_float64() -> None:
 
 def test_mean_of_evidence_is_not_the_evidence_of_the_mean() -> None:
     raw = np.array([[[0.9, 0.2]], [[-0.4, 0.8]]])
-    found = average(sigmoid(raw).astype(np.float32), AVERAGED["evidence"])
+    found = average(sigmoid(raw).astype(np.float32), TRANSFORMS["evidence"])
     np.testing.assert_allclose(found, np.exp(10 * np.tanh(raw)).mean(0), rtol=1e-5)
     assert abs(found[0, 0] - evidence(sigmoid(raw).mean(0))[0, 0]) > 100
 

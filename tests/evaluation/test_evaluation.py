@@ -60,7 +60,7 @@ def test_ranks_agree_with_sorting_across_blocks(monkeypatch):
     similarities = rng.integers(0, 9, (23, 70)).astype(np.float32)
     true = rng.integers(0, 23, 70)
     for block in (1, 70, 150, 23 * 70):
-        monkeypatch.setattr("ncbench.evaluation.retrieval._BLOCK", block)
+        monkeypatch.setattr("ncbench.evaluation.retrieval._BLOCK_ELEMENTS", block)
         assert ranks_i2t(similarities, true).tolist() == naive_i2t(similarities, true)
         assert ranks_t2i(similarities, true).tolist() == naive_t2i(similarities, true)
 
@@ -97,7 +97,7 @@ def test_order_of_images_and_captions_does_not_matter(data, random):
 
 @examples
 @given(scored())
-def test_increasing_transforms_do_not_matter(data):
+def test_increasing_transforms_keep_the_ranks(data):
     similarities, true = data
     for changed in (similarities.astype(np.float64) ** 3, 4 * similarities - 100, np.arctan(similarities)):
         assert np.array_equal(ranks_i2t(changed, true), ranks_i2t(similarities, true))
@@ -124,7 +124,7 @@ def test_images_without_captions_are_not_queried_but_compete():
     assert ranks_t2i(similarities, true).tolist() == [1, 0]
 
 
-def test_memory_beside_the_matrix_is_bounded():
+def test_memory_besides_the_matrix_is_bounded():
     similarities = np.random.default_rng(0).standard_normal((2000, 10_000), dtype=np.float32)  # 80 MB
     true = np.arange(10_000) // 5
     tracemalloc.start()
@@ -286,15 +286,16 @@ def test_reliability_sums_up_to_the_calibration_error(data):
     bins = reliability(p_clean, clean)
     assert bins.pairs.sum() == len(clean)
     assert bins.pairs.min() > 0
-    error = sum(n * abs(said - found) for n, said, found in zip(bins.pairs, bins.said, bins.found, strict=True))
+    columns = zip(bins.pairs, bins.mean_p_clean, bins.clean_share, strict=True)
+    error = sum(n * abs(mean - share) for n, mean, share in columns)
     assert error / len(clean) == pytest.approx(naive_ece(p_clean, clean), abs=1e-6)
 
 
 def test_reliability_by_hand():
     bins = reliability(np.array([0.9, 0.6, 0.4, 0.62, 1.0]), np.array([True, True, True, False, False]))
     assert bins.pairs.tolist() == [1, 2, 1, 1]
-    assert bins.said == pytest.approx([0.4, 0.61, 0.9, 1.0])
-    assert bins.found.tolist() == [1.0, 0.5, 1.0, 0.0]
+    assert bins.mean_p_clean == pytest.approx([0.4, 0.61, 0.9, 1.0])
+    assert bins.clean_share.tolist() == [1.0, 0.5, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("p_clean", [np.array([]), np.array([0.5, 0.5]), np.array([1.5]), np.array([np.nan])])
@@ -337,7 +338,7 @@ def test_beliefs_of_other_shape_are_refused(shape):
 
 
 def naive_rank_correlation(one, other):
-    """Pearson's correlation of ranks that are counted: 1 for the least, half a place for every equal."""
+    """Pearson's correlation of ranks that are counted: 1 for the smallest, half a place for each tie."""
     n = len(one)
     x, y = (
         [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values] for values in (one, other)
@@ -377,12 +378,12 @@ def test_rank_correlation_with_a_constant_is_undefined(n):
     ("one", "other", "message"),
     [
         (np.zeros(3), np.zeros(2), r"one length, found shapes \(3,\) and \(2,\)"),
-        (np.zeros((2, 2)), np.zeros((2, 2)), "need two vectors"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "two vectors of one length"),
         (np.array([0.0, np.nan]), np.arange(2.0), "contain NaN"),
         (np.arange(2.0), np.array([0.0, np.nan]), "contain NaN"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(one, other, message):
+def test_malformed_values_to_rank_are_refused(one, other, message):
     with pytest.raises(ValueError, match=message):
         rank_correlation(one, other)
 
@@ -398,7 +399,7 @@ def test_rematches_by_hand():
     claimed = np.array([0, 9, 5, 3])
     captions, images = np.array([1, 2, 2, 3, 0]), np.array([1, 8, 7, 3, 9])
     quality = rematch_quality(captions, images, np.array([1.0, 0.2, 0.2, 1.0, 0.0]), claimed, by_distance, 10)
-    # Caption 1: 1 against 9, closer; 2: 8 and 7 against 5, farther; 3: as claimed, not closer; 0: not believed.
+    # Caption 1: 1 against 9, closer; 2: 8 and 7 against 5, farther; 3: as claimed, not closer; 0: weight 0.
     assert quality == RematchQuality(
         count=4,
         closer=0.25,

@@ -307,7 +307,7 @@ BROKEN: dict[type[Method], tuple[str, str]] = {
     LateBird: ("outside", "weights change in pair_scores"),
     Moody: ("same-seed", "the same run, a second time, ends in another result"),
     Forgetful: ("state", "its state is another when it is taken back by a new object"),
-    Opaque: ("state", "TypeError: sound.seen is a set, whose state is not known how to keep"),
+    Opaque: ("state", "TypeError: cannot save sound.seen: type set is not supported"),
     Restless: ("resume", "a run that was broken off 3 times ends in another result"),
     Peeping: ("hidden", "self.known"),
     Hoarding: ("hidden", "is the true correspondence"),

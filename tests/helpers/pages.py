@@ -1,4 +1,4 @@
-"""Pages of the documentation, and the blocks of code in them."""
+"""Pages of the documentation, and the code in them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from places import ROOT
 
 PAGES = sorted((ROOT / "docs" / "pages").glob("*.md"))
 
-BLOCK = re.compile(r"^```(\S*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCED = r"^```(\S*)(?: title=\"([^\"]+)\")?\n((?s:.*?))^```$"
+IN_TABLE = r"^\|.*`(ncbench [^`\n]+)`.*$"
+CODE = re.compile(f"{FENCED}|{IN_TABLE}", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, the file that it shows, its text."""
+    """Code on a page: its language, the file that it shows, its text."""
 
     language: str
     title: str
@@ -31,4 +33,6 @@ class Block:
 
 
 def blocks(path: Path) -> list[Block]:
-    return [Block(*found) for found in BLOCK.findall(path.read_text())]
+    """Return the fenced blocks of a page, and the commands in the cells of its tables, in their order."""
+    found = (match.groups(default="") for match in CODE.finditer(path.read_text()))
+    return [Block("sh", "", command) if command else Block(*fenced) for *fenced, command in found]

@@ -208,7 +208,7 @@ def test_what_cannot_be_kept_is_named() -> None:
     method.batches = {"noisy": [iter([])]}  # type: ignore[attr-defined]
     with pytest.raises(TypeError) as caught:
         method.state_dict()
-    expected = "trained.batches['noisy'][0] is a list_iterator, whose state is not known how to keep"
+    expected = "cannot save trained.batches['noisy'][0]: type list_iterator is not supported"
     assert str(caught.value) == expected
 
 

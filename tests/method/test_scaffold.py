@@ -35,13 +35,13 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
     assert result.stdout.splitlines() == [
         "wrote methods/soft_margin.py",
         "wrote methods/test_soft_margin.py",
-        "Run it: ncbench run --method methods/soft_margin.py --noise 0.4",
-        "Check it: ncbench methods check methods/soft_margin.py",
+        "Run it with: ncbench run --method methods/soft_margin.py --noise 0.4",
+        "Check it with: ncbench methods check methods/soft_margin.py",
     ]
     method = load_method("soft_margin")  # found in ./methods
     assert (method.__name__, method.name) == ("SoftMargin", "soft_margin")
     found = prepare_run(tiny, tmp_path / "run", method, budget=8.0, settings={"batch_size": 8, "lr": 2e-2}).execute()
-    assert found["metrics"]["test"]["rsum"] > 200  # chance is about 180: 8 images
+    assert found.metrics.test.rsum > 200  # chance is about 180: 8 images
     listed = CliRunner().invoke(main, ["methods", "list"])
     assert "soft_margin" in listed.stdout
     assert listed.stderr == ""
@@ -50,9 +50,9 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
 def test_a_new_package_is_complete(new: Callable[..., Result], tmp_path: Path) -> None:
     result = new("mine", "--package")
     assert result.stdout.splitlines()[-3:] == [
-        "Install it: pip install -e ncbench-mine",
-        "Then: ncbench run --method mine --noise 0.4",
-        "Check it: ncbench methods check mine",
+        "Install it with: pip install -e ncbench-mine",
+        "Then run it with: ncbench run --method mine --noise 0.4",
+        "Check it with: ncbench methods check mine",
     ]
     folder = tmp_path / "ncbench-mine"
     project = tomllib.loads((folder / "pyproject.toml").read_text())

@@ -377,10 +377,7 @@ def test_a_sweep_refuses_backbones_that_do_not_score_within(
         plan(backbone)
         return
     full = "scan-t2i-lse" if backbone == "scan" else backbone
-    message = (
-        f"gsc cannot train {full}, which lacks scores of images against images and of captions against captions; "
-        "use saf, sgr, sgraf, vse, vse-infinity."
-    )
     with pytest.raises(UserError) as refusal:
         plan(backbone)
-    assert str(refusal.value) == message
+    assert f"gsc cannot train {full}" in str(refusal.value)
+    assert "use saf, sgr, sgraf, vse, vse-infinity" in str(refusal.value)

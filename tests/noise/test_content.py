@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncbench.data.dataset import ImageFeatures
-from ncbench.noise.content import CLIP, DIRECTIONS, FINE, NONE, STEPS, content_of, distances, nearest
+from ncbench.noise.content import (
+    FEATURE_STEPS,
+    MAX_STANDARDISED,
+    N_DIRECTIONS,
+    NO_IMAGE,
+    STEPS_PER_DEVIATION,
+    content_of,
+    distances,
+    nearest,
+)
 
 
 def features(n, regions, dim, seed=0):
@@ -16,46 +25,46 @@ def features(n, regions, dim, seed=0):
 
 
 def naive(array):
-    """The descriptor space of few dimensions, in fractions."""
+    """The descriptor space for few dimensions, in exact fractions."""
     sums = [[sum(float(image[r][d]) for r in range(len(image))) for d in range(len(image[0]))] for image in array]
     _, exponent = frexp(max(abs(value) for row in sums for value in row))
-    fine = [[round(Fraction(value) * FINE / Fraction(2) ** exponent) for value in row] for row in sums]
+    fine = [[round(Fraction(value) * FEATURE_STEPS / Fraction(2) ** exponent) for value in row] for row in sums]
     columns = []
     for column in zip(*fine, strict=True):
         centre = sum(column) // len(column)
         deviation = max(1, sum(abs(value - centre) for value in column) // len(column))
-        steps = [(STEPS * (value - centre) + deviation // 2) // deviation for value in column]
-        columns.append([min(max(step, -CLIP), CLIP) for step in steps])
+        steps = [(STEPS_PER_DEVIATION * (value - centre) + deviation // 2) // deviation for value in column]
+        columns.append([min(max(step, -MAX_STANDARDISED), MAX_STANDARDISED) for step in steps])
     return np.array(columns).T
 
 
-@pytest.mark.parametrize(("regions", "dim", "scale"), [(1, 1, 1.0), (3, 5, 1e-6), (4, DIRECTIONS, 1e4)])
+@pytest.mark.parametrize(("regions", "dim", "scale"), [(1, 1, 1.0), (3, 5, 1e-6), (4, N_DIRECTIONS, 1e4)])
 def test_descriptors_are_those_of_the_naive_version(regions, dim, scale):
     array = features(40, regions, dim) * np.float32(scale)
     assert np.array_equal(content_of(ImageFeatures([array])), naive(array.tolist()))
 
 
-def test_outliers_are_clipped_and_constant_dimensions_say_nothing():
+def test_outliers_are_clipped_and_constant_dimensions_are_zero():
     array = np.zeros((200, 1, 3), np.float32)
     array[:, 0, 0] = 7
     array[0, 0, 1] = 1000
     array[:, 0, 2] = np.arange(200)
     found = content_of(ImageFeatures([array]))
     assert np.ptp(found[:, 0]) == 0
-    assert found[0, 1] == CLIP
+    assert found[0, 1] == MAX_STANDARDISED
     assert np.all(np.diff(found[:, 2]) >= 0)
 
 
 def test_many_dimensions_are_projected_and_keep_their_distances():
     array = features(60, 2, 500)
     found = content_of(ImageFeatures([array])).astype(float)
-    assert found.shape == (60, DIRECTIONS)
+    assert found.shape == (60, N_DIRECTIONS)
     flat = array.sum(axis=1)
     flat = (flat - flat.mean(axis=0)) / np.abs(flat - flat.mean(axis=0)).mean(axis=0)
     off = ~np.eye(60, dtype=bool)
     ours, theirs = (((x[:, None] - x) ** 2).sum(axis=2)[off] for x in (found, flat))
     ratios = ours / theirs
-    assert ratios.std() / ratios.mean() < 2 * np.sqrt(2 / DIRECTIONS)
+    assert ratios.std() / ratios.mean() < 2 * np.sqrt(2 / N_DIRECTIONS)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +103,10 @@ def test_nearest_are_those_of_sorting(places, k):
         away = [(int(((content[other] - content[image]) ** 2).sum()), other) for other in range(len(content))]
         expected = sorted(other for distance, other in sorted(away)[: len(away)] if distance > 0)
         closest = sorted(sorted(pair for pair in away if pair[0] > 0)[:k], key=lambda pair: pair[1])
-        assert [image_ for image_ in row if image_ != NONE] == [other for _, other in closest]
-        assert len(expected) >= np.count_nonzero(row != NONE)
+        assert [image_ for image_ in row if image_ != NO_IMAGE] == [other for _, other in closest]
+        assert len(expected) >= np.count_nonzero(row != NO_IMAGE)
 
 
-def test_distances_are_exact_far_out():
-    content = np.array([[2**20] * DIRECTIONS, [-(2**20)] * DIRECTIONS, [2**20 - 1] + [2**20] * (DIRECTIONS - 1)])
-    assert distances(content, np.array([0])).tolist() == [[0, DIRECTIONS * 2**42, 1]]
+def test_large_distances_are_exact():
+    content = np.array([[2**20] * N_DIRECTIONS, [-(2**20)] * N_DIRECTIONS, [2**20 - 1] + [2**20] * (N_DIRECTIONS - 1)])
+    assert distances(content, np.array([0])).tolist() == [[0, N_DIRECTIONS * 2**42, 1]]

@@ -4,7 +4,7 @@ from ncbench.errors import UserError
 from ncbench.noise.ratio import amount_of, noise_in_words, ratio_in_words
 
 
-def test_amounts_are_ratios_or_that_of_nature():
+def test_ratios_and_natural_noise():
     assert [amount_of(text) for text in ("0", "0.4", 0.25, "natural")] == [0.0, 0.4, 0.25, "natural"]
     for text in ("1", "-0.1", "nan", "much", None, ""):
         with pytest.raises(

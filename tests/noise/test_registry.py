@@ -40,12 +40,12 @@ def test_unknown_protocol_lists_the_known_ones():
 
 @pytest.mark.parametrize("text", ["file", "file:", "file-images", "file-captions:"])
 def test_file_protocol_needs_a_path(text):
-    with pytest.raises(UserError, match=r"names no index file; write file.*:PATH"):
+    with pytest.raises(UserError, match=r"needs an index file; use file.*:PATH"):
         check_protocol(text)
 
 
 def test_shuffle_takes_no_path():
-    with pytest.raises(UserError, match=r"reads no file, found 'shuffle-captions:a.npy'"):
+    with pytest.raises(UserError, match=r"does not read a file, found 'shuffle-captions:a.npy'"):
         check_protocol("shuffle-captions:a.npy")
 
 
@@ -72,11 +72,11 @@ def test_digest_is_of_little_endian_int64():
 @pytest.mark.parametrize(
     ("splices", "message"),
     [
-        ("words", "returned str as splices, not ncbench.Splices; mend the protocol"),
-        (Splices(np.array([[0, 90, 1, 1, 1]])), "returned splices that do not fit: a splice reaches beyond the words"),
+        ("words", "returned str as splices, expected ncbench.Splices"),
+        (Splices(np.array([[0, 90, 1, 1, 1]])), "returned invalid splices: a splice extends beyond the words"),
     ],
 )
-def test_splices_of_others_are_checked(monkeypatch, splices, message):
+def test_splices_of_plugins_are_checked(monkeypatch, splices, message):
     recipe = NoiseProtocol("odd", "1", "words", "odd", lambda request: (request.true.copy(), "words", splices))
     monkeypatch.setattr("ncbench.noise.registry.load_protocol", lambda name: recipe)
     with pytest.raises(UserError, match=message):

@@ -7,12 +7,12 @@ from ncbench.data.dataset import ImageFeatures, Split
 from ncbench.errors import UserError
 from ncbench.noise.content import content_of
 from ncbench.noise.registry import draw_noise
-from ncbench.noise.semantic import NEAREST
+from ncbench.noise.semantic import N_NEAREST
 
 
 @examples
 @given(correspondences().filter(lambda data: data[1] > 1), ratios, seeds)
-def test_exactly_so_many_captions_move_and_none_to_its_own_image(data, ratio, seed):
+def test_an_exact_number_of_captions_move_and_none_to_its_own_image(data, ratio, seed):
     true, n_images = data
     noise = drawn("semantic", ratio, seed, true, n_images)
     assert np.count_nonzero(noise.claimed != true) == int(ratio * len(true))
@@ -24,8 +24,8 @@ def test_captions_move_to_the_nearest_images_and_to_each_of_them():
     content = content_of(split.images).astype(float)
     away = ((content[:, None] - content) ** 2).sum(axis=2)
     np.fill_diagonal(away, np.inf)
-    near = np.argsort(away, axis=1)[:, :NEAREST]
-    places = np.zeros(NEAREST, int)
+    near = np.argsort(away, axis=1)[:, :N_NEAREST]
+    places = np.zeros(N_NEAREST, int)
     for seed in range(10):
         claimed = drawn("semantic", 0.8, seed, split=split).claimed
         for caption in np.flatnonzero(claimed != FIVE_EACH):
@@ -40,7 +40,7 @@ def test_lower_ratios_move_some_of_the_same_captions_to_the_same_images():
     assert np.array_equal(low.claimed[moved], high.claimed[moved])
 
 
-def test_images_that_look_alike_are_no_mismatch():
+def test_images_that_look_alike_are_not_mismatches():
     features = np.repeat(np.random.default_rng(0).normal(size=(5, 1, 4)), 2, axis=0).astype(np.float32)
     true = np.arange(10)
     split = Split(ImageFeatures([features]), split_of(true, 10).captions, true)
@@ -52,12 +52,12 @@ def test_images_that_look_alike_are_no_mismatch():
 
 def test_images_that_all_look_alike_are_refused():
     split = Split(ImageFeatures([np.ones((4, 1, 2), np.float32)]), split_of(np.arange(4), 4).captions, np.arange(4))
-    with pytest.raises(UserError, match="noise protocol 'semantic': image 0 looks like every other one"):
+    with pytest.raises(UserError, match="noise protocol 'semantic': image 0 looks the same as all others"):
         drawn("semantic", 0.99, 0, np.arange(4), 4, split)
 
 
 def test_numbers_alone_are_refused():
-    with pytest.raises(UserError, match="'semantic': this protocol looks at images or captions, and was given their"):
+    with pytest.raises(UserError, match="'semantic': this protocol needs the content of images or captions"):
         draw_noise("semantic", 0.4, FIVE_EACH, 100, 0)
 
 

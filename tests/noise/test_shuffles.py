@@ -34,7 +34,7 @@ def test_image_shuffle_moves_whole_images(data, ratio, seed):
 @pytest.mark.parametrize("protocol", SHUFFLES)
 @pytest.mark.parametrize("ratio", [0.2, 0.29, 0.5])
 def test_exact_number_is_selected_and_few_land_on_themselves(protocol, ratio):
-    # Of the items selected, one on average lands on itself.
+    # On average, one of the selected items stays in place.
     n, draws = 400, 200
     true = np.arange(n)
     moved = [int((draw_noise(protocol, ratio, true, n, seed).claimed != true).sum()) for seed in range(draws)]
@@ -43,7 +43,7 @@ def test_exact_number_is_selected_and_few_land_on_themselves(protocol, ratio):
     assert np.mean(moved) == pytest.approx(selected - 1, abs=5 / np.sqrt(draws))
 
 
-def test_self_landings_of_captions_are_those_of_protocol():
+def test_self_landings_of_captions_match_the_formula():
     true = np.arange(5000) // 5
     landed = [
         2000 - int((draw_noise("shuffle-captions", 0.4, true, 1000, s).claimed != true).sum()) for s in range(200)
@@ -72,7 +72,7 @@ def test_seed_decides(protocol):
     assert first != other
 
 
-def test_protocols_draw_apart():
+def test_protocols_draw_independently():
     true = np.arange(200)
     captions, images = (draw_noise(protocol, 0.4, true, 200, 0).claimed for protocol in SHUFFLES)
     assert not np.array_equal(captions, images)
@@ -82,7 +82,7 @@ def test_protocols_draw_apart():
 def test_selection_grows_with_the_ratio(protocol):
     true = np.arange(1000)
     low, high = (draw_noise(protocol, ratio, true, 1000, 3).claimed != true for ratio in (0.2, 0.6))
-    # All but those that land on themselves at the higher ratio.
+    # Except those that stay in place at the higher ratio.
     assert np.count_nonzero(low & ~high) <= 5
 
 

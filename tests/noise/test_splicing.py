@@ -12,7 +12,7 @@ VOCABULARY = Vocabulary((*SPECIAL, *(f"w{n}" for n in range(4, 16))))
 
 
 def spliced_by_hand(captions, rows):
-    """The word ids of captions after splices, from lists."""
+    """The word ids of captions after splices, as lists."""
     words = [captions.tokens(caption).tolist() for caption in range(len(captions))]
     changed = [list(caption) for caption in words]
     for caption, start, donor, donor_start, length in rows:
@@ -23,7 +23,7 @@ def spliced_by_hand(captions, rows):
 
 @examples
 @given(correspondences().filter(lambda data: len(np.unique(data[0])) > 1), ratios, seeds)
-def test_exactly_so_many_captions_change_and_keep_their_image(data, ratio, seed):
+def test_an_exact_number_of_captions_change_and_keep_their_image(data, ratio, seed):
     true, n_images = data
     split = split_of(true, n_images, words=40)
     noise = drawn("partial", ratio, seed, true, n_images, split)
@@ -50,7 +50,7 @@ def test_half_of_the_words_are_those_of_a_caption_of_another_image():
     assert set(starts[longest].tolist()) == {1, 2, 3, 4, 5}
 
 
-def test_methods_see_the_spliced_words_and_people_too():
+def test_methods_see_the_spliced_words_and_texts():
     split = split_of(FIVE_EACH, 100)
     noise = drawn("partial", 0.4, split=split)
     seen, expected = noise.seen(split.captions, VOCABULARY), spliced_by_hand(split.captions, noise.splices.rows)
@@ -60,7 +60,7 @@ def test_methods_see_the_spliced_words_and_people_too():
     assert tokens[1, : lengths[1]].tolist() == expected[499]
 
 
-def test_donors_lend_the_words_that_they_had():
+def test_donors_give_their_original_words():
     captions = Captions(["a b", "c d"], [[1, 4, 5, 2], [1, 6, 7, 2]])
     rows = np.array([[0, 1, 1, 1, 1], [1, 1, 0, 1, 1]])
     seen = captions.spliced(Splices(rows), VOCABULARY.words)
@@ -79,17 +79,17 @@ def test_lower_ratios_splice_some_of_the_same_captions_in_the_same_way():
     assert low < high
 
 
-def test_captions_that_all_say_the_same_are_refused():
+def test_identical_captions_are_refused():
     true = np.arange(4)
     split = Split(split_of(true, 4).images, Captions(["a"] * 4, [[1, 4, 2]] * 4), true)
-    with pytest.raises(UserError, match=r"'partial': caption \d found no caption of another image with other words"):
+    with pytest.raises(UserError, match=r"'partial': no caption of another image has other words than caption \d"):
         drawn("partial", 0.5, 0, true, 4, split)
 
 
 def test_captions_that_are_vectors_are_refused():
     true = np.arange(4)
     split = Split(split_of(true, 4).images, CaptionVectors([""] * 4, np.ones((4, 3), np.float32)), true)
-    with pytest.raises(UserError, match="'partial': captions of this dataset are vectors, and have no words"):
+    with pytest.raises(UserError, match="'partial': captions of this dataset are vectors and have no words"):
         drawn("partial", 0.5, 0, true, 4, split)
     with pytest.raises(ValueError, match="vectors have no words"):
         split.captions.tokens(0)
@@ -100,14 +100,14 @@ def test_captions_that_are_vectors_are_refused():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.zeros((1, 4), np.int64), r"splices are \(n, 5\) int64, found int64 \(1, 4\)"),
+        (np.zeros((1, 4), np.int64), r"\(n, 5\) int64, found int64 \(1, 4\)"),
         (np.zeros((1, 5), np.int32), "found int32"),
         (np.array([[0, -1, 1, 1, 1]]), "negative number"),
         (np.array([[0, 1, 1, 1, 0]]), "length of 0"),
         (np.array([[0, 1, 1, 1, 1], [0, 2, 1, 1, 1]]), "spliced twice"),
     ],
 )
-def test_rows_that_no_captions_could_have(rows, message):
+def test_invalid_rows(rows, message):
     with pytest.raises(ValueError, match=message):
         Splices(rows)
 
@@ -115,15 +115,15 @@ def test_rows_that_no_captions_could_have(rows, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([2, 1, 0, 1, 1], "beyond the 2 that there are"),
-        ([0, 1, 2, 1, 1], "beyond the 2 that there are"),
-        ([0, 0, 1, 1, 1], "reaches beyond the words of caption 0"),
-        ([0, 1, 1, 0, 1], "reaches beyond"),
-        ([0, 2, 1, 1, 2], "reaches beyond"),
-        ([0, 1, 1, 2, 2], "reaches beyond"),
+        ([2, 1, 0, 1, 1], "captions beyond 2"),
+        ([0, 1, 2, 1, 1], "captions beyond 2"),
+        ([0, 0, 1, 1, 1], "extends beyond the words of caption 0"),
+        ([0, 1, 1, 0, 1], "extends beyond"),
+        ([0, 2, 1, 1, 2], "extends beyond"),
+        ([0, 1, 1, 2, 2], "extends beyond"),
     ],
 )
-def test_rows_that_these_captions_cannot_have(row, message):
+def test_rows_that_do_not_fit_the_captions(row, message):
     lengths = np.array([4, 4])
     Splices(np.array([[0, 1, 1, 1, 2]])).check(lengths)
     with pytest.raises(ValueError, match=message):

@@ -7,7 +7,7 @@ from ncbench.noise.registry import draw_noise
 from ncbench.noise.storage import load_noise, save_noise
 
 
-def test_saved_noise_loads_as_it_was(tmp_path):
+def test_saved_noise_loads_unchanged(tmp_path):
     noise = draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5)
     save_noise(noise, tmp_path / "noise.npy")
     loaded = load_noise(tmp_path / "noise.npy")
@@ -28,10 +28,10 @@ def test_saved_noise_that_was_changed_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("sidecar", "message"),
     [
-        (None, "cannot read .*noise.json, which describes noise.npy"),
-        ("{", "is not JSON"),
+        (None, "cannot read .*noise.json, the description of noise.npy"),
+        ("{", "is not valid JSON"),
         ("[]", "does not describe noise"),
-        ('{"format": "other"}', "'format' must be 'ncbench-noise-1'"),
+        ('{"format": "other"}', "expected 'format' 'ncbench-noise-1'"),
         ('{"format": "ncbench-noise-1", "protocol": "x"}', "missing or unknown fields"),
     ],
 )
@@ -46,11 +46,11 @@ def test_malformed_sidecar_is_refused(tmp_path, sidecar, message):
 
 
 def test_noise_is_saved_as_npy_only(tmp_path):
-    with pytest.raises(ValueError, match=r"saved as .npy, not 'noise.txt'"):
+    with pytest.raises(ValueError, match=r"ending in .npy, found 'noise.txt'"):
         save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
 
 
-def test_splices_are_kept_beside(tmp_path):
+def test_splices_are_saved_next_to_the_noise(tmp_path):
     noise = drawn("partial", 0.2)
     save_noise(noise, tmp_path / "n.npy")
     found = load_noise(tmp_path / "n.npy")
@@ -64,8 +64,8 @@ def test_splices_are_kept_beside(tmp_path):
     [
         (None, "cannot read noise file .*n.splices.npy"),
         (np.array([[0, 1, 2, 1, 1]]), "n.npy has digest .* but n.json says"),
-        (np.array([[0, 1, 2, 1, 0]]), "n.splices.npy: splices hold a negative number, or a length of 0; save"),
-        (np.zeros((3, 5)), "n.splices.npy has dtype float64; it must hold integers"),
+        (np.array([[0, 1, 2, 1, 0]]), "n.splices.npy: splices contain a negative number"),
+        (np.zeros((3, 5)), "n.splices.npy has dtype float64, expected integers"),
     ],
 )
 def test_splices_that_were_changed_are_refused(tmp_path, rows, message):

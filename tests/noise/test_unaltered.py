@@ -1,4 +1,4 @@
-"""Pairs as they come."""
+"""Protocols that leave the pairs unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncbench.noise.registry import draw_noise
 
 
 @pytest.mark.parametrize(("name", "version"), [("clean", "clean"), ("natural", "1")])
-def test_the_claims_are_the_pairs_as_they_come(name: str, version: str) -> None:
+def test_the_claims_are_the_true_pairs(name: str, version: str) -> None:
     noise = draw_noise(name, 0.0, FIVE_EACH, 100, seed=3)
     np.testing.assert_array_equal(noise.claimed, FIVE_EACH)
     assert not np.shares_memory(noise.claimed, FIVE_EACH)
@@ -21,7 +21,7 @@ def test_the_claims_are_the_pairs_as_they_come(name: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["clean", "natural"])
-def test_no_other_ratio_is_taken(name: str) -> None:
+def test_other_ratios_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"'{name}': makes no noise, found ratio 0\.4; use --noise 0"):
         draw_noise(name, 0.4, FIVE_EACH, 100, seed=0)
 

@@ -1,4 +1,4 @@
-"""Plugins: names, unknown ones, broken ones, things that are no method."""
+"""Plugins: names, unknown and broken plugins, and objects that are not methods."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Nothing(Unset):
 
 
 class Source:
-    """A dataset that is there already."""
+    """A dataset in memory."""
 
     name, summary, needs_root = "made-up", "for one test", False
 
@@ -93,12 +93,12 @@ def test_a_name_that_is_registered_twice(register: Register) -> None:
     check_plugin("test.group", "gadget", "a")
     with pytest.raises(UserError) as caught:
         load_plugin("test.group", "gadget", "a")
-    expected = "gadget 'a' is registered twice, as one:Thing and two:Thing; uninstall or rename one."
+    expected = "gadget 'a' is registered twice, as one:Thing and two:Thing; uninstall or rename one"
     assert str(caught.value) == expected
 
 
 def test_one_thing_found_twice_is_one_plugin(register: Register) -> None:
-    # As where a package is installed and its folder, with the same metadata, is on the path too.
+    # Happens if a package is installed and its source folder is on the path too.
     thing = object()
     for _ in range(2):
         register("test.group", "a", thing, "one:Thing")
@@ -147,7 +147,7 @@ def test_methods_are_called_as_they_are_registered(register: Register) -> None:
     register("ncbench.methods", "something", Nothing)
     with pytest.raises(UserError) as caught:
         load_method("something")
-    expected = "method 'something' calls itself 'nothing'; its name and its entry point must agree."
+    expected = "entry point 'something' loads a method named 'nothing'; the two names must match"
     assert str(caught.value) == expected
 
 

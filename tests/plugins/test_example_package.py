@@ -1,4 +1,4 @@
-"""The example package: built into a wheel, installed where nothing else is, and used by the command line."""
+"""The example package: built as a wheel, installed into an empty folder, and used from the command line."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def pip(*words: object) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the package, and nothing else, is installed from its wheel."""
+    """Return a folder with only the package, installed from its wheel."""
     folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(SOURCE, folder / "source")  # building leaves folders beside the source
+    shutil.copytree(SOURCE, folder / "source")  # building creates folders next to the source
     pip("wheel", "--no-build-isolation", "--wheel-dir", folder / "dist", folder / "source")
     (wheel,) = (folder / "dist").glob("*.whl")
     pip("install", "--target", folder / "site", wheel)
@@ -40,7 +40,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(installed: Path, tmp_path: Path) -> Call:
-    """Return a function that calls ncbench in a process that sees the package, in an empty folder."""
+    """Return a function that calls ncbench in an empty folder, in a process that can import the package."""
 
     def run(*words: object, site: Path | None = installed) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site or "")}
@@ -58,9 +58,9 @@ def test_everything_in_it_is_run(call: Call, tmp_path: Path) -> None:
     assert set(results) == {"soft-margin", "triplet"}
     spec = results["soft-margin"]["spec"]
     assert (spec["protocol"], spec["unit"], spec["settings"]["lr"]) == ("carousel", "images", 1e-2)
-    assert results["soft-margin"]["mismatched"] == 0.2  # none keeps its own
+    assert results["soft-margin"]["mismatched"] == 0.2  # no image keeps its place
     assert results["soft-margin"]["metrics"]["test"]["rsum"] > 300  # chance is 152
-    # In other processes, too.
+    # Also in other processes.
     again = call("run", *words, "--noise", "0.4", "--jobs", 2, "--budget", 1)
     assert again.returncode == 0, again.stderr
 

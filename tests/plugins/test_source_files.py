@@ -1,4 +1,4 @@
-"""Methods in files: named by a path, found in folders, and everything that can be wrong with them."""
+"""Methods in files: given by path, found in folders, and invalid files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ncbench import UserError
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
 from ncbench.method.registry import KIND, check_method, load_method, method_names
-from ncbench.plugins.source_files import LARGEST, found_files, load_module
+from ncbench.plugins.source_files import MAX_FILE_BYTES, find_files, load_module
 from ncbench.records.table import load_runs
 
 SHIPPED = ROOT / "methods"
@@ -50,7 +50,7 @@ class Mine(Method):
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file with the method `mine`, in a folder where nothing is looked for."""
+    """Return a file with the method `mine`, in a folder that is not searched."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NCBENCH_PLUGINS", raising=False)
     path = tmp_path / "somewhere" / "mine.py"
@@ -61,7 +61,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(register: Callable[..., None], tiny: Dataset, tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that calls `ncbench` with the words given, where there is a dataset `tiny`."""
+    """Return a function that calls `ncbench` with arguments; the dataset `tiny` is registered."""
     register("ncbench.datasets", "tiny", Source(tiny))
 
     def call(*words: object) -> Result:
@@ -85,25 +85,25 @@ def test_files_are_found_where_users_keep_them(file: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
     assert load_method("mine").name == "mine"
     monkeypatch.setenv("NCBENCH_PLUGINS", f"{tmp_path}:{file.parent}")
-    assert [found.name for found in found_files(KIND)] == ["mine"]
+    assert [found.name for found in find_files(KIND)] == ["mine"]
     monkeypatch.delenv("NCBENCH_PLUGINS")
-    assert found_files(KIND) == []
+    assert find_files(KIND) == []
     (tmp_path / "methods").mkdir()
     for name in ("mine.py", "_hidden.py"):
         shutil.copy(file, tmp_path / "methods" / name)
-    assert [found.path.name for found in found_files(KIND)] == ["mine.py"]
+    assert [found.path.name for found in find_files(KIND)] == ["mine.py"]
     assert "mine" in method_names()
 
 
 def test_looking_runs_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('raise SystemExit("run")\nclass A:\n    name = "danger"\nclass B:\n    name: str = "more"\n')
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file))
-    assert [found.name for found in found_files(KIND)] == ["danger", "more"]
+    assert [found.name for found in find_files(KIND)] == ["danger", "more"]
     check_method("danger")
     file.write_text("x = 1  # a helper\nclass A:\n    title = 'no name'\n    name = str(1)\n")
-    assert found_files(KIND) == []
-    file.write_bytes(b"#" * (LARGEST + 1))
-    assert found_files(KIND) == []
+    assert find_files(KIND) == []
+    file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+    assert find_files(KIND) == []
 
 
 def test_a_changed_file_is_another_method(file: Path) -> None:
@@ -116,11 +116,11 @@ def test_a_changed_file_is_another_method(file: Path) -> None:
 
 def test_runs_of_a_changed_file_are_runs_of_their_own(file: Path, run: Callable[..., Result], tmp_path: Path) -> None:
     assert run("--method", file, "--set", "mine.margin=0.1").exit_code == 0
-    assert "kept from before" in run("--method", file, "--set", "mine.margin=0.1").stdout
+    assert "already done" in run("--method", file, "--set", "mine.margin=0.1").stdout
     before = load_method(str(file)).source
     file.write_text(TEXT.replace("hinge_mean", "hinge_max"))
     result = run("--method", file, "--set", "mine.margin=0.1")
-    assert (result.exit_code, "kept from before" in result.stdout) == (0, False)
+    assert (result.exit_code, "already done" in result.stdout) == (0, False)
     after = load_method(str(file)).source
     assert sorted(load_runs(tmp_path / "runs")["variant"]) == sorted(f"mine (source={s})" for s in (before, after))
 
@@ -138,7 +138,7 @@ def test_replay_wants_the_file_as_it_was(file: Path, run: Callable[..., Result],
     file.write_text(TEXT + "# changed\n")
     result = replay("--method-file", file)
     assert result.exit_code == 2
-    assert f"was made by mine {source}, here is mine {load_method(str(file)).source}; give the file" in result.stderr
+    assert f"recorded with method mine {source}, found mine {load_method(str(file)).source};" in result.stderr
 
 
 def test_a_copy_of_what_is_installed_is_no_other_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_copy_of_what_is_installed_is_no_other_method(tmp_path: Path, monkeypa
     assert load_method("triplet").source == ""
     with (tmp_path / "methods/triplet.py").open("a") as text:
         text.write("# changed\n")
-    with pytest.raises(UserError, match=r"method 'triplet' is there twice, in an installed package and .*triplet.py; "):
+    with pytest.raises(UserError, match=r"method 'triplet' is defined in an installed package and .*triplet.py; "):
         load_method("triplet")
     assert load_method("methods/triplet.py").source != ""
 
@@ -157,18 +157,18 @@ def test_two_files_of_one_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     other = file.with_name("other.py")
     shutil.copy(file, other)
     monkeypatch.setenv("NCBENCH_PLUGINS", str(file.parent))
-    with pytest.raises(UserError, match=f"^method 'mine' is there twice, in {file} and {other}; rename one, or name a"):
+    with pytest.raises(UserError, match=f"^method 'mine' is defined in {file} and {other}; rename one"):
         load_method("mine")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", "must define one subclass of ncbench.Method with a name, found none."),
-        (TEXT + TEXT.replace("Mine", "Yours").replace('"mine"', '"yours"'), "found mine, yours."),
+        ("x = 1", "must define one subclass of ncbench.Method with a name, found none"),
+        (TEXT + TEXT.replace("Mine", "Yours").replace('"mine"', '"yours"'), "found mine, yours"),
         ("import nothing_like_it", "cannot be loaded: ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("def broken(:", "cannot be loaded: SyntaxError: invalid syntax"),
-        (TEXT.replace('"mine"', '"../mine"'), "'../mine' is no name; use letters, digits, '.', '_' and '-'."),
+        (TEXT.replace('"mine"', '"../mine"'), "'../mine' is not a valid name. Use letters, digits, '.', '_' and '-'."),
     ],
 )
 def test_files_that_hold_no_method(text: str, message: str, file: Path, run: Callable[..., Result]) -> None:
@@ -183,13 +183,13 @@ def test_files_that_hold_no_method(text: str, message: str, file: Path, run: Cal
 
 def test_files_that_are_not_there(file: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("--method", "no/such.py")
-    message = "Error: method file no/such.py: there is no such file; give the path of a Python file.\n"
+    message = "Error: method file no/such.py: file not found.\n"
     assert (result.exit_code, result.stderr) == (2, message)
-    with pytest.raises(UserError, match="No such file or directory; give the path of a Python file"):
+    with pytest.raises(UserError, match="No such file or directory"):
         load_module(Path("no/such.py"), "method")
     monkeypatch.setenv("NCBENCH_PLUGINS", "/no/such/folder")
     result = run("--method", "triplet")
-    message = "Error: NCBENCH_PLUGINS names /no/such/folder, which is not there; correct it or unset it.\n"
+    message = "Error: NCBENCH_PLUGINS: /no/such/folder does not exist; correct or unset the variable.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
@@ -197,7 +197,7 @@ def test_two_methods_of_one_name_in_a_sweep(file: Path, run: Callable[..., Resul
     other = file.with_name("other.py")
     other.write_text(TEXT + "# other\n")
     result = run("--method", f"{file},{other}")
-    message = "Error: --method names two methods that call themselves 'mine'; rename one.\n"
+    message = "Error: --method: two methods are named 'mine'; rename one.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
@@ -208,8 +208,8 @@ def test_a_broken_file_does_not_hide_the_others(file: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     assert "A method of one's own." in result.stdout
     assert "triplet" in result.stdout
-    assert "broken" not in result.stdout
-    warning = f"Warning: method file {file.with_name('broken.py')} cannot be loaded: SyntaxError: invalid syntax"
+    assert " broken " not in result.stdout
+    warning = f"Warning: method file {file.with_name('broken.py')} cannot be parsed: SyntaxError: invalid syntax"
     assert result.stderr.startswith(warning)
 
 

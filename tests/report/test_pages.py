@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ncbench import UserError
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures.style import Figure
@@ -25,7 +26,7 @@ def board(name: str, frame: pd.DataFrame) -> Leaderboard:
 
 def make(folder: Path) -> str:
     frame = load_runs(folder)
-    return page(board("toy", frame), [Figure("rSum against noise ratio", "toy-rsum.svg")])
+    return page(board("toy", frame), [Figure("rSum against noise ratio", "figures/rsum.svg")])
 
 
 def cells(text: str) -> list[list[str]]:
@@ -43,12 +44,12 @@ def cells(text: str) -> list[list[str]]:
 def test_a_whole_page(record: Record, tmp_path: Path) -> None:
     record(10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
     text = make(tmp_path)
-    assert text.startswith("# toy\n\nRecalls in percent")
-    assert "\n![rSum against noise ratio](<toy-rsum.svg>)\n" in text
+    assert text.startswith("# toy\n\nRecalls are percentages")
+    assert "\n![rSum against noise ratio](<figures/rsum.svg>)\n" in text
     assert text.endswith(
         "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
         "| method | rank | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
-        "| budget used | peak memory | time | outside | seeds |\n"
+        "| budget used | peak memory | training time | overhead | seeds |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| triplet | - | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
         "| 2.00 | 1 MiB | 30 s | - | 1 |\n"
@@ -86,13 +87,13 @@ def test_references_are_marked_and_never_bold(record: Record, tmp_path: Path) ->
     record(90.0, 20.0, 91.0, 92.0, 93.0, 94.0, method="oracle", told_truth=True)
     triplet, oracle = cells(make(tmp_path))
     assert triplet[:8] == ["triplet", "**10.0**", "**20.0**", "**30.0**", "**1.0**", "**2.0**", "**3.0**", "**66.0**"]
-    assert oracle[:8] == ["oracle (told the truth)", "90.0", "20.0", "91.0", "92.0", "93.0", "94.0", "480.0"]
+    assert oracle[:8] == ["oracle (sees ground truth)", "90.0", "20.0", "91.0", "92.0", "93.0", "94.0", "480.0"]
 
 
 def test_a_page_of_references_only(record: Record, tmp_path: Path) -> None:
     record(method="oracle", told_truth=True)
     (row,) = cells(make(tmp_path))
-    assert row[:8] == ["oracle (told the truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
+    assert row[:8] == ["oracle (sees ground truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
     written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
     assert "**" not in written[0].read_text()
 
@@ -153,7 +154,7 @@ def test_units_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
     for section in text.split("\n## ")[1:]:
         assert section.count("(unit: ") == 1
         assert len(cells(section)) == 1
-    assert "are not comparable" in text
+    assert "not comparable" in text
 
 
 @pytest.fixture
@@ -169,18 +170,18 @@ def varied(record: Record, tmp_path: Path) -> Path:
     return tmp_path
 
 
-ENDS = (".md", "-rsum.svg", "-rsum.png", ".csv")
+FILES = ("README.md", "runs.csv", "figures/rsum.svg", "figures/rsum.png")
 
 
 def test_files_of_a_report(varied: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     written = write_report(leaderboards(load_runs(varied)), out)
-    assert written == [out / f"{name}{end}" for name in ("other", "toy") for end in ENDS]
-    assert sorted(out.iterdir()) == sorted(written)
+    assert written == [out / name / file for name in ("other", "toy") for file in FILES]
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted(written)
     for name in ("other", "toy"):
-        text = (out / f"{name}.md").read_text()
+        text = (out / name / "README.md").read_text()
         assert text.startswith(f"# {name}\n")
-        assert f"(<{name}-rsum.svg>)" in text
+        assert "(<figures/rsum.svg>)" in text
         assert len(cells(text)) == 6
         assert ("other: " in text) == (name == "other")
 
@@ -189,7 +190,7 @@ def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monk
     first = write_report(leaderboards(load_runs(varied)), tmp_path / "a")
     monkeypatch.setattr("time.time", lambda: 2e9)  # another day
     second = write_report(leaderboards(load_runs(varied)), tmp_path / "b")
-    assert len(first) == len(second) == 2 * len(ENDS)
+    assert len(first) == len(second) == 2 * len(FILES)
     for a, b in zip(first, second, strict=True):
         assert a.name == b.name
         assert a.read_bytes() == b.read_bytes(), a.name
@@ -198,9 +199,9 @@ def test_the_same_records_give_the_same_bytes(varied: Path, tmp_path: Path, monk
 def test_runs_are_kept_as_they_were_read(varied: Path, tmp_path: Path) -> None:
     write_report(leaderboards(load_runs(varied)), tmp_path / "pages")
     frame = load_runs(varied)
-    kept = pd.concat([pd.read_csv(tmp_path / "pages" / f"{name}.csv") for name in ("other", "toy")]).set_index("id")
+    kept = pd.concat([pd.read_csv(tmp_path / "pages" / name / "runs.csv") for name in ("other", "toy")]).set_index("id")
     assert len(kept) == len(frame) > 4
-    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "told_truth"):
+    for column in ("method", "noise", "seed", "rsum", "i2t_r1", "sees_truth"):
         assert kept[column].to_dict() == frame.set_index("id")[column].to_dict()
 
 
@@ -208,14 +209,14 @@ def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
     out = tmp_path / "pages"
     record()
     write_report(leaderboards(load_runs(tmp_path)), out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path.name: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
     record(90.0, 90.0, 90.0, 90.0, 90.0, 90.0, method="better")
     write_report(leaderboards(load_runs(tmp_path)), out)
-    after = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert len(before) == len(ENDS)
+    after = {path.name: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    assert len(before) == len(FILES)
     assert set(after) == set(before)
     assert all(after[name] != before[name] for name in before)
-    assert b"better" in after["toy.md"]
+    assert b"better" in after["README.md"]
 
 
 def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_second_means_second_of_the_contestants(record: Record, tmp_path: Path) 
         "b": "<u>20.0</u>",
         "c": "<u>20.0</u>",
         "d": "10.0",
-        "oracle (told the truth)": "25.0",
+        "oracle (sees ground truth)": "25.0",
     }
 
 
@@ -248,3 +249,16 @@ def test_an_overview_stands_before_the_tables(record: Record, tmp_path: Path) ->
     assert "| &lt;b>\\| | 60.0 | 48.0 | 48.0 | 80% |\n" in text
     assert "| triplet | - | 123.0 | 123.0 | - |\n" in text
     assert "\nMissing: at 0: triplet.\n" in text
+
+
+def test_other_files_are_not_overwritten(record: Record, tmp_path: Path) -> None:
+    record(dataset="other")
+    record()
+    out = tmp_path / "pages"
+    mine = out / "toy" / "README.md"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("my notes")
+    with pytest.raises(UserError, match="not overwritten"):
+        write_report(leaderboards(load_runs(tmp_path)), out)
+    assert [path for path in out.rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "my notes"

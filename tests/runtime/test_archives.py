@@ -1,4 +1,4 @@
-"""Archives of arrays: what is damaged or runs code is refused, whichever byte it is."""
+"""Archives of arrays: damage to any byte, and archives that would run code, raise an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_any_byte_may_be_another(tmp_path: Path) -> None:
     path, whole = tmp_path / "a.npz", content.getvalue()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        with contextlib.suppress(DamagedArchive):  # or nothing is raised: a date, say, does not matter
+        with contextlib.suppress(DamagedArchive):  # harmless bytes, such as dates, may pass
             read_arrays(path)
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])

@@ -1,4 +1,4 @@
-"""What is said of machines, and limits on the memory of a device; CUDA is played by a stand-in."""
+"""Descriptions of machines and limits on device memory, with a fake CUDA device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CUDA, GIB = torch.device("cuda"), 2**30
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Pretend that there is a device of 16 GiB, of which 10 are free, 3 reserved here and 1 of these in use."""
+    """Fake a device with 16 GiB: 10 GiB free, 3 GiB reserved by this process, 1 GiB of these in use."""
     limits = {"fraction": 1.0}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 16 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GIB)
@@ -38,14 +38,14 @@ def test_memory_of_a_device_is_capped(card: dict[str, float]) -> None:
 
 
 def test_a_cap_beyond_what_there_is(card: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=r"^--max-memory: cuda has 16.0 GiB, found 17.0 GiB.$"):
+    with pytest.raises(UserError, match=r"^--max-memory: cuda has 16.0 GiB, found 17.0 GiB$"):
         cap_memory(CUDA, 17 * GIB)
     assert card["fraction"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps"])
 def test_other_memory_is_not_capped(name: str) -> None:
-    message = f"^--max-memory caps the memory of a CUDA device; this run is on {name}.$"
+    message = f"^--max-memory requires a CUDA device, found {name}$"
     with pytest.raises(UserError, match=message):
         cap_memory(torch.device(name), GIB)
 

@@ -1,4 +1,4 @@
-"""Atomic writes: the old content or the new one, never a part."""
+"""Atomic writes: readers see the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
-    assert os.umask(before) == before  # and the mask is as it was
+    assert os.umask(before) == before  # the mask is unchanged
 
 
 def test_text_is_utf8(tmp_path: Path) -> None:

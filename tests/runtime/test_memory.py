@@ -1,4 +1,4 @@
-"""Peak memory of this process, and allocator settings that must never do harm."""
+"""Peak memory of this process, and safe allocator settings."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 @linux
 def test_peak_counts_what_was_freed_until_it_is_reset() -> None:
-    # In a process of its own: this one may keep freed memory, after a run, and then has nothing to ask for.
+    # In a new process: this one may have kept freed memory from an earlier run.
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, timeout=60, check=True)
     start, peak, later, reset = map(int, done.stdout.split())
     assert peak - start > 50 * 2**20
-    assert later >= peak  # it does not fall by itself
+    assert later >= peak  # it never falls
     assert peak - reset > 50 * 2**20
 
 
@@ -71,7 +71,7 @@ def test_allocator_is_left_alone_elsewhere(platform: str, monkeypatch: pytest.Mo
 
 
 @linux
-def test_allocator_is_set_and_other_c_libraries_are_borne(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocator_is_set_only_with_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
 
     class Glibc:

@@ -1,18 +1,18 @@
-"""Time outside of backbones: by use, once, and beginning where it is told to."""
+"""Training time outside the networks: by use, without double counting, and restored after a resume."""
 
 from __future__ import annotations
 
 import pytest
 
 from ncbench.runtime import overhead
-from ncbench.runtime.overhead import begin, spent, timed
+from ncbench.runtime.overhead import reset, spent, timed
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
     monkeypatch.setattr(overhead.time, "perf_counter", lambda: now[0])
-    begin({})
+    reset({})
     return now
 
 
@@ -27,7 +27,7 @@ def test_uses_are_counted_apart_and_nested_ones_once(clock: list[float]) -> None
         clock[0] += 1
         fit()
     assert spent() == {"mixture": 4.0, "transport": 3.0}
-    begin({"mixture": 10.0})
+    reset({"mixture": 10.0})
     fit()
     assert spent() == {"mixture": 12.0}
 

@@ -1,4 +1,4 @@
-"""Derived seeds: fixed for ever, one for each use."""
+"""Derived seeds: stable values, different for each use."""
 
 from __future__ import annotations
 

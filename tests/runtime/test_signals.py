@@ -1,4 +1,4 @@
-"""Being asked to stop: what was trained is saved, and the same sweep goes on from there."""
+"""Stop requests: the state is saved, and the same sweep resumes from it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from ncbench.data.dataset import Dataset
 from ncbench.method.registry import load_method
 from ncbench.records.progress import Progress
 from ncbench.runtime import signals
-from ncbench.runtime.signals import Stopped, ask, asked, on_signals
+from ncbench.runtime.signals import Stopped, catch_signals, request_stop, stop_signal
 from ncbench.training.run import CHECKPOINT
 
 
 @pytest.fixture(autouse=True)
 def nobody_has_asked() -> Iterator[None]:
-    signals._asked.clear()
+    signals._received.clear()
     yield
-    signals._asked.clear()
+    signals._received.clear()
 
 
 def test_signals_are_requests_inside_only() -> None:
     before = [signal.getsignal(number) for number in signals.SIGNALS]
-    with on_signals():
-        assert asked() is None
+    with catch_signals():
+        assert stop_signal() is None
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked() is signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGTERM)  # again: it is on its way
-        assert asked() is signal.SIGTERM
+        assert stop_signal() is signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # a second request has no effect
+        assert stop_signal() is signal.SIGTERM
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
-    with on_signals():
-        assert asked() is None  # a new sweep
+    with catch_signals():
+        assert stop_signal() is None  # a new sweep
 
 
 def test_a_second_interrupt_does_not_wait() -> None:
-    with on_signals():
+    with catch_signals():
         os.kill(os.getpid(), signal.SIGINT)
-        assert asked() is signal.SIGINT
+        assert stop_signal() is signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -58,15 +58,15 @@ def test_a_run_that_is_asked_saves_and_ends(kind: str, tiny: Dataset, tmp_path: 
     def after_eight(progress: Progress) -> None:
         told.append(progress.share)
         if len(told) == 8:
-            ask(signal.SIGTERM)
+            request_stop(signal.SIGTERM)
 
-    cadence = NEVER if kind == "triplet" else ALWAYS  # midway: it is saved at once; else as of the last epoch
+    cadence = NEVER if kind == "triplet" else ALWAYS  # triplet can resume within an epoch
     with pytest.raises(Stopped):
         prepare_run(tiny, tmp_path / "broken", method, budget=3.0, cadence=cadence, on_progress=after_eight).execute()
     assert len(told) == 8
     assert list((tmp_path / "broken" / CHECKPOINT).glob("*.json"))
     assert not (tmp_path / "broken" / "result.json").exists()
-    signals._asked.clear()
+    signals._received.clear()
     again: list[float] = []
     torch.manual_seed(5)
     prepare_run(

@@ -1,4 +1,4 @@
-"""State as plain values: what is kept, that it is a copy, that it comes back, and what is refused by name."""
+"""Captured state: supported types, copies, restoring, and errors for unsupported types."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_generator_goes_on_where_it_was(kind: Callable[[int], np.random.BitGen
     other = np.random.Generator(kind(4))
     assert restore(other, kept) is other
     assert (other.integers(2**31, size=4, dtype=np.int32).tolist(), other.random(10).tolist()) == expected
-    # The state is not that of the running generator.
+    # The captured state is a copy.
     restore(other, kept)
     assert other.integers(2**31, size=4, dtype=np.int32).tolist() == expected[0]
 
@@ -159,7 +159,7 @@ def test_nested_values() -> None:
     ],
 )
 def test_what_has_no_like_is_taken_over(value: object, state: object) -> None:
-    """As where a method knows something only after its first epoch, and `setup` has set None or an empty list."""
+    """Attributes that `setup` sets to None or an empty list get their values in the first epoch."""
     assert not differences(restore(value, state), state)
 
 
@@ -169,7 +169,7 @@ def test_a_sequence_may_become_nothing(value: object) -> None:
 
 
 def test_restored_values_are_not_those_of_the_state() -> None:
-    """A state may be restored twice: training on in place, after the first time, must leave it alone."""
+    """A state can be restored twice: in-place training after the first restore must not change it."""
     rng, net = np.random.default_rng(0), make()
     optimiser = Optimiser([net], WorkMeter(1), lr=0.1)
     train(net, optimiser, seed=1)
@@ -189,20 +189,20 @@ def test_restored_values_are_not_those_of_the_state() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({1, 2}, "method.queue is a set, whose state is not known how to keep"),
-        (iter([]), "method.queue is a list_iterator, whose state is not known how to keep"),
-        (len, "method.queue is a builtin_function_or_method, whose state is not known how to keep"),
-        (torch.Generator(), "method.queue is a Generator, whose state is not known how to keep"),
-        ([0, {"a": (1, b"")}], "method.queue[1]['a'][1] is a bytes, whose state is not known how to keep"),
-        ({3: 1j}, "method.queue[3] is a complex, whose state is not known how to keep"),
+        ({1, 2}, "cannot save method.queue: type set is not supported"),
+        (iter([]), "cannot save method.queue: type list_iterator is not supported"),
+        (len, "cannot save method.queue: type builtin_function_or_method is not supported"),
+        (torch.Generator(), "cannot save method.queue: type Generator is not supported"),
+        ([0, {"a": (1, b"")}], "cannot save method.queue[1]['a'][1]: type bytes is not supported"),
+        ({3: 1j}, "cannot save method.queue[3]: type complex is not supported"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_by_name(value: object, message: str) -> None:
+def test_unsupported_types_are_named(value: object, message: str) -> None:
     with pytest.raises(TypeError) as caught:
         capture(value, "method.queue")
     assert str(caught.value) == message
 
 
 def test_a_value_without_a_name() -> None:
-    with pytest.raises(TypeError, match=r"^value\[0\] is a object, "):
+    with pytest.raises(TypeError, match=r"^cannot save value\[0\]: type object"):
         capture([object()])

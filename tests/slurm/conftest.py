@@ -1,4 +1,4 @@
-"""A cluster for the tests of this folder, which skip where there can be none."""
+"""A Slurm cluster for the tests in this folder, which are skipped if Slurm is not installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cluster import Cluster, running, why_not
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Give a cluster of two slots."""
+    """Yield a cluster with two slots."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    # Not in a folder of pytest's, which munged, another user, may not enter.
+    # Not in pytest's temporary folder, which the user of munged cannot access.
     with tempfile.TemporaryDirectory(prefix="ncbench-slurm-") as folder:
         Path(folder).chmod(0o755)
         with running(Path(folder)) as found:

@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm end in the records that they have without it, whatever becomes of their jobs."""
+"""Sweeps on a real Slurm end with the same records as local ones, whatever happens to their jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATIENCE = 240.0
 
 
 def wait(happened: Callable[[], object], what: str) -> Any:
-    """Return what `happened` gives, once it is true."""
+    """Wait until `happened()` is true, and return its value."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happened()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -45,7 +45,7 @@ def wait(happened: Callable[[], object], what: str) -> Any:
 
 @contextmanager
 def started(cluster: Cluster, out: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Give a `ncbench run` of GRID and more, which is killed at the end if it has not ended."""
+    """Start `ncbench run` with GRID and further arguments; kill it at the end if it still runs."""
     environment = {**cluster.environment, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*NCBENCH, "run", *GRID, "--out", str(out), *words], env=environment, **pipes)
@@ -57,7 +57,7 @@ def started(cluster: Cluster, out: Path, *words: str) -> Iterator[subprocess.Pop
 
 
 def jobs_at_work(out: Path) -> dict[str, str]:
-    """Return the Slurm jobs of the runs that have written a checkpoint and are at work, by the method."""
+    """Return the Slurm jobs of running runs that have written a checkpoint, by method."""
     try:
         jobs = jobs_of(find_sweep(out))
     except Exception:
@@ -67,21 +67,21 @@ def jobs_at_work(out: Path) -> dict[str, str]:
 
 
 def process_of(method: str, out: Path) -> int:
-    """Return the id of the process that is at work on the run of a method."""
+    """Return the id of the process that executes the run of a method."""
     (claim,) = out.glob(f"f30k/{method}/*/claim.json")
     number: int = json.loads(claim.read_text())["process"]
     return number
 
 
 def start_again(cluster: Cluster, job: str, out: Path) -> None:
-    """Wait until a job is queued again, and spare it the two minutes that Slurm lets it wait."""
+    """Wait until a job is requeued, and skip the two minutes that Slurm delays it."""
     wait(lambda: cluster.call("squeue", "--noheader", "--format=%T", f"--jobs={job}").strip() == "PENDING", "requeue")
     cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
 @pytest.fixture(scope="module")
 def expected(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Return the records of the sweep in one process."""
+    """Return the records of the sweep, made in one process."""
     out = tmp_path_factory.mktemp("here")
     with started(cluster, out, "--budget", "20", "--seed", "0,1", "--launcher", "here") as process:
         said, _ = process.communicate(timeout=PATIENCE)
@@ -118,7 +118,7 @@ def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path
         first.send_signal(signal.SIGINT)
         _, complaints = first.communicate(timeout=PATIENCE)
     assert first.returncode == 128 + signal.SIGINT
-    assert complaints.startswith("Stopped by SIGINT: 0 of 2 runs are done, and the jobs of the others go on in Slurm.")
+    assert complaints.startswith("Stopped by SIGINT: 0 of 2 runs done. Slurm jobs keep running.")
     with started(cluster, tmp_path, *LONG, *ON_SLURM, "--json") as second:
         shown = subprocess.run(
             [*NCBENCH, "runs", "--runs", tmp_path, "--watch", "--json"],
@@ -136,9 +136,9 @@ def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path
             env=cluster.environment,
         )
         assert stop.returncode == 0, stop.stderr
-        assert "2 Slurm jobs are cancelled" in stop.stdout
+        assert "cancelled 2 Slurm jobs" in stop.stdout
         _, complaints = second.communicate(timeout=PATIENCE)
-    assert "Stopped by ncbench cancel: 0 of 2 runs are done" in complaints
+    assert "Stopped by ncbench cancel: 0 of 2 runs done" in complaints
     wait(lambda: not cluster.call("squeue", "--noheader").strip(), "an empty queue")
     assert not list(tmp_path.rglob("claim.json"))
     assert {json.loads(path.read_text())["status"] for path in tmp_path.rglob("status.json")} == {"interrupted"}
@@ -158,13 +158,13 @@ def test_jobs_that_come_to_grief(cluster: Cluster, tmp_path: Path) -> None:
     (lost,) = [line for line in complaints.splitlines() if line.startswith("failed: ")]
     assert "l2rm with vse on f30k, shuffle-images 0.2, seed 0" in lost
     assert f"its Slurm job {jobs['l2rm']} ended as " in lost
-    assert "Interrupted from outside: 0 of 2 runs are done, and what the others have trained is saved." in complaints
+    assert "Interrupted from outside: 0 of 2 runs done. Unfinished runs are saved." in complaints
 
 
 def test_what_slurm_refuses_is_told(cluster: Cluster, tmp_path: Path) -> None:
     with started(cluster, tmp_path, *LONG, "--launcher", "slurm", "--slurm", "partition=nosuch") as process:
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
-    assert complaints.startswith("Error: Slurm refused the jobs: ")
+    assert complaints.startswith("Error: Slurm rejected the jobs: ")
     assert "invalid partition specified: nosuch" in complaints
     assert len(complaints.splitlines()) == 1

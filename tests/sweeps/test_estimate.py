@@ -1,4 +1,4 @@
-"""What runs are expected to cost: work as the meters count it, time from records or a measurement."""
+"""Cost estimates: work as counted by the meters, time from records or a measurement."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_work_of_a_budget_is_what_a_run_spends(tiny: Dataset, tmp_path: Path) ->
     run, store = planned(tiny, tmp_path), Store(tmp_path)
     result = execute(run, store, CPU, lambda progress: None).result
     assert result is not None
-    assert training_work(run, SPEED) == result["work"]["budget"]
+    assert training_work(run, SPEED) == result.work.budget
     step = Work.of(run.spec, tiny).step
-    assert training_work(run, SPEED) - 2 * step <= result["work"]["used"] <= training_work(run, SPEED)
+    assert training_work(run, SPEED) - 2 * step <= result.work.used <= training_work(run, SPEED)
 
 
 @pytest.mark.parametrize("name", ["vse", "sgr", "sgraf"])
@@ -98,7 +98,7 @@ def test_a_speed_that_was_measured_here(tiny: Dataset, tmp_path: Path) -> None:
     runs = [planned(tiny, tmp_path, seed=seed) for seed in (0, 1)]
     other = planned(tiny, tmp_path, Twins)
     found = [speeds.of(run) for run in (*runs, other)]
-    assert told == [runs[0], other]  # once for each kind
+    assert told == [runs[0], other]  # once per kind
     assert [speed.networks for speed in found] == [1, 1, 2]
     assert {speed.source for speed in found} == {"measured here (cpu)"}
     assert all(1e4 < speed.flops < 1e13 for speed in found)
@@ -114,7 +114,7 @@ def test_an_ensemble_is_measured_by_its_members(tiny: Dataset, tmp_path: Path) -
 def test_a_device_that_is_not_there(tiny: Dataset, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is CUDA here")
-    with pytest.raises(UserError, match="--device cuda: there is none here"):
+    with pytest.raises(UserError, match="--device cuda: not available on this machine"):
         Speeds(Store(tmp_path), "cuda", lambda run: None).of(planned(tiny, tmp_path))
 
 
@@ -130,7 +130,7 @@ def test_a_speed_from_records(tiny: Dataset, tmp_path: Path) -> None:
         content["seconds"].update(training=used / rate, evaluation=8.0)
         path.write_text(json.dumps(content))
     speed = Speeds(store, "cpu", lambda run: pytest.fail("measured")).of(planned(tiny, tmp_path, Twins, seed=9))
-    assert speed.flops == pytest.approx(4e5)  # the median of those on the device of the latest
+    assert speed.flops == pytest.approx(4e5)  # the median over the device of the latest record
     assert speed == Speed(speed.flops, 2.0, 2, "3 records (gpu)")  # four evaluations took eight seconds
     waiting = planned(tiny, tmp_path, Twins, seed=9)
     cost = estimate.estimate(waiting, speed, store.folder(waiting.spec))
@@ -170,7 +170,7 @@ def test_a_part_of_a_split(tiny: Dataset) -> None:
 
 
 def test_scoring_is_measured_on_a_part(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part with a quarter of the work takes a quarter of the time."""
+    """Time is proportional to work."""
     from ncbench.backbones.registry import build_backbone
 
     backbone = build_backbone("vse", sizes_of(planned(tiny, tmp_path).spec, tiny))
@@ -180,7 +180,7 @@ def test_scoring_is_measured_on_a_part(tiny: Dataset, tmp_path: Path, monkeypatc
         sizes.append((len(part.images), len(part.captions)))
         now[0] += 1e-6 * evaluation_work(backbone, part)
 
-    monkeypatch.setattr(estimate, "FEW", 2)
+    monkeypatch.setattr(estimate, "INITIAL_SAMPLE", 2)
     monkeypatch.setattr(estimate, "similarity_matrix", score)
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 4 * 0.05)

@@ -1,4 +1,4 @@
-"""How runs end, and who works on which: see also tests of whole sweeps in test_sweep.py."""
+"""Outcomes of runs, and runs shared between processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_run_that_another_holds_is_left_to_it(tiny: Dataset, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("it_dies", [False, True])
-def test_what_others_are_at_work_on_comes_last_and_is_waited_for(
+def test_runs_of_other_processes_are_waited_for_at_the_end(
     it_dies: bool, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.05)
@@ -75,7 +75,7 @@ def test_what_others_are_at_work_on_comes_last_and_is_waited_for(
     held, free = threading.Event(), threading.Event()
 
     def other() -> None:
-        """Work on the first run in another process, or what looks like one."""
+        """Hold the claim of the first run, as another process would."""
         with take(store.folder(runs[0].spec)) as claim:
             assert claim is not None
             held.set()
@@ -95,7 +95,7 @@ def test_what_others_are_at_work_on_comes_last_and_is_waited_for(
     assert watcher.ends == [(1, "done"), (0, "done" if it_dies else "kept")]
 
 
-def test_who_loses_a_claim_stops(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_loses_its_claim_stops(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, store = planned(tiny, tmp_path), Store(tmp_path)
     with take(store.folder(run.spec)) as claim:
         assert claim is not None

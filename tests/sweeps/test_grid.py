@@ -1,4 +1,4 @@
-"""Grids: planned whole, executed one after another, kept when done."""
+"""Grids: planned completely before execution; finished runs are kept."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_overrides_are_for_their_method() -> None:
     assert [run.spec.settings["lr"] for run in plan_sweep(grid)] == [0.5, 1e-2]
 
 
-def test_each_variant_is_a_run_beside_the_plain_one() -> None:
+def test_each_variant_is_an_additional_run() -> None:
     variants = [
         Override("quick", "lr", "0.5"),
         Override("quick", "batch_size", "4"),
@@ -130,7 +130,7 @@ def test_each_variant_is_a_run_beside_the_plain_one() -> None:
     overrides = [Override("quick", "lr", "0.3")]
     runs = plan_sweep(replace(GRID, methods=["quick", "failing"], overrides=overrides, variants=variants))
     found = [(run.spec.settings["lr"], run.spec.settings["batch_size"], run.spec.sizes["embed"]) for run in runs]
-    # A variant of one method leaves the other as it is, which is the same run again.
+    # A variant of one method does not change the other: the same run again.
     assert [run.spec.method for run in runs] == ["quick", "quick", "quick", "quick", "failing", "failing"]
     assert found[:4] == [(0.3, 8, 16), (0.5, 8, 16), (0.3, 4, 16), (0.3, 8, 4)]
     assert [entry[2] for entry in found[4:]] == [16, 4]
@@ -191,26 +191,29 @@ def test_equal_settings_are_one_run() -> None:
         ({"ratios": [math.nan]}, "nan is not a noise ratio"),
         (
             {"overrides": [Override("triplet", "lr", "1")]},
-            "unknown target of --set in this sweep 'triplet'. Known: backbone, quick.",
+            "unknown --set target in this sweep 'triplet'. Known: backbone, quick.",
         ),
         (
             {"variants": [Override("triplet", "lr", "1", "--variant")]},
-            "unknown target of --variant in this sweep 'triplet'. Known: backbone, quick.",
+            "unknown --variant target in this sweep 'triplet'. Known: backbone, quick.",
         ),
-        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float."),
+        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float"),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
         (
             {"overrides": [Override("backbone", "embd", "4")]},
             "unknown setting of backbone 'embd'. Did you mean 'embed'",
         ),
-        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
+        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float"),
         (
             {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
-            "oracle must be told which pairs are clean, and of natural nobody knows.",
+            "method 'oracle' needs to know which pairs are clean, but natural has no ground truth.",
         ),
-        ({"datasets": ["natural"]}, "natural is mismatched by nature: --noise must be natural there, found 0.4."),
-        ({"datasets": ["natural"], "ratios": [0.0]}, "natural is mismatched by nature: --noise must be natural there"),
-        ({"ratios": ["natural"]}, "--noise natural is for pairs mismatched by nature; those of tiny are right."),
+        ({"datasets": ["natural"]}, "natural is noisy by nature; expected --noise natural, found 0.4"),
+        ({"datasets": ["natural"], "ratios": [0.0]}, "natural is noisy by nature; expected --noise natural"),
+        (
+            {"ratios": ["natural"]},
+            "--noise natural is for datasets that are noisy by nature;",
+        ),
     ],
 )
 def test_bad_grids_fail_before_anything_runs(changes: dict[str, Any], message: str) -> None:
@@ -240,12 +243,12 @@ def test_sweep_runs_everything_and_tells_the_observer(tmp_path: Path) -> None:
     for outcome in outcomes:
         assert outcome.folder == store.folder(outcome.spec)
         assert outcome.result == store.find(outcome.spec)
-        assert outcome.result["spec"]["seed"] == outcome.spec.seed
+        assert outcome.result.spec.seed == outcome.spec.seed
         assert outcome.error is None
     assert len(list(store.results())) == 2
 
 
-def test_noise_is_kept_beside_the_runs(tmp_path: Path) -> None:
+def test_noise_is_stored_next_to_the_runs(tmp_path: Path) -> None:
     (outcome,) = execute(GRID, tmp_path)
     digest = outcome.spec.noise_digest
     noise = load_noise(tmp_path / "tiny" / "noise" / f"{digest[:12]}.npy")
@@ -278,7 +281,7 @@ def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert isinstance(failed.error, Diverged)
     assert (done.status, done.spec.method) == ("done", "quick")
     assert ("ended", 0, "diverged") in watcher.events
-    assert [folder for folder, _, _ in Store(tmp_path).results()] == [done.folder]
+    assert [record.folder for record in Store(tmp_path).results()] == [done.folder]
     (again,) = execute(replace(GRID, methods=["failing"]), tmp_path)
     assert again.status == "diverged"  # tried again, not kept
 
@@ -347,7 +350,7 @@ def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: P
         (run,) = plan_sweep(replace(GRID, ratios=[0.25], protocols=[f"file:{tmp_path / folder / 'published.npy'}"]))
         specs.append(run.spec)
     assert specs[0].protocol == f"file:published.npy@{specs[0].noise_digest[:8]}"
-    assert specs[0] == specs[1]  # wherever the file lies
+    assert specs[0] == specs[1]  # regardless of the folder
     order[:6] = np.roll(order[:6], 1)
     np.save(tmp_path / "here" / "published.npy", order)
     (run,) = plan_sweep(replace(GRID, ratios=[0.25], protocols=[f"file:{tmp_path / 'here' / 'published.npy'}"]))
@@ -359,10 +362,9 @@ def test_index_files_are_recorded_by_name_and_content(tiny: Dataset, tmp_path: P
     [
         (
             {"budgets": [Budget(1), Paper()]},
-            "--budget paper: no published schedule of quick for tiny is known; give a number, for "
-            "example 40own-epochs.",
+            "--budget paper: no published schedule is known for quick on tiny. Use a number, for example 40own-epochs.",
         ),
-        ({"evaluations": 0}, "dev must be evaluated at least once, found 0 evaluations."),
+        ({"evaluations": 0}, "evaluations must be at least 1, found 0"),
         (
             {"methods": ["triplet"], "overrides": [Override("triplet", "batch_size", "1")]},
             "settings of triplet: batch_size must be at least 2, found 1.",

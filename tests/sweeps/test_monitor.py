@@ -1,4 +1,4 @@
-"""Runs seen through the folder of records: progress, ends, and what is waiting."""
+"""Monitoring of runs through the records folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_records import made_result
 from runs import prepare_run
 from toy_methods import Toy
 from watching import Events
@@ -17,7 +18,8 @@ from ncbench.records.lease import take
 from ncbench.records.progress import Progress, ProgressFile, read_progress
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
-from ncbench.sweeps.monitor import BEGINNING, Following
+from ncbench.runtime.files import write_json
+from ncbench.sweeps.monitor import STARTING, Monitor
 
 
 class Watcher(Events):
@@ -31,50 +33,52 @@ def specs(tiny: Dataset, tmp_path: Path) -> list[RunSpec]:
 
 
 def finish(store: Store, spec: RunSpec) -> None:
-    (store.start(spec) / "result.json").write_text('{"schema": 1}')
+    write_json(store.start(spec) / "result.json", made_result(spec).to_dict())
 
 
 def test_a_run_from_waiting_to_done(specs: list[RunSpec], tmp_path: Path) -> None:
     store, watcher = Store(tmp_path), Watcher()
     finish(store, specs[2])
-    following = Following(specs, store, watcher)
-    assert [(o.spec.seed, o.status) for o in following.look()] == [(2, "kept")]
+    monitor = Monitor(specs, store, watcher)
+    assert [(o.spec.seed, o.status) for o in monitor.poll()] == [(2, "kept")]
     assert watcher.events == [("started", 2), ("ended", 2, "kept")]
     folder = store.start(specs[0])
     progress = Progress(0.25, 1.5, 20.0, "training", 30.0)
     with take(folder):
-        assert list(following.look()) == []
-        assert watcher.events[2:] == [("started", 0), ("progressed", 0, BEGINNING)]
+        assert list(monitor.poll()) == []
+        assert watcher.events[2:] == [("started", 0), ("progressed", 0, STARTING)]
         (folder / "progress.json").write_text(json.dumps(vars(progress)))
-        assert list(following.look()) == []
+        assert list(monitor.poll()) == []
         assert watcher.events[4:] == [("progressed", 0, progress)]
-    assert list(following.look()) == []  # interrupted: it will go on
-    assert following.open == [0, 1]
+    assert list(monitor.poll()) == []  # interrupted: it can resume
+    assert monitor.unfinished == [0, 1]
     finish(store, specs[0])
     store.note(specs[1], "diverged", "Traceback\nDiverged: the loss is nan\n")
-    outcomes = list(following.look())
-    assert [(o.spec.seed, o.status, o.result) for o in outcomes] == [(0, "done", {"schema": 1}), (1, "diverged", None)]
+    outcomes = list(monitor.poll())
+    done, diverged = outcomes
+    assert (done.spec.seed, done.status, done.result) == (0, "done", made_result(specs[0]))
+    assert (diverged.spec.seed, diverged.status, diverged.result) == (1, "diverged", None)
     assert repr(outcomes[1].error) == "RuntimeError('Diverged: the loss is nan')"
-    assert following.open == []
+    assert monitor.unfinished == []
 
 
 def test_a_failed_run_that_is_tried_again_has_not_ended(specs: list[RunSpec], tmp_path: Path) -> None:
     store, watcher = Store(tmp_path), Watcher()
     store.note(specs[0], "failed", "no luck\n")
     with take(store.folder(specs[0])):
-        following = Following(specs[:1], store, watcher)
-        assert list(following.look()) == []
-    assert [o.status for o in following.look()] == ["failed"]
+        monitor = Monitor(specs[:1], store, watcher)
+        assert list(monitor.poll()) == []
+    assert [o.status for o in monitor.poll()] == ["failed"]
 
 
-def test_who_looks_long_waits_longer(specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_polls_wait_longer(specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("ncbench.sweeps.monitor.time.sleep", slept.append)
-    following = Following(specs, Store(tmp_path), Watcher())
-    list(following.look())
-    following.pause(100.0)
-    following._took = 20.0
-    following.pause(100.0)
+    monitor = Monitor(specs, Store(tmp_path), Watcher())
+    list(monitor.poll())
+    monitor.wait(100.0)
+    monitor._poll_seconds = 20.0
+    monitor.wait(100.0)
     assert slept == [100.0, 200.0]
 
 
@@ -83,10 +87,10 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     noted = ProgressFile(tmp_path)
     noted(Progress(0.4, 1.0, None, "training"))
-    assert read_progress(tmp_path) is None  # a short run leaves no trace
+    assert read_progress(tmp_path) is None  # short runs write no progress file
     now[0] += 6
     noted(Progress(0.5, float("nan"), 10.0, "training"))
-    # In six seconds a tenth was done, so that half of it takes thirty more.
+    # A tenth took six seconds, so the remaining half takes thirty.
     found = read_progress(tmp_path)
     assert found is not None
     assert (found.share, found.loss, found.dev_rsum, found.doing) == (0.5, None, 10.0, "training")
@@ -100,7 +104,7 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_progress_that_cannot_be_written_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     (tmp_path / "file").touch()
     ProgressFile(tmp_path / "file")(Progress(0.5, None, None, "training"))
 

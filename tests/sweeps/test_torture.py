@@ -1,4 +1,4 @@
-"""Sweeps whose processes are killed at any moment end in the records that they would have without."""
+"""Sweeps whose processes are killed at random moments end with the same records as undisturbed ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 300.0
 
 
 def start(out: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a sweep of two methods that writes a checkpoint whenever it can."""
+    """Start a sweep of two methods that writes checkpoints as often as possible."""
     command = [sys.executable, "-c", "from ncbench.cli import main; main()", "run", "--method", "l2rm,ncr"]
     command += ["--dataset", "f30k", "--data-root", str(DATA), "--noise", "0.2", "--backbone", "vse", *SETTINGS]
     command += ["--budget", "12", "--evaluations", "3", "--checkpoint-every", "0", "--out", str(out), *words]
@@ -39,7 +39,7 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_training(process: subprocess.Popen[bytes], out: Path) -> bool:
-    """Return whether the process begins to train, or has ended before."""
+    """Wait until the process starts to train or has ended; return whether it trains."""
     before = set(out.rglob("spec.json"))
     deadline = time.monotonic() + PATIENCE
     stamps = {path: path.stat().st_mtime_ns for path in before}
@@ -54,7 +54,7 @@ def wait_for_training(process: subprocess.Popen[bytes], out: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
-    """Return the records of a sweep that nobody kills, and the seconds it takes to train."""
+    """Return the records of an undisturbed sweep, and its training time in seconds."""
     out = tmp_path_factory.mktemp("whole")
     process = start(out)
     wait_for_training(process, out)
@@ -109,7 +109,7 @@ def test_four_processes_share_a_sweep_and_one_is_killed(whole: tuple[dict[str, o
         if process is not victim:
             finish(process)
     assert records(tmp_path) == expected
-    assert len(claims) == 2  # each run had its process
+    assert len(claims) == 2  # one process per run
 
 
 @pytest.mark.torture
@@ -120,7 +120,7 @@ def test_workers_stop_with_their_parent(whole: tuple[dict[str, object], float], 
         assert wait_for_training(process, tmp_path)
         time.sleep(seconds / 8)
         process.send_signal(number)
-        process.communicate(timeout=PATIENCE)  # workers hold its output open for as long as they live
+        process.communicate(timeout=PATIENCE)  # workers keep its output open while they live
         assert not list(tmp_path.rglob("claim.json"))
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     finish(start(tmp_path, "--jobs", "2"))

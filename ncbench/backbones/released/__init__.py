@@ -1,1 +1,1 @@
-"""Checkpoints that papers released."""
+"""Reading the checkpoints that papers released."""

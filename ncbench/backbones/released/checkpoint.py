@@ -1,8 +1,8 @@
-"""Trained networks from files: checkpoints that papers released, and the records of runs.
+"""Checkpoints of trained networks, in particular those that papers released.
 
-The released codes differ in how they lay out a file (L2RM one flat dict, SGRAF a list of three, NCR two such lists) and
-agree on the names inside; a network is therefore known by its names, wherever in the file it lies. Networks come in two
-steps: `read_checkpoint` does all that needs no dataset, `build` the rest.
+The released repositories agree on the names of weights but not on the layout of the file: L2RM saves one flat dict,
+SGRAF a list of three dicts, NCR two such lists. Networks are therefore found by the names of their weights, anywhere in
+the file. `read_published` does everything that needs no dataset, `Checkpoint.build` the rest.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ncbench.backbones.released.torch_file import read_torch_file
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 
-# Batch norms count their batches, which evaluation does not use and older codes did not save: no weight here.
-COUNTER = "num_batches_tracked"
+BATCH_COUNTER = "num_batches_tracked"
+"""A buffer of batch norms that is ignored: evaluation does not use it, and older versions of torch did not save it."""
 
 Weights = Mapping[str, Tensor]
 Shape = tuple[int, ...]
@@ -32,7 +32,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Checkpoint(ABC):
-    """Networks that were read from `path`: per network, the backbone that it is and its weights under our names."""
+    """The networks read from `path`: for each, the name of its backbone and its weights under ncbench's names."""
 
     path: Path
     kinds: Sequence[str]
@@ -40,53 +40,54 @@ class Checkpoint(ABC):
     epoch: int | None
 
     def build(self, dataset: Dataset) -> list[Backbone]:
-        """Return the networks on the CPU, in the order of the file. Raises UserError if they do not fit `dataset`."""
+        """Return the networks on the CPU, in file order. Raises UserError if they do not match `dataset`."""
         built = []
         for kind, sizes, weights in zip(self.kinds, self._sizes(dataset), self.weights, strict=True):
             _check_shapes(self.path, kind, weight_shapes(kind, sizes), weights)
             backbone = build_backbone(kind, sizes)
-            backbone.load_state_dict(weights, strict=False)  # counters apart, nothing lacks
+            backbone.load_state_dict(weights, strict=False)  # only batch counters are missing
             built.append(backbone)
         return built
 
     @abstractmethod
     def _sizes(self, dataset: Dataset) -> Sequence[Sizes]:
-        """Return the sizes of every network. Raises UserError if they were trained for anything but `dataset`."""
+        """Return the sizes of each network. Raises UserError if they do not match `dataset`."""
 
 
 @dataclass(frozen=True)
 class PublishedCheckpoint(Checkpoint):
-    """A checkpoint written by one of the released codes."""
+    """A checkpoint written by a paper's released code."""
 
     sizes: Sequence[Sizes]
 
     def _sizes(self, dataset: Dataset) -> Sequence[Sizes]:
         words = len(dataset.vocabulary)
         for sizes in self.sizes:
-            if sizes.vocabulary not in (words, words + 1):  # the row of <mask> is the last, and never looked up
+            if sizes.vocabulary not in (words, words + 1):  # the last row may be <mask>, which is never looked up
                 raise UserError(
-                    f"{self.path}: vocabulary of {sizes.vocabulary} words, dataset {dataset.name} has {words} "
-                    f"(or {words + 1} with <mask>); was it trained on another data set?"
+                    f"{self.path}: has a vocabulary of {sizes.vocabulary} words, expected {words} "
+                    f"(or {words + 1} with <mask>) for dataset {dataset.name}; was it trained on another dataset?"
                 )
             if (sizes.n_regions, sizes.image_dim) != (dataset.n_regions, dataset.image_dim):
                 raise UserError(
-                    f"{self.path}: images of {sizes.n_regions} regions by {sizes.image_dim} dimensions, dataset "
-                    f"{dataset.name} has {dataset.n_regions} by {dataset.image_dim}; was it trained on other features?"
+                    f"{self.path}: expects images of {sizes.n_regions} regions by {sizes.image_dim} dimensions, "
+                    f"but dataset {dataset.name} has {dataset.n_regions} by {dataset.image_dim}; "
+                    "was it trained on other features?"
                 )
         return self.sizes
 
 
 def read_published(path: Path) -> PublishedCheckpoint:
-    """Return the SGR and SAF networks in a checkpoint of a released code. Raises UserError as `read_checkpoint`."""
+    """Return the SGR and SAF networks in a paper's released checkpoint. Raises UserError for any other file."""
     content = read_torch_file(path)
     networks = list(_networks(content))
     if not networks:
-        beginnings = ", ".join(f"{beginning}*" for beginning in names.ENCODERS)
+        prefixes = ", ".join(f"{prefix}*" for prefix in names.ENCODERS)
         raise UserError(
-            f"{path}: holds no SGR or SAF network ({_described(content)}); right would be weights called {beginnings}, "
-            "or a list of the weights of these three encoders"
+            f"{path}: no SGR or SAF network found ({_describe(content)}); expected weights named {prefixes}, "
+            "or a list of the state dicts of these three encoders"
         )
-    weights = _tensors(path, networks)
+    weights = _checked_tensors(path, networks)
     kinds = [_kind(path, network) for network in weights]
     sizes = [_published_sizes(path, network) for network in weights]
     for kind, size, network in zip(kinds, sizes, weights, strict=True):
@@ -99,22 +100,22 @@ def read_published(path: Path) -> PublishedCheckpoint:
 
 
 def _networks(content: object, depth: int = 2) -> Iterator[dict[str, object]]:
-    """Yield the networks in `content`, in order: it is one, or it holds some, or dicts or lists of some."""
+    """Yield the networks in `content` in order: `content` itself, or those in it, nested up to `depth` levels deep."""
     members = list(content.values()) if isinstance(content, Mapping) else content
-    if _is_state(content) and _is_network(whole := _plain(content)):
+    if _is_state_dict(content) and _is_network(whole := _without_module_prefix(content)):
         yield whole
     elif not isinstance(members, list | tuple):
         return
     elif _is_triple(content):
-        parts = zip(names.ENCODERS, map(_plain, content), strict=True)
-        yield {start + name: weight for start, part in parts for name, weight in part.items()}
+        parts = zip(names.ENCODERS, map(_without_module_prefix, content), strict=True)
+        yield {prefix + name: weight for prefix, part in parts for name, weight in part.items()}
     elif depth:
         for member in members:
             yield from _networks(member, depth - 1)
 
 
-def _is_state(content: object) -> TypeGuard[Mapping[str, object]]:
-    """Return whether `content` is what a module's `state_dict` may have been."""
+def _is_state_dict(content: object) -> TypeGuard[Mapping[str, object]]:
+    """Return whether `content` looks like the `state_dict` of a module."""
     return (
         isinstance(content, Mapping)
         and all(isinstance(name, str) for name in content)
@@ -123,104 +124,99 @@ def _is_state(content: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def _is_triple(content: object) -> TypeGuard[Sequence[Mapping[str, object]]]:
-    """Return whether `content` is a list of the weights of three modules, which are no networks themselves."""
+    """Return whether `content` is a list of the state dicts of the three encoders."""
     return (
         isinstance(content, list | tuple)
         and len(content) == len(names.ENCODERS)
-        and all(_is_state(part) and not _is_network(_plain(part)) for part in content)
+        and all(_is_state_dict(part) and not _is_network(_without_module_prefix(part)) for part in content)
     )
 
 
 def _is_network(weights: Mapping[str, object]) -> bool:
-    return all(any(name.startswith(start) for name in weights) for start in names.ENCODERS)
+    return all(any(name.startswith(prefix) for name in weights) for prefix in names.ENCODERS)
 
 
-def _plain(weights: Mapping[str, object]) -> dict[str, object]:
-    """Return `weights` without the `module.` that DataParallel puts into names."""
+def _without_module_prefix(weights: Mapping[str, object]) -> dict[str, object]:
+    """Return `weights` without the `module.` that DataParallel adds to names."""
     return {".".join(part for part in name.split(".") if part != "module"): w for name, w in weights.items()}
 
 
-def _described(content: object) -> str:
+def _describe(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"it is of type {type(content).__name__}"
     keys = ", ".join(repr(key)[:40] for key in list(content)[:6]) + (", ..." if len(content) > 6 else "")
     return f"its keys are {keys}" if keys else "it is empty"
 
 
-def _tensors(path: Path, networks: Sequence[Mapping[str, object]]) -> list[Weights]:
-    """Return `networks` if they hold tensors only, and no more than the file can. Raises UserError."""
+def _checked_tensors(path: Path, networks: Sequence[Mapping[str, object]]) -> list[Weights]:
+    """Return `networks` if they hold tensors only, and no more bytes than the file. Raises UserError."""
     checked: list[Weights] = []
     total = 0
     for network in networks:
         weights = {}
         for name, weight in network.items():
             if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.device.type != "cpu":
-                raise UserError(
-                    f"{path}: weight {name!r} is of type {type(weight).__name__}; it must be a dense tensor"
-                )
+                raise UserError(f"{path}: weight {name!r} has type {type(weight).__name__}, expected a dense tensor")
             size, held = weight.numel() * weight.element_size(), weight.untyped_storage().nbytes()
             if size > held:
-                raise UserError(f"{path}: weight {name!r} claims {size} bytes of {held} that are stored; it is damaged")
+                raise UserError(f"{path}: weight {name!r} claims {size} bytes, but {held} are stored; it is damaged")
             total += size
-            if not name.endswith(COUNTER):
+            if not name.endswith(BATCH_COUNTER):
                 weights[name] = weight
         checked.append(weights)
     if total > path.stat().st_size:
-        raise UserError(f"{path}: claims {total} bytes of weights in a file of {path.stat().st_size}; it is damaged")
+        raise UserError(f"{path}: claims {total} bytes of weights, but has {path.stat().st_size} bytes; it is damaged")
     return checked
 
 
 def _kind(path: Path, network: Weights) -> str:
-    """Return which backbone a published network is. Raises UserError unless it is exactly one."""
-    kinds = [kind for kind, start in names.HEADS.items() if any(name.startswith(start) for name in network)]
+    """Return the name of the backbone of a published network. Raises UserError unless it is SGR or SAF."""
+    kinds = [kind for kind, prefix in names.HEADS.items() if any(name.startswith(prefix) for name in network)]
     if len(kinds) != 1:
         found = "both" if kinds else "neither"
-        starts = " and ".join(f"{start}*" for start in names.HEADS.values())
-        raise UserError(
-            f"{path}: of the weights {starts} it holds {found}; right would be one: only SGR and SAF are supported"
-        )
+        prefixes = " or ".join(f"{prefix}*" for prefix in names.HEADS.values())
+        raise UserError(f"{path}: expected weights named {prefixes}, found {found}; only SGR and SAF are supported")
     return kinds[0]
 
 
 def _published_sizes(path: Path, network: Weights) -> Sizes:
-    """Return the sizes that the shapes of a published network show. Raises UserError for weights that show none."""
+    """Return the sizes of a published network, from the shapes of its weights. Raises UserError if they give none."""
     sizes = {}
     for size, (name, axis) in names.SIZES.items():
         if name not in network:
-            raise UserError(f"{path}: lacks the weight {name!r}, which every SGR and SAF network has")
+            raise UserError(f"{path}: weight {name!r} of SGR and SAF networks is missing")
         shape = tuple(network[name].shape)
         if len(shape) <= axis or 0 in shape:
-            raise UserError(f"{path}: weight {name!r} has shape {shape}, which gives no size; right would be above 0")
+            raise UserError(f"{path}: weight {name!r} has shape {shape}, expected sizes above 0")
         sizes[size] = shape[axis]
     return Sizes(**sizes)
 
 
 def weight_shapes(kind: str, sizes: Sizes) -> dict[str, Shape]:
-    """Return the shape of every weight of a backbone, by our names."""
+    """Return the shape of each weight of a backbone, by ncbench's names."""
     with torch.device("meta"):
         weights = build_backbone(kind, sizes).state_dict()
-    return {name: tuple(weight.shape) for name, weight in weights.items() if not name.endswith(COUNTER)}
+    return {name: tuple(weight.shape) for name, weight in weights.items() if not name.endswith(BATCH_COUNTER)}
 
 
-def _check_shapes(path: Path, kind: str, right: Mapping[str, Shape], found: Weights) -> None:
-    """Raise UserError unless `found` has the weights of `right` and no others, in these shapes."""
-    name_of_kind = kind.upper()
+def _check_shapes(path: Path, kind: str, expected: Mapping[str, Shape], found: Weights) -> None:
+    """Raise UserError unless `found` has exactly the `expected` weights, in these shapes."""
     for name in found:
-        if name not in right:
+        if name not in expected:
             raise UserError(
-                f"{path}: holds the weight {name!r}, which no {name_of_kind} has; this kind of network is not supported"
+                f"{path}: unexpected weight {name!r} for {kind.upper()}; this kind of network is not supported"
             )
-    for name, shape in right.items():
+    for name, shape in expected.items():
         if name not in found:
-            raise UserError(f"{path}: lacks the weight {name!r}, which every {name_of_kind} has, here of shape {shape}")
+            raise UserError(f"{path}: weight {name!r} of {kind.upper()} is missing, expected shape {shape}")
         if tuple(found[name].shape) != shape:
-            raise UserError(f"{path}: weight {name!r} has shape {tuple(found[name].shape)}; right would be {shape}")
+            raise UserError(f"{path}: weight {name!r} has shape {tuple(found[name].shape)}, expected {shape}")
 
 
 def check_values(path: Path, weights: Weights) -> None:
     """Raise UserError unless all `weights` are finite floating-point numbers."""
     for name, weight in weights.items():
         if not weight.is_floating_point():
-            raise UserError(f"{path}: weight {name!r} holds {weight.dtype}; right would be floating-point numbers")
+            raise UserError(f"{path}: weight {name!r} has dtype {weight.dtype}, expected floating-point numbers")
         if not weight.float().isfinite().all():
-            raise UserError(f"{path}: weight {name!r} holds NaN or infinity; was it saved after training diverged?")
+            raise UserError(f"{path}: weight {name!r} contains NaN or infinity; was it saved after training diverged?")

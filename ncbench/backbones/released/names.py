@@ -1,4 +1,4 @@
-"""The published SGR and SAF networks: names of their weights and ours, and what the shapes say about the sizes."""
+"""Names of weights in the published SGR and SAF networks: their translation, and the sizes that their shapes give."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 ENCODERS = ("img_enc.", "txt_enc.", "sim_enc.")
-"""How weights of the image encoder, the text encoder and the similarity encoder begin."""
+"""Prefixes of the weights of the image, text and similarity encoders."""
 
 HEADS = {"sgr": "sim_enc.SGR_module.", "saf": "sim_enc.SAF_module."}
-"""How the weights begin that only one of our backbones has."""
+"""Prefixes of the weights that only one of the two backbones has."""
 
 SIZES = {
     "image_dim": ("img_enc.fc.weight", 1),
@@ -20,7 +20,7 @@ SIZES = {
     "similarity": ("sim_enc.sim_tranloc_w.weight", 0),
     "word": ("txt_enc.embed.weight", 1),
 }
-"""The weight and its axis that show a size."""
+"""For each size, the weight and the axis of its shape that give it."""
 
 # No entry is a prefix of another, so their order does not matter.
 PREFIXES = {
@@ -47,19 +47,19 @@ PREFIXES = {
 
 
 def rename_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under our names; a name that is not in the table raises KeyError with it."""
+    """Return published weights under ncbench's names. Raises KeyError for a name that is not in the table."""
     return {_renamed(name): weight for name, weight in weights.items() if name != _BATCH_COUNT}
 
 
 def published_name(ours: str) -> str:
-    """Return what the weight called `ours` is called in published networks; KeyError for one that they lack."""
+    """Return the published name of the weight called `ours` in ncbench. Raises KeyError if there is none."""
     for published, prefix in PREFIXES.items():
         if ours.startswith(prefix):
             return published + ours.removeprefix(prefix)
     raise KeyError(ours)
 
 
-_BATCH_COUNT = "sim_enc.SAF_module.bn.num_batches_tracked"  # counts nothing that our batch norm uses
+_BATCH_COUNT = "sim_enc.SAF_module.bn.num_batches_tracked"  # ncbench's batch norm has no such counter
 
 
 def _renamed(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`ncbench run --dry-run`: the runs of a sweep, what is done of them, and what the rest is expected to cost."""
+"""`ncbench run --dry-run`: the planned runs with their status and estimated cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import click
 
-from ncbench.cli.display.live import describe, told_apart
+from ncbench.cli.display.live import describe, labels_of
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.store import Store
@@ -14,21 +14,33 @@ from ncbench.sweeps.estimate import Estimate, Speeds, estimate
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.sweeps.launchers.base import Launcher, Sweep
 
-COLUMNS = ("dataset", "method", "backbone", "protocol", "noise", "budget", "seed", "status", "FLOPs", "time", "from")
-NUMBERS = ("noise", "budget", "seed", "FLOPs", "time")
+COLUMNS = (
+    "dataset",
+    "method",
+    "backbone",
+    "protocol",
+    "noise",
+    "budget",
+    "seed",
+    "status",
+    "FLOPs",
+    "time",
+    "estimated from",
+)
+NUMERIC_COLUMNS = ("noise", "budget", "seed", "FLOPs", "time")
 
 
 def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
-    """Print the runs in the order in which they are executed, with estimates, and the total; write nothing."""
-    told = told_apart([run.spec for run in sweep.runs])
+    """Print the runs in execution order with estimates, and the total. Writes nothing."""
+    labels = labels_of([run.spec for run in sweep.runs])
 
-    def measuring(run: PlannedRun) -> None:
+    def on_measure(run: PlannedRun) -> None:
         click.echo(f"Measuring the speed of {describe(run.spec)} ...", err=True)
 
-    speeds = Speeds(sweep.store, sweep.device, measuring)
-    found = [estimate(run, speeds.of(run), sweep.store.folder(run.spec)) for run in sweep.runs]
-    statuses = [_status(sweep.store, run, cost) for run, cost in zip(sweep.runs, found, strict=True)]
-    slots, left = launcher.slots(sweep), [cost.left for cost in found]
+    speeds = Speeds(sweep.store, sweep.device, on_measure)
+    estimates = [estimate(run, speeds.of(run), sweep.store.folder(run.spec)) for run in sweep.runs]
+    statuses = [_status(sweep.store, run, cost) for run, cost in zip(sweep.runs, estimates, strict=True)]
+    slots, left = launcher.slots(sweep), [cost.left for cost in estimates]
     if as_json:
         runs = [
             {
@@ -47,24 +59,24 @@ def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
                 "seconds_left": cost.left,
                 "speed": cost.source,
             }
-            for run, cost, status in zip(sweep.runs, found, statuses, strict=True)
+            for run, cost, status in zip(sweep.runs, estimates, statuses, strict=True)
         ]
         print_json({"runs": runs, "seconds_left": sum(left), "jobs": slots})
         return
-    rows = [_cells(*facts) for facts in zip(sweep.runs, told, statuses, found, strict=True)]
-    print_table("Runs in the order in which they are executed", COLUMNS, rows, numbers=NUMBERS)
+    rows = [_cells(*row) for row in zip(sweep.runs, labels, statuses, estimates, strict=True)]
+    print_table("Planned runs, in execution order", COLUMNS, rows, numbers=NUMERIC_COLUMNS)
     done = statuses.count("done")
-    work = sum((cost.training + cost.evaluation) * (1 - cost.done) for cost in found)
-    total = f"{len(found)} {'run' if len(found) == 1 else 'runs'}, {done} done; to do: {work:.2g} FLOPs"
-    click.echo(f"{total}, about {duration(sum(left))} of computing{_at_a_time(left, slots)}.")
+    work = sum((cost.training + cost.evaluation) * (1 - cost.done) for cost in estimates)
+    total = f"{len(estimates)} {'run' if len(estimates) == 1 else 'runs'}, {done} done; remaining: {work:.2g} FLOPs"
+    click.echo(f"{total}, about {duration(sum(left))} of computing{_in_parallel(left, slots)}.")
     click.echo(
-        "FLOPs are of training and evaluation, by the cost formulas; times follow from the speed of the records or the "
-        f"measurement named beside them. Nothing was run (--dry-run, --launcher {launcher.name})."
+        "FLOPs include training and evaluation. Times are estimated from earlier records or a short measurement. "
+        f"Nothing was run (--dry-run, --launcher {launcher.name})."
     )
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words that are no more exact than an estimate: 40 s, 12 min, 5.5 h, 3.2 d."""
+    """Return a duration, rounded as an estimate deserves: 40 s, 12 min, 5.5 h, 3.2 d."""
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     if seconds < 90 * 60:
@@ -72,15 +84,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
 
 
-def _at_a_time(left: list[float], slots: int | None) -> str:
-    """Return in words how long that takes with so many runs at a time, each beginning as soon as one ends."""
+def _in_parallel(left: list[float], slots: int | None) -> str:
+    """Return a phrase with the time for the remaining runs when `slots` of them execute in parallel."""
     if slots is None or slots == 1 or not sum(left):
-        return "" if slots else "; how many runs Slurm admits at a time is not known here"
+        return "" if slots else "; the number of runs that Slurm executes in parallel is unknown"
     free = [0.0] * slots
     for seconds in left:
         free.sort()
         free[0] += seconds
-    return f": {duration(max(free))} if the {slots} at a time do not slow each other"
+    return f", {duration(max(free))} if {slots} parallel runs do not slow each other down"
 
 
 def _status(store: Store, run: PlannedRun, cost: Estimate) -> str:
@@ -91,11 +103,11 @@ def _status(store: Store, run: PlannedRun, cost: Estimate) -> str:
     return f"{status} at {cost.done:.0%}" if cost.done else status
 
 
-def _cells(run: PlannedRun, told: str, status: str, cost: Estimate) -> list[str]:
+def _cells(run: PlannedRun, label: str, status: str, cost: Estimate) -> list[str]:
     spec = run.spec
     return [
         spec.dataset,
-        f"{spec.method} ({told})" if told else spec.method,
+        f"{spec.method} ({label})" if label else spec.method,
         spec.backbone,
         spec.protocol,
         ratio_in_words(spec.protocol, spec.noise),

@@ -1,4 +1,4 @@
-"""Listing plugins: a broken one is reported in a warning, and does not hide the others."""
+"""List plugins; a broken one gives a warning and does not hide the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = TypeVar("P")
 
 
 def list_plugins(found: Iterable[Described[P] | UserError]) -> list[Described[P]]:
-    """Return the plugins; for one that is broken, print a warning in one line."""
+    """Return the plugins; print a one-line warning for each that is broken."""
     plugins = []
     for each in found:
         if isinstance(each, Described):
@@ -29,7 +29,7 @@ def list_plugins(found: Iterable[Described[P] | UserError]) -> list[Described[P]
 def print_plugins(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], plugins: Iterable[Described[P]]
 ) -> None:
-    """Print a row for each plugin, and the files that define those that are not installed, if there are any."""
+    """Print a row per plugin, with the files that define those that are not installed, if there are any."""
     files = [plugin.file for plugin in plugins]
     if any(files):
         columns = [*columns, "file (not run)"]

@@ -1,4 +1,4 @@
-"""The live table of a sweep: a row per run, with progress, time left, loss and dev rSum."""
+"""The live table of a sweep: one row per run with its progress, remaining time, loss and dev rSum."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.table import Table
 
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
-from ncbench.errors import in_words
+from ncbench.errors import error_message
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
-from ncbench.records.progress import TELLING, Progress
+from ncbench.records.progress import MIN_SHARE, Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
 
@@ -24,55 +24,55 @@ REFRESH_SECONDS = 0.25
 RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 
 
-def describe(spec: RunSpec, told: str = "") -> str:
-    """Return a run in words; `told` is what sets its method apart from the same method in the sweep."""
+def describe(spec: RunSpec, label: str = "") -> str:
+    """Return a one-line description of a run; `label` is its entry in `labels_of`."""
     noise = noise_in_words(spec.protocol, spec.noise)
-    method = f"{spec.method} ({told})" if told else spec.method
+    method = f"{spec.method} ({label})" if label else spec.method
     return f"{method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
 
 
-def told_apart(specs: Sequence[RunSpec]) -> list[str]:
-    """Return per run the settings and the budget in which it differs from other runs of its method; most often none."""
-    found = []
+def labels_of(specs: Sequence[RunSpec]) -> list[str]:
+    """Return for each run the settings and budget that distinguish it from other runs of its method; often ""."""
+    labels = []
     for spec in specs:
         alike = [other for other in specs if other.method == spec.method]
-        told = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
+        differing = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
         budgets = {other.budget for other in alike}
         if len(budgets) > 1:
-            told.append(f"budget {spec.budget}")
-        found.append(", ".join(told))
-    return found
+            differing.append(f"budget {spec.budget}")
+        labels.append(", ".join(differing))
+    return labels
 
 
 @dataclass
 class Row:
-    """What is known of a run so far."""
+    """The current state of one run."""
 
     spec: RunSpec
-    told: str = ""
+    label: str = ""
     started: float | None = None
     progress: Progress | None = None
     outcome: Outcome | None = None
 
 
 class LiveTable:
-    """An observer of a sweep that keeps a table up to date, or prints a line per run where there is no terminal.
+    """A sweep observer that updates a table on a terminal, and prints a line per run elsewhere.
 
-    One that is `silent` does neither.
+    If `silent`, it does neither.
     """
 
     def __init__(self, specs: Sequence[RunSpec], console: Console, silent: bool = False) -> None:
-        self.rows = [Row(spec, told) for spec, told in zip(specs, told_apart(specs), strict=True)]
+        self.rows = [Row(spec, label) for spec, label in zip(specs, labels_of(specs), strict=True)]
         self.console, self.silent = console, silent
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.table)
         self.refreshed = 0.0
 
     def started(self, index: int) -> None:
-        """Note when a run begins."""
+        """Record when a run starts."""
         self.rows[index].started = time.monotonic()
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """Show how far a run is, at most a few times a second."""
+        """Show the progress of a run, at most a few times per second."""
         self.rows[index].progress = progress
         now = time.monotonic()
         if not self.silent and self.console.is_terminal and now - self.refreshed > REFRESH_SECONDS:
@@ -80,7 +80,7 @@ class LiveTable:
             self.live.refresh()
 
     def ended(self, index: int, outcome: Outcome) -> None:
-        """Show how a run ended."""
+        """Show the outcome of a run."""
         row = self.rows[index]
         row.outcome = outcome
         if self.silent:
@@ -89,16 +89,18 @@ class LiveTable:
             self.live.refresh()
         elif outcome.status != "kept":
             seconds = time.monotonic() - (row.started or time.monotonic())
-            what: list[str] = [outcome.status]
+            facts: list[str] = [outcome.status]
             if outcome.result is not None:
-                what.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
+                facts.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
-                what.append(in_words(outcome.error).rstrip("."))
-            line = f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.told)}: {', '.join(what)}, {seconds:.0f} s"
+                facts.append(error_message(outcome.error).rstrip("."))
+            line = (
+                f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.label)}: {', '.join(facts)}, {seconds:.0f} s"
+            )
             self.console.print(line, markup=False, highlight=False)
 
     def table(self) -> Table:
-        """Return the table as it stands."""
+        """Return the current table."""
         columns = ["dataset", "method", "backbone", "protocol", "noise", "seed", "progress", "left", "loss", "dev rSum"]
         columns += [f"{side}\nR@{key[1:]}" for side, key in RECALLS] + ["rSum"]
         rows = [self._cells(row) for row in self.rows]
@@ -116,7 +118,7 @@ class LiveTable:
         return table
 
     def _fitting(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[int], str]:
-        """Return the places of the columns to show, and in words what a narrow console has no room to repeat."""
+        """Return the indices of the columns that fit, and a title with the values that all rows share."""
         if self.console.width >= PIPE_WIDTH:
             return list(range(len(columns))), ""
         same = [p for p, column in enumerate(columns[:6]) if column != "method" and len({r[p] for r in rows}) == 1]
@@ -128,7 +130,7 @@ class LiveTable:
         spec, progress = row.spec, row.progress
         names: list[str | ProgressBar] = [
             spec.dataset,
-            f"{spec.method} ({row.told})" if row.told else spec.method,
+            f"{spec.method} ({row.label})" if row.label else spec.method,
             spec.backbone,
             spec.protocol,
             ratio_in_words(spec.protocol, spec.noise),
@@ -139,10 +141,11 @@ class LiveTable:
             scores = [""] * (len(RECALLS) + 1)
             dev = ""
             if done is not None:
-                test = done["metrics"]["test"]
-                scores = [*(f"{test[side][key]:.1f}" for side, key in RECALLS), f"{test['rsum']:.1f}"]
-                dev = f"{done['selected']['dev_rsum']:.1f}"
-            status = {"kept": "kept from before"}.get(row.outcome.status, row.outcome.status)
+                test = done.metrics.test
+                scores = [f"{getattr(getattr(test, side), key):.1f}" for side, key in RECALLS]
+                scores.append(f"{test.rsum:.1f}")
+                dev = f"{done.selected.dev_rsum:.1f}"
+            status = {"kept": "already done"}.get(row.outcome.status, row.outcome.status)
             return [*names, status, "", "", dev, *scores]
         if progress is None or row.started is None:
             return [*names, "waiting"]
@@ -150,7 +153,7 @@ class LiveTable:
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
         left = progress.left
-        if left is None and progress.share >= TELLING:
+        if left is None and progress.share >= MIN_SHARE:
             left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
         return [*names, bar, "?" if left is None else clock(left), loss, dev]
 
@@ -163,9 +166,9 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def watch(specs: Sequence[RunSpec], quiet: bool) -> Iterator[LiveTable]:
-    """Show a sweep while it runs and its table at the end; `quiet` keeps standard output free of it.
+    """Show a sweep while it runs, and its table at the end; if `quiet`, on standard error.
 
-    With --quiet the table at the end is all, and not even that where `quiet` says that the result is another.
+    With --quiet, show only the final table, and nothing at all if `quiet` too.
     """
     shown, silent = console(to_stderr=quiet), verbosity().quiet
     table = LiveTable(specs, shown, silent)

@@ -1,4 +1,4 @@
-"""How a sweep ended: what is printed, and the exit code."""
+"""The final output and exit code of a sweep."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.live import describe, told_apart
+from ncbench.cli.display.live import describe, labels_of
 from ncbench.cli.display.output import print_json
 from ncbench.cli.display.verbosity import verbosity
-from ncbench.errors import in_words
+from ncbench.errors import error_message
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import ERROR_FILE
-from ncbench.runtime.signals import asked
+from ncbench.runtime.signals import stop_signal
 from ncbench.sweeps.execution import FAILURES, Outcome
 from ncbench.sweeps.launchers.base import Launcher
 
 
-def tell(
+def print_outcomes(
     specs: Sequence[RunSpec],
     outcomes: Sequence[Outcome],
     launcher: Launcher,
@@ -26,37 +26,36 @@ def tell(
     as_json: bool,
     cancelled: bool,
 ) -> None:
-    """Print what became of the runs of a sweep; ends the process where they are not all done."""
+    """Print the outcomes of a sweep. Exits with a non-zero code unless all runs are done."""
     if as_json:
         print_json(
             [
                 {
                     "status": o.status,
                     "folder": str(o.folder),
-                    "error": in_words(o.error) if o.error else None,
-                    "result": o.result,
+                    "error": error_message(o.error) if o.error else None,
+                    "result": o.result.to_dict() if o.result else None,
                 }
                 for o in outcomes
             ]
         )
-    told = dict(zip((spec.id for spec in specs), told_apart(specs), strict=True))
+    labels = dict(zip((spec.id for spec in specs), labels_of(specs), strict=True))
     failed = [outcome for outcome in outcomes if outcome.status in FAILURES]
     for outcome in failed:
-        where = outcome.folder / ERROR_FILE
-        words = describe(outcome.spec, told[outcome.spec.id])
-        error = in_words(outcome.error).rstrip(".") if outcome.error else None
-        click.echo(f"{outcome.status}: {words}: {error}; see {where}", err=True)
-    done = f"{sum(outcome.status in ('done', 'kept') for outcome in outcomes)} of {len(specs)} runs are done"
-    stopped_by = asked()
+        run = describe(outcome.spec, labels[outcome.spec.id])
+        error = error_message(outcome.error).rstrip(".") if outcome.error else None
+        click.echo(f"{outcome.status}: {run}: {error}; see {outcome.folder / ERROR_FILE}", err=True)
+    done = f"{sum(outcome.status in ('done', 'kept') for outcome in outcomes)} of {len(specs)} runs done"
+    stopped_by = stop_signal()
     if stopped_by is not None:
         by = "ncbench cancel" if cancelled else stopped_by.name
-        after = Launcher.after_stop if cancelled else launcher.after_stop
-        click.echo(f"Stopped by {by}: {done}, and {after}", err=True)
+        hint = Launcher.resume_hint if cancelled else launcher.resume_hint
+        click.echo(f"Stopped by {by}: {done}. {hint}", err=True)
         raise SystemExit(128 + stopped_by)
     if any(outcome.status == "interrupted" for outcome in outcomes):
-        click.echo(f"Interrupted from outside: {done}, and {Launcher.after_stop}", err=True)
+        click.echo(f"Interrupted from outside: {done}. {Launcher.resume_hint}", err=True)
         raise SystemExit(1)
     if failed:
         raise SystemExit(1)
     if not as_json and not verbosity().quiet:
-        click.echo(f"Records are in {out}. Leaderboards: ncbench report --runs {out}")
+        click.echo(f"Records are in {out}. Create leaderboards with: ncbench report --runs {out}")

@@ -1,4 +1,4 @@
-"""Printing: JSON or a rich table."""
+"""Printing JSON and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIPE_WIDTH = 160
 
 
 def print_json(content: object) -> None:
-    """Print `content` as JSON to standard output; NaN, which JSON has not, as null."""
+    """Print `content` as JSON to standard output, with NaN as null."""
     click.echo(json.dumps(_no_nan(content), indent=2, allow_nan=False, default=str))
 
 
@@ -31,7 +31,7 @@ def _no_nan(content: object) -> object:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """Print a table to standard output; the columns called `numbers` are aligned to the right."""
+    """Print a table to standard output; the columns named in `numbers` are right-aligned."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -44,7 +44,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def console(to_stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal; into a pipe or a file, wide enough that no table is cut."""
+    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file."""
     from rich.console import Console
 
     found = Console(stderr=to_stderr)

@@ -1,4 +1,4 @@
-"""How much ncbench says: `--quiet`, `--verbose` and `--debug`, before a command or after it."""
+"""The flags `--quiet`, `--verbose` and `--debug`, accepted before and after a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ C = TypeVar("C", bound=click.Command)
 
 @dataclass
 class Verbosity:
-    """What was asked for; `debug` implies `verbose`."""
+    """The flags that were given; `debug` implies `verbose`."""
 
     quiet: bool = False
     verbose: bool = False
@@ -22,32 +22,32 @@ class Verbosity:
 
 
 FLAGS = {
-    "quiet": "Say nothing but errors and results: no progress, no warnings, no hints.",
-    "verbose": "Say what is being done, on standard error.",
-    "debug": "As --verbose, in more detail, and with tracebacks of errors.",
+    "quiet": "Print only results and errors.",
+    "verbose": "Print log messages to standard error.",
+    "debug": "Print detailed log messages and tracebacks.",
 }
 
 
-class Spoken(logging.Handler):
-    """Prints what modules log, a line each, to standard error as it is at the time."""
+class StderrHandler(logging.Handler):
+    """Prints log records to the current standard error, which tests may replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
+        """Print a log record."""
         click.echo(self.format(record), err=True)
 
 
 def verbosity() -> Verbosity:
-    """Return what the command that runs was asked for."""
+    """Return the verbosity of the current command."""
     context = click.get_current_context(silent=True)
     found = context.find_root().obj if context else None
     return found if isinstance(found, Verbosity) else Verbosity()
 
 
 def add_flags(command: C, hidden: bool = False) -> C:
-    """Give a command, and all commands of a group, the flags; those of inner commands are not in their help."""
-    for name, words in FLAGS.items():
+    """Add the flags to a command and, hidden from their help, to all commands of a group."""
+    for name, text in FLAGS.items():
         option = click.Option(
-            [f"--{name}"], is_flag=True, expose_value=False, is_eager=True, hidden=hidden, help=words, callback=_note
+            [f"--{name}"], is_flag=True, expose_value=False, is_eager=True, hidden=hidden, help=text, callback=_set_flag
         )
         command.params.append(option)
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
@@ -55,33 +55,33 @@ def add_flags(command: C, hidden: bool = False) -> C:
     return command
 
 
-def _note(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _set_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     root = context.find_root()
     if not isinstance(root.obj, Verbosity):
         root.obj = Verbosity()
-        root.call_on_close(_silence)
+        root.call_on_close(_disable_logging)
     if value:
         setattr(root.obj, str(parameter.name), True)
-        _listen(root.obj)
+        _enable_logging(root.obj)
     if root.obj.quiet and (root.obj.verbose or root.obj.debug):
         loud = "--debug" if root.obj.debug else "--verbose"
-        raise click.UsageError(f"--quiet and {loud} exclude each other; leave one of them out.")
+        raise click.UsageError(f"--quiet and {loud} cannot be combined.")
 
 
-def _listen(asked: Verbosity) -> None:
-    """Print what the modules of ncbench log, as far as that was asked for."""
-    _silence()
-    if asked.verbose or asked.debug:
-        logger, handler = logging.getLogger(LOGGER), Spoken()
-        handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if asked.debug else "%(message)s"))
+def _enable_logging(level: Verbosity) -> None:
+    """Print the log records of ncbench at the requested level."""
+    _disable_logging()
+    if level.verbose or level.debug:
+        logger, handler = logging.getLogger(LOGGER), StderrHandler()
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if level.debug else "%(message)s"))
         logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG if asked.debug else logging.INFO)
+        logger.setLevel(logging.DEBUG if level.debug else logging.INFO)
         logger.propagate = False
 
 
-def _silence() -> None:
+def _disable_logging() -> None:
     logger = logging.getLogger(LOGGER)
-    for handler in [handler for handler in logger.handlers if isinstance(handler, Spoken)]:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, StderrHandler)]:
         logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
     logger.propagate = True

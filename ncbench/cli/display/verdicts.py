@@ -1,4 +1,4 @@
-"""Printing the verdicts of checks, as they come; and how a command ends that checks."""
+"""Output and exit code of the `check` commands."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ json_file = click.option(
     "json_path",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write the verdicts as JSON too; - prints them instead of the table.",
+    help="Also write the results to this JSON file; - prints JSON instead of the table.",
 )
 
 
 def show_verdicts(title: str, verdicts: Iterator[Verdict], json_path: Path | None) -> None:
-    """Print a table of verdicts, and what to do about failures; write them as JSON if asked. Exits with 1 if one fails.
+    """Run the checks, print a table of verdicts and remedies, and write JSON if `json_path` is given.
 
-    Raises UserError for a JSON file that cannot be written, before anything is checked.
+    Exits with code 1 if a check fails. Raises UserError before the first check if the JSON file cannot be written.
     """
     to_stdout = json_path is not None and str(json_path) == "-"
     if json_path is not None and not to_stdout:
         _check_writable(json_path)
-    found = list(_watched(title, verdicts))
+    found = list(_with_status(title, verdicts))
     failed = [verdict for verdict in found if verdict.outcome == "fail"]
     content = {"subject": title, "failed": len(failed), "verdicts": [asdict(verdict) for verdict in found]}
     if json_path is not None and to_stdout:
@@ -55,18 +55,18 @@ def _check_writable(path: Path) -> None:
     from ncbench.errors import UserError
 
     if not path.absolute().parent.is_dir():
-        raise UserError(f"--json {path}: there is no folder {path.parent}; make it first.")
+        raise UserError(f"--json {path}: folder {path.parent} does not exist.")
 
 
-def _watched(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
-    """Yield the verdicts, saying how far it is where someone watches."""
+def _with_status(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+    """Yield the verdicts; show the current state on a terminal."""
     from rich.markup import escape
 
     shown = console(to_stderr=True)
     with shown.status(escape(title)) if shown.is_terminal and not verbosity().quiet else nullcontext() as status:
         for verdict in verdicts:
             if status is not None:
-                status.update(escape(f"{title}: {verdict.check} {verdict.outcome}, going on"))
+                status.update(escape(f"{title}: {verdict.check}: {verdict.outcome}"))
             yield verdict
 
 
@@ -75,8 +75,8 @@ def _print(title: str, found: list[Verdict]) -> None:
     from rich.table import Table
 
     table = Table(title=escape(title), title_justify="left", header_style="bold")
-    for column in ("check", "verdict", "what was found"):
-        table.add_column(column, no_wrap=column != "what was found")
+    for column in ("check", "result", "details"):
+        table.add_column(column, no_wrap=column != "details")
     for verdict in found:
         style = STYLES[verdict.outcome]
         table.add_row(verdict.check, f"[{style}]{verdict.outcome}[/]", escape(verdict.detail))
@@ -84,7 +84,7 @@ def _print(title: str, found: list[Verdict]) -> None:
     out.print(table)
     for verdict in found:
         if verdict.outcome == "fail":
-            click.echo(f"{verdict.check}: must hold: {verdict.proves}.")
-            click.echo(f"  What to do: {verdict.remedy}.")
+            click.echo(f"{verdict.check} failed. Requirement: {verdict.proves}.")
+            click.echo(f"  Fix: {verdict.remedy}.")
     counts = Counter(verdict.outcome for verdict in found)
     click.echo(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skipped']} skipped")

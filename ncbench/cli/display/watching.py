@@ -1,4 +1,4 @@
-"""A sweep seen from outside: `ncbench runs --watch`."""
+"""`ncbench runs --watch` and `--sweep`: the state of a sweep, read from its records."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from ncbench.cli.display.output import console, print_json
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import Outcome
-from ncbench.sweeps.monitor import Following
+from ncbench.sweeps.monitor import Monitor
 from ncbench.sweeps.record import CONFIG, find_sweep
 
-LOOK_SECONDS = 2.0
-IDLE_LOOKS = 5  # in a row, after which nobody is between two runs
+POLL_SECONDS = 2.0
+IDLE_POLLS = 5  # polls in a row without an active run, before the sweep counts as idle
 
 
 def watch_sweep(folder: Path, sweep: str | None, as_json: bool = False) -> None:
-    """Keep a table of a sweep up to date until all its runs have ended, or Ctrl-C. Raises UserError for no sweep."""
+    """Show a live table of a sweep until all its runs have ended or Ctrl-C. Raises UserError if there is no sweep."""
     record = find_sweep(folder, sweep)
     specs = record.specs()
     with suppress(KeyboardInterrupt), live_table(specs, quiet=False) as table:
-        following, idle = Following(specs, Store(folder), table), 0
+        monitor, idle = Monitor(specs, Store(folder), table), 0
         while True:
-            for _ in following.look():
-                pass  # the table shows it
-            if not following.open:
+            for _ in monitor.poll():
+                pass  # the table shows the outcomes
+            if not monitor.unfinished:
                 return
-            idle = 0 if following.at_work else idle + 1
-            if idle == IDLE_LOOKS and not table.silent:
-                words = f"Nobody is at work on sweep {record.id}; waiting. To go on with it: "
-                again = f"ncbench run --config {record.folder / CONFIG}"
-                table.console.print(words + again, markup=False, highlight=False, soft_wrap=True)
-            following.pause(LOOK_SECONDS)
+            idle = 0 if monitor.n_running else idle + 1
+            if idle == IDLE_POLLS and not table.silent:
+                text = f"No process is working on sweep {record.id}. To resume: "
+                command = f"ncbench run --config {record.folder / CONFIG}"
+                table.console.print(text + command, markup=False, highlight=False, soft_wrap=True)
+            monitor.wait(POLL_SECONDS)
 
 
 def show_sweep(folder: Path, sweep: str | None, as_json: bool) -> None:
-    """Print how the runs of a sweep stand, as a table or as JSON. Raises UserError for no sweep."""
+    """Print the current state of a sweep as a table or JSON. Raises UserError if there is no sweep."""
     record = find_sweep(folder, sweep)
     specs = record.specs()
-    seen = Seen(len(specs))
-    for _ in Following(specs, Store(folder), seen).look():
+    snapshot = Snapshot(len(specs))
+    for _ in Monitor(specs, Store(folder), snapshot).poll():
         pass
     if not as_json:
         table = LiveTable(specs, console())
-        seen.repeat(table)
+        snapshot.replay(table)
         table.console.print(table.table())
         return
     print_json(
@@ -60,33 +60,33 @@ def show_sweep(folder: Path, sweep: str | None, as_json: bool) -> None:
                 "protocol": spec.protocol,
                 "noise": spec.noise,
                 "seed": spec.seed,
-                **seen.facts(index),
+                **snapshot.facts(index),
             }
             for index, spec in enumerate(specs)
         ]
     )
 
 
-class Seen:
-    """An observer that remembers how runs stand."""
+class Snapshot:
+    """A sweep observer that remembers the state of each run."""
 
     def __init__(self, count: int) -> None:
         self._progress: list[Progress | None] = [None] * count
         self._outcomes: list[Outcome | None] = [None] * count
 
     def started(self, index: int) -> None:
-        """A run has begun, which its progress shows too."""
+        """Ignored: progress follows."""
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """Remember how far a run is."""
+        """Remember the progress of a run."""
         self._progress[index] = progress
 
     def ended(self, index: int, outcome: Outcome) -> None:
-        """Remember how a run ended."""
+        """Remember the outcome of a run."""
         self._outcomes[index] = outcome
 
-    def repeat(self, observer: LiveTable) -> None:
-        """Tell another observer."""
+    def replay(self, observer: LiveTable) -> None:
+        """Copy the state to a table."""
         for index, (progress, outcome) in enumerate(zip(self._progress, self._outcomes, strict=True)):
             if progress is not None:
                 observer.rows[index].started = time.monotonic()
@@ -94,7 +94,7 @@ class Seen:
             observer.rows[index].outcome = outcome
 
     def facts(self, index: int) -> dict[str, object]:
-        """Return the status of a run, its share of the budget, and its scores as far as they are known."""
+        """Return the status of a run, its share of the budget, and its scores so far."""
         progress, outcome = self._progress[index], self._outcomes[index]
         if outcome is not None:
             result = outcome.result
@@ -102,8 +102,8 @@ class Seen:
             return {
                 "status": status,
                 "share": 1.0 if result else None,
-                "dev_rsum": result["selected"]["dev_rsum"] if result else None,
-                "rsum": result["metrics"]["test"]["rsum"] if result else None,
+                "dev_rsum": result.selected.dev_rsum if result else None,
+                "rsum": result.metrics.test.rsum if result else None,
                 "left": None,
             }
         if progress is None:

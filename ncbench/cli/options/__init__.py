@@ -1,1 +1,1 @@
-"""What commands take."""
+"""Options and arguments of the commands."""

@@ -1,4 +1,4 @@
-"""Sweep files: `ncbench run --config sweep.toml`, whose keys stand for options that are not given."""
+"""Sweep files (`ncbench run --config sweep.toml`): defaults for the options of `ncbench run`."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import click
 
 from ncbench.errors import UserError, unknown_name
 
-WHAT = "--config"
-LISTS = ("methods", "datasets", "ratios", "protocols", "backbones", "budgets", "seeds")
-CHANGES = ("overrides", "variants")
-SINGLE = (
+OPTION = "--config"
+LIST_KEYS = ("methods", "datasets", "ratios", "protocols", "backbones", "budgets", "seeds")
+CHANGE_KEYS = ("overrides", "variants")
+SCALAR_KEYS = (
     *("evaluations", "precision", "data_root", "out", "device", "launcher", "jobs", "checkpoint_every", "max_memory"),
     *("dev_rule", "image_features", "captions", "text_features"),
 )
-ADDED = ("overrides", "slurm")
-"""What options on the command line are added to, key by key, instead of replacing it whole."""
-KEYS = (*LISTS, *CHANGES, *SINGLE, "slurm")
+MERGED_KEYS = ("overrides", "slurm")
+"""Keys whose values are merged with those of the command line, instead of being replaced."""
+KEYS = (*LIST_KEYS, *CHANGE_KEYS, *SCALAR_KEYS, "slurm")
 
 
 def load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Take the values of a sweep file as the defaults of the other options; a callback of click.
+    """Use the values of a sweep file as defaults of the other options; a click callback.
 
-    Raises UserError, naming the file and the key, for what no option could be given.
+    Raises UserError, with the file and the key, for unknown keys and invalid values.
     """
     if path is not None:
         from ncbench.runtime.files import read_toml
 
-        content = read_toml(path, WHAT)
+        content = read_toml(path, OPTION)
         options = {str(option.name): option for option in ctx.command.params}
         given = {key: _value(path, key, value, options, ctx) for key, value in content.items()}
-        ctx.meta[WHAT] = {key: given.pop(key) for key in ADDED if key in given}
+        ctx.meta[OPTION] = {key: given.pop(key) for key in MERGED_KEYS if key in given}
         ctx.default_map = {**(ctx.default_map or {}), **given}
     return path
 
 
-def added(ctx: click.Context, key: str) -> Any:
-    """Return what the sweep file says of a key in ADDED; an empty tuple where it says nothing."""
-    return ctx.meta.get(WHAT, {}).get(key, ())
+def merged(ctx: click.Context, key: str) -> Any:
+    """Return the sweep file's value of a key in MERGED_KEYS, or an empty tuple."""
+    return ctx.meta.get(OPTION, {}).get(key, ())
 
 
-def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `ncbench run` as the content of a sweep file that stands for the same sweep."""
+def sweep_file(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a sweep file that reproduces the options of `ncbench run`."""
     from ncbench.budget import Budget
 
     found: dict[str, Any] = {}
@@ -62,51 +62,51 @@ def resolved(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(path: Path, key: str, value: Any, options: Mapping[str, click.Parameter], ctx: click.Context) -> Any:
-    """Return a value of the file as its option takes it."""
+    """Return a value of the file in the form that its option accepts."""
     if key not in KEYS:
         error = unknown_name("key", key, KEYS)
-        raise UserError(f"{WHAT} {path}: {error}")
+        raise UserError(f"{OPTION} {path}: {error}")
     try:
         if key == "slurm":
             return _table(value)
-        text = {**dict.fromkeys(LISTS, _texts), **dict.fromkeys(CHANGES, _changes)}.get(key, _text)(value)
-        if key not in CHANGES:  # these are parsed by the command
+        text = {**dict.fromkeys(LIST_KEYS, _texts), **dict.fromkeys(CHANGE_KEYS, _changes)}.get(key, _text)(value)
+        if key not in CHANGE_KEYS:  # the command parses these
             options[key].type_cast_value(ctx, text)
         return text
     except click.BadParameter as error:
-        raise UserError(f"{WHAT} {path}: {key}: {error.message}") from error
+        raise UserError(f"{OPTION} {path}: {key}: {error.message}") from error
     except (TypeError, UserError) as error:
-        raise UserError(f"{WHAT} {path}: {key}: {error}") from error
+        raise UserError(f"{OPTION} {path}: {key}: {error}") from error
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise TypeError(f"must be text or a number, found {value!r}.")
+        raise TypeError(f"expected a string or a number, found {value!r}")
     return str(value)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise TypeError("must not be empty; leave it out for the default.")
+        raise TypeError("must not be empty; omit the key to use the default")
     return tuple(map(_text, values))
 
 
 def _changes(value: Any) -> tuple[str, ...]:
-    """Return `name.key=value` texts, from a list of such, or from tables of names: `[overrides.l2rm]`."""
+    """Return `name.key=value` strings from a list of them, or from tables such as `[overrides.l2rm]`."""
     if isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values()):
-        said: Callable[[Any], str] = lambda v: str(v).lower() if isinstance(v, bool) else _text(v)  # noqa: E731
-        return tuple(f"{name}.{key}={said(v)}" for name, table in value.items() for key, v in table.items())
+        to_text: Callable[[Any], str] = lambda v: str(v).lower() if isinstance(v, bool) else _text(v)  # noqa: E731
+        return tuple(f"{name}.{key}={to_text(v)}" for name, table in value.items() for key, v in table.items())
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return tuple(value)
-    raise TypeError(f"must be a list of 'name.key=value', or tables of names, found {value!r}.")
+    raise TypeError(f"expected a list of 'name.key=value' or tables by name, found {value!r}")
 
 
 def _table(value: Any) -> dict[str, Any]:
     from ncbench.sweeps.launchers.slurm_options import flattened, submitit_parameters
 
     if not isinstance(value, Mapping):
-        raise TypeError(f"must be a table, found {value!r}.")
+        raise TypeError(f"expected a table, found {value!r}")
     options = flattened(value)
     submitit_parameters(options)
     return options

@@ -1,4 +1,4 @@
-"""Names of things, completed by shells that know how (`ncbench completion`)."""
+"""Shell completion for the names of methods, datasets, noise protocols and backbones."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ def _backbones() -> list[str]:
     return sorted([*BACKBONES, *SHORT_NAMES])
 
 
-NAMED: dict[str, Callable[[], list[str]]] = {
+NAMES_BY_PARAMETER: dict[str, Callable[[], list[str]]] = {
     "methods": _methods,
     "datasets": _datasets,
     "protocols": _protocols,
     "backbones": _backbones,
 }
-"""What the parameters of commands that are called so take."""
+"""The known names for each parameter that takes names."""
 
 
-def complete_names(what: str, incomplete: str) -> list[CompletionItem]:
-    """Return the names that `incomplete`, one name or several with commas between, can be completed to."""
-    before, comma, begun = incomplete.rpartition(",")
+def complete_names(parameter: str, incomplete: str) -> list[CompletionItem]:
+    """Return the completions of `incomplete`: one name, or a comma-separated list of names."""
+    before, comma, prefix = incomplete.rpartition(",")
     try:
-        names = NAMED[what]() if what in NAMED else []
-    except UserError:  # which is said when the command runs
+        names = NAMES_BY_PARAMETER[parameter]() if parameter in NAMES_BY_PARAMETER else []
+    except UserError:  # reported when the command runs
         names = []
-    return [CompletionItem(before + comma + name) for name in names if name.startswith(begun)]
+    return [CompletionItem(before + comma + name) for name in names if name.startswith(prefix)]
 
 
 class Name(click.ParamType[str]):
-    """One name of `what`, a key of NAMED."""
+    """A single name; `parameter` is a key of NAMES_BY_PARAMETER."""
 
     name = "text"
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, parameter: str) -> None:
+        self.parameter = parameter
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name as it is; who uses it knows what there is."""
+        """Return the name unchanged; the command checks it."""
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that there are."""
-        return complete_names(self.what, incomplete)
+        """Return the names that complete `incomplete`."""
+        return complete_names(self.parameter, incomplete)

@@ -1,4 +1,4 @@
-"""Kinds of command-line parameters."""
+"""Options and parameter types that several commands share."""
 
 from __future__ import annotations
 
@@ -25,40 +25,42 @@ device = click.option(
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where networks are computed; auto is CUDA where there is any, else the CPU.",
+    help="Device to compute on. auto uses CUDA if available, else the CPU.",
 )
 precision = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Of matrix products: tf32 is faster on CUDA, bf16 for sgr, saf and sgraf, at some loss of digits.",
+    help="Precision of matrix products. tf32 (CUDA) and bf16 (sgr, saf and sgraf only) are faster but less accurate.",
 )
-sweep = click.option(
-    "--sweep",
-    metavar="ID",
-    help="Which sweep, by its id or how that begins.  [default: the one that was launched last]",
+runs_folder = click.option(
+    "--runs", "folder", type=FOLDER, default="runs", show_default=True, help="Folder with run records."
 )
+data_root = click.option("--data-root", type=FOLDER, help="Folder with the files of released datasets.")
+sweep = click.option("--sweep", metavar="ID", help="Sweep id, or a unique prefix of it.  [default: the latest sweep]")
 dev_rule = click.option(
     "--dev-rule",
     type=click.Choice(["standard", "ncr"]),
     default="standard",
     show_default=True,
-    help="Of released files, which part of dev is used: 1,000 images; or, as the NCR family does, 1,000 rows: 200 "
-    "images where rows are repeated.",
+    help="Dev split of released datasets: standard uses 1,000 images; ncr uses 1,000 rows of the image file, as NCR "
+    "does, which are 200 images if each is stored five times.",
 )
 image_features = click.option(
-    "--image-features", metavar="COL", help="Of --dataset hf:NAME_OR_PATH: the column of vectors, or of regions."
+    "--image-features", metavar="COL", help="For --dataset hf:...: column with image or region feature vectors."
 )
-captions = click.option("--captions", metavar="COL", help="Of --dataset hf:...: the column of texts, or lists of them.")
+captions = click.option(
+    "--captions", metavar="COL", help="For --dataset hf:...: column with captions, or with lists of captions."
+)
 text_features = click.option(
-    "--text-features", metavar="COL", help="Of --dataset hf:...: a column of vectors of captions, used for their words."
+    "--text-features", metavar="COL", help="For --dataset hf:...: column with caption vectors, used instead of words."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
 class CommaList(click.ParamType[Any]):
-    """Values between commas, each converted by `item`; a value given twice counts once. Gives a tuple."""
+    """A comma-separated list, converted to a tuple of distinct values of type `item`."""
 
     def __init__(self, item: click.ParamType[Any], name: str) -> None:
         self.item = item
@@ -68,16 +70,16 @@ class CommaList(click.ParamType[Any]):
         """Return the converted values in the order given."""
         parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
         if any(part == "" for part in parts):
-            self.fail(f"{value!r} has an empty item; write it as A,B,C.", param, ctx)
+            self.fail(f"{value!r} has an empty item; expected A,B,C.", param, ctx)
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that there are of what the parameter is called."""
+        """Complete names of the kind that the parameter is called after."""
         return complete_names(str(param.name), incomplete)
 
 
 class BudgetType(click.ParamType["Budget | Paper"]):
-    """What runs may spend."""
+    """A training budget."""
 
     name = "budget"
 
@@ -92,20 +94,20 @@ class BudgetType(click.ParamType["Budget | Paper"]):
         try:
             return Budget.parse(str(value))
         except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
+            self.fail(f"{str(error).rstrip('.')}.", param, ctx)
 
 
 class Bytes(click.ParamType[int]):
-    """An amount of memory."""
+    """An amount of memory in bytes."""
 
     name = "bytes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
+        """Return the number of bytes."""
         found = _BYTES.fullmatch(str(value).strip().lower())
         amount = float(found["amount"]) if found else 0.0
         if found is None or not amount:
-            self.fail(f"{value!r} is no amount of memory; write 500MiB, 8GiB or a number of bytes.", param, ctx)
+            self.fail(f"{value!r} is not a valid amount of memory. Use 500MiB, 8GiB or a number of bytes.", param, ctx)
         return int(amount * 1024 ** ("kmgt".index(found["unit"]) + 1 if found["unit"] else 0))
 
 
@@ -126,7 +128,7 @@ class Ratio(click.ParamType["Amount"]):
 
 
 class Seed(click.IntRange):
-    """An integer from 0."""
+    """A non-negative integer."""
 
     name = "integer"
 

@@ -1,1 +1,1 @@
-"""Data sets from elsewhere: what `datasets` reads, or pictures with captions, converted once into a local store."""
+"""Imported datasets: anything that `datasets` reads, or pictures with captions, converted once to a local store."""

@@ -1,4 +1,4 @@
-"""Columns of Arrow to features, texts and pictures; what does not fit is refused by its row."""
+"""Converting Arrow columns to features and captions. Errors name the row."""
 
 from __future__ import annotations
 
@@ -16,64 +16,66 @@ Column: TypeAlias = Any  # of pyarrow, which has no types
 Block: TypeAlias = NDArray[Any]  # of float16 or float32
 Place: TypeAlias = Callable[[int], str]
 
-MOST_CHARACTERS = 10_000  # of a caption
+MAX_CAPTION_CHARACTERS = 10_000
 
 
 def vectors(column: Column, name: str, place: Place, regions: int = 0) -> Block:
-    """Return the vectors (n, R, D) in a column of lists, or of lists of lists, as float16 if they are, else float32.
+    """Return the vectors (n, R, D) of a column of lists or nested lists, in float16 if stored so, else float32.
 
-    Lists of one level are one region, or `regions` of them, one after the other. `place(i)` tells where row i is.
-    Raises UserError for other types, missing values, lengths that differ, and numbers that are not finite.
+    A flat list is one region, or the concatenation of `regions` regions. `place(i)` describes the location of row i in
+    messages. Raises UserError for other types, missing values, differing lengths, and non-finite numbers.
     """
     block = _block(column, name, place)
     if block.ndim == 2:
         parts = regions or 1
         if block.shape[1] % parts:
-            raise UserError(f"{place(0)}: {name!r} has {block.shape[1]} numbers, which do not make {parts} regions")
+            raise UserError(
+                f"{place(0)}: {name!r} has {block.shape[1]} numbers, which cannot be split into {parts} regions"
+            )
         block = block.reshape(len(block), parts, -1)
     elif regions and block.shape[1] != regions:
-        raise UserError(f"{place(0)}: {name!r} has {block.shape[1]} regions, and {regions} were stated")
+        raise UserError(f"{place(0)}: {name!r} has {block.shape[1]} regions, expected {regions}")
     return finite(block, name, place)
 
 
 def finite(block: Block, name: str, place: Place) -> Block:
-    """Return `block` if all of it is finite. Raises UserError."""
+    """Return `block`. Raises UserError unless all numbers are finite."""
     good = np.isfinite(block).reshape(len(block), -1).all(1)
     if not good.all():
         row = int(np.argmin(good))
-        raise UserError(f"{place(row)}: {name!r} holds a number that is NaN or infinite; mend the row or leave it out")
+        raise UserError(f"{place(row)}: {name!r} contains NaN or infinity; fix the row or remove it")
     return block
 
 
 def texts(column: Column, name: str, place: Place) -> list[list[str]]:
-    """Return the captions of every row of a column of texts, or of lists of texts, without blanks around them.
+    """Return the captions of each row of a column of strings or lists of strings, stripped of whitespace.
 
     Raises UserError for other types, rows without captions, and captions that are empty, too long or not UTF-8.
     """
     kind = column.type
-    several = _is_list(kind)
-    if not _is_text(kind.value_type if several else kind):
-        raise UserError(f"{place(0)}: {name!r} is of type {kind}; right would be a text, or a list of texts")
+    is_list = _is_list(kind)
+    if not _is_text(kind.value_type if is_list else kind):
+        raise UserError(f"{place(0)}: {name!r} has type {kind}, expected a string or a list of strings")
     found = []
     for row in range(len(column)):
         try:
             value = column[row].as_py()
         except UnicodeDecodeError as error:
-            raise UserError(f"{place(row)}: a caption in {name!r} is not UTF-8 ({error.reason}); mend it") from error
-        captions = (value or []) if several else [value]
+            raise UserError(f"{place(row)}: a caption in {name!r} is not UTF-8 ({error.reason})") from error
+        captions = (value or []) if is_list else [value]
         if not captions:
-            raise UserError(f"{place(row)}: no captions in {name!r}; every image needs one: leave the row out")
+            raise UserError(f"{place(row)}: no captions in {name!r}; add one or remove the row")
         stripped = [(caption or "").strip() for caption in captions]
         if not all(stripped):
-            raise UserError(f"{place(row)}: an empty caption in {name!r}; fill it or leave it out")
-        if max(map(len, stripped)) > MOST_CHARACTERS:
-            raise UserError(f"{place(row)}: a caption in {name!r} has more than {MOST_CHARACTERS:,} characters")
+            raise UserError(f"{place(row)}: empty caption in {name!r}; add text or remove it")
+        if max(map(len, stripped)) > MAX_CAPTION_CHARACTERS:
+            raise UserError(f"{place(row)}: a caption in {name!r} has more than {MAX_CAPTION_CHARACTERS:,} characters")
         found.append(stripped)
     return found
 
 
 def caption_vectors(column: Column, name: str, counts: Sequence[int], place: Place) -> Block:
-    """Return the vectors (captions, T) of rows that have `counts` of captions. Raises UserError as `vectors`."""
+    """Return the caption vectors (captions, T) of rows with `counts` captions each. Raises UserError as `vectors`."""
     array = _storage(column)
     rows = np.repeat(np.arange(len(counts)), counts)
     if _is_list(array.type) and _is_list(_storage_type(array.type.value_type)):
@@ -81,11 +83,13 @@ def caption_vectors(column: Column, name: str, counts: Sequence[int], place: Pla
         lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
         if (lengths != counts).any():
             row = int(np.argmax(lengths != counts))
-            raise UserError(f"{place(row)}: {lengths[row]} vectors in {name!r} for {counts[row]} captions")
+            raise UserError(f"{place(row)}: found {lengths[row]} vectors in {name!r} for {counts[row]} captions")
         array = array.flatten()
     elif max(counts, default=1) > 1:
         row = int(np.argmax(counts))
-        raise UserError(f"{place(row)}: one vector in {name!r} for {counts[row]} captions; each needs one of its own")
+        raise UserError(
+            f"{place(row)}: found one vector in {name!r} for {counts[row]} captions, expected one per caption"
+        )
 
     def of_caption(number: int) -> str:
         return place(int(rows[number]))
@@ -93,19 +97,19 @@ def caption_vectors(column: Column, name: str, counts: Sequence[int], place: Pla
     block = _block(array, name, of_caption)
     if block.ndim != 2:
         raise UserError(
-            f"{place(0)}: {name!r} must hold one vector per caption, found lists of {block.ndim - 1} levels"
+            f"{place(0)}: expected one vector per caption in {name!r}, found lists of {block.ndim - 1} levels"
         )
     return finite(block, name, of_caption)
 
 
 def identities(column: Column, name: str, place: Place) -> list[str]:
-    """Return the ids of rows as texts. Raises UserError for a missing one."""
+    """Return the ids of rows as strings. Raises UserError for missing ids."""
     _refuse_missing(column, name, place)
     return [str(value) for value in column.to_pylist()]
 
 
 def _block(column: Column, name: str, place: Place) -> Block:
-    """Return a column of numbers in lists of lists ... as an array (n, ...)."""
+    """Return a column of nested lists of numbers as an array (n, ...)."""
     array = _storage(column)
     shape = [len(array)]
     while _is_list(array.type):
@@ -119,30 +123,28 @@ def _block(column: Column, name: str, place: Place) -> Block:
         if len(lengths) and (lengths != lengths[0]).any():
             item = int(np.argmax(lengths != lengths[0]))
             raise UserError(
-                f"{of_item(item)}: {name!r} has a list of {lengths[item]}, where others have {lengths[0]}; all rows "
-                "must have the same shape"
+                f"{of_item(item)}: {name!r} has a list of length {lengths[item]}, others have {lengths[0]}; "
+                "all rows must have the same shape"
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         array = _storage(array.flatten())
     number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
     if len(shape) not in (2, 3) or not number:
-        raise UserError(
-            f"{place(0)}: {name!r} is of type {column.type}; right would be a list of numbers, or a list of such lists"
-        )
+        raise UserError(f"{place(0)}: {name!r} has type {column.type}, expected a list of numbers or a list of lists")
     if 0 in shape[1:]:
-        raise UserError(f"{place(0)}: {name!r} is empty; right would be a list of numbers, or a list of such lists")
+        raise UserError(f"{place(0)}: {name!r} is empty, expected a list of numbers or a list of lists")
     each = int(np.prod(shape[1:]))
     _refuse_missing(array, name, lambda item: place(item // each))
     values = array.to_numpy(zero_copy_only=False)
     dtype = np.float16 if values.dtype == np.float16 else np.float32
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused with its row
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which `finite` refuses
         return np.ascontiguousarray(values, dtype).reshape(shape)
 
 
 def _refuse_missing(array: Column, name: str, place: Place) -> None:
     if array.null_count:
         row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        raise UserError(f"{place(row)}: a value in {name!r} is missing (null); fill it or leave the row out")
+        raise UserError(f"{place(row)}: missing value (null) in {name!r}; fill it or remove the row")
 
 
 def _storage(array: Column) -> Column:

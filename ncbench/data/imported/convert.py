@@ -1,11 +1,11 @@
-"""Writing the local store: a source is read once, a batch of rows at a time, and never held whole.
+"""Converting a source into the local store. The source is read once, in batches, and never held in memory.
 
-A folder of the store holds `manifest.json`, `vocabulary.json`, and per split
+A folder of the store contains `manifest.json`, `vocabulary.json`, and per split
 
-* `features.npy`: (images, R, D), float32 or, where the source has them so, float16;
-* `captions.jsonl`: a text per line; `true.npy`: the image that each describes;
-* `tokens.npy` and `lengths.npy`: the word ids of all captions, one after the other; or `vectors.npy`: (captions, T);
-* `pictures.bin` and `pictures.npy`: encoded pictures, and where each of them ends.
+* `features.npy`: (images, R, D), float32, or float16 if the source has it;
+* `captions.jsonl`: one text per line; `true.npy`: the image that each caption describes;
+* `tokens.npy` and `lengths.npy`: the concatenated word ids of all captions; or `vectors.npy`: (captions, T);
+* `pictures.bin` and `pictures.npy`: the encoded pictures, and the end of each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
-from ncbench.data.imported.layout import FORMAT, MANIFEST, VOCABULARY
+from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
@@ -39,15 +39,15 @@ from ncbench.errors import UserError
 from ncbench.runtime.files import write_json
 from ncbench.runtime.seeds import derive_rng
 
-DRAWN_SHARE, MOST_DRAWN = 10, 1_000
-"""A split that a source lacks is a tenth of its rows, at most 1,000, drawn from train."""
+DRAWN_DIVISOR, MAX_DRAWN_ROWS = 10, 1_000
+"""A split that the source lacks is drawn from train: a tenth of its rows, 1,000 at most."""
 
 IntVector = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a source: features, captions per row, and what else there is."""
+    """Rows of a source: features, the captions of each row, and optional caption vectors and pictures."""
 
     features: Block
     captions: list[list[str]]
@@ -55,7 +55,7 @@ class Rows:
     pictures: list[bytes] | None
 
     def take(self, chosen: IntVector) -> Rows:
-        """Return the rows at these places."""
+        """Return the rows at these indices."""
         return Rows(
             self.features[chosen],
             [self.captions[row] for row in chosen],
@@ -65,9 +65,9 @@ class Rows:
 
 
 def convert(request: Request, tables: Mapping[str, Table], root: Path | None, folder: Path) -> None:
-    """Write the data set that `request` asks for, of the `tables` of its source, into `folder`.
+    """Convert the dataset that `request` describes, from the `tables` of its source, and write it to `folder`.
 
-    Paths of pictures lead below `root`. Raises UserError for columns that are not there, and for rows that do not fit.
+    Paths of pictures are relative to `root`. Raises UserError for missing columns and invalid rows.
     """
     columns = _Columns.of(request, next(iter(tables.values())), root)
     plan = plan_splits(request, tables)
@@ -84,15 +84,15 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
                     writers[split].add(rows.take(np.flatnonzero(owner[first:stop] == number)), table.place(first))
                 first = stop
             if first != table.n_rows:
-                raise UserError(f"{request.source}: {first} rows of {name!r}, where {table.n_rows} were announced")
+                raise UserError(f"{request.source}: found {first} rows in {name!r}, expected {table.n_rows}")
     splits = {split: writer.facts for split, writer in writers.items()}
     if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
         found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
-        raise UserError(f"{request.source}: features must be alike in all splits, found {found}")
+        raise UserError(f"{request.source}: features must have the same shape in all splits, found {found}")
     vocabulary, doubtful = _tokenise(request, folder, columns.text_features != "")
     facts = [json.dumps(splits, sort_keys=True), vocabulary.digest, *(_token_fact(folder / split) for split in SPLITS)]
     manifest = {
-        "format": FORMAT,
+        "format": STORE_FORMAT,
         "name": request.title,
         "source": request.source,
         "columns": {key: value for key, value in vars(request).items() if isinstance(value, str) and value},
@@ -103,20 +103,20 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         "doubtful": doubtful,
         "digest": hashlib.sha256("\n".join(facts).encode()).hexdigest(),
     }
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST_FILE, manifest)
 
 
 def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDArray[np.int8]]:
-    """Return, for the splits of the source that are used, to which of SPLITS each row goes, by number.
+    """Return, for each split of the source that is used, the index in SPLITS that each row goes to.
 
-    Splits that the source lacks are drawn from train: a tenth of its rows each, 1,000 at most, seed 0.
+    Splits that the source lacks are drawn from train: a tenth of its rows each, 1,000 at most, with seed 0.
     """
     sources = {split: _source_split(request, tables, split) for split in SPLITS}
     train = sources["train"]
     if train is None:
         raise UserError(
-            f"{request.source}: has the splits {', '.join(sorted(tables))}; which is for training? Say so under "
-            "[splits] in a configuration file"
+            f"{request.source}: cannot tell the training split among {', '.join(sorted(tables))}; "
+            "set it under [splits] in a configuration file"
         )
     n_rows = tables[train].n_rows
     owner = np.zeros(n_rows, np.int8)
@@ -125,7 +125,7 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
     for number, split in enumerate(SPLITS):
         source = sources[split]
         if source is None:
-            size = min(MOST_DRAWN, max(1, n_rows // DRAWN_SHARE))
+            size = min(MAX_DRAWN_ROWS, max(1, n_rows // DRAWN_DIVISOR))
             owner[order[start : start + size]] = number
             start += size
         elif split != "train":
@@ -133,17 +133,19 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
     for number, split in enumerate(SPLITS):
         size = sum(int((rows == number).sum()) for rows in plan.values())
         if size < (2 if split == "train" else 1):
-            raise UserError(f"{request.source}: {size} rows are too few for {split}; {n_rows} in all were for training")
+            raise UserError(
+                f"{request.source}: {size} rows are too few for {split} ({n_rows} rows in the source's training split)"
+            )
     return plan
 
 
 def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> str | None:
-    """Return what the source calls `split`, None where it has none. Raises UserError for one that is stated wrongly."""
+    """Return the source's name of `split`, or None. Raises UserError if the requested split does not exist."""
     stated = request.splits.get(split)
     if stated is not None:
         if stated not in tables:
             raise UserError(
-                f"{request.source}: has no split {stated!r} for {split}; it has {', '.join(sorted(tables))}"
+                f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(tables))}"
             )
         return stated
     taken = set(request.splits.values())
@@ -154,36 +156,38 @@ def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> 
 
 @dataclass
 class _Columns:
-    """The columns that are read, and how."""
+    """The columns to read, and how to read them."""
 
     request: Request
     images: str
     text_features: str
     root: Path | None
     describe: Describe | None
-    _seen: dict[str, str] = field(default_factory=dict)  # where each id was
+    _seen: dict[str, str] = field(default_factory=dict)  # the location of each id
 
     @staticmethod
     def of(request: Request, table: Table, root: Path | None) -> _Columns:
-        """Return what `request` asks for, looked up in a table. Raises UserError."""
+        """Return the columns of `table` that `request` describes. Raises UserError."""
         known = {name: table.schema.field(name).type for name in table.schema.names}
         pictured = [name for name, kind in known.items() if is_pictures(kind)]
         images = request.images or (pictured[0] if len(pictured) == 1 else "")
         describe = None if request.image_features else descriptor(request.features)
         if describe is not None and not images:
             found = ", ".join(f"{other} ({kind})" for other, kind in known.items())
-            raise UserError(f"{request.source}: which column holds the pictures? It has {found}; say `images`")
+            raise UserError(
+                f"{request.source}: cannot tell which column holds the pictures; set `images` to one of {found}"
+            )
         return _Columns(request, images, request.text_features, root, describe)
 
     def read(self, table: Table) -> Iterator[Rows]:
-        """Yield all rows, a batch at a time. Raises UserError for those that do not fit."""
+        """Yield all rows in batches. Raises UserError for invalid rows."""
         request, first = self.request, 0
         captions_name = request.captions or CAPTIONS
         names = [request.image_features, captions_name, self.text_features, self.images, request.ids]
         for name in filter(None, names):
             if name not in table.schema.names:
                 found = ", ".join(f"{other} ({table.schema.field(other).type})" for other in table.schema.names)
-                raise UserError(f"{request.source}: has no column {name!r}; it has {found}")
+                raise UserError(f"{request.source}: has no column {name!r}; found {found}")
         for batch in table.batches(list(dict.fromkeys(filter(None, names)))):
             place = partial(_place, table, first)
             first += batch.num_rows
@@ -194,9 +198,7 @@ class _Columns:
             if request.ids:
                 for row, name in enumerate(identities(batch.column(request.ids), request.ids, place)):
                     if self._seen.setdefault(name, here := place(row)) != here:
-                        raise UserError(
-                            f"{here}: id {name!r} is also that of {self._seen[name]}; leave one of them out"
-                        )
+                        raise UserError(f"{here}: id {name!r} is also used in {self._seen[name]}; remove one of them")
             of_captions = None
             if self.text_features:
                 counts = list(map(len, captions))
@@ -216,7 +218,7 @@ def _place(table: Table, first: int, row: int) -> str:
 
 
 class SplitWriter:
-    """Writes a split of `size` images into `folder`, as they come."""
+    """Writes a split of `size` images to `folder`, in batches."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self._folder, self._size = folder, size
@@ -233,7 +235,7 @@ class SplitWriter:
         return self
 
     def add(self, rows: Rows, where: str) -> None:
-        """Write rows; `where` tells of them. Raises UserError where they are of another shape than those before."""
+        """Write rows; `where` locates them in messages. Raises UserError if their shape differs from earlier rows."""
         if not rows.captions:
             return
         self._array("features", rows.features, self._size, where)
@@ -265,13 +267,13 @@ class SplitWriter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of the split: numbers, shapes, and the digests of its content."""
-        features, told = self._arrays["features"], self._arrays.get("vectors")
+        """The manifest's entry for the split: counts, shapes, and digests of its content."""
+        features, caption_vectors = self._arrays["features"], self._arrays.get("vectors")
         return {
             "captions": self._captions,
             "shape": [self._written, *features.shape],
             "dtype": features.dtype.name,
-            "vector": 0 if told is None else told.shape[0],
+            "vector": 0 if caption_vectors is None else caption_vectors.shape[0],
             "pictures": bool(self._ends),
             "digests": {"texts": self._hash.hexdigest(), **{name: a.digest for name, a in self._arrays.items()}},
         }
@@ -287,7 +289,7 @@ class SplitWriter:
 
 
 class _ArrayWriter:
-    """Appends blocks to a .npy file, whose header is written again when their number is known."""
+    """Appends blocks to a .npy file, and rewrites its header when the number of rows is known."""
 
     def __init__(self, file: IO[bytes], first: Block, size: int | None) -> None:
         self._file, self.shape, self.dtype = file, first.shape[1:], first.dtype
@@ -296,15 +298,15 @@ class _ArrayWriter:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of all numbers, little-endian."""
+        """Hex SHA-256 of all numbers as little-endian bytes."""
         return self._hash.hexdigest()
 
     def add(self, block: Block, where: str) -> None:
-        """Write a block. Raises UserError for one of another shape or type."""
+        """Write a block. Raises UserError for another shape or type than before."""
         if (block.shape[1:], block.dtype) != (self.shape, self.dtype):
             raise UserError(
-                f"{where} and those after it: features {block.shape[1:]} {block.dtype}, before they were {self.shape} "
-                f"{self.dtype}; all must be alike"
+                f"{where} and later rows: found features {block.shape[1:]} {block.dtype}, expected {self.shape} "
+                f"{self.dtype} as in earlier rows"
             )
         content = np.ascontiguousarray(block, block.dtype.newbyteorder("<")).data
         self._hash.update(content)
@@ -317,21 +319,21 @@ class _ArrayWriter:
         self._header(self._rows)
 
     def _header(self, rows: int) -> None:
-        # NumPy leaves room for the first dimension to grow to 20 digits, so that this one is as long as the last.
+        # NumPy pads the header so that the first dimension can grow to 20 digits; the length does not change.
         header = {"descr": self.dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabulary, int]:
-    """Write vocabulary and word ids; return the former, and on how many captions these may differ from NLTK's."""
-    if has_vectors:  # nothing asks for words
+    """Write vocabulary and word ids. Return the vocabulary, and how many captions may differ from NLTK's tokens."""
+    if has_vectors:  # words are not needed
         vocabulary = Vocabulary.build([], 1)
-        vocabulary.write(folder / VOCABULARY)
+        vocabulary.write(folder / VOCABULARY_FILE)
         return vocabulary, 0
     stated = Vocabulary.read(Path(request.vocabulary)) if request.vocabulary else None
     tokeniser = Tokeniser(stated.abbreviations if stated else ())
     vocabulary = stated or _build_vocabulary(folder, tokeniser, request.min_count)
-    vocabulary.write(folder / VOCABULARY)
+    vocabulary.write(folder / VOCABULARY_FILE)
     tokeniser = Tokeniser(vocabulary.abbreviations)
     for split in SPLITS:
         tokens, lengths = token_ids(read_texts(folder / split), vocabulary, tokeniser)
@@ -342,7 +344,7 @@ def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabu
 
 
 def _build_vocabulary(folder: Path, tokeniser: Callable[[str], Sequence[str]], threshold: int) -> Vocabulary:
-    """Return the words that occur `threshold` times in train and dev, as the field's vocabularies are made."""
+    """Return the words that occur at least `threshold` times in train and dev, as in published vocabularies."""
     counts = Counter(
         word for split in ("train", "dev") for text in read_texts(folder / split) for word in tokeniser(text)
     )

@@ -1,4 +1,4 @@
-"""What makes features of pictures: the built-in descriptor, or a vision model of timm or transformers."""
+"""Computing features of pictures: the built-in descriptor, or a vision model of timm or transformers."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 Describe: TypeAlias = Callable[[Iterable[Picture]], NDArray[np.float32]]
 
 BUILT_IN = "builtin"
-GRID = 4
-"""A model's map of a picture is averaged in GRID x GRID fields, its regions."""
+GRID_SIZE = 4
+"""The feature map of a picture is averaged over GRID_SIZE x GRID_SIZE cells, its regions."""
 
-_BATCH = 16
+_BATCH_SIZE = 16
 
 
 def descriptor(name: str) -> Describe:
-    """Return what makes features (n, R, D) float32 of pictures (H, W, 3) uint8; "" is "builtin".
+    """Return a function from pictures (H, W, 3) uint8 to features (n, R, D) float32; "" means "builtin".
 
-    `timm:NAME` and `transformers:NAME` are models of these libraries, with the weights that these find or fetch.
-    Raises UserError for another name, a library that is not installed, and a model that cannot be loaded.
+    `timm:NAME` and `transformers:NAME` are pretrained models of these libraries, downloaded if necessary. Raises
+    UserError for an unknown name, a library that is not installed, and a model that cannot be loaded.
     """
     library, _, model = name.partition(":")
     if name in ("", BUILT_IN):
         return describe_built_in
     if library not in _LOADERS or not model:
-        raise UserError(f"unknown features {name!r}; right would be {BUILT_IN}, timm:NAME or transformers:NAME")
+        raise UserError(f"unknown features {name!r}; expected {BUILT_IN}, timm:NAME or transformers:NAME")
     try:
         module = import_module(library)
-    except Exception as error:  # one that does not fit the others installed raises errors of many kinds
+    except Exception as error:  # an incompatible version may raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"features {name!r} need {library}, which cannot be imported ({reason}); `pip install ncbench[vision]` "
-            f"installs it, and {BUILT_IN} needs nothing"
+            f"features {name!r} need {library}, which cannot be imported ({reason}); "
+            f"run `pip install ncbench[vision]`, or use {BUILT_IN}"
         ) from error
     try:
         return _LOADERS[library](module, model)
-    except Exception as error:  # of the library, the hub's client, the file of weights
+    except Exception as error:  # from the library, the hub client, or the weights
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"features {name!r}: {library} cannot load this model ({reason})") from error
 
 
 def describe_built_in(pictures: Iterable[Picture]) -> NDArray[np.float32]:
-    """Return the region features of `scenes` of each picture, which is first scaled to the size of its pictures."""
+    """Return the region features that `scenes` uses, after scaling each picture to the size of its pictures."""
     return np.stack([region_features(_scaled(picture)) for picture in pictures])
 
 
@@ -69,7 +69,7 @@ def _scaled(picture: Picture) -> Picture:
 def _timm(timm: Any, name: str) -> Describe:
     model = timm.create_model(name, pretrained=True, num_classes=0)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def prepare(picture: Picture) -> torch.Tensor:
         tensor: torch.Tensor = transform(Image.fromarray(picture))
@@ -77,7 +77,7 @@ def _timm(timm: Any, name: str) -> Describe:
 
     def look(batch: torch.Tensor) -> torch.Tensor:
         seen: torch.Tensor = model.forward_features(batch)
-        return seen.permute(0, 3, 1, 2) if last and seen.ndim == 4 else seen
+        return seen.permute(0, 3, 1, 2) if channels_last and seen.ndim == 4 else seen
 
     return _describe(model, prepare, look)
 
@@ -85,7 +85,7 @@ def _timm(timm: Any, name: str) -> Describe:
 def _transformers(transformers: Any, name: str) -> Describe:
     processor = transformers.AutoImageProcessor.from_pretrained(name, use_safetensors=True)
     whole = transformers.AutoModel.from_pretrained(name, use_safetensors=True)
-    model = getattr(whole, "vision_model", whole)  # of a model of images and texts
+    model = getattr(whole, "vision_model", whole)  # the vision part of an image-text model
 
     def prepare(picture: Picture) -> torch.Tensor:
         tensor: torch.Tensor = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"][0]
@@ -104,7 +104,7 @@ _LOADERS: dict[str, Callable[[Any, str], Describe]] = {"timm": _timm, "transform
 def _describe(
     model: Any, prepare: Callable[[Picture], torch.Tensor], look: Callable[[torch.Tensor], torch.Tensor]
 ) -> Describe:
-    """Return what makes regions of what a model sees, a few pictures at a time, on CUDA where there is any."""
+    """Return a function that computes regions with a model in batches, on CUDA if available."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -121,15 +121,15 @@ def _describe(
 
 
 def _grouped(items: Iterator[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    while some := list(islice(items, _BATCH)):
+    while some := list(islice(items, _BATCH_SIZE)):
         yield some
 
 
 def regions_of(seen: torch.Tensor) -> torch.Tensor:
-    """Return regions (n, R, D) of a model's output: maps (n, D, H, W), patches (n, N, D) or vectors (n, D).
+    """Return regions (n, R, D) from a model's output: maps (n, D, H, W), patches (n, N, D) or vectors (n, D).
 
-    Maps, and patches that make a square behind what stands before them (a class token), are averaged in GRID x GRID
-    fields; smaller maps stay as they are.
+    Maps, and patches that form a square after any leading tokens such as a class token, are averaged over GRID_SIZE x
+    GRID_SIZE cells. Smaller maps are kept.
     """
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -139,5 +139,5 @@ def regions_of(seen: torch.Tensor) -> torch.Tensor:
         side = math.isqrt(seen.shape[1])
         patches = seen[:, seen.shape[1] - side * side :]
         seen = patches.transpose(1, 2).reshape(len(seen), -1, side, side)
-    fields = adaptive_avg_pool2d(seen, (min(GRID, seen.shape[2]), min(GRID, seen.shape[3])))
+    fields = adaptive_avg_pool2d(seen, (min(GRID_SIZE, seen.shape[2]), min(GRID_SIZE, seen.shape[3])))
     return fields.flatten(2).transpose(1, 2)

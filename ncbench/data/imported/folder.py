@@ -1,4 +1,4 @@
-"""Pictures in a folder, with a file of captions: rows of picture, tab, caption, and perhaps tab, split."""
+"""A folder of pictures with a captions file: tab-separated rows of picture, caption and optionally split."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IMAGE, CAPTIONS = "image", "captions"
 _SCHEMA = pa.schema(
     [(IMAGE, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), (CAPTIONS, pa.list_(pa.string()))]
 )
-_BATCH = 16  # pictures, which may be large
-_NUMBER = re.compile(r"#\d+$")  # Flickr8k's and Flickr30K's files number the captions of a picture: 12.jpg#0
+_BATCH_SIZE = 16  # pictures, which may be large
+_CAPTION_NUMBER = re.compile(r"#\d+$")  # the files of Flickr8k and Flickr30K number the captions: 12.jpg#0
 
 
 @dataclass
 class Pictures:
-    """The pictures of a split, below `root`, and their captions; `lines` are those of the first of each."""
+    """The pictures of a split in `root`, and their captions; `lines` are those of each picture's first caption."""
 
     root: Path
     file: Path
@@ -36,7 +36,7 @@ class Pictures:
 
     @property
     def n_rows(self) -> int:
-        """How many there are."""
+        """Number of pictures."""
         return len(self.names)
 
     @property
@@ -45,25 +45,25 @@ class Pictures:
         return _SCHEMA
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        """Yield all pictures and captions. Raises UserError for a picture that is not below the folder."""
-        for start in range(0, self.n_rows, _BATCH):
-            numbers = range(start, min(start + _BATCH, self.n_rows))
+        """Yield all pictures and captions. Raises UserError for a picture that is not in the folder."""
+        for start in range(0, self.n_rows, _BATCH_SIZE):
+            numbers = range(start, min(start + _BATCH_SIZE, self.n_rows))
             read = [{"bytes": read_below(self.root, self.names[n], self.place(n)), "path": None} for n in numbers]
-            captions = self.captions[start : start + _BATCH]
+            captions = self.captions[start : start + _BATCH_SIZE]
             yield pa.record_batch([pa.array(read, _SCHEMA.field(IMAGE).type), pa.array(captions)], schema=_SCHEMA)
 
     def place(self, row: int) -> str:
-        """Return the line of the file of captions that names a picture first, and its name."""
+        """Return the first line of the captions file that names a picture."""
         return f"{self.file}:{self.lines[row]}" if self.names else str(self.file)
 
 
 def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
-    """Return the pictures of every split; those of no split are `train`. Raises UserError for a bad row."""
+    """Return the pictures of each split; pictures without a split are `train`. Raises UserError for invalid rows."""
     file = Path(request.captions_file).expanduser()
     if path is None or not path.is_dir():
-        raise UserError(f"{request.source}: is no folder of pictures, which a file of captions needs")
+        raise UserError(f"{request.source}: expected a folder of pictures, as there is a captions file")
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file; right would be rows of picture, tab, caption")
+        raise UserError(f"{file}: file not found; expected rows of picture, tab, caption")
     known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     splits: dict[str, Pictures] = {}
     where: dict[str, tuple[str, int]] = {}
@@ -71,30 +71,32 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
         name, *cells = row.removesuffix("\n").split("\t")
         if len(cells) not in (1, 2):
             raise UserError(
-                f"{file}:{line}: {len(cells) + 1} columns; right would be picture, tab, caption (, tab, split)"
+                f"{file}:{line}: found {len(cells) + 1} columns, expected picture, tab, caption (, tab, split)"
             )
-        name, caption = _NUMBER.sub("", name.strip()), cells[0].strip()
+        name, caption = _CAPTION_NUMBER.sub("", name.strip()), cells[0].strip()
         if not name or not caption:
-            raise UserError(f"{file}:{line}: an empty {'caption' if name else 'name'}; fill it or leave the row out")
+            raise UserError(f"{file}:{line}: empty {'caption' if name else 'picture name'}; fill it or remove the row")
         split = known.get(cells[1].strip()) if len(cells) > 1 else "train"
         if split is None:
-            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; right would be {', '.join(known)}")
+            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {', '.join(known)}")
         part = splits.setdefault(split, Pictures(path, file))
         of, number = where.setdefault(name, (split, part.n_rows))
         if of != split:
-            raise UserError(f"{file}:{line}: {name!r} is of {split} here, and of {of} before; a picture has one split")
+            raise UserError(
+                f"{file}:{line}: {name!r} is in split {split} here, but in {of} before; a picture belongs to one split"
+            )
         if number == part.n_rows:
             part.names.append(name)
             part.lines.append(line)
             part.captions.append([])
         part.captions[number].append(caption)
     if not splits:
-        raise UserError(f"{file}: holds no captions; right would be rows of picture, tab, caption")
+        raise UserError(f"{file}: contains no captions; expected rows of picture, tab, caption")
     return splits
 
 
 def picture_files(path: Path | None, request: Request) -> list[Path]:
-    """Return the file of captions and all pictures that it names, as far as they are there. Raises UserError."""
+    """Return the captions file and all pictures in it that exist. Raises UserError."""
     splits = read_folder(path, request)
     found = (part.root / name for part in splits.values() for name in part.names)
     return [Path(request.captions_file).expanduser(), *(file for file in found if _is_file(file))]
@@ -103,5 +105,5 @@ def picture_files(path: Path | None, request: Request) -> list[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # reported, with its line, when it is read
+    except (OSError, ValueError):  # reported with its line when it is read
         return False

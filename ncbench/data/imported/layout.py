@@ -1,4 +1,4 @@
-"""Where the local store keeps converted data sets, and the names of its files. Loads nothing heavy."""
+"""The local store of imported datasets: its folder, and the names of its files. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ncbench.data.cache import cache_root
 
-FORMAT = 1  # of a folder of the store; raise it when its files change shape
+STORE_FORMAT = 1
+"""Version of the folder layout. Increase it when the files change."""
 
-VOCABULARY = "vocabulary.json"
-
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
+VOCABULARY_FILE = "vocabulary.json"
 
 
 def store_root() -> Path:
-    """Return the folder of all data sets from elsewhere."""
+    """Return the folder of the local store."""
     return cache_root() / "imported"

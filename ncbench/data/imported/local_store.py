@@ -1,4 +1,4 @@
-"""Which data sets lie in the local store, by name. Loads nothing heavy."""
+"""Finding datasets in the local store by name. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncbench.data.imported.layout import MANIFEST, store_root
+from ncbench.data.imported.layout import MANIFEST_FILE, store_root
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A data set that lies in the local store."""
+class StoredDataset:
+    """A dataset in the local store."""
 
     name: str
     folder: Path
@@ -25,34 +25,34 @@ class Stored:
     needs_root: bool = False
 
     def load(self, root: Path | None = None) -> Dataset:
-        """Return the data set. Raises UserError for a damaged store."""
-        from ncbench.data.imported.reading import read
+        """Return the dataset. Raises UserError if the store is damaged."""
+        from ncbench.data.imported.reading import read  # loads NumPy
 
         return read(self.folder)
 
 
-def stored() -> list[Stored]:
-    """Return all data sets of the local store, by name. Folders that are none are passed over."""
+def stored_datasets() -> list[StoredDataset]:
+    """Return all datasets in the local store, sorted by name. Other folders are ignored."""
     found = []
-    for path in sorted(store_root().glob(f"*/*/{MANIFEST}")):
+    for path in sorted(store_root().glob(f"*/*/{MANIFEST_FILE}")):
         try:
             manifest = json.loads(path.read_bytes())
             name, source, digest = (manifest[key] for key in ("name", "source", "digest"))
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if name == path.parents[1].name and isinstance(digest, str):
-            found.append(Stored(name, path.parent, f"converted from {source}", digest))
+            found.append(StoredDataset(name, path.parent, f"converted from {source}", digest))
     return found
 
 
-def find_stored(text: str) -> Stored | None:
-    """Return the data set of the local store that `text`, `NAME` or `NAME@DIGEST`, says; None where there is none.
+def find_stored(text: str) -> StoredDataset | None:
+    """Return the stored dataset that `text`, `NAME` or `NAME@DIGEST`, refers to, or None.
 
-    Raises UserError where there are several of a name, of different content.
+    Raises UserError if several datasets with different content have that name.
     """
     name, _, digest = text.partition("@")
-    found = {one.digest: one for one in stored() if one.name == name and one.digest.startswith(digest)}
+    found = {one.digest: one for one in stored_datasets() if one.name == name and one.digest.startswith(digest)}
     if len(found) > 1:
         each = ", ".join(f"{name}@{one.digest[:8]} ({one.folder})" for one in found.values())
-        raise UserError(f"{len(found)} data sets in the local store are called {name!r}: {each}; say which")
+        raise UserError(f"{len(found)} datasets in the local store are named {name!r}; use one of {each}")
     return next(iter(found.values()), None)

@@ -1,4 +1,4 @@
-"""Pictures in files: read within bounds, and only from where they may lie."""
+"""Reading pictures, within limits and only from their folder."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ from ncbench.data.imported.columns import Place
 from ncbench.errors import UserError
 
 Picture: TypeAlias = NDArray[np.uint8]
-MOST_PIXELS = 50_000_000
-MOST_BYTES = 2**28
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 2**28
 
 
 def is_pictures(kind: Any) -> bool:
-    """Return whether a column of type `kind` holds pictures as `datasets` stores them: bytes, or a path to them."""
+    """Return whether a column of type `kind` holds pictures as `datasets` stores them: bytes or a path."""
     return bool(pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"})
 
 
 def picture_bytes(column: Any, name: str, root: Path | None, place: Place) -> list[bytes]:
-    """Return the encoded pictures of a column of bytes, or of `datasets`' pictures, whose paths lead below `root`.
+    """Return the encoded pictures of a column of bytes, or of `datasets`' pictures with paths relative to `root`.
 
-    Raises UserError for other types, for a row without one, and for a path that leaves `root`.
+    Raises UserError for other types, rows without a picture, and paths outside of `root`.
     """
     kind = column.type
     if not (is_pictures(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise UserError(f"{place(0)}: {name!r} is of type {kind}; right would be pictures, as bytes")
+        raise UserError(f"{place(0)}: {name!r} has type {kind}, expected pictures as bytes")
     found = []
     for row, value in enumerate(column.to_pylist()):
         held = value if isinstance(value, bytes) else (value or {}).get("bytes")
         if held is None:
             path = (value or {}).get("path")
             if not path or root is None:
-                raise UserError(f"{place(row)}: no picture in {name!r}; every image needs one, or leave the row out")
+                raise UserError(f"{place(row)}: no picture in {name!r}; add one or remove the row")
             held = read_below(root, path, place(row))
         found.append(held)
     return found
 
 
 def read_below(root: Path, name: str, where: str) -> bytes:
-    """Return the content of the file `name` below `root`. Raises UserError for one elsewhere, or that is not there."""
+    """Return the content of the file `name` in `root`. Raises UserError if it is missing or outside of `root`."""
     try:
         path = (root / name).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is one of the first two
+    except (OSError, RuntimeError, ValueError) as error:  # the first two for a loop of links
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{where}: {name!r} cannot be read below {root} ({reason}); mend the name or the file"
-        ) from error
+        raise UserError(f"{where}: {name!r} cannot be read in {root} ({reason})") from error
     if not path.is_relative_to(root.resolve()):
-        raise UserError(f"{where}: {name!r} leads out of {root}; put the file into that folder, or name it there")
+        raise UserError(f"{where}: {name!r} is outside of {root}; move the file into that folder")
     if not path.is_file():
-        raise UserError(f"{where}: {name!r} is no file below {root}")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{where}: {name!r} has {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
+        raise UserError(f"{where}: {name!r} is not a file in {root}")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{where}: {name!r} has {path.stat().st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
     return path.read_bytes()
 
 
 def decode(content: bytes, where: str) -> Picture:
-    """Return a picture, (height, width, 3) uint8, RGB; transparency on white. Raises UserError."""
+    """Return a picture, (height, width, 3) uint8 RGB, with transparency on white. Raises UserError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MOST_PIXELS:
-                raise UserError(f"{where}: a picture of {image.width} x {image.height} pixels is too large; scale it")
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{where}: a picture of {image.width} x {image.height} pixels exceeds the limit of {MAX_PIXELS:,}"
+                )
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return np.asarray(image.convert("RGB"))
     except UserError:
         raise
-    except Exception as error:  # Pillow's decoders raise errors of many kinds
+    except Exception as error:  # Pillow raises many types of errors
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{where}: is no picture that can be read ({reason}); replace it or leave it out") from error
+        raise UserError(f"{where}: the picture cannot be decoded ({reason}); replace it or remove the row") from error

@@ -1,4 +1,4 @@
-"""Reads a converted data set from its folder in the local store."""
+"""Reading an imported dataset from its folder in the local store."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data import precomp
 from ncbench.data.dataset import Captions, CaptionVectors, Dataset, ImageFeatures, Split
-from ncbench.data.imported.layout import FORMAT, MANIFEST, VOCABULARY
+from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.request import SPLITS
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
 
+SMALL_PRESET, LARGE_PRESET = "scenes", "f30k"
+"""Datasets whose sizes and settings imported datasets use by default, depending on the number of captions."""
+
+MIN_LARGE_CAPTIONS = 20_000
+"""Training captions from which LARGE_PRESET is the default."""
+
 
 def read_texts(folder: Path) -> list[str]:
-    """Return the captions of a split. Raises OSError and ValueError."""
+    """Return the captions of the split in `folder`. Raises OSError and ValueError."""
     with (folder / "captions.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
-SMALL, LARGE = "scenes", "f30k"
-
-FEW_CAPTIONS = 20_000
-"""A data set with fewer captions for training takes the sizes and settings of SMALL, others those of LARGE."""
-
-
 class StoredPictures:
-    """The pictures of a data set, decoded when they are asked for."""
+    """The pictures of a dataset, decoded on demand."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ends: dict[str, NDArray[np.int64]] = {}
 
     def picture(self, split: str, image: int) -> NDArray[np.uint8]:
-        """Return a picture, (height, width, 3) uint8, RGB. Raises UserError for one that cannot be decoded."""
-        from ncbench.data.imported.pictures import decode
+        """Return a picture, (height, width, 3) uint8 RGB. Raises UserError if it cannot be decoded."""
+        from ncbench.data.imported.pictures import decode  # loads pyarrow, which only pictures need
 
         folder = self._folder / split
         try:
@@ -55,17 +56,18 @@ class StoredPictures:
 
 
 def read(folder: Path) -> Dataset:
-    """Return the data set in a folder of the store; features stay on disk. Raises UserError for a damaged one."""
+    """Return the dataset in a folder of the store; features stay on disk. Raises UserError if it is damaged."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}, this version of ncbench reads {FORMAT}")
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        if manifest["format"] != STORE_FORMAT:
+            raise ValueError(f"format {manifest['format']!r} is not supported (expected {STORE_FORMAT})")
         splits = {split: _split(folder / split, manifest["splits"][split]) for split in SPLITS}
-        vocabulary = Vocabulary.read(folder / VOCABULARY)
-        scale, batch_size, budget = _sizes(manifest["like"] or _usual(len(splits["train"].captions)))
+        vocabulary = Vocabulary.read(folder / VOCABULARY_FILE)
+        like = manifest["like"] or _default_like(len(splits["train"].captions))
+        scale, batch_size, budget = _sizes(like)
         return Dataset(
             name=manifest["name"],
-            version=str(FORMAT),
+            version=str(STORE_FORMAT),
             vocabulary=vocabulary,
             splits=splits,
             digest=manifest["digest"],
@@ -75,22 +77,23 @@ def read(folder: Path) -> Dataset:
             truth_known=manifest["truth_known"],
             files=stamp(sorted(path for path in folder.rglob("*") if path.is_file())),
             pictures=StoredPictures(folder) if all(manifest["splits"][s]["pictures"] for s in SPLITS) else None,
-            like=manifest["like"] or _usual(len(splits["train"].captions)),
+            like=like,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from error
 
 
 def _split(folder: Path, facts: dict[str, Any]) -> Split:
-    from ncbench.data.imported.reading import read_texts
-
     features = _open(folder / "features.npy")
     if list(features.shape) != facts["shape"] or features.dtype.name != facts["dtype"]:
-        raise ValueError(f"{folder.name}/features.npy is {features.dtype} {features.shape}")
+        raise ValueError(
+            f"{folder.name}/features.npy has {features.dtype} {list(features.shape)}, "
+            f"expected {facts['dtype']} {facts['shape']}"
+        )
     texts = read_texts(folder)
     true = np.load(folder / "true.npy", allow_pickle=False).astype(np.int64)
     if len(true) != len(texts) or (len(true) and (true.min() < 0 or true.max() >= len(features))):
-        raise ValueError(f"{folder.name}/true.npy does not fit its captions and images")
+        raise ValueError(f"{folder.name}/true.npy does not match the captions and images")
     captions: Captions
     if facts["vector"]:
         captions = CaptionVectors(texts, _open(folder / "vectors.npy"))
@@ -105,19 +108,18 @@ def _open(path: Path) -> NDArray[Any]:
     return array
 
 
-def _usual(captions: int) -> str:
-    return SMALL if captions < FEW_CAPTIONS else LARGE
+def _default_like(captions: int) -> str:
+    return SMALL_PRESET if captions < MIN_LARGE_CAPTIONS else LARGE_PRESET
 
 
 def _sizes(like: str) -> tuple[dict[str, float], int, float]:
-    """Return sizes of networks, batch size and budget of a data set that is `like` another."""
-    from ncbench.data import precomp
-    from ncbench.data.scenes import source as scenes
+    """Return the sizes of networks, batch size and budget of the dataset named by `like`."""
+    if like.startswith(SMALL_PRESET):
+        from ncbench.data.scenes import source as scenes  # loads SciPy and Pillow
 
-    if like.startswith(SMALL):
         return dict(scenes.SCALE), scenes.BATCH_SIZE, scenes.BUDGET
     return dict(precomp.SCALE), precomp.BATCH_SIZE, precomp.F30K.published_epochs
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f"the local store {folder} is damaged ({error}); delete it and it will be converted again.")
+    return UserError(f"the local store {folder} is damaged ({error}); delete it to convert the dataset again")

@@ -1,4 +1,4 @@
-"""What a user says of a data set from elsewhere: where it lies, and what its columns are. Loads nothing heavy."""
+"""Requests for imported datasets: the source and the meaning of its columns. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from ncbench.errors import UserError, unknown_name
 PREFIX, SUFFIX = "hf:", ".toml"
 SPLITS = ("train", "dev", "test")
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
-"""What sources call the splits."""
+"""Common names of the splits in sources."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_TYPES = {"bool": "true or false", "int": "an integer from 0", "str": "a text"}
+_TYPES = {"bool": "true or false", "int": "an integer of at least 0", "str": "a string"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """Where a data set lies and what its columns are; the keys of a configuration file are these, with hyphens.
+    """The source of a dataset and the meaning of its columns. A configuration file has the same keys, with hyphens.
 
-    `source` is a path, or the name of a data set on the hub, of which there may be a `configuration` and a `revision`.
-    `captions` names a column of texts, or of lists of texts; `image_features` one of vectors, or of lists of as many
-    region vectors in every row. A vector that holds `regions` of them, one after the other, is cut. `text_features` may
-    hold a vector per caption. `images` holds pictures: to look at or, without image features, to make these of by
-    `features` (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of pictures (see
-    `ncbench.data.imported.folder`). `ids` must differ from row to row. `splits` names those of the source. Words that
-    occur `min_count` times in train and dev are known, unless there is a `vocabulary` (a released one, JSON). Sizes of
-    networks and settings of methods are those for the data set that it is `like`.
+    `source` is a path, or the name of a dataset on the hub, optionally with a `configuration` and a `revision`.
+    `captions` is a column of strings or lists of strings. `image_features` is a column of vectors, or of lists of
+    region vectors, as many in each row; a vector that concatenates `regions` regions is split. `text_features` is a
+    column with a vector per caption. `images` is a column of pictures, for display or, without image features, to
+    compute `features` from (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of
+    pictures (see `ncbench.data.imported.folder`). `ids` must be unique. `splits` maps train, dev and test to the
+    source's names. The vocabulary is the words that occur at least `min_count` times in train and dev, unless there is
+    a `vocabulary` file in the released format (JSON). Sizes of networks and settings of methods are those for the
+    dataset `like`.
     """
 
     source: str
@@ -56,54 +57,52 @@ class Request:
 
     @property
     def path(self) -> Path | None:
-        """The file or folder that `source` is; None for a name on the hub. Raises UserError for neither."""
+        """The file or folder `source`, or None for a name on the hub. Raises UserError if it is neither."""
         path = Path(self.source).expanduser()
         if path.exists():
             return path.resolve()
         if not _HUB_NAME.fullmatch(self.source) or self.source.count("/") > 1:
-            raise UserError(
-                f"{self.source}: there is no such file or folder, and it is no name of a data set on the hub"
-            )
+            raise UserError(f"{self.source}: no such file or folder, and not a valid name of a dataset on the hub")
         return None
 
     @property
     def title(self) -> str:
-        """The name of the data set: the one given, or one made of the source. Raises UserError for one that is none."""
+        """The given name of the dataset, or one derived from the source. Raises UserError if it is not valid."""
         name = self.name or _derived(self.source)
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"{self.source}: {name!r} cannot be the name of a data set; give one of letters, digits, '.', '_' and "
-                "'-', as `name` in a configuration file"
+                f"{self.source}: {name!r} is not a valid name of a dataset; set `name` in a configuration file, with "
+                "letters, digits, '.', '_' and '-' only"
             )
         return name
 
 
 def is_request(text: str) -> bool:
-    """Return whether `text`, given as a data set, is one from elsewhere: `hf:...`, or a configuration file."""
+    """Return whether `text` requests an imported dataset: `hf:...` or a configuration file."""
     return text.startswith(PREFIX) or text.endswith(SUFFIX)
 
 
 def read_request(text: str) -> Request:
-    """Return what `hf:SOURCE?key=value&...` or a configuration file (TOML) asks for. Raises UserError."""
+    """Parse `hf:SOURCE?key=value&...` or read a configuration file (TOML). Raises UserError."""
     return _parse_text(text) if text.startswith(PREFIX) else _read_file(Path(text).expanduser())
 
 
 def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return data sets as given, with `columns` (by their keys) for those that are `hf:...`; raises UserError."""
+    """Return the names of datasets, with `columns` (by key) added to those of the form `hf:...`. Raises UserError."""
     given = {key: value for key, value in columns.items() if value}
     if given and not any(name.startswith(PREFIX) for name in names):
         options = ", ".join(f"--{key}" for key in given)
-        raise UserError(f"{options} says what is in a data set hf:NAME_OR_PATH, and --dataset names none")
+        raise UserError(f"{options} needs --dataset hf:NAME_OR_PATH")
     return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
 
 
 def picture_request(images: str, captions: str, column: str, features: str, name: str) -> str:
-    """Return what asks for a data set of pictures: of a folder and a file of captions, or of columns of `hf:...`."""
+    """Return a request for a dataset of pictures: a folder with a captions file, or columns of `hf:...`."""
     given = {"features": features, "name": name}
     if images.startswith(PREFIX):
         return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
     if column:
-        raise UserError(f"--image-column {column} is for --images hf:NAME_OR_PATH; {images} is a folder of pictures")
+        raise UserError(f"--image-column {column} needs --images hf:NAME_OR_PATH, but {images} is a folder of pictures")
     return _extended(f"{PREFIX}{images}", {k: v for k, v in {**given, "captions-file": captions}.items() if v})
 
 
@@ -116,7 +115,7 @@ def _extended(text: str, given: Mapping[str, str]) -> str:
 def _parse_text(text: str) -> Request:
     source, _, query = text.removeprefix(PREFIX).partition("?")
     if not source:
-        raise UserError(f"data set {text!r} names no source; write hf:NAME_OR_PATH")
+        raise UserError(f"dataset {text!r} has no source; use hf:NAME_OR_PATH")
     given: dict[str, Any] = dict(parse_qsl(query))
     for name, kind in _kinds().items():
         value = given.get(name)
@@ -139,14 +138,14 @@ def _read_file(path: Path) -> Request:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); a configuration of a data set is needed"
+            f"{path}: cannot be read ({error.strerror}); expected a configuration file of a dataset"
         ) from error
     except ValueError as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
-    for key in ("source", "captions-file", "vocabulary"):  # relative to the file that names it
-        beside = given.get(key)
-        if isinstance(beside, str) and beside and (path.parent / Path(beside).expanduser()).exists():
-            given[key] = str((path.parent / Path(beside).expanduser()).resolve())
+        raise UserError(f"{path}: is not valid TOML ({error})") from error
+    for key in ("source", "captions-file", "vocabulary"):  # relative to the configuration file
+        value = given.get(key)
+        if isinstance(value, str) and value and (path.parent / Path(value).expanduser()).exists():
+            given[key] = str((path.parent / Path(value).expanduser()).resolve())
     given.setdefault("name", path.stem)
     return _checked(given, str(path), '{} = "COL"')
 
@@ -156,7 +155,7 @@ def _kinds() -> dict[str, str]:
 
 
 def _checked(given: Mapping[str, Any], where: str, usage: str) -> Request:
-    """Return the request that has the keys of `given`; raises UserError for unknown, misshapen and missing ones."""
+    """Return the request with the keys of `given`. Raises UserError for unknown, invalid and missing keys."""
     kinds, values = _kinds(), dict[str, Any]()
     for key, value in given.items():
         if key not in kinds:
@@ -164,28 +163,30 @@ def _checked(given: Mapping[str, Any], where: str, usage: str) -> Request:
         if key == "splits":
             values[key] = _splits(value, where)
         elif type(value).__name__ != kinds[key] or (kinds[key] == "int" and value < 0):
-            raise UserError(f"{where}: {key} is {value!r}; it must be {_TYPES[kinds[key]]}")
+            raise UserError(f"{where}: {key} is {value!r}, expected {_TYPES[kinds[key]]}")
         else:
             values[key] = value
     if not values.get("source"):
-        raise UserError(f'{where}: names no source; write source = "NAME_OR_PATH"')
+        raise UserError(f'{where}: source is missing; set source = "NAME_OR_PATH"')
     request = Request(**{key.replace("-", "_"): value for key, value in values.items()})
     _ = request.path, request.title
     pictures = request.images or request.features or request.captions_file
-    for key, stands_in in (("image-features", pictures), ("captions", request.captions_file)):
-        if not values.get(key) and not stands_in:
-            raise UserError(f"{where}: say which column holds the {key.replace('-', ' ')}: {usage.format(key)}")
+    for key, alternative in (("image-features", pictures), ("captions", request.captions_file)):
+        if not values.get(key) and not alternative:
+            raise UserError(f"{where}: set the column of the {key.replace('-', ' ')}: {usage.format(key)}")
     return request
 
 
 def _splits(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(name, str) and name for name in value.values()):
-        raise UserError(f'{where}: splits must name those of the source: [splits] train = "NAME"')
+        raise UserError(f'{where}: splits must name splits of the source: [splits] train = "NAME"')
     for split in value:
         if split not in SPLITS:
             raise UserError(f"{where}: {unknown_name('split', split, SPLITS)}")
     if len(set(value.values())) < len(value):
-        raise UserError(f"{where}: two of train, dev and test are one split of the source; they must not overlap")
+        raise UserError(
+            f"{where}: two of train, dev and test are the same split of the source; splits must not overlap"
+        )
     return value
 
 

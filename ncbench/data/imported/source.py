@@ -1,4 +1,4 @@
-"""Data sets from elsewhere as the harness sees them: converted on first use, then read from the local store."""
+"""The dataset source of imported datasets: converted on first use, then read from the local store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ncbench.data.cache import make_folder
 from ncbench.data.dataset import Dataset
-from ncbench.data.imported.layout import FORMAT, store_root
+from ncbench.data.imported.layout import STORE_FORMAT, store_root
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request, read_request
 from ncbench.data.stamps import stamp
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Imported:
-    """A data set that `request` asks for: converted into the local store first if it is not there."""
+    """The dataset of a `request`, converted into the local store on first use."""
 
     needs_root = False
 
@@ -31,11 +31,12 @@ class Imported:
         self.summary = f"converted from {request.source}"
 
     def load(self, root: Path | None = None) -> Dataset:
-        """Return the data set. Raises UserError for a source that is missing or malformed, and a damaged store."""
+        """Return the dataset. Raises UserError if the source is missing or malformed, or the store is damaged."""
         return read(self.folder())
 
     def folder(self) -> Path:
-        """Return the folder of the store that holds the data set, which is made first if need be. Raises UserError."""
+        """Return the dataset's folder in the store, after converting it if necessary. Raises UserError."""
+        # Not at the top, as these load pyarrow.
         from ncbench.data.imported.convert import convert
         from ncbench.data.imported.tables import open_tables, source_files
 
@@ -50,16 +51,16 @@ class Imported:
 
 
 def source_of(text: str) -> Imported:
-    """Return the data set that `hf:...` or a configuration file asks for. Raises UserError."""
+    """Return the dataset that `hf:...` or a configuration file requests. Raises UserError."""
     return Imported(read_request(text))
 
 
 def _key(request: Request, files: Sequence[Path]) -> str:
-    """Return twelve hex digits of all that the content of a folder follows from; a file by its size and time."""
+    """Return 12 hex digits that identify the inputs of a conversion; files by size and modification time."""
     of_files = [(str(one.path), one.size, one.changed) for one in stamp(files)]
     if request.vocabulary:
         of_files.append((request.vocabulary, *_size_and_time(Path(request.vocabulary))))
-    facts = {"format": FORMAT, "request": asdict(request), "source": str(request.path), "files": of_files}
+    facts = {"format": STORE_FORMAT, "request": asdict(request), "source": str(request.path), "files": of_files}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -67,5 +68,5 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         facts = path.stat()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); a vocabulary (JSON) is needed") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a vocabulary (JSON)") from error
     return facts.st_size, facts.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Tables of rows, wherever they lie, read a batch at a time: parquet and Arrow files, saved data sets, the hub."""
+"""Reading tables in batches: parquet and Arrow files, saved datasets, and datasets on the hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Schema: TypeAlias = Any
 
 BATCH_ROWS = 128
 _SUFFIXES = (".parquet", ".arrow")
-_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+_DATASET_MARKER, _DATASET_DICT_MARKER = "state.json", "dataset_dict.json"  # files of `save_to_disk`
 
 
 class Table(Protocol):
@@ -31,7 +31,7 @@ class Table(Protocol):
 
     @property
     def n_rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         ...
 
     @property
@@ -44,26 +44,24 @@ class Table(Protocol):
         ...
 
     def place(self, row: int) -> str:
-        """Return the words that tell a user where a row is."""
+        """Return the location of a row, for messages."""
         ...
 
 
 class Files:
-    """The rows of parquet or Arrow files that follow one another."""
+    """The rows of consecutive parquet or Arrow files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._files = [_ArrowFile(path) if path.suffix == ".arrow" else _ParquetFile(path) for path in paths]
         first = self._files[0]
         for file in self._files[1:]:
             if not file.schema.equals(first.schema):
-                raise UserError(
-                    f"{file.path}: has other columns, or of other types, than {first.path}; they must agree"
-                )
+                raise UserError(f"{file.path}: columns or types differ from those of {first.path}")
         self._starts = [0, *accumulate(file.n_rows for file in self._files)]
 
     @property
     def n_rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return self._starts[-1]
 
     @property
@@ -82,7 +80,7 @@ class Files:
                     first += batch.num_rows
 
     def place(self, row: int) -> str:
-        """Return the file, and the row in it."""
+        """Return the file and the row in it."""
         number = bisect_right(self._starts, row) - 1
         return f"{self._files[number].path}, row {row - self._starts[number]}"
 
@@ -96,13 +94,13 @@ class _ParquetFile:
             self.schema = metadata.schema.to_arrow_schema().remove_metadata()
 
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
-        # Without pre-buffering, and through a small buffer, no row group is held whole.
+        # Without pre-buffering and with a small buffer, no row group is held in memory as a whole.
         with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
 class _ArrowFile:
-    """An Arrow file of either kind: a stream, which `datasets` writes, or one with a footer."""
+    """An Arrow file in either format: a stream, as written by `datasets`, or the file format."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -137,7 +135,7 @@ class Saved:
 
     @property
     def n_rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self._dataset)
 
     @property
@@ -157,12 +155,12 @@ class Saved:
                     first += batch.num_rows
 
     def place(self, row: int) -> str:
-        """Return the split, and the row in it."""
+        """Return the split and the row in it."""
         return f"{self._label}, row {row}"
 
 
 def _check_batch(batch: RecordBatch, first: int, where: str) -> None:
-    """Raise UserError for rows, from `first` on, whose offsets lead anywhere or whose texts are not UTF-8."""
+    """Raise UserError for rows with invalid offsets or text that is not UTF-8; the first row is number `first`."""
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as whole:
@@ -171,14 +169,14 @@ def _check_batch(batch: RecordBatch, first: int, where: str) -> None:
                 batch.slice(row, 1).validate(full=True)
             except pa.ArrowInvalid as error:
                 raise UserError(
-                    f"{where}, row {first + row}: cannot be read ({error}); mend or leave it out"
+                    f"{where}, row {first + row}: cannot be read ({error}); fix the row or remove it"
                 ) from error
-        raise UserError(f"{where}, row {first} or one after it: cannot be read ({whole}); write it again") from whole
+        raise UserError(f"{where}, row {first} or later: cannot be read ({whole}); write the file again") from whole
 
 
 @contextmanager
 def reading(what: Path | str) -> Iterator[None]:
-    """Turn what Arrow and `datasets` raise, errors of many kinds, into a UserError about `what`."""
+    """Turn any exception of Arrow and `datasets` into a UserError about `what`."""
     try:
         yield
     except (UserError, KeyboardInterrupt, GeneratorExit):
@@ -189,25 +187,25 @@ def reading(what: Path | str) -> Iterator[None]:
 
 
 def open_tables(request: Request) -> dict[str, Table]:
-    """Return the tables of a source by the names of its splits; one that has no splits is `train`. Raises UserError."""
+    """Return the tables of a source by split; a source without splits is `train`. Raises UserError."""
     path = request.path
     if request.captions_file:
         return dict(read_folder(path, request))
     if path is None:
         return _from_hub(request)
-    if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
+    if path.is_dir() and ((path / _DATASET_DICT_MARKER).exists() or (path / _DATASET_MARKER).exists()):
         return _saved(path)
     return {name: Files(paths) for name, paths in _files_by_split(path).items()}
 
 
 def source_files(request: Request) -> list[Path]:
-    """Return the files that a local source is read from; none of the hub. Raises UserError where there are none."""
+    """Return the files of a local source, and none for the hub. Raises UserError if there are none."""
     path = request.path
     if request.captions_file:
         return picture_files(path, request)
     if path is None:
         return []
-    if path.is_dir() and ((path / _SAVED_SPLITS).exists() or (path / _SAVED).exists()):
+    if path.is_dir() and ((path / _DATASET_DICT_MARKER).exists() or (path / _DATASET_MARKER).exists()):
         return sorted(file for file in [*path.glob("*"), *path.glob("*/*")] if file.is_file())
     return [file for files in _files_by_split(path).values() for file in files]
 
@@ -227,29 +225,27 @@ def _from_hub(request: Request) -> dict[str, Table]:
     name = request.source
     try:
         found = datasets.load_dataset(name, request.configuration or None, revision=request.revision or None)
-    except Exception as error:  # of the network, of the hub's client, of its files
+    except Exception as error:  # from the network, the hub client, or the files
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"hf:{name}: there is no such file or folder here, and the hub's client gives no data set ({reason})"
+            f"hf:{name}: no such file or folder, and it cannot be loaded from the hub ({reason})"
         ) from error
     parts = found if isinstance(found, dict) else {"train": found}
     return {split: Saved(part, f"{name}, split {split!r}") for split, part in parts.items()}
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:
-    """Return the files of every split: those in a folder, or in its `data`, whose names begin with that of a split."""
+    """Return the files of each split: files in a folder, or in its `data`, whose names start with that of a split."""
     if path.is_file():
         if path.suffix not in _SUFFIXES:
-            raise UserError(
-                f"{path}: is of no known kind; right would be {' or '.join(_SUFFIXES)}, or a folder of these"
-            )
+            raise UserError(f"{path}: unknown file type; expected {' or '.join(_SUFFIXES)}, or a folder of these")
         return {"train": [path]}
     for folder in (path, path / "data"):
         files = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES and file.is_file())
         if files:
             return _by_split(files)
     raise UserError(
-        f"{path}: holds no data set; right would be one that `datasets` saved, or files "
+        f"{path}: contains no dataset; expected one saved by `datasets`, or files "
         f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}"
     )
 
@@ -262,6 +258,6 @@ def _by_split(files: Sequence[Path]) -> dict[str, list[Path]]:
         splits.setdefault(found[1] if found else "", []).append(file)
     if "" in splits and len(splits) > 1:
         raise UserError(
-            f"{splits[''][0]}: is of no split, though {files[0].parent} has {', '.join(sorted(splits))[2:]}"
+            f"{splits[''][0]}: belongs to no split, but {files[0].parent} has files for {', '.join(sorted(splits))[2:]}"
         )
     return {name or "train": paths for name, paths in splits.items()}

@@ -1,4 +1,4 @@
-"""Procedural pictures with captions, whose meaning is known: the datasets `scenes` and `scenes-large`."""
+"""Procedural pictures with captions of known meaning: the datasets `scenes` and `scenes-large`."""
 
 from ncbench.data.scenes.source import SCENES, SCENES_LARGE
 

@@ -1,4 +1,4 @@
-"""Boxes of object-like areas, proposed from the pixels of a picture alone."""
+"""Proposing boxes of object-like areas from the pixels of a picture."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ncbench.data.scenes.planes import Plane, Planes
 Mask = NDArray[np.bool_]
 
 N_REGIONS = 8
-_N_PROPOSALS = N_REGIONS - 2  # beside the foreground and the background
+_N_PROPOSALS = N_REGIONS - 2  # besides the foreground and the background
 
-_LUMA_WEIGHT = 0.5  # backgrounds vary in brightness more than in colour
-_FIT_STEP = 3  # the fit looks at every third row and column
-_FIT_REACHES = (0.2, 0.1, 0.1, 0.1)  # per round: how far from the last fit a pixel may lie to shape the next
+_LUMA_WEIGHT = 0.5  # backgrounds vary more in brightness than in colour
+_FIT_STEP = 3  # the fit uses every third row and column
+_FIT_REACHES = (0.2, 0.1, 0.1, 0.1)  # per round: largest distance to the previous fit of the pixels to fit
 _FIT_TERMS = (3, 6, 6, 6)  # per round: a plane, then a quadratic surface
-_FIT_LEAST = 60  # pixels without which no better fit is tried
-_RIM = 0.86  # of the way from the centre: where the first guess comes from
-_WEAK, _STRONG = 0.12, 0.22  # an area of weak difference counts where it holds strong difference
-_MIN_AREA = 24  # pixels
+_FIT_MIN_PIXELS = 60  # with fewer, the fit is not refined
+_RIM_START = 0.86  # of the way from the centre to the border; the rim gives the initial guess
+_WEAK_DIFFERENCE, _STRONG_DIFFERENCE = 0.12, 0.22  # an area of weak difference counts if it contains strong difference
+_MIN_AREA = 24  # in pixels
 _HUE_BINS = 24
-_HUE_SHARE = 0.04  # of all the foreground's chroma that a peak of hues must hold
-_HUE_SPREAD = 3  # bins: of neighbouring peaks only the highest stays
-_SQUARE = np.ones((2, 2), bool)
+_HUE_SHARE = 0.04  # a peak of hues must hold this share of the foreground's chroma
+_HUE_SPREAD = 3  # in bins; of the peaks within it, only the highest is kept
+_OPENING = np.ones((2, 2), bool)
 
 
 @dataclass(frozen=True)
 class Box:
-    """Rows `top` to `bottom` and columns `left` to `right` (ends excluded), and the pixels in it that matter."""
+    """Rows `top` to `bottom` and columns `left` to `right` (ends excluded), and a mask of the pixels that count."""
 
     top: int
     left: int
@@ -42,9 +42,9 @@ class Box:
 
 
 def propose(planes: Planes) -> list[Box]:
-    """Return N_REGIONS boxes of a picture: its foreground, its background, then object-like areas, largest first.
+    """Return N_REGIONS boxes: the foreground, the background, then object-like areas, largest first.
 
-    Where there are fewer areas than places, fixed parts of the picture (its centre, quarters and half) follow.
+    If there are too few areas, fixed parts of the picture (centre, quarters, lower half) follow.
     """
     foreground = find_foreground(planes)
     areas = _split_by_hue(planes, foreground)
@@ -54,62 +54,62 @@ def propose(planes: Planes) -> list[Box]:
 
 
 def find_foreground(planes: Planes) -> Mask:
-    """Return which pixels differ from a smooth background that is fitted to the picture, (H, W) bool."""
+    """Return the pixels that differ from a smooth background fitted to the picture, (H, W) bool."""
     opponent = _opponent(planes)
     squares = (opponent - _fit_background(opponent)) ** 2
     difference = np.sqrt(squares[..., 0] + squares[..., 1] + squares[..., 2])
     difference = ndimage.gaussian_filter(difference, 0.7, truncate=3)
-    labels, count = ndimage.label(difference > _WEAK)
+    labels, count = ndimage.label(difference > _WEAK_DIFFERENCE)
     strong = np.zeros(count + 1, bool)
-    strong[labels[difference > _STRONG]] = True
+    strong[labels[difference > _STRONG_DIFFERENCE]] = True
     strong[0] = False
-    return np.asarray(ndimage.binary_opening(ndimage.binary_fill_holes(strong[labels]), _SQUARE), bool)
+    return np.asarray(ndimage.binary_opening(ndimage.binary_fill_holes(strong[labels]), _OPENING), bool)
 
 
 def _opponent(planes: Planes) -> NDArray[np.float32]:
-    """Return red-green, yellow-blue and damped brightness per pixel, (H, W, 3)."""
+    """Return red-green, yellow-blue and weighted brightness per pixel, (H, W, 3)."""
     red, green, blue = np.moveaxis(planes.rgb, 2, 0)
     return np.stack([red - green, (red + green) / 2 - blue, _LUMA_WEIGHT * planes.luma], axis=2)
 
 
 @cache
 def _surface_basis(height: int, width: int) -> NDArray[np.float32]:
-    """Return the terms of a quadratic surface over [-1, 1] squared, (height, width, 6)."""
+    """Return the terms of a quadratic surface over [-1, 1] x [-1, 1], (height, width, 6)."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
 
 
 def _fit_background(opponent: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a quadratic surface per channel, fitted to what lies close to the rim's colour, then to the last fit."""
-    every = _surface_basis(*opponent.shape[:2])
-    basis = every[::_FIT_STEP, ::_FIT_STEP].reshape(-1, every.shape[2])
+    """Return a quadratic surface per channel, fitted to pixels close to the rim's colour, then to the previous fit."""
+    full_basis = _surface_basis(*opponent.shape[:2])
+    basis = full_basis[::_FIT_STEP, ::_FIT_STEP].reshape(-1, full_basis.shape[2])
     pixels = opponent[::_FIT_STEP, ::_FIT_STEP].reshape(len(basis), -1)
-    rim = np.maximum(abs(basis[:, 1]), abs(basis[:, 2])) > _RIM
+    rim = np.maximum(abs(basis[:, 1]), abs(basis[:, 2])) > _RIM_START
     weights = np.zeros((basis.shape[1], pixels.shape[1]), np.float32)
     weights[0] = np.median(pixels[rim], axis=0)
     for reach, terms in zip(_FIT_REACHES, _FIT_TERMS, strict=True):
         near = ((pixels - basis @ weights) ** 2).sum(axis=1) < reach**2
-        if near.sum() < _FIT_LEAST:
+        if near.sum() < _FIT_MIN_PIXELS:
             break
         used = basis[near, :terms]
         gram = used.T @ used + np.float32(1e-3) * np.eye(terms, dtype=np.float32)
         weights[:terms] = np.linalg.solve(gram, used.T @ pixels[near])
-    return every @ weights
+    return full_basis @ weights
 
 
 def _split_by_hue(planes: Planes, foreground: Mask) -> list[Box]:
-    """Return the connected areas of the foreground whose pixels share one of its few main hues."""
+    """Return the connected areas of the foreground that share one of its main hues."""
     bins = (planes.hue * _HUE_BINS).astype(np.int64) % _HUE_BINS
     weights = np.where(foreground, planes.chroma, np.float32(0))
     pieces: list[Box] = []
     peaks = _main_hues(bins, weights)
     if not len(peaks):
         return pieces
-    # Dark and grey pixels have no telling hue: the votes around them decide.
+    # The hue of dark and grey pixels means little, so neighbours vote.
     votes = [_blur(np.where(_hue_distance(bins, peak) <= 1, weights, np.float32(0))) for peak in peaks]
     winner = np.where(foreground, np.argmax(votes, axis=0), -1)
     for number in range(len(peaks)):
-        labels, _ = ndimage.label(ndimage.binary_opening(winner == number, _SQUARE))
+        labels, _ = ndimage.label(ndimage.binary_opening(winner == number, _OPENING))
         for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
             mask = labels[rows, columns] == label
             if mask.sum() >= _MIN_AREA:
@@ -118,7 +118,7 @@ def _split_by_hue(planes: Planes, foreground: Mask) -> list[Box]:
 
 
 def _main_hues(bins: NDArray[np.int64], weights: Plane) -> NDArray[np.int64]:
-    """Return the hue bins where the weighted histogram of hues peaks."""
+    """Return the peaks of the weighted hue histogram, as bin numbers."""
     histogram = np.bincount(bins.ravel(), weights.ravel(), _HUE_BINS)
     smooth = ndimage.convolve1d(histogram, (0.25, 0.5, 0.25), mode="wrap")
     highest = ndimage.maximum_filter1d(smooth, _HUE_SPREAD, mode="wrap")
@@ -144,7 +144,7 @@ def _around(mask: Mask) -> Box:
 
 
 def _fixed_parts(foreground: Mask) -> list[Box]:
-    """Return the centre, the four quarters and the lower half, with the foreground in them, or all where none is."""
+    """Return the centre, the quarters and the lower half, masked by the foreground if there is enough of it."""
     height, width = foreground.shape
     h, w = height // 2, width // 2
     corners = [(h // 2, w // 2), (0, 0), (0, w), (h, 0), (h, w)]

@@ -1,4 +1,4 @@
-"""Closeness: how well a picture's graph satisfies what a caption says."""
+"""Closeness in meaning: the degree to which a picture's graph satisfies what a caption says."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ncbench.data.dataset import IntVector
 from ncbench.data.scenes.grammar import MAX_MENTIONS, UNSAID, Said
 from ncbench.data.scenes.graph import MAX_OBJECTS, Scene, relation_table
 
-# What each said detail counts.
+# Weights of the details of a caption.
 CATEGORY, COLOUR, SIZE, TEXTURE, RELATION, BACKGROUND, TINT = 4.0, 2.0, 1.0, 1.5, 2.0, 1.5, 0.5
 
 _OBJECT_WEIGHTS = np.array((CATEGORY, COLOUR, SIZE, TEXTURE), np.float32)
 _NO_OBJECT = -2  # differs from every detail and from UNSAID
-_BLOCK = 65_536  # pairs that are worked on at once
+_BLOCK_PAIRS = 65_536  # processed at a time
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SceneTable:
 
 @dataclass(frozen=True)
 class SaidTable:
-    """What n captions say as arrays; UNSAID where nothing is said."""
+    """What n captions say, as arrays; UNSAID for details that are not mentioned."""
 
     mentions: NDArray[np.int8]  # (n, MAX_MENTIONS, 4): category, colour, size, texture
     counts: NDArray[np.int8]  # (n,) mentioned objects
@@ -66,12 +66,12 @@ class SaidTable:
 def closeness(said: SaidTable, scenes: SceneTable, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
     """Return the closeness in [0, 1] of caption captions[i] and picture images[i], (n,) float64.
 
-    Satisfied weight over said weight, where mentioned objects stand for different objects of the picture such that
-    the most is satisfied: each said detail of an object, the relation between the first two, the background.
+    This is the weight of the satisfied details over the weight of all details in the caption: those of objects, the
+    relation of the first two, the background. Mentions are assigned to distinct objects so as to satisfy the most.
     """
     out = np.empty(len(captions))
-    for start in range(0, len(captions), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(captions), _BLOCK_PAIRS):
+        block = slice(start, start + _BLOCK_PAIRS)
         out[block] = _block_closeness(said, scenes, captions[block], images[block])
     return out
 
@@ -99,7 +99,7 @@ def _said_weight(said: SaidTable, captions: IntVector) -> NDArray[np.float64]:
 def _best_assignment(
     said: SaidTable, scenes: SceneTable, captions: IntVector, images: IntVector, count: int
 ) -> NDArray[np.float32]:
-    """Return the most that an assignment of `count` mentions to objects satisfies, background aside, (n,) float32."""
+    """Return the largest weight that an assignment of `count` mentions to objects satisfies, (n,) float32."""
     mentions = said.mentions[captions, :count]
     gains = (mentions[:, :, None] == scenes.objects[images][:, None]) @ _OBJECT_WEIGHTS  # (n, count, MAX_OBJECTS)
     related = np.zeros((len(captions), MAX_OBJECTS, MAX_OBJECTS), np.float32)

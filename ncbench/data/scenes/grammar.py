@@ -1,4 +1,4 @@
-"""Captions: what is said of a scene, with some of it left out and some of it wrong, and the words that say it."""
+"""Captions of scenes: which details are mentioned, some of them wrong, and how they are phrased."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ncbench.data.scenes.graph import (
 
 UNSAID = -1
 MAX_MENTIONS = 3
-WRONG_RATE = 0.08  # of every said detail: category, colour, size, texture, relation, background, tint
+WRONG_RATE = 0.08  # per mentioned detail: category, colour, size, texture, relation, background, tint
 
-_MENTION_SHARES = (0.25, 0.55, 0.2)  # of captions about 1, 2, 3 objects
-_COLOUR_RATES = (0.9, 0.78, 0.62)  # how often an attribute is said, by how many objects the caption mentions
+_MENTION_SHARES = (0.25, 0.55, 0.2)  # of captions that mention 1, 2, 3 objects
+_COLOUR_RATES = (0.9, 0.78, 0.62)  # how often an attribute is mentioned, by the number of objects in the caption
 _TEXTURE_RATES = (0.6, 0.35, 0.12)
 _SIZE_RATES = (0.45, 0.18, 0.05)
 _BACKGROUND_RATES = (0.75, 0.18, 0.04)
-_RELATION_RATE = 0.6  # of captions about two objects
-_TINT_RATE = 0.6  # of captions that say the background
-_LEAST_DETAILS = 4  # that a caption says; with fewer it would fit too many pictures
-_VAGUE_RATE = 0.04  # of mentions that say "thing" for the category
-_AFTER_RATE = 0.12  # of colours and textures that are said behind the noun
-_LEADING_RATE = 0.25  # of backgrounds that are said first
+_RELATION_RATE = 0.6  # of captions that mention two objects
+_TINT_RATE = 0.6  # of captions that mention the background
+_MIN_DETAILS = 4  # with fewer, a caption would fit too many pictures
+_VAGUE_RATE = 0.04  # of mentions that use "thing" for the category
+_AFTER_RATE = 0.12  # of colours and textures that follow the noun
+_LEADING_RATE = 0.25  # of backgrounds that come first
 
 _NOUNS = {
     "house": ("house", "house", "cottage", "hut"),
@@ -118,7 +118,7 @@ _FRAMES_THREE = ("{0} {1} and {2}", "{0} {1} and {2}", "{0} with {1} and {2}", "
 
 @dataclass(frozen=True)
 class Mention:
-    """What a caption says of one object; UNSAID where it says nothing. `about` is the object that is meant."""
+    """What a caption says about one object, number `about`; UNSAID for details that are not mentioned."""
 
     about: int
     category: int
@@ -129,7 +129,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Said:
-    """What a caption says: 1 to 3 objects, how the first stands to the second, and the background, or UNSAID."""
+    """What a caption says: 1 to 3 objects, the relation of the first to the second, and the background, or UNSAID."""
 
     mentions: tuple[Mention, ...]
     relation: int
@@ -138,19 +138,19 @@ class Said:
 
     @property
     def n_details(self) -> int:
-        """How many details are said: categories, attributes, the relation, the background and its tint."""
+        """Number of details: categories, attributes, the relation, the background and its tint."""
         values = [self.relation, self.background, self.tint]
         for one in self.mentions:
             values += [one.category, one.colour, one.size, one.texture]
         return sum(value != UNSAID for value in values)
 
     def to_json(self) -> str:
-        """Return what is said as one line of JSON."""
+        """Return the details as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Said:
-        """Return what `to_json` wrote; raises ValueError, KeyError or TypeError for other text."""
+        """Parse the output of `to_json`. Raises ValueError, KeyError or TypeError for other text."""
         fields: dict[str, Any] = json.loads(text)
         mentions = tuple(Mention(**one) for one in fields["mentions"])
         return Said(mentions, fields["relation"], fields["background"], fields["tint"])
@@ -158,7 +158,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence and what it says."""
+    """A sentence and the details in it."""
 
     text: str
     said: Said
@@ -170,11 +170,11 @@ def split_words(text: str) -> list[str]:
 
 
 def write_captions(scene: Scene, count: int, rng: np.random.Generator, wrong_rate: float = WRONG_RATE) -> list[Caption]:
-    """Return `count` captions of `scene`, no two of the same words; each said detail is wrong at `wrong_rate`."""
+    """Return `count` distinct captions of `scene`; each detail is wrong at `wrong_rate`."""
     captions: dict[str, Caption] = {}
     while len(captions) < count:
         said = choose_details(scene, rng, wrong_rate)
-        if said.n_details < _LEAST_DETAILS:
+        if said.n_details < _MIN_DETAILS:
             continue
         text = phrase(said, rng)
         captions.setdefault(text, Caption(text, said))
@@ -182,7 +182,7 @@ def write_captions(scene: Scene, count: int, rng: np.random.Generator, wrong_rat
 
 
 def choose_details(scene: Scene, rng: np.random.Generator, wrong_rate: float) -> Said:
-    """Return what a caption of `scene` says."""
+    """Return random details for a caption of `scene`."""
     count = min(1 + int(rng.choice(MAX_MENTIONS, p=_MENTION_SHARES)), len(scene.objects))
     prominence = np.array([one.radius for one in scene.objects])
     chosen = [int(n) for n in rng.choice(len(prominence), count, replace=False, p=prominence / prominence.sum())]
@@ -199,7 +199,7 @@ def choose_details(scene: Scene, rng: np.random.Generator, wrong_rate: float) ->
 
 
 def _mention(scene: Scene, number: int, count: int, rng: np.random.Generator, wrong_rate: float) -> Mention:
-    """Return what a caption of `count` objects says of object `number`."""
+    """Return what a caption that mentions `count` objects says about object `number`."""
     one = scene.objects[number]
 
     def said(rate: float, value: int, values: int) -> int:
@@ -215,21 +215,21 @@ def _mention(scene: Scene, number: int, count: int, rng: np.random.Generator, wr
 
 
 def _report(value: int, values: int, rng: np.random.Generator, wrong_rate: float) -> int:
-    """Return `value`, or at `wrong_rate` another of the numbers below `values`."""
+    """Return `value`, or at `wrong_rate` another number below `values`."""
     if rng.random() >= wrong_rate:
         return value
     return (value + int(rng.integers(1, values))) % values
 
 
 def _choose_relation(scene: Scene, subject: int, other: int, rng: np.random.Generator, wrong_rate: float) -> int:
-    """Return a relation of two objects that holds, or at `wrong_rate` one that does not; UNSAID if there is none."""
+    """Return a relation that holds between two objects, or at `wrong_rate` one that does not; else UNSAID."""
     wanted = rng.random() >= wrong_rate
     fitting = [n for n, relation in enumerate(RELATIONS) if holds(scene, relation, subject, other) == wanted]
     return int(rng.choice(fitting)) if fitting else UNSAID
 
 
 def phrase(said: Said, rng: np.random.Generator) -> str:
-    """Return a sentence that says `said`: lower-case words with single spaces between."""
+    """Return a sentence for `said`: lower-case words separated by single spaces."""
     names = [_noun_phrase(mention, rng) for mention in said.mentions]
     if said.relation != UNSAID:
         relation = _pick(_RELATION_PHRASES[RELATIONS[said.relation]], rng)
@@ -279,5 +279,5 @@ def _place_phrase(said: Said, rng: np.random.Generator) -> str:
 
 
 def _with_article(words: str) -> str:
-    # "uniform" is spoken with a consonant first.
+    # "uniform" starts with a consonant sound.
     return f"an {words}" if words[0] in "aeiou" and not words.startswith("uni") else f"a {words}"

@@ -1,4 +1,4 @@
-"""Scene graphs: which objects a picture holds, how they look, where they stand, and how they relate."""
+"""Scene graphs: the objects of a picture, their appearance, positions and relations."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ _SIZE_SHARES = (0.34, 0.4, 0.26)
 _TEXTURE_SHARES = (0.4, 0.2, 0.2, 0.2)
 _MAX_TILT = math.radians(20)
 _RADIUS_JITTER = 0.08
-_CLOSEST = 0.62  # centre distance over sum of radii below which too much would be hidden
-_OVERLAPPING = 0.85  # below it one object hides a part of the other
-_NEAR = 1.25
+# Distance of centres over the sum of radii:
+_MIN_GAP = 0.62  # below, too much would be hidden
+_OVERLAP_GAP = 0.85  # below, one object hides a part of the other
+_NEAR_GAP = 1.25
 _DIRECTION_MARGIN = 0.1  # of the picture's side
-_NEIGHBOUR_SHARE = 0.35  # of the objects that are put beside an earlier one, so that pictures hold occlusions
-_PLACING_TRIES = 40
+_NEIGHBOUR_SHARE = 0.35  # of objects placed next to an earlier one, so that there are occlusions
+_MAX_PLACING_TRIES = 40
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: numbers into the tables above, and its geometry.
+    """One object: indices into the tables above, and its geometry.
 
     `x`, `y` (centre, y grows downward) and `radius` are fractions of the picture's side, `rotation` is in radians.
     """
@@ -64,7 +65,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's graph: 2 to 5 objects from the back to the front, and a background of some kind and tint."""
+    """The graph of a picture: 2 to 5 objects from back to front, and the kind and tint of the background."""
 
     objects: tuple[SceneObject, ...]
     background: int
@@ -76,19 +77,19 @@ class Scene:
 
     @staticmethod
     def from_json(text: str) -> Scene:
-        """Return the scene that `to_json` wrote; raises ValueError, KeyError or TypeError for other text."""
+        """Parse the output of `to_json`. Raises ValueError, KeyError or TypeError for other text."""
         fields: dict[str, Any] = json.loads(text)
         objects = tuple(SceneObject(**one) for one in fields["objects"])
         return Scene(objects, fields["background"], fields["tint"])
 
 
 def tints_of(background: int) -> list[int]:
-    """Return the tint numbers that backgrounds of the kind `background` come in."""
+    """Return the numbers of the tints that background kind `background` may have."""
     return [TINTS.index(tint) for tint in BACKGROUNDS[BACKGROUND_KINDS[background]]]
 
 
 def holds(scene: Scene, relation: str, subject: int, other: int) -> bool:
-    """Return whether object number `subject` of `scene` stands in `relation` to object number `other`."""
+    """Return whether `relation` holds between object number `subject` and object number `other` of `scene`."""
     a, b = scene.objects[subject], scene.objects[other]
     dx, dy = b.x - a.x, b.y - a.y
     gap = math.hypot(dx, dy) / (a.radius + b.radius)
@@ -103,16 +104,16 @@ def holds(scene: Scene, relation: str, subject: int, other: int) -> bool:
         case "below":
             return not sideways and dy < -_DIRECTION_MARGIN
         case "near":
-            return gap < _NEAR
+            return gap < _NEAR_GAP
         case "front":
-            return gap < _OVERLAPPING and subject > other
+            return gap < _OVERLAP_GAP and subject > other
         case "behind":
-            return gap < _OVERLAPPING and subject < other
+            return gap < _OVERLAP_GAP and subject < other
     raise ValueError(f"unknown relation {relation!r}; known: {', '.join(RELATIONS)}")
 
 
 def relation_table(scene: Scene) -> NDArray[np.bool_]:
-    """Return which relations hold, (RELATIONS, MAX_OBJECTS, MAX_OBJECTS) bool; False where there is no object."""
+    """Return the relations that hold, (RELATIONS, MAX_OBJECTS, MAX_OBJECTS) bool; False for missing objects."""
     table = np.zeros((len(RELATIONS), MAX_OBJECTS, MAX_OBJECTS), bool)
     for subject in range(len(scene.objects)):
         for other in range(len(scene.objects)):
@@ -132,7 +133,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def _sample_object(earlier: list[SceneObject], rng: np.random.Generator) -> SceneObject:
-    """Return a random object that leaves those placed `earlier` visible."""
+    """Return a random object that leaves the `earlier` ones visible."""
     size = int(rng.choice(len(SIZES), p=_SIZE_SHARES))
     stretch = 1 + _RADIUS_JITTER * float(rng.uniform(-1, 1))
     x, y, size = _place(earlier, size, stretch, rng)
@@ -149,12 +150,12 @@ def _sample_object(earlier: list[SceneObject], rng: np.random.Generator) -> Scen
 
 
 def _place(earlier: list[SceneObject], size: int, stretch: float, rng: np.random.Generator) -> tuple[float, float, int]:
-    """Return a centre that hides little of the objects placed `earlier`, and the size, smaller if the room asks."""
+    """Return a centre that hides little of the `earlier` objects, and the size, reduced if there is no room."""
     while True:
         radius = RADII[size] * stretch
-        for _ in range(_PLACING_TRIES):
+        for _ in range(_MAX_PLACING_TRIES):
             x, y = _propose(earlier, radius, rng)
-            free = all(math.hypot(o.x - x, o.y - y) > _CLOSEST * (o.radius + radius) for o in earlier)
+            free = all(math.hypot(o.x - x, o.y - y) > _MIN_GAP * (o.radius + radius) for o in earlier)
             inside = radius * 0.9 <= min(x, y) and max(x, y) <= 1 - radius * 0.9
             if free and inside:
                 return x, y, size
@@ -164,7 +165,7 @@ def _place(earlier: list[SceneObject], size: int, stretch: float, rng: np.random
 def _propose(earlier: list[SceneObject], radius: float, rng: np.random.Generator) -> tuple[float, float]:
     if earlier and rng.random() < _NEIGHBOUR_SHARE:
         anchor = earlier[int(rng.integers(len(earlier)))]
-        distance = float(rng.uniform(_CLOSEST, 1.0)) * (anchor.radius + radius)
+        distance = float(rng.uniform(_MIN_GAP, 1.0)) * (anchor.radius + radius)
         angle = float(rng.uniform(0, 2 * math.pi))
         return anchor.x + distance * math.cos(angle), anchor.y + distance * math.sin(angle)
     x, y = rng.uniform(radius, 1 - radius, 2)

@@ -1,4 +1,4 @@
-"""What is computed once per picture from its pixels: brightness, hue, chroma, gradients."""
+"""Per-pixel properties of a picture: brightness, hue, chroma, gradients."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from scipy import ndimage
 
 Plane = NDArray[np.float32]  # (H, W)
 
-_LUMA = (0.299, 0.587, 0.114)
+_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Planes:
-    """A picture and planes of its size, all float32."""
+    """A picture and its per-pixel properties, all float32."""
 
     rgb: NDArray[np.float32]  # (H, W, 3) in 0..1
     luma: Plane  # in 0..1
-    hue: Plane  # in [0, 1), a full turn
+    hue: Plane  # in [0, 1), 1 is a full turn
     chroma: Plane  # largest minus smallest of RGB, in 0..1
     edge_strength: Plane
-    edge_direction: Plane  # in [0, 1], half a turn
+    edge_direction: Plane  # in [0, 1], 1 is half a turn
     corners: Plane  # magnitude of the smoothed Laplacian
 
     @staticmethod
     def of(picture: NDArray[np.uint8]) -> Planes:
-        """Return the planes of an RGB picture (H, W, 3) uint8."""
+        """Compute the planes of an RGB picture (H, W, 3) uint8."""
         rgb = picture.astype(np.float32) / np.float32(255)
         red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-        luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+        luma = _LUMA_WEIGHTS[0] * red + _LUMA_WEIGHTS[1] * green + _LUMA_WEIGHTS[2] * blue
         turn = np.arctan2((green - blue) * np.float32(np.sqrt(3) / 2), red - (green + blue) / 2)
         dx, dy = ndimage.sobel(luma, axis=1), ndimage.sobel(luma, axis=0)
         return Planes(

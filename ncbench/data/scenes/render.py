@@ -1,4 +1,4 @@
-"""Rendering: a scene and a light to pixels, with texture, occlusion, shadow and clutter."""
+"""Rendering a scene under a light to pixels, with texture, occlusion, shadow and clutter."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _Canvas = NDArray[np.float32]  # RGB in 0..1
 _Mask = NDArray[np.bool_]
 
 SIDE = 96
-_FINE = 2  # drawn pixels per picture pixel and axis, averaged in the end
-_CANVAS_SIDE = SIDE * _FINE
+_OVERSAMPLING = 2  # drawn pixels per output pixel and axis; they are averaged
+_CANVAS_SIDE = SIDE * _OVERSAMPLING
 
 _COLOUR_RGB = {
     "red": (206, 44, 48),
@@ -45,21 +45,21 @@ _BACKGROUND_RGB = {
     ("night", "purple"): (66, 50, 84),
 }
 _INK_RGB = np.array((46, 44, 52), np.float32) / 255
-_WHITE_SHARE = 0.62  # of white in the pale stripes, dots and checks, and in pale parts
+_WHITE_SHARE = 0.62  # of white in pale stripes, dots, checks and parts
 _DARK_FACTOR = 0.66
 _OUTLINE_FACTOR = 0.42
 _SHADOW_FACTOR = 0.78
-_SHADOW_SHIFT = 2 * _FINE
-_PATTERN_PERIOD = 7.0 * _FINE
+_SHADOW_SHIFT = 2 * _OVERSAMPLING
+_PATTERN_PERIOD = 7.0 * _OVERSAMPLING
 _DOT_RADIUS = 0.32  # of the period
-_NOISE = (0.006, 0.022)  # least and greatest deviation of the sensor noise
+_NOISE_RANGE = (0.006, 0.022)  # of the standard deviation of the sensor noise
 
 _ROWS, _COLUMNS = np.mgrid[0:_CANVAS_SIDE, 0:_CANVAS_SIDE].astype(np.float32) / _CANVAS_SIDE
 
 
 @dataclass(frozen=True)
 class Light:
-    """How a picture is lit: brightness falls off along `angle` (radians) by `strength`; `cast` multiplies RGB."""
+    """The light of a picture: brightness falls off along `angle` (radians) by `strength`; `cast` multiplies RGB."""
 
     angle: float
     strength: float
@@ -79,14 +79,14 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def render(scene: Scene, light: Light, rng: np.random.Generator) -> Picture:
-    """Return the picture of `scene` under `light`, (SIDE, SIDE, 3) uint8; `rng` draws clutter and sensor noise."""
+    """Return the picture of `scene` under `light`, (SIDE, SIDE, 3) uint8; `rng` generates clutter and sensor noise."""
     canvas = _background(scene, rng)
     _scatter(canvas, int(rng.integers(3, 9)), rng)
     for one in scene.objects:
         _paint_object(canvas, one, light)
     _scatter(canvas, int(rng.integers(0, 3)), rng)
     small = _shrink(canvas * _lighting(light)[..., None] * np.array(light.cast, np.float32))
-    noise = rng.standard_normal(small.shape, np.float32) * rng.uniform(*_NOISE)
+    noise = rng.standard_normal(small.shape, np.float32) * rng.uniform(*_NOISE_RANGE)
     return np.asarray(np.clip(np.rint((small + noise) * 255), 0, 255), np.uint8)
 
 
@@ -96,7 +96,11 @@ def _lighting(light: Light) -> NDArray[np.float32]:
 
 
 def _shrink(canvas: _Canvas) -> _Canvas:
-    parts = [canvas[row::_FINE, column::_FINE] for row in range(_FINE) for column in range(_FINE)]
+    parts = [
+        canvas[row::_OVERSAMPLING, column::_OVERSAMPLING]
+        for row in range(_OVERSAMPLING)
+        for column in range(_OVERSAMPLING)
+    ]
     return np.asarray(sum(parts[1:], parts[0]) / len(parts), np.float32)
 
 
@@ -107,7 +111,7 @@ def _background(scene: Scene, rng: np.random.Generator) -> _Canvas:
 
 
 def _background_pattern(kind: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the brightness of a background around 1, (_CANVAS_SIDE, _CANVAS_SIDE) float32."""
+    """Return the relative brightness of a background, (_CANVAS_SIDE, _CANVAS_SIDE) float32 around 1."""
     shift = rng.uniform(0, 1, 4).tolist()
     match kind:
         case "wall":
@@ -135,11 +139,11 @@ def _background_pattern(kind: str, rng: np.random.Generator) -> NDArray[np.float
 
 
 def _scatter(canvas: _Canvas, count: int, rng: np.random.Generator) -> None:
-    """Draw small blobs and strokes of muted colours that belong to no object."""
+    """Draw clutter: small blobs and strokes of muted colours."""
     for _ in range(count):
         colour = 0.5 + 0.3 * rng.uniform(-1, 1) + rng.uniform(-0.12, 0.12, 3)
         x, y = rng.uniform(0, _CANVAS_SIDE, 2)
-        reach = float(rng.uniform(1.0, 2.6)) * _FINE
+        reach = float(rng.uniform(1.0, 2.6)) * _OVERSAMPLING
         angle = float(rng.uniform(0, math.pi))
         stretch = float(rng.choice((1.0, 0.35)))  # a blob or a stroke
         left, top = max(int(x - 2 * reach), 0), max(int(y - 2 * reach), 0)
@@ -166,14 +170,14 @@ def _paint_object(canvas: _Canvas, one: SceneObject, light: Light) -> None:
 
 
 def _trace(one: SceneObject) -> tuple[NDArray[np.uint8], int, int]:
-    """Return 1 + paint of each pixel (0 outside the object) in a window, and the window's left and top."""
+    """Return a window with 1 + paint of each pixel (0 outside the object), and its left and top."""
     cosine, sine = math.cos(one.rotation), math.sin(one.rotation)
     turn = np.array([[cosine, sine], [-sine, cosine]]) * one.radius * _CANVAS_SIDE
     centre = np.array([one.x, one.y]) * _CANVAS_SIDE
     parts = [(part.paint, part.points @ turn + centre) for part in SILHOUETTES[CATEGORIES[one.category]]]
     everything = np.concatenate([points for _, points in parts])
-    left, top = (int(v) - 2 * _FINE for v in everything.min(axis=0))
-    right, bottom = (int(v) + 2 * _FINE + 1 for v in everything.max(axis=0))
+    left, top = (int(v) - 2 * _OVERSAMPLING for v in everything.min(axis=0))
+    right, bottom = (int(v) + 2 * _OVERSAMPLING + 1 for v in everything.max(axis=0))
     window = Image.new("L", (right - left, bottom - top))
     draw = ImageDraw.Draw(window)
     for paint, points in parts:
@@ -182,13 +186,13 @@ def _trace(one: SceneObject) -> tuple[NDArray[np.uint8], int, int]:
 
 
 def _grow(mask: _Mask) -> _Mask:
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).filter(ImageFilter.MaxFilter(2 * _FINE - 1))) > 0
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).filter(ImageFilter.MaxFilter(2 * _OVERSAMPLING - 1))) > 0
 
 
 def _object_colours(
     paints: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32], one: SceneObject, light: Light
 ) -> _Canvas:
-    """Return the colours of an object's window, (h, w, 3) float32: texture, parts and shading."""
+    """Return the colours of an object's window, (h, w, 3) float32, with texture, parts and shading."""
     base = np.array(_COLOUR_RGB[COLOURS[one.colour]], np.float32) / 255
     pale = base + (1 - base) * _WHITE_SHARE
     dx, dy = columns - one.x * _CANVAS_SIDE, rows - one.y * _CANVAS_SIDE
@@ -204,7 +208,7 @@ def _object_colours(
 
 
 def _texture(kind: str, u: NDArray[np.float32], v: NDArray[np.float32]) -> _Mask:
-    """Return where the pale second tone of a texture lies, from coordinates in the object's own frame."""
+    """Return the pixels in the pale tone of a texture, from coordinates in the object's frame."""
     match kind:
         case "striped":
             return (u + v) / math.sqrt(2) % _PATTERN_PERIOD > _PATTERN_PERIOD / 2
@@ -220,7 +224,7 @@ def _texture(kind: str, u: NDArray[np.float32], v: NDArray[np.float32]) -> _Mask
 
 
 def _blend(canvas: _Canvas, mask: _Mask, left: int, top: int, colours: _Canvas | None) -> None:
-    """Paint `colours` where `mask`, whose corner lies at (left, top), or darken the canvas there if there are none."""
+    """Paint `colours` under `mask`, whose corner is at (left, top), or darken the canvas if they are None."""
     skip_x, skip_y = max(-left, 0), max(-top, 0)
     window = canvas[top + skip_y : top + mask.shape[0], left + skip_x : left + mask.shape[1]]
     seen = mask[skip_y : skip_y + window.shape[0], skip_x : skip_x + window.shape[1]]

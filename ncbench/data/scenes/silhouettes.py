@@ -1,4 +1,4 @@
-"""The outlines of the categories: each a stack of polygons in a square of side 2 around the origin, y downward."""
+"""The outlines of the categories: stacks of polygons in a square of side 2 around the origin, y downward."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BODY, DARK, PALE, INK = range(4)  # how a part is painted: colour and texture, darker, paler, nearly black
+BODY, DARK, PALE, INK = range(4)  # paint of a part: colour and texture, darker, paler, nearly black
 
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon, (n, 2) float64, and how it is painted."""
+    """A polygon, (n, 2) float64, and its paint."""
 
     paint: int
     points: NDArray[np.float64]
@@ -25,7 +25,7 @@ def _polygon(*points: tuple[float, float], paint: int = BODY) -> Part:
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, paint: int = BODY, arc: tuple[float, float] = (0, 360)) -> Part:
-    """Return an ellipse, or the part of it between two angles in degrees (0 to the right, 90 downward)."""
+    """Return an ellipse, or its arc between two angles in degrees (0 is right, 90 is down)."""
     angles = np.radians(np.linspace(*arc, 33))
     return Part(paint, np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1))
 

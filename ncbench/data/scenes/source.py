@@ -1,4 +1,4 @@
-"""The datasets `scenes` and `scenes-large` as the harness sees them."""
+"""The sources of the datasets `scenes` and `scenes-large`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORD_THRESHOLD = 2
 
 
 class GraphSemantics:
-    """Closeness from the graphs kept beside the pictures; they are read when first asked for."""
+    """Closeness computed from the stored graphs, which are read on first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,28 +42,28 @@ class GraphSemantics:
 
 
 class StoredPictures:
-    """The pictures that the features were made of."""
+    """The pictures that the features were computed from."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def picture(self, split: str, image: int) -> NDArray[np.uint8]:
-        """Return picture `image` of `split`, (SIDE, SIDE, 3) uint8; raises UserError if the cache is damaged."""
+        """Return picture `image` of `split`, (SIDE, SIDE, 3) uint8. Raises UserError if the cache is damaged."""
         return store.read_picture(self._folder, split, image)
 
 
 class Scenes:
-    """A source of procedural pictures with captions; `sizes` are pictures per split (train, dev, test)."""
+    """A dataset of procedural pictures with captions; `sizes` are the pictures per split (train, dev, test)."""
 
     needs_root = False
 
     def __init__(self, name: str, sizes: Mapping[str, int], seed: int = _SEED) -> None:
         self.name = name
-        self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; made on first use"
+        self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; generated on first use"
         self._recipe = store.Recipe(name, _VERSION, seed, dict(sizes))
 
     def load(self, root: Path | None = None, workers: int | None = None) -> Dataset:
-        """Return the dataset, made first if the cache has none, by `workers` processes (None: one per core).
+        """Return the dataset, generated on first use by `workers` processes (None: one per core).
 
         `root` is not used. Raises UserError if the cache is damaged or cannot be written.
         """

@@ -1,6 +1,6 @@
-"""The scenes' cache: made once, in parallel, and read back memory-mapped.
+"""The cache of the scenes datasets: generated once, in parallel, and then memory-mapped.
 
-A cache folder holds `manifest.json` and, for every split, three `datasets` folders: `features` (a row per picture),
+A cache folder contains `manifest.json` and, for each split, three `datasets` folders: `features` (a row per picture),
 `captions` (a row per caption) and `pictures` (PNG bytes and the graph, a row per picture).
 """
 
@@ -40,15 +40,15 @@ from ncbench.runtime.seeds import derive_rng
 SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_PICTURE = 5
 
-_FORMAT = 1  # of the folder; raise it when the files change shape
+_FORMAT = 1  # of the folder; increase it when the files change
 _MANIFEST = "manifest.json"
-_CHUNK = 100  # pictures per unit of work and per Arrow batch
+_CHUNK_SIZE = 100  # pictures per unit of work and per Arrow batch
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the content of a cache folder follows from; `sizes` are pictures per split."""
+    """Everything that determines the content of a cache folder; `sizes` are the pictures per split."""
 
     name: str
     version: str
@@ -57,11 +57,11 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where the content is kept."""
+        """The cache folder."""
         return cache_root() / f"{self.name}-{self.version}-{self.seed}"
 
     def facts(self) -> dict[str, Any]:
-        """Return what the manifest must say of this recipe, as JSON values."""
+        """Return the entries of the manifest, as JSON values."""
         return {
             "format": _FORMAT,
             "name": self.name,
@@ -75,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with all that is known of it."""
+    """One picture with its scene, features and captions."""
 
     scene: Scene
     picture: Picture
@@ -85,7 +85,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """A split as read: feature chunks (n, N_REGIONS, DIM) float32 in place, and the captions with their pictures."""
+    """A split as read: mapped feature chunks (n, N_REGIONS, DIM) float32, captions, and the picture of each."""
 
     chunks: list[FloatArray]
     texts: list[str]
@@ -93,7 +93,7 @@ class StoredSplit:
 
 
 def make_sample(version: str, seed: int, split: str, index: int) -> Sample:
-    """Return picture `index` of `split`; each has randomness of its own, so that the order of making is free."""
+    """Return picture `index` of `split`. Each has its own random generator, so they can be made in any order."""
     rng = derive_rng(seed, "scenes", version, split, index)
     scene = sample_scene(rng)
     picture = render(scene, sample_light(rng), rng)
@@ -101,19 +101,19 @@ def make_sample(version: str, seed: int, split: str, index: int) -> Sample:
 
 
 def ensure(recipe: Recipe, workers: int | None = None) -> Path:
-    """Return the cache folder of `recipe`, made first if it is absent, by `workers` processes (None: one per core).
+    """Return the cache folder of `recipe`, generated first if missing, by `workers` processes (None: one per core).
 
-    Raises UserError if the folder cannot be made.
+    Raises UserError if the folder cannot be created.
     """
     folder = recipe.folder
     if not folder.exists():
-        _log.info("making dataset %s in %s (once)", recipe.name, folder)
+        _log.info("generating dataset %s in %s (once)", recipe.name, folder)
         make_folder(folder, lambda building: _build(recipe, building, workers or os.cpu_count() or 1))
     return folder
 
 
 def read(recipe: Recipe, folder: Path) -> tuple[dict[str, StoredSplit], str]:
-    """Return the splits in `folder` and the digest of their content; raises UserError if it is not as made."""
+    """Return the splits in `folder` and the digest of their content. Raises UserError if they are damaged."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         facts = {key: manifest.get(key) for key in recipe.facts()}
@@ -123,13 +123,13 @@ def read(recipe: Recipe, folder: Path) -> tuple[dict[str, StoredSplit], str]:
         found = digest(splits)
         if found != manifest["digest"]:
             raise ValueError("the content does not match its digest")
-    except Exception as error:  # Arrow and datasets raise errors of many kinds for damaged files
+    except Exception as error:  # Arrow and datasets raise many types of errors for damaged files
         raise _damaged(folder, error) from error
     return splits, found
 
 
 def read_graphs(folder: Path, split: str) -> list[Scene]:
-    """Return the graphs of the pictures of `split`; raises UserError if they cannot be read."""
+    """Return the scene graphs of `split`. Raises UserError if they cannot be read."""
     try:
         return [Scene.from_json(text) for text in _open(folder / split / "pictures").data.column("graph").to_pylist()]
     except Exception as error:
@@ -137,7 +137,7 @@ def read_graphs(folder: Path, split: str) -> list[Scene]:
 
 
 def read_said(folder: Path, split: str) -> list[str]:
-    """Return what the captions of `split` say, as JSON; raises UserError if it cannot be read."""
+    """Return the details of the captions of `split`, as JSON. Raises UserError if they cannot be read."""
     try:
         return list(_open(folder / split / "captions").data.column("said").to_pylist())
     except Exception as error:
@@ -145,7 +145,7 @@ def read_said(folder: Path, split: str) -> list[str]:
 
 
 def read_picture(folder: Path, split: str, index: int) -> Picture:
-    """Return picture `index` of `split`, (SIDE, SIDE, 3) uint8; raises UserError if it cannot be read."""
+    """Return picture `index` of `split`, (SIDE, SIDE, 3) uint8. Raises UserError if it cannot be read."""
     try:
         png = _open(folder / split / "pictures").data.column("png")[index].as_py()
         return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
@@ -154,7 +154,7 @@ def read_picture(folder: Path, split: str, index: int) -> Picture:
 
 
 def digest(splits: Mapping[str, StoredSplit]) -> str:
-    """Return the hex SHA-256 over features, caption texts and true correspondence of all splits."""
+    """Return the hex SHA-256 of features, captions and true correspondence of all splits."""
     content = hashlib.sha256()
     for split in SPLITS:
         stored = splits[split]
@@ -166,11 +166,11 @@ def digest(splits: Mapping[str, StoredSplit]) -> str:
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f"the cache folder {folder} is damaged ({error}); delete it and it will be made again.")
+    return UserError(f"the cache folder {folder} is damaged ({error}); delete it to generate it again")
 
 
 def _build(recipe: Recipe, folder: Path, workers: int) -> None:
-    """Write all splits and the manifest below `folder`."""
+    """Write all splits and the manifest to `folder`."""
     for split, samples in _make_splits(recipe, workers):
         _write_split(samples, folder / split)
     splits = {split: _read_split(folder / split) for split in SPLITS}
@@ -178,7 +178,7 @@ def _build(recipe: Recipe, folder: Path, workers: int) -> None:
 
 
 def _make_splits(recipe: Recipe, workers: int) -> Iterator[tuple[str, Iterable[list[Sample]]]]:
-    """Yield each split with its samples in chunks, made by `workers` processes."""
+    """Yield each split with its samples in chunks, generated by `workers` processes."""
     make = partial(_make_chunk, recipe.version, recipe.seed)
     jobs = {split: _chunk_ranges(split, recipe.sizes[split]) for split in SPLITS}
     workers = min(workers, sum(map(len, jobs.values())))
@@ -194,7 +194,7 @@ _Job = tuple[str, int, int]  # split, first picture, end
 
 
 def _chunk_ranges(split: str, size: int) -> list[_Job]:
-    return [(split, start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK)]
+    return [(split, start, min(start + _CHUNK_SIZE, size)) for start in range(0, size, _CHUNK_SIZE)]
 
 
 def _make_chunk(version: str, seed: int, job: _Job) -> list[Sample]:
@@ -203,9 +203,9 @@ def _make_chunk(version: str, seed: int, job: _Job) -> list[Sample]:
 
 
 def _in_order(pool: ProcessPoolExecutor, make: partial[list[Sample]], jobs: Sequence[_Job]) -> Iterator[list[Sample]]:
-    """Yield the chunks of `jobs`, made by `pool`, or here where its processes cannot start.
+    """Yield the chunks of `jobs`, generated by `pool`, or in this process if the pool's processes cannot start.
 
-    Processes cannot start below a script that has no `if __name__ == "__main__"` guard.
+    They cannot start from a script without an `if __name__ == "__main__"` guard.
     """
     done = 0
     try:
@@ -217,7 +217,7 @@ def _in_order(pool: ProcessPoolExecutor, make: partial[list[Sample]], jobs: Sequ
 
 
 def _write_split(chunks: Iterable[list[Sample]], folder: Path) -> None:
-    """Write the three `datasets` folders of a split, a batch at a time."""
+    """Write the three `datasets` folders of a split in batches."""
     import pyarrow as pa
 
     schemas = {
@@ -239,7 +239,7 @@ def _write_split(chunks: Iterable[list[Sample]], folder: Path) -> None:
 
 
 def _columns(chunk: Sequence[Sample], first: int) -> dict[str, list[Any]]:
-    """Return the Arrow columns of samples whose first is picture `first`, per table."""
+    """Return the Arrow columns of samples per table; the first sample is picture `first`."""
     import pyarrow as pa
 
     flat = pa.array(np.concatenate([sample.features.ravel() for sample in chunk]))
@@ -266,7 +266,7 @@ def _png(picture: Picture) -> bytes:
 
 
 def _save(stream: Path, folder: Path) -> None:
-    """Turn an Arrow stream into a folder that `datasets.load_from_disk` reads."""
+    """Convert an Arrow stream to a folder for `datasets.load_from_disk`."""
     import datasets
 
     with _quiet():
@@ -284,7 +284,7 @@ def _open(folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from drawing progress bars, and leave its setting as it was."""
+    """Disable the progress bars of `datasets` inside this context."""
     import datasets
 
     hidden = datasets.utils.are_progress_bars_disabled()
@@ -297,7 +297,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _read_split(folder: Path) -> StoredSplit:
-    """Return a split; raises whatever Arrow raises, and ValueError for tables that do not fit each other."""
+    """Return a split. Raises whatever Arrow raises, and ValueError if the tables do not match."""
     regions = _open(folder / "features").data.column("regions")
     chunks = [
         chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, N_REGIONS, DIM)
@@ -308,5 +308,5 @@ def _read_split(folder: Path) -> StoredSplit:
     true = np.asarray(captions.column("image").to_numpy(), np.int64)
     n_images = sum(map(len, chunks))
     if not np.array_equal(true, np.repeat(np.arange(n_images), CAPTIONS_PER_PICTURE)):
-        raise ValueError(f"the captions in {folder.name} do not fit its {n_images} pictures")
+        raise ValueError(f"the captions in {folder.name} do not match its {n_images} pictures")
     return StoredSplit(chunks, captions.column("text").to_pylist(), true)

@@ -1,12 +1,12 @@
 "use strict";
 
-// A number at the beginning of a cell, as "61.0 ± 1.4", "1,234 MiB", "-3.5", "90%"; null where there is none.
+// The number at the start of a cell such as "61.0 ± 1.4", "1,234 MiB", "-3.5" or "90%"; null if there is none.
 function numberIn(text) {
   const found = /^[+-]?[\d,]*\.?\d+/.exec(text.trim());
   return found ? parseFloat(found[0].replaceAll(",", "")) : null;
 }
 
-// Cells without a number come last, whichever way the others are sorted.
+// Cells without a number come last in either order.
 function compareCells(one, other, sign, isNumber) {
   if (!isNumber) return sign * one.localeCompare(other, "en");
   const [a, b] = [numberIn(one), numberIn(other)];
@@ -17,7 +17,7 @@ function compareCells(one, other, sign, isNumber) {
 function sortBy(table, head) {
   const column = [...head.parentNode.children].indexOf(head);
   const isNumber = head.classList.contains("number");
-  // What is better, or more, is looked for first; names go from a to z.
+  // Numbers start with the largest, names with a.
   const first = isNumber ? "descending" : "ascending";
   const other = isNumber ? "ascending" : "descending";
   const order = head.getAttribute("aria-sort") === first ? other : first;

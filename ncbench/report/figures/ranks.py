@@ -1,4 +1,4 @@
-"""Average ranks of methods, and how far apart they must be to differ (Demšar, JMLR 7, 2006)."""
+"""Average ranks of methods and their critical difference (Demšar, JMLR 7, 2006)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 import pandas as pd
 
-from ncbench.report.figures.style import COLOURS, save, style
+from ncbench.report.figures.style import line_looks, save, style
 from ncbench.report.tables.comparisons import AXES
 
-LEVEL = 0.05
-FEWEST = 3  # methods, and cells
+SIGNIFICANCE_LEVEL = 0.05
+MIN_METHODS = MIN_CELLS = 3
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The average ranks of methods from 1, best first, over so many `cells`; `difference` is the critical one.
+    """Average ranks of methods, best first (rank 1 is the best), over a number of `cells`.
 
-    A cell is what a comparison is, at one seed. `numbers` are those of the methods in the looks of the page.
+    A cell is a comparison at one seed. `difference` is the critical difference, `colours` are those of the methods.
     """
 
     ranks: Mapping[str, float]
     cells: int
     difference: float
-    numbers: Mapping[str, int]
+    colours: Mapping[str, str]
 
     def groups(self) -> list[tuple[str, ...]]:
-        """Return the largest groups of two or more methods of which no two differ, best first."""
+        """Return the maximal groups of two or more methods without a significant difference, best first."""
         names, ranks = list(self.ranks), list(self.ranks.values())
         groups: list[tuple[int, int]] = []
         for start, rank in enumerate(ranks):
@@ -41,45 +41,47 @@ class Ranking:
 
     @property
     def caption(self) -> str:
-        """What the figure shows and what it rests on, in words."""
+        """The caption of the figure: what it shows and how far to trust it."""
         return (
-            f"Average ranks by rSum of {len(self.ranks)} methods, over the {self.cells} cells (comparison and seed) in "
-            "which all of them have a compute-matched run; best on the left. Methods under one bar differ by less than "
-            f"the critical difference of {self.difference:.2f} ranks (Nemenyi's test at {LEVEL:g}, as Demšar, 2006). "
-            "The test takes cells for independent, which cells of one dataset are not: it is a guide, no proof."
+            f"Average rank by rSum of {len(self.ranks)} methods over the {self.cells} cells (comparison and seed) in "
+            "which all of them have a compute-matched run; the best is on the left. A bar joins methods that differ by "
+            f"less than the critical difference of {self.difference:.2f} ranks (Nemenyi test at "
+            f"{SIGNIFICANCE_LEVEL:g}, Demšar, 2006). The test assumes independent cells; cells of one dataset are not, "
+            "so take it as a guide."
         )
 
 
 def critical_difference(methods: int, cells: int) -> float:
-    """Return how far average ranks of so many methods over so many cells must lie apart to differ at LEVEL.
+    """Return the critical difference of average ranks at SIGNIFICANCE_LEVEL.
 
-    q sqrt(k (k + 1) / 6 N), where q is the studentized range quantile for infinite degrees of freedom over sqrt(2).
+    It is q sqrt(k (k + 1) / 6 N) for k methods and N cells, where q is the quantile of the studentized range with
+    infinite degrees of freedom, divided by sqrt(2).
     """
     from scipy.stats import studentized_range
 
-    q = float(studentized_range.ppf(1 - LEVEL, methods, math.inf)) / math.sqrt(2)
+    q = float(studentized_range.ppf(1 - SIGNIFICANCE_LEVEL, methods, math.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * cells))
 
 
 def rank_methods(frame: pd.DataFrame) -> Ranking | None:
-    """Return the ranking of the variants in `frame` of `load_runs`; None for fewer than FEWEST of them, or of cells.
+    """Return the ranking of the variants in `frame` (of `load_runs`); None below MIN_METHODS or MIN_CELLS.
 
-    References, which are told the truth, and runs that are not compute-matched are left out. Equal rSums share the
-    mean of their ranks.
+    References (which see the ground truth) and runs that are not compute-matched are left out. Ties get the mean of
+    their ranks.
     """
-    runs = frame[(frame["allowance"] > 0) & ~frame["told_truth"].astype(bool)]
-    if runs["variant"].nunique() < FEWEST:
+    runs = frame[(frame["allowance"] > 0) & ~frame["sees_truth"].astype(bool)]
+    if runs["variant"].nunique() < MIN_METHODS:
         return None
     table = runs.groupby([*AXES, "seed", "variant"])["rsum"].mean().unstack("variant").dropna()
-    if len(table) < FEWEST:
+    if len(table) < MIN_CELLS:
         return None
     ranks = table.rank(axis=1, ascending=False, method="average").mean().sort_index().sort_values(kind="stable")
-    numbers = {name: number for number, name in enumerate(sorted(set(frame["variant"])))}
+    looks = line_looks(frame["variant"], set(frame.loc[frame["sees_truth"], "variant"]))
     return Ranking(
         {str(name): float(rank) for name, rank in ranks.items()},
         len(table),
         critical_difference(len(ranks), len(table)),
-        numbers,
+        {str(name): looks[name].colour for name in ranks.index},
     )
 
 
@@ -88,7 +90,7 @@ def draw_ranking(ranking: Ranking, stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     count, groups = len(ranking.ranks), ranking.groups()
-    below = 0.6 + 0.25 * len(groups)  # where the first name may be
+    below = 0.6 + 0.25 * len(groups)  # depth of the first name
     depth = below + 0.6 * -(-count // 2)
     longest = max(map(len, ranking.ranks))
     with style():
@@ -117,14 +119,13 @@ def _draw_axis(panel: Any, count: int, difference: float) -> None:
 
 
 def _draw_names(panel: Any, ranking: Ranking, below: float) -> None:
-    """Draw a line from the rank of every method to its name: the better half on the left, the best on top."""
+    """Link the rank of each method to its name: the better half on the left, the best on top."""
     count = len(ranking.ranks)
     half = -(-count // 2)
     for place, (name, rank) in enumerate(ranking.ranks.items()):
         on_left = place < half
         height = -below - 0.6 * (place if on_left else count - 1 - place)
         end = 1 - 0.02 * (count - 1) if on_left else count + 0.02 * (count - 1)
-        colour = COLOURS[ranking.numbers[name] % len(COLOURS)]
-        panel.plot([rank, rank, end], [0, height, height], color=colour, linewidth=1.2, label=name)
+        panel.plot([rank, rank, end], [0, height, height], color=ranking.colours[name], linewidth=1.2, label=name)
         side: Sequence[str] = ("right", f"{name}  {rank:.2f} ") if on_left else ("left", f" {rank:.2f}  {name}")
         panel.text(end, height, side[1], ha=side[0], va="center")

@@ -1,12 +1,13 @@
-"""What figures share: looks, names of lines, files."""
+"""What all figures share: colours, markers, line names, and how they are saved."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,101 @@ import pandas as pd
 from ncbench.budget import Budget
 from ncbench.runtime.files import write_atomic
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the last is a grey that prints.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-MARKERS = "osD^vP*"  # seven, so that colour and marker together tell 56 lines apart
-KINDS = ("svg", "png")
+# The first seven are Okabe and Ito's, which colour-blind readers can tell apart.
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#7B3FB5",
+    "#8B5A2B",
+    "#8F8F1F",
+    "#7FBF00",
+)
+GREY = "#777777"
+MARKERS = "osD^vP*X<>"  # 10 markers and 11 colours: 110 different lines
+FORMATS = ("svg", "png")
+
+# These have the same colour and marker on every page; other methods take those that are left.
+METHODS = ("l2rm", "rce", "rcl", "ncr", "infonce", "decl", "triplet", "gsc", "mscn", "crcl", "bicro")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure on a page: what it shows, its SVG beside the page, what is to be said below it, and its section.
+    """A figure of a page: its title, its SVG relative to the page, an optional caption, and the section it is in.
 
-    Those without a section stand above the tables.
+    Figures without a section come before the tables.
     """
 
-    shows: str
+    title: str
     file: str
     caption: str = ""
     section: str = ""
 
 
-def sections_of(figures: Sequence[Figure]) -> list[str]:
-    """Return the sections that figures name, in their order."""
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn, in matplotlib's words."""
+
+    colour: str
+    marker: str
+    dashes: str = "-"
+
+
+def section_names(figures: Sequence[Figure]) -> list[str]:
+    """Return the sections of `figures`, in order."""
     return list(dict.fromkeys(figure.section for figure in figures if figure.section))
 
 
 def style() -> AbstractContextManager[None]:
-    """Return the context in which figures are drawn: the same bytes every time, names as they are, no formulas."""
+    """Return the context to draw in: reproducible bytes, text that stays text, and no formulas in names."""
     from matplotlib import rc_context
 
     return rc_context({"svg.hashsalt": "ncbench", "svg.fonttype": "none", "font.size": 10, "text.parse_math": False})
 
 
-def look(number: int) -> dict[str, str]:
-    """Return colour and marker of a line by its number among the names of a page."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+def line_looks(names: Iterable[str], references: Collection[str] = ()) -> dict[str, Look]:
+    """Return a look for each of `names`; `references` are grey and dashed."""
+    ordered = sorted(set(names))
+    numbers = {name: METHODS.index(name) for name in ordered if name in METHODS and name not in references}
+    free = (number for number in count() if number not in set(numbers.values()))
+    numbers |= {name: next(free) for name in ordered if name not in numbers and name not in references}
+    looks = {name: Look(COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]) for name, n in numbers.items()}
+    looks |= {
+        name: Look(GREY, MARKERS[n % len(MARKERS)], "--")
+        for n, name in enumerate(name for name in ordered if name in references)
+    }
+    return looks
+
+
+def draw_line(panel: Any, points: pd.DataFrame, look: Look, *, band_alpha: float = 0.15, **options: Any) -> None:
+    """Draw a line through `points` (columns `mean` and `std` by x) and a band of one standard deviation around it."""
+    panel.plot(
+        points.index,
+        points["mean"],
+        **{"color": look.colour, "marker": look.marker, "linestyle": look.dashes, **options},
+    )
+    low, high = points["mean"] - points["std"], points["mean"] + points["std"]
+    panel.fill_between(points.index, low, high, color=look.colour, alpha=band_alpha, linewidth=0)
 
 
 def legend_size(names: Iterable[str]) -> tuple[float, float]:
-    """Return width and height, in inches, that a legend of such lines takes beside the panels of a figure."""
+    """Return the width and height in inches of a legend with these names."""
     lengths = [len(name) for name in names]
     return max(1.5, 0.7 + 0.085 * max(lengths, default=0)), 0.3 + 0.21 * len(lengths)
 
 
-def draw_line(panel: Any, points: pd.DataFrame, number: int, **words: Any) -> None:
-    """Draw the line of `points`, columns `mean` and `std` by x, in its looks, and a band of one deviation about it."""
-    looks = look(number)
-    panel.plot(points.index, points["mean"], **looks, **words)
-    low, high = points["mean"] - points["std"], points["mean"] + points["std"]
-    panel.fill_between(points.index, low, high, color=looks["color"], alpha=0.15, linewidth=0)
-
-
 def tidy(panel: Any) -> None:
-    """Give a panel its grid, and take from it the frame that it does not need."""
+    """Add a grid to a panel and remove its top and right borders."""
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def line_names(frame: pd.DataFrame) -> pd.Series[str]:
-    """Return what the line of every run is called: its variant, and what else differs between lines."""
+    """Return the name of each run's line: its variant, and backbone, conditions and budget where they differ."""
     names = frame["variant"]
     if frame["backbone"].nunique() > 1:
         names = names + ", " + frame["backbone"]
@@ -80,24 +118,24 @@ def line_names(frame: pd.DataFrame) -> pd.Series[str]:
     matched = frame[frame["allowance"] > 0]
     if len({*zip(matched["budget_unit"], matched["allowance"], strict=True)}) > 1:
         budgets = zip(frame["allowance"], frame["budget_unit"], strict=True)
-        told = [f", budget {Budget(amount, unit)}" if amount else "" for amount, unit in budgets]
-        names = names + pd.Series(told, frame.index)
+        texts = [f", budget {Budget(amount, unit)}" if amount else "" for amount, unit in budgets]
+        names = names + pd.Series(texts, frame.index)
     return names
 
 
-def files_of(stem: Path) -> list[Path]:
-    """Return the files of the figure called `stem`."""
-    return [stem.with_name(f"{stem.name}.{kind}") for kind in KINDS]
+def figure_files(stem: Path) -> list[Path]:
+    """Return the SVG and the PNG of the figure `stem`."""
+    return [stem.with_name(f"{stem.name}.{kind}") for kind in FORMATS]
 
 
 def save(figure: Any, stem: Path, dpi: int = 150) -> list[Path]:
-    """Write a figure and return its files: SVG, PNG of so many dots per inch. Raises OSError."""
-    for kind, path in zip(KINDS, files_of(stem), strict=True):
+    """Write a figure as SVG and PNG, `dpi` dots per inch, and return the files. Raises OSError."""
+    for kind, path in zip(FORMATS, figure_files(stem), strict=True):
         content = io.BytesIO()
-        # A date in the file would make every report differ from the last.
+        # Without a date, the same figure gives the same bytes.
         figure.savefig(content, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else {"Software": None})
         write_atomic(path, partial(_put, content.getvalue()))
-    return files_of(stem)
+    return figure_files(stem)
 
 
 def _put(content: bytes, file: Any) -> None:

@@ -1,4 +1,4 @@
-"""Transport plans as heat maps: where the mass of a batch goes, and how much of it to true matches."""
+"""Heat maps of transport plans: where the mass of a batch goes, and how much of it to true matches."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.method.base import Plan
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
-from ncbench.report.figures.style import COLOURS, save, style
+from ncbench.records.arrays import BELIEFS_FILE
+from ncbench.records.record import Record
+from ncbench.report.figures.style import COLOURS, GREY, save, style
 from ncbench.report.tables.comparisons import Comparison
 
 CAPTION = (
-    "The transport plan of one batch at the end of training, of the lowest seed: a column is a caption that the method "
-    "believes mismatched, a row an image that it may be rematched to; darker is more mass. Circles are true matches, "
-    "sorted onto the diagonal: orange ones are to be found, grey ones are what the training set claims anyway, which a "
-    "method may forbid. Even spread is what the share of the orange ones would be if all cells had the same mass."
+    "The transport plan of one batch at the end of training, for the lowest seed. Columns are captions that the method "
+    "believes mismatched, rows are the images that it may rematch them to; darker means more mass. Circles mark true "
+    "matches, sorted onto the diagonal: orange ones are for the method to find; grey ones are claimed by the training "
+    "set anyway, and a method may exclude them. The title compares the mass on orange circles with an even spread, "
+    "which puts the same mass on every cell."
 )
+MAX_COLUMNS = 3
 
 
 @dataclass(frozen=True)
-class SeenPlan:
-    """The plan of a run, with the true images (n,) of its captions, and which of these are claimed, (n,) bool."""
+class RecordedPlan:
+    """The plan of a run, the true images (n,) of its captions, and whether the claimed image is the true one (n,)."""
 
     variant: str
     noise: str
@@ -38,58 +40,58 @@ class SeenPlan:
 
     @property
     def matches(self) -> NDArray[np.bool_]:
-        """Which cells of the plan are true matches, (images, captions)."""
+        """Cells of the plan that are true matches, (images, captions) bool."""
         found: NDArray[np.bool_] = self.plan.images[:, None] == self.true
         return found
 
     @property
-    def hidden(self) -> NDArray[np.bool_]:
-        """Which of the true matches are there to be found, not claimed, (images, captions)."""
+    def unclaimed(self) -> NDArray[np.bool_]:
+        """True matches that the training set does not claim, (images, captions) bool."""
         return self.matches & ~self.claimed
 
     @property
-    def on_hidden(self) -> float:
-        """Share of the mass on true matches that are not claimed; NaN where nothing moves."""
+    def mass_on_unclaimed(self) -> float:
+        """Share of the mass on `unclaimed` cells; NaN for an empty plan."""
         total = self.plan.mass.sum()
-        return float(self.plan.mass[self.hidden].sum() / total) if total > 0 else float("nan")
+        return float(self.plan.mass[self.unclaimed].sum() / total) if total > 0 else float("nan")
 
     @property
     def title(self) -> str:
-        """What the heat map shows, in words."""
-        wrong, there = int((~self.claimed).sum()), int(self.hidden.any(0).sum())
+        """The title of the heat map."""
+        mismatched, found = int((~self.claimed).sum()), int(self.unclaimed.any(0).sum())
         return (
             f"{self.variant}, {self.noise}\n"
-            f"{wrong} of {len(self.true)} captions are mismatched, {there} have their image here:\n"
-            f"{self.on_hidden:.1%} of the mass is on these (even spread {self.hidden.mean():.1%})"
+            f"{mismatched} of {len(self.true)} captions mismatched, {found} with their image in reach:\n"
+            f"{self.mass_on_unclaimed:.1%} of the mass is on these (even spread: {self.unclaimed.mean():.1%})"
         )
 
 
-def plans_of(tables: Sequence[Comparison]) -> list[SeenPlan]:
-    """Return the plan of every variant that has one under every noise, of its lowest seed, in the order of `tables`.
+def collect_plans(tables: Sequence[Comparison]) -> list[RecordedPlan]:
+    """Return one plan per table and variant, that of the lowest seed that has one, in the order of `tables`.
 
-    Raises UserError for beliefs that are damaged.
+    Raises UserError for damaged beliefs.
     """
     found = []
     for table in tables:
         for variant, runs in table.runs.sort_values("seed").groupby("variant", sort=True):
             for folder in runs["folder"]:
-                path = Path(folder) / arrays.BELIEFS_FILE
-                beliefs = load_beliefs(path) if path.is_file() else None
+                beliefs = Record(Path(folder)).beliefs
                 if beliefs is None or beliefs.plan is None or beliefs.true_images is None or beliefs.clean is None:
                     continue
                 if beliefs.plan.captions.max(initial=-1) >= len(beliefs.clean):
-                    raise UserError(f"{path}: its plan names pairs that are not there; restore it.")
+                    path = Path(folder) / BELIEFS_FILE
+                    raise UserError(f"{path}: its plan has pairs that do not exist; restore it")
                 claimed = beliefs.clean[beliefs.plan.captions]
-                found.append(SeenPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images, claimed))
+                found.append(RecordedPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images, claimed))
                 break
     return found
 
 
-def draw_plans(plans: Sequence[SeenPlan], stem: Path) -> list[Path]:
-    """Draw a heat map of every plan and return the files: SVG, PNG."""
+def draw_plans(plans: Sequence[RecordedPlan], stem: Path) -> list[Path]:
+    """Draw a heat map per plan. Return the files: SVG, PNG."""
     from matplotlib.figure import Figure
 
-    columns = min(len(plans), 3)
+    columns = min(len(plans), MAX_COLUMNS)
     rows = -(-len(plans) // columns)
     with style():
         figure = Figure(figsize=(4.6 * columns, 4.9 * rows), layout="constrained")
@@ -101,25 +103,25 @@ def draw_plans(plans: Sequence[SeenPlan], stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
-def _draw_plan(panel: Any, seen: SeenPlan) -> None:
+def _draw_plan(panel: Any, seen: RecordedPlan) -> None:
     from matplotlib.colors import PowerNorm
 
     mass = seen.plan.mass
-    order = sorted_images(seen)
-    # Few cells hold most of the mass: its square root lets the others be seen.
+    order = image_order(seen)
+    # A few cells hold most of the mass; the square root makes the others visible.
     panel.imshow(mass[order], cmap="Greys", norm=PowerNorm(0.5, 0, mass.max() or 1), interpolation="none")
-    for cells, colour in ((seen.hidden, COLOURS[1]), (seen.matches & seen.claimed, COLOURS[7])):
+    for cells, colour in ((seen.unclaimed, COLOURS[1]), (seen.matches & seen.claimed, GREY)):
         rows, columns = np.nonzero(cells[order])
         panel.scatter(columns, rows, s=28, facecolors="none", edgecolors=colour, linewidths=1.2)
     panel.set_title(seen.title, fontsize=9)
     panel.set_xlabel("captions of the batch")
-    panel.set_ylabel("images to be rematched to")
+    panel.set_ylabel("candidate images")
     panel.set_xticks([])
     panel.set_yticks([])
 
 
-def sorted_images(seen: SeenPlan) -> IntVector:
-    """Return the rows of a plan in the order of the captions that they are true matches of, the others after them."""
+def image_order(seen: RecordedPlan) -> IntVector:
+    """Return the rows of a plan ordered by the caption they match; rows without a match come last."""
     matches = seen.matches
     first = np.where(matches.any(1), matches.argmax(1), matches.shape[1])
     order: IntVector = np.argsort(first, kind="stable")

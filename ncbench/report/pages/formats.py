@@ -1,4 +1,4 @@
-"""Tables as text for other programs: CSV, LaTeX, markdown."""
+"""Tables as CSV, LaTeX or markdown text."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal
 import pandas as pd
 
 from ncbench.report.pages.latex import latex_table
-from ncbench.report.pages.markdown import beside_sections, comparison_sections
+from ncbench.report.pages.markdown import comparison_sections, published_sections
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import COLUMNS, Comparison
-from ncbench.report.tables.versus_published import Beside
+from ncbench.report.tables.versus_published import PublishedTable
 
 Format = Literal["csv", "latex", "markdown"]
 
 
 def format_comparisons(tables: Sequence[Comparison], form: Format) -> str:
-    """Return all comparisons: one table of their rows with the axes of each, or a LaTeX table or a section each."""
+    """Return all comparisons: as one CSV table, or as a LaTeX table or markdown section each."""
     if form == "csv":
         rows = [{**table.key, **row} for table in tables for row in table.rows.to_dict(orient="records")]
         return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
@@ -27,14 +27,14 @@ def format_comparisons(tables: Sequence[Comparison], form: Format) -> str:
     return comparison_sections(tables)
 
 
-def format_beside(tables: Sequence[Beside], form: Format) -> str:
-    """Return published numbers beside ours: one table of all lines, or a LaTeX table or a section each."""
+def format_published(tables: Sequence[PublishedTable], form: Format) -> str:
+    """Return published results next to ours: as one CSV table, or as a LaTeX table or markdown section each."""
     if form == "csv":
         lines = pd.DataFrame([line.facts() for table in tables for line in table.lines])
-        whole = lines.astype({"nets": "Int64", "our_seeds": "Int64"})  # numbers that may be absent
+        whole = lines.astype({"nets": "Int64", "our_seeds": "Int64"})  # integers that may be missing
         return whole.to_csv(index=False, lineterminator="\n")
     if form == "latex":
         return "\n".join(
-            latex_table(t.title, versus_published.COLUMNS, t.cells(), versus_published.NUMBERS) for t in tables
+            latex_table(t.title, versus_published.COLUMNS, t.cells(), versus_published.NUMERIC_COLUMNS) for t in tables
         )
-    return beside_sections(tables, level=2)
+    return published_sections(tables, level=2)

@@ -1,10 +1,10 @@
-"""Tables as LaTeX, for a document that uses the package booktabs."""
+"""LaTeX tables; the document needs the package booktabs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Brackets and stars would be read as options of the row before; a quote after a question mark as a ligature.
+# Brackets and stars after a row's \\ would be read as its options; ?` is a ligature.
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -28,7 +28,7 @@ _ESCAPES = {
 
 
 def latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str]) -> str:
-    """Return a table of text with a caption; the columns called `numbers` are aligned to the right."""
+    """Return a table of text cells with a caption. The columns in `numbers` are right-aligned."""
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -46,7 +46,7 @@ def latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def escape(text: str) -> str:
-    """Return `text` as LaTeX prints it, in ASCII; characters that a document may lack are told by their number."""
+    """Return `text` escaped for LaTeX, in ASCII. Other characters become their code points, such as U+00E9."""
     return "".join(_ESCAPES.get(character) or _plain(character) for character in text)
 
 

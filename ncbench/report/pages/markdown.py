@@ -5,51 +5,55 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ncbench.report.figures.style import Figure, sections_of
-from ncbench.report.pages.legend import BESIDE_LEGEND, LEGEND
+from ncbench.report.figures.style import Figure, section_names
+from ncbench.report.pages.legend import LEGEND, PUBLISHED_LEGEND
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import COLUMNS, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.overview import Overview
 from ncbench.report.tables.overview import rows as overview_rows
-from ncbench.report.tables.versus_published import Beside
+from ncbench.report.tables.versus_published import PublishedTable
 
 MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 
 
 def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
-    """Return the page of a dataset: legend, figures, overviews, comparisons, and published numbers."""
+    """Return the page of a dataset: legend, figures, overviews, comparisons and published results."""
     parts = [f"# {_escape(board.dataset)}\n", LEGEND]
     parts += [_figure(figure) for figure in figures if not figure.section]
     for overview in board.overviews:
         parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")
         parts.append(_overview(overview))
     parts.append(comparison_sections(board.comparisons))
-    for section in sections_of(figures):
+    for section in section_names(figures):
         parts.append(f"## {_escape(section)}\n")
         parts += [_figure(figure) for figure in figures if figure.section == section]
     if board.published:
-        parts += ["## Published beside reproduced\n", BESIDE_LEGEND, beside_sections(board.published, level=3)]
+        parts += [
+            "## Published and reproduced results\n",
+            PUBLISHED_LEGEND,
+            published_sections(board.published, level=3),
+        ]
     return "\n".join(parts)
 
 
 def comparison_sections(tables: Sequence[Comparison]) -> str:
-    """Return a heading and a table per comparison."""
+    """Return a section per comparison: heading and table."""
     return "\n".join(f"## {_escape(table.title)}\n\n{_table(table)}" for table in tables)
 
 
-def beside_sections(tables: Sequence[Beside], level: int) -> str:
-    """Return a heading, of this level, and a table per evaluation, noise and unit."""
-    return "\n".join(f"{'#' * level} {_escape(table.title)}\n\n{_beside_table(table)}" for table in tables)
+def published_sections(tables: Sequence[PublishedTable], level: int) -> str:
+    """Return a section per table, with headings of this level."""
+    return "\n".join(f"{'#' * level} {_escape(table.title)}\n\n{_published_table(table)}" for table in tables)
 
 
 def _figure(figure: Figure) -> str:
-    shown = f"![{_escape(figure.shows)}](<{figure.file}>)\n"
+    shown = f"![{_escape(figure.title)}](<{figure.file}>)\n"
     return f"{shown}\n{_escape(figure.caption)}\n" if figure.caption else shown
 
 
-def _beside_table(table: Beside) -> str:
-    marks = ("---:" if column in versus_published.NUMBERS else "---" for column in versus_published.COLUMNS)
+def _published_table(table: PublishedTable) -> str:
+    marks = ("---:" if column in versus_published.NUMERIC_COLUMNS else "---" for column in versus_published.COLUMNS)
     lines = ["| " + " | ".join(versus_published.COLUMNS) + " |", "| " + " | ".join(marks) + " |"]
     lines += ["| " + " | ".join(map(_escape, cells)) + " |" for cells in table.cells()]
     return "\n".join(lines) + "\n"
@@ -78,5 +82,5 @@ def _head(columns: Sequence[str]) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Return `text` with what markdown or HTML would take for markup made harmless."""
+    """Return `text` with the special characters of markdown and HTML escaped."""
     return re.sub(r"([\\|*`\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,9 +1,9 @@
-"""Which methods of a comparison can be told apart: a paired bootstrap over test queries and seeds.
+"""Paired bootstrap over test queries and seeds: which methods of a comparison differ significantly.
 
-A query is an image or a caption; its score is in how many of the first 1, 5 and 10 its match is, so that rSum is the
-mean score of images plus that of captions, in percent. A resample draws queries and seeds with replacement, the same
-for both methods of a pair: what makes a query hard, or a seed, is hard for both (Efron and Tibshirani, An Introduction
-to the Bootstrap, 1993, chapters 13 and 16).
+A query is an image or a caption. Its score is the number of cut-offs (1, 5, 10) within which its match is ranked, so
+that rSum is the mean score of images plus the mean score of captions, in percent. A resample draws queries and seeds
+with replacement, the same for both methods of a pair, because a hard query or seed is hard for both (Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ncbench.runtime.seeds import derive_rng
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-DEPTHS = (1, 5, 10)
+RECALL_DEPTHS = (1, 5, 10)
 
 Floats = NDArray[np.float64]
 
 
 class Bootstrap:
-    """Resampled rSum of methods under the same data and noise; `ranks` holds those of every method by seed."""
+    """Resampled rSum of methods under the same data and noise. `ranks` are by method and seed."""
 
     def __init__(self, ranks: Mapping[str, Mapping[int, Ranks]], resamples: int = RESAMPLES) -> None:
         self.ranks, self.resamples = ranks, resamples
-        self._drawn: dict[tuple[str, tuple[int, ...]], Floats] = {}
+        self._samples: dict[tuple[str, tuple[int, ...]], Floats] = {}
 
-    def separated(self, one: str, other: str) -> bool:
-        """Return whether the interval of the difference of rSum excludes 0, over the seeds that both methods have."""
+    def differ(self, one: str, other: str) -> bool:
+        """Return whether the confidence interval of the rSum difference excludes 0, over the seeds that both have."""
         seeds = tuple(sorted(set(self.ranks[one]) & set(self.ranks[other])))
         if not seeds:
             return False
@@ -43,27 +43,27 @@ class Bootstrap:
         return bool(low > 0 or high < 0)
 
     def places(self, rsums: Mapping[str, float]) -> dict[str, int]:
-        """Return the place of every method by mean rSum: 1 and the number of those that are better, and separated.
+        """Return the place of each method: 1 plus the number of methods that are significantly better by mean rSum.
 
-        Methods that cannot be separated from one another, nor by others, share a place.
+        Methods with equal numbers share a place.
         """
         return {
-            name: 1 + sum(rsums[other] > rsum and self.separated(name, other) for other in rsums)
+            name: 1 + sum(rsums[other] > rsum and self.differ(name, other) for other in rsums)
             for name, rsum in rsums.items()
         }
 
     def _rsums(self, name: str, seeds: tuple[int, ...]) -> Floats:
-        """Return the rSum of every resample, (resamples,)."""
-        if (name, seeds) not in self._drawn:
+        """Return the rSum of each resample, (resamples,)."""
+        if (name, seeds) not in self._samples:
             sides = [
                 self._resampled([scores(getattr(self.ranks[name][seed], side)) for seed in seeds], side, seeds)
                 for side in ("i2t", "t2i")
             ]
-            self._drawn[name, seeds] = 100 * (sides[0] + sides[1])
-        return self._drawn[name, seeds]
+            self._samples[name, seeds] = 100 * (sides[0] + sides[1])
+        return self._samples[name, seeds]
 
     def _resampled(self, values: Sequence[Floats], side: str, seeds: tuple[int, ...]) -> Floats:
-        """Return the mean of `values` (seeds, queries) in every resample."""
+        """Return the mean of `values` (seeds, queries) in each resample, (resamples,)."""
         table = np.stack(values)
         over_seeds = self._draws("seeds", len(seeds))
         over_queries = self._draws(side, table.shape[1])
@@ -71,7 +71,7 @@ class Bootstrap:
         return means
 
     def _draws(self, what: str, count: int) -> Floats:
-        """Return the weights (resamples, count) of `count` things drawn with replacement: the same for all methods."""
+        """Return weights (resamples, count) of drawing `count` items with replacement, the same for all methods."""
         key = (what, count)
         if key not in self._weights:
             rng = derive_rng(0, "bootstrap", what, count)
@@ -84,6 +84,6 @@ class Bootstrap:
 
 
 def scores(folds: Sequence[IntVector]) -> Floats:
-    """Return in how many of the first 1, 5 and 10 each query has its match, (queries,); folds are of equal weight."""
+    """Return in how many of the top 1, 5 and 10 each query has its match, (queries,). Folds have equal weight."""
     each = sum(map(len, folds)) / len(folds)
-    return np.concatenate([(fold[:, None] < np.array(DEPTHS)).sum(1) * (each / len(fold)) for fold in folds])
+    return np.concatenate([(fold[:, None] < np.array(RECALL_DEPTHS)).sum(1) * (each / len(fold)) for fold in folds])

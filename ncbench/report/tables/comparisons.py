@@ -1,4 +1,4 @@
-"""Comparisons: runs that differ in nothing but method and seed, averaged over seeds."""
+"""Comparisons: runs that differ only in method and seed, averaged over seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
-from ncbench.records.arrays import RANKS_FILE, load_ranks
+from ncbench.records.record import Record
 from ncbench.report.tables.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -30,22 +30,24 @@ COLUMNS = {
     "rsum": "rSum",
     "used": "budget used",
     "peak_bytes": "peak memory",
-    "seconds": "time",
-    "outside": "outside",
+    "seconds": "training time",
+    "overhead": "overhead",
     "seeds": "seeds",
 }
 
-DIGITS = 1  # of scores: what looks equal is equally good
+SEES_TRUTH = "sees ground truth"
 
-LARGEST_OUTSIDE = 0.2  # of the training time: more of it and counted work no longer tells what a method costs
+SCORE_DECIMALS = 1  # scores that look equal count as equal
+
+HIGH_OVERHEAD = 0.2  # share of the training time above which counted work understates the cost of a method
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table: methods under the same data, noise, backbone and budget; `rows` hold means over seeds, best first.
+    """One table: methods under the same data, noise, backbone and budget.
 
-    References, which are told which pairs are clean, come last and are never the best. `runs` are what is averaged,
-    rows as of `load_runs`.
+    `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best.
+    `runs` are the rows of `load_runs` that were averaged.
     """
 
     key: dict[str, Any]
@@ -64,26 +66,26 @@ class Comparison:
         return noise_in_words(self.key["protocol"], self.key["noise"])
 
     def best(self, column: str) -> float:
-        """Return the best value of a score, NaN if there are references only."""
+        """Return the best value of a score; NaN if there are only references."""
         return float(self._contestants[column].max())
 
     def second(self, column: str) -> float:
-        """Return the best value that looks worse than the best, NaN if there is none."""
-        shown = sorted(set(self._contestants[column].round(DIGITS)), reverse=True)
-        return float(shown[1]) if len(shown) > 1 else float("nan")
+        """Return the second best value after rounding; NaN if there is none."""
+        rounded = sorted(set(self._contestants[column].round(SCORE_DECIMALS)), reverse=True)
+        return float(rounded[1]) if len(rounded) > 1 else float("nan")
 
     @property
     def _contestants(self) -> pd.DataFrame:
-        return self.rows[~self.rows["told_truth"]]
+        return self.rows[~self.rows["sees_truth"]]
 
     def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
-        """Return what the score of a row is among contestants: what looks equally good is."""
-        if column not in scores() or row["told_truth"]:
+        """Return whether the score of a row is the best or second best among contestants, after rounding."""
+        if column not in scores() or row["sees_truth"]:
             return None
-        shown = _shown(row[column])
-        if shown == _shown(self.best(column)):
+        score = _rounded(row[column])
+        if score == _rounded(self.best(column)):
             return "best"
-        return "second" if shown == _shown(self.second(column)) else None
+        return "second" if score == _rounded(self.second(column)) else None
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
@@ -91,7 +93,7 @@ class Comparison:
 
 
 def conditions_in_words(key: Mapping[str, Any]) -> str:
-    """Return backbone, budget and other conditions of runs that are compared."""
+    """Return the backbone, budget and other conditions of compared runs."""
     budget = "own epochs, not compute-matched"
     if key["allowance"]:
         budget = f"budget {Budget(key['allowance'], key['budget_unit'])}"
@@ -99,39 +101,40 @@ def conditions_in_words(key: Mapping[str, Any]) -> str:
 
 
 def comparisons(frame: pd.DataFrame) -> list[Comparison]:
-    """Return the comparisons that the runs of `frame` allow, ordered by their axes."""
+    """Return the comparisons among the runs of `frame` (of `load_runs`), ordered by AXES."""
     tables = []
     for values, runs in frame.groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
-        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "outside"]].mean()
+        numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "overhead"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
-        numbers["told_truth"] = groups["told_truth"].any()
-        numbers["told_clean"] = groups["told_clean"].max()
+        numbers["sees_truth"] = groups["sees_truth"].any()
+        numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
         numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
-        rows = numbers.reset_index().sort_values(["told_truth", "rsum", "variant"], ascending=[True, False, True])
+        rows = numbers.reset_index().sort_values(["sees_truth", "rsum", "variant"], ascending=[True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
     return tables
 
 
 def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
-    """Return the places of contestants whose runs all have readable ranks; others, and references, have none."""
+    """Return the places of contestants; references and variants with a run without readable ranks have none."""
     ranks: dict[str, dict[int, Ranks]] = {}
-    lacking = set(runs.loc[runs["told_truth"], "variant"])
+    excluded = set(runs.loc[runs["sees_truth"], "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
         try:
-            ranks.setdefault(variant, {})[seed] = load_ranks(Path(folder) / RANKS_FILE)["test"]
+            ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]
         except UserError:
-            lacking.add(variant)
-    contestants = {name: held for name, held in ranks.items() if name not in lacking}
+            excluded.add(variant)
+    contestants = {name: held for name, held in ranks.items() if name not in excluded}
     return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
 
 
 def _text(column: str, row: dict[Any, Any]) -> str:
     value = row[column]
     if column == "variant":
-        told = "the truth" if row["told_truth"] else f"{row['told_clean']} clean pairs" if row["told_clean"] else ""
-        return f"{value} (told {told})" if told else str(value)
+        if row["sees_truth"]:
+            return f"{value} ({SEES_TRUTH})"
+        return f"{value} (given {row['clean_pairs_given']} clean pairs)" if row["clean_pairs_given"] else str(value)
     if column == "place":
         return "-" if pd.isna(value) else str(int(value))
     if column == "seeds":
@@ -142,8 +145,8 @@ def _text(column: str, row: dict[Any, Any]) -> str:
         return f"{value / 2**20:,.0f} MiB"
     if column == "seconds":
         return f"{value:,.0f} s"
-    if column == "outside":
-        return f"{value:.0%}" + (" (!)" if value > LARGEST_OUTSIDE else "")
+    if column == "overhead":
+        return f"{value:.0%}" + (" (!)" if value > HIGH_OVERHEAD else "")
     if column == "used":
         return f"{value:.2f}"
     if column == "rsum" and not pd.isna(row["rsum_std"]):
@@ -151,11 +154,11 @@ def _text(column: str, row: dict[Any, Any]) -> str:
     return f"{value:.1f}"
 
 
-def _shown(score: float) -> str:
-    """Return a score as readers see it."""
-    return f"{score:.{DIGITS}f}"
+def _rounded(score: float) -> str:
+    """Return a score as it is shown."""
+    return f"{score:.{SCORE_DECIMALS}f}"
 
 
 def scores() -> Sequence[str]:
-    """Return the columns in which more is better."""
+    """Return the columns in which higher is better."""
     return [*RECALLS, "rsum"]

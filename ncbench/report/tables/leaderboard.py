@@ -1,4 +1,4 @@
-"""The leaderboard of a dataset: all that its pages show, computed once."""
+"""The leaderboard of a dataset: everything that its pages show, computed once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pandas as pd
 from ncbench.report.tables.comparisons import Comparison, comparisons
 from ncbench.report.tables.overview import Overview, overviews
 from ncbench.report.tables.published import EVALUATIONS
-from ncbench.report.tables.versus_published import Beside, published_beside
+from ncbench.report.tables.versus_published import PublishedTable, published_tables
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The runs of a dataset, rows as of `load_runs`, and the tables that derive from them."""
+    """The runs of a dataset (rows of `load_runs`) and the tables computed from them."""
 
     dataset: str
     runs: pd.DataFrame
     overviews: Sequence[Overview]
     comparisons: Sequence[Comparison]
-    published: Sequence[Beside] = ()
+    published: Sequence[PublishedTable] = ()
 
 
 def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
-    """Return the leaderboards of the datasets in `frame` of `load_runs`, by name.
+    """Return the leaderboards of the datasets in `frame` (of `load_runs`), by name.
 
-    Datasets with published numbers have them beside ours.
+    Datasets with published results include them.
     """
     return [
         Leaderboard(
@@ -35,7 +35,7 @@ def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
             runs,
             overviews(runs),
             comparisons(runs),
-            published_beside(str(dataset), runs) if dataset in EVALUATIONS else (),
+            published_tables(str(dataset), runs) if dataset in EVALUATIONS else (),
         )
         for dataset, runs in frame.groupby("dataset", sort=True)
     ]

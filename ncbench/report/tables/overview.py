@@ -1,4 +1,4 @@
-"""A dataset in one table: rSum over noise ratios, what is left of it under noise, and what runs are missing."""
+"""A dataset in one table: rSum over noise ratios, the share retained under noise, and missing runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ncbench.noise.ratio import CLEAN, NATURAL
-from ncbench.report.tables.comparisons import conditions_in_words
+from ncbench.report.tables.comparisons import SEES_TRUTH, conditions_in_words
 
 
 @dataclass(frozen=True)
 class Overview:
     """Mean rSum over seeds under one protocol, backbone and budget.
 
-    `means` and `stds` are (variants, ratios), NaN where there is no run: the best average first, then those whose
-    average lacks a ratio, references last. `seeds` (variants, ratios) counts runs; the largest count is what a cell
-    should have.
+    `means` and `stds` are (variants, ratios), NaN without a run. The best average comes first, then variants that lack
+    a ratio, then references. `seeds` (variants, ratios) counts runs; every cell is expected to have the largest count.
     """
 
     title: str
@@ -28,28 +27,28 @@ class Overview:
 
     @property
     def average(self) -> pd.Series[float]:
-        """Mean over the noisy ratios; NaN where one is missing, never an average over fewer."""
+        """Mean over the noisy ratios; NaN if one is missing."""
         return self.means[self._noisy].mean(axis=1, skipna=False)
 
     @property
-    def kept(self) -> pd.Series[float]:
-        """Share of the rSum on clean pairs that is left under noise, on average over ratios; NaN as for `average`."""
+    def retained(self) -> pd.Series[float]:
+        """`average` as a share of the rSum on clean pairs; NaN if a ratio is missing."""
         if 0.0 not in self.means:
             return pd.Series(float("nan"), self.means.index)
         return self.average / self.means[0.0]
 
     @property
     def missing(self) -> list[str]:
-        """What lacks, in words: per ratio the variants without a run, and those with fewer seeds than others have."""
+        """Missing runs in words: per ratio, the variants without a run or with fewer seeds than others."""
         most = int(self.seeds.to_numpy().max())
         found = []
         for ratio in self.ratios:
             counts = self.seeds[ratio][self.seeds[ratio] < most]
-            lacking = [
+            incomplete = [
                 f"{variant} ({most - int(n)} of {most} seeds)" if n else str(variant) for variant, n in counts.items()
             ]
-            if lacking:
-                found.append(f"at {ratio:g}: {', '.join(lacking)}")
+            if incomplete:
+                found.append(f"at {ratio:g}: {', '.join(incomplete)}")
         return found
 
     @property
@@ -63,7 +62,7 @@ class Overview:
 
 
 def overviews(frame: pd.DataFrame) -> list[Overview]:
-    """Return an overview per backbone, budget, protocol and other condition; clean runs belong to every protocol."""
+    """Return an overview per protocol, backbone, budget and conditions. Clean runs are part of each."""
     tables = []
     axes = ["backbone", "budget_unit", "allowance", "conditions"]
     for values, runs in frame.groupby(axes, sort=True):
@@ -78,36 +77,39 @@ def overviews(frame: pd.DataFrame) -> list[Overview]:
 def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Overview:
     groups = cells.groupby(["variant", "noise"])["rsum"]
     means, stds, seeds = (table.unstack("noise") for table in (groups.mean(), groups.std(), groups.count()))
-    references = frozenset(cells.loc[cells["told_truth"], "variant"])
+    references = frozenset(cells.loc[cells["sees_truth"], "variant"])
     unit = cells.loc[cells["protocol"] == protocol, "unit"].iloc[0]
     found = Overview(
         f"{protocol} (unit: {unit}), {conditions_in_words(key)}", means, stds, seeds.fillna(0).astype(int), references
     )
     order = pd.DataFrame({"reference": means.index.isin(references), "average": found.average}, means.index)
-    order["part"] = order["average"].isna()
-    # Where an average lacks, the mean over what there is decides the order among these, and nothing else.
+    order["incomplete"] = order["average"].isna()
+    # Incomplete variants are ordered by the mean over the ratios they have.
     order["average"] = order["average"].fillna(means[found._noisy].mean(axis=1))
-    names = order.sort_values(["reference", "part", "average"], ascending=[True, True, False], kind="stable").index
+    names = order.sort_values(
+        ["reference", "incomplete", "average"], ascending=[True, True, False], kind="stable"
+    ).index
     return Overview(found.title, means.loc[names], stds.loc[names], found.seeds.loc[names], references)
 
 
 def rows(overview: Overview) -> list[list[str]]:
-    """Return the table as text, headings first: rSum at every ratio, their average, and the share that is left."""
-    heads = ["method", *("clean" if ratio == 0 else f"{ratio:g}" for ratio in overview.ratios), "average", "kept"]
+    """Return the table as text, headings first: rSum at each ratio, their average, and the share retained."""
+    ratios = ("clean" if ratio == 0 else f"{ratio:g}" for ratio in overview.ratios)
+    columns = ["method", *ratios, "average", "retained"]
     numbers = zip(
         overview.means.index,
         overview.means.to_numpy(float),
         overview.stds.to_numpy(float),
         overview.average,
-        overview.kept,
+        overview.retained,
         strict=True,
     )
     body = []
-    for variant, means, stds, average, kept in numbers:
-        name = f"{variant} (told the truth)" if variant in overview.references else str(variant)
+    for variant, means, stds, average, retained in numbers:
+        name = f"{variant} ({SEES_TRUTH})" if variant in overview.references else str(variant)
         cells = [_score(mean, std) for mean, std in zip(means, stds, strict=True)]
-        body.append([name, *cells, _score(average), "-" if math.isnan(kept) else f"{kept:.0%}"])
-    return [heads, *body]
+        body.append([name, *cells, _score(average), "-" if math.isnan(retained) else f"{retained:.0%}"])
+    return [columns, *body]
 
 
 def _score(mean: float, std: float = math.nan) -> str:

@@ -1,8 +1,8 @@
-"""Published numbers: the rows of `leaderboards/published.csv`, and what its sources say of their noise and networks.
+"""Published results: the rows of `leaderboards/published.csv`, with their noise units and numbers of networks.
 
-The file has neither noise units nor ensemble sizes. UNITS and NETS say them, by paper and method, where a source
-settles them; a row that repeats all six recalls of a settled one, of the same method, data and noise, is that result
-printed again and shares its facts. All others are unknown: tables that reprint baselines mix both units.
+The file has neither. UNITS and NETS give them by paper and method where a source states them. A row with the same six
+recalls, method, data and noise as a known row is a reprint of it and shares its values. All others are unknown: tables
+that reprint baselines mix both units.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 FIELDS = ("method", "backbone", "dataset", "eval", "noise_kind", "noise", *RECALLS, "rsum", "paper", "table", "notes")
 EVALUATIONS = {"f30k": ("test",), "coco": ("coco-1k-5fold", "coco-5k"), "cc152k": ("test",)}
-"""What is evaluated, by dataset: the names of `published.csv`."""
+"""Evaluations by dataset, as named in `published.csv`."""
 
 FLAGS = ("SUSPECT", "SUM-MISMATCH")
 UNKNOWN = "unknown"
@@ -33,9 +33,8 @@ UNKNOWN = "unknown"
 class Published:
     """A published result: `recalls` (i2t R@1, 5, 10, then t2i) and `rsum` as printed, in percent.
 
-    `backbone` is empty where the source does not state it, `noise` None where pairs are mismatched by nature. `unit` is
-    images, captions or unknown, or clean or natural where no noise was made; `nets` are the networks averaged, None if
-    unknown.
+    `backbone` is empty if the source does not state it; `noise` is None for natural noise. `unit` is images, captions,
+    unknown, clean or natural. `nets` is the number of networks averaged, None if unknown.
     """
 
     method: str
@@ -53,30 +52,31 @@ class Published:
 
     @property
     def source(self) -> str:
-        """Where the row was read."""
+        """Paper and table of the row."""
         return f"{self.paper}, {self.table}"
 
     @property
     def flags(self) -> str:
-        """What is wrong with the row as printed, empty if nothing is known to be."""
+        """Known problems of the row as printed; empty if there are none."""
         return ", ".join(flag for flag in FLAGS if flag in self.notes)
 
     @property
     def reprinted(self) -> bool:
-        """Whether the source took the row from another paper."""
+        """Whether the source reprints the row from another paper."""
         return "reprint" in self.notes
 
     @property
-    def doubted(self) -> bool:
-        """Whether the printed backbone is not to be relied on: UCPM labels methods SGRAF whose code trains SGR."""
+    def backbone_doubtful(self) -> bool:
+        """Whether the printed backbone is unreliable: UCPM labels methods SGRAF whose code trains SGR."""
         return self.paper.startswith("UCPM") and self.backbone == "sgraf" and self.method in ("ncr", "mscn", "bicro")
 
 
 @dataclass(frozen=True)
 class Fact(Generic[T]):
-    """What `why` says of the rows of a paper (how its name starts), of these methods, backbones, dataset; empty is all.
+    """A value for some rows, and `why` it holds.
 
-    It is about rows that have `note` in their notes, and about reprinted ones only if `reprints`.
+    The rows are those of papers whose name starts with `paper`, with these methods, backbones and dataset (empty: any)
+    and `note` in their notes. Reprinted rows are included only if `reprints`.
     """
 
     value: T
@@ -89,7 +89,7 @@ class Fact(Generic[T]):
     reprints: bool = False
 
     def holds(self, row: Published) -> bool:
-        """Return whether it is about `row`."""
+        """Return whether the value is that of `row`."""
         return (
             row.paper.startswith(self.paper)
             and (not self.methods or row.method in self.methods)
@@ -109,21 +109,21 @@ UNITS: Sequence[Fact[str]] = (
     Fact("images", "L2RM's Flickr30K files are RCL's, five times", "L2RM repository", ("l2rm",), dataset="f30k"),
     Fact("images", "the same", "", ("l2rm",), dataset="f30k", note="reprint of L2RM", reprints=True),
 )
-"""Noise units. L2RM's MS-COCO files could not be checked, CRCL's code takes either; the rest is silent."""
+"""Noise units. L2RM's MS-COCO files could not be checked, CRCL's code takes either; other papers do not say."""
 
-_ALONE = ("sgr", "saf", "sgr-star", "sgr-c", "saf-c", "sgr+clip", "saf+clip", "decl", "rcl", "l2rm", "ucpm")
-_PAIRED = ("sgraf", "decl", "rcl", "l2rm", "ucpm", "ugncl")
+_ONE_NET_METHODS = ("sgr", "saf", "sgr-star", "sgr-c", "saf-c", "sgr+clip", "saf+clip", "decl", "rcl", "l2rm", "ucpm")
+_TWO_NET_METHODS = ("sgraf", "decl", "rcl", "l2rm", "ucpm", "ugncl")
 NETS: Sequence[Fact[int]] = (
     Fact(2, "NCR averages two networks trained together", "NCR (NeurIPS 2021)", ("ncr",)),
     Fact(2, "the same, run again", "DECL (ACM MM 2022)", ("ncr",)),
     Fact(2, "the same", "DECL repository", ("ncr",)),
     Fact(2, "the same, run again", "RCL (TPAMI 2023)", ("ncr",)),
     Fact(1, "printed NCR*: one of NCR's two networks", "", ("ncr-single",)),
-    Fact(1, "these train one network", "", _ALONE, ("sgr", "saf"), reprints=True),
-    Fact(2, "SGRAF averages SGR and SAF", "", _PAIRED, ("sgraf",), reprints=True),
+    Fact(1, "these train one network", "", _ONE_NET_METHODS, ("sgr", "saf"), reprints=True),
+    Fact(2, "SGRAF averages SGR and SAF", "", _TWO_NET_METHODS, ("sgraf",), reprints=True),
     Fact(1, "a single model, as its author says", "CRCL repository", note="single model"),
 )
-"""Networks whose similarities are averaged. Other backbones (IMRAM, GSMN, SCAN) may be ensembles of their own."""
+"""Numbers of networks whose similarities are averaged. Other backbones (IMRAM, GSMN, SCAN) may be ensembles."""
 
 
 def read_published() -> list[Published]:
@@ -132,61 +132,61 @@ def read_published() -> list[Published]:
         path = files("ncbench_leaderboards") / "published.csv"
         content = path.read_bytes()
     except (ImportError, OSError) as error:
-        raise UserError(f"leaderboards/published.csv is not installed ({error}); install ncbench again") from error
-    return settled(parse(content, "leaderboards/published.csv"))
+        raise UserError(f"leaderboards/published.csv is not installed ({error}); reinstall ncbench") from error
+    return with_units_and_nets(parse(content, "leaderboards/published.csv"))
 
 
 def parse(content: bytes, name: str) -> list[Published]:
-    """Return the rows of a file as they stand in it. Raises UserError, with `name` and line, for what is malformed."""
+    """Return the rows of a file as printed. Raises UserError with `name` and line for malformed content."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         missing = [field for field in FIELDS if field not in (reader.fieldnames or ())]
         if missing:
-            raise UserError(f"{name} lacks the columns {', '.join(missing)}; restore it")
+            raise UserError(f"{name} has no columns {', '.join(missing)}; restore it")
         return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} is no table in UTF-8 ({error}); restore it") from error
+        raise UserError(f"{name} is not a valid CSV file in UTF-8 ({error}); restore it") from error
 
 
-def settled(rows: Sequence[Published]) -> list[Published]:
-    """Return the rows with the unit of their noise and the number of their networks, as far as sources settle them."""
-    units = _spread(rows, lambda row: _natural(row) or _told(UNITS, row))
-    nets = _spread(rows, lambda row: _told(NETS, row))
+def with_units_and_nets(rows: Sequence[Published]) -> list[Published]:
+    """Return the rows with noise units and numbers of networks, where sources state them."""
+    units = _fill_in(rows, lambda row: _unit_without_noise(row) or _stated(UNITS, row))
+    nets = _fill_in(rows, lambda row: _stated(NETS, row))
     return [replace(row, unit=unit or UNKNOWN, nets=n) for row, unit, n in zip(rows, units, nets, strict=True)]
 
 
-def _natural(row: Published) -> str | None:
-    """Return the unit of rows that need none: no noise was made."""
+def _unit_without_noise(row: Published) -> str | None:
+    """Return the unit of rows without synthetic noise; None for others."""
     return "natural" if row.noise is None else "clean" if row.noise == 0 else None
 
 
-def _told(facts: Iterable[Fact[T]], row: Published) -> T | None:
+def _stated(facts: Iterable[Fact[T]], row: Published) -> T | None:
     return next((fact.value for fact in facts if fact.holds(row)), None)
 
 
-def _spread(rows: Sequence[Published], told: Callable[[Published], T | None]) -> list[T | None]:
-    """Return what is told of each row, or of rows with the same six recalls where these agree, or None."""
+def _fill_in(rows: Sequence[Published], stated: Callable[[Published], T | None]) -> list[T | None]:
+    """Return the value stated for each row, else the one of rows with the same result if these agree, else None."""
     known: dict[tuple[object, ...], set[T]] = defaultdict(set)
     for row in rows:
-        value = told(row)
+        value = stated(row)
         if value is not None:
             known[_result(row)].add(value)
     found: list[T | None] = []
     for row in rows:
-        value, alike = told(row), known[_result(row)]
+        value, alike = stated(row), known[_result(row)]
         found.append(next(iter(alike)) if value is None and len(alike) == 1 else value)
     return found
 
 
 def _result(row: Published) -> tuple[object, ...]:
-    """Return what two printings of one result share."""
+    """Return the key that reprints of one result share."""
     return row.dataset, row.evaluation, row.method, row.noise, row.recalls
 
 
 def _row(cells: Mapping[str | None, str | None], where: str) -> Published:
     texts = {field: cells.get(field) for field in FIELDS}
     if None in cells or None in texts.values():
-        raise UserError(f"{where}: a row has {len(FIELDS)} cells; restore it")
+        raise UserError(f"{where}: expected {len(FIELDS)} cells; restore it")
     found = {field: str(text).strip() for field, text in texts.items()}
     dataset, evaluation, kind = found["dataset"], found["eval"], found["noise_kind"]
     for field in ("method", "paper", "table"):
@@ -194,9 +194,9 @@ def _row(cells: Mapping[str | None, str | None], where: str) -> Published:
             raise UserError(f"{where}: {field} is empty; restore it")
     if evaluation not in EVALUATIONS.get(dataset, ()):
         known = ", ".join(f"{name} {one}" for name, several in EVALUATIONS.items() for one in several)
-        raise UserError(f"{where}: {dataset} {evaluation} is not evaluated; there are {known}")
+        raise UserError(f"{where}: unknown evaluation {dataset} {evaluation}; expected one of {known}")
     if kind not in ("shuffle", "natural") or (kind == "natural") != (not found["noise"]):
-        raise UserError(f"{where}: noise_kind must be shuffle, with a noise, or natural, without one; found {kind!r}")
+        raise UserError(f"{where}: expected noise_kind shuffle with a noise, or natural without one; found {kind!r}")
     return Published(
         method=found["method"],
         backbone=found["backbone"],
@@ -211,11 +211,11 @@ def _row(cells: Mapping[str | None, str | None], where: str) -> Published:
     )
 
 
-def _number(cells: Mapping[str, str], field: str, most: int, where: str) -> float:
+def _number(cells: Mapping[str, str], field: str, maximum: int, where: str) -> float:
     try:
         value = float(cells[field])
     except ValueError:
         value = math.nan
-    if not 0 <= value <= most:
-        raise UserError(f"{where}: {field} must be a number from 0 to {most}, found {cells[field]!r}")
+    if not 0 <= value <= maximum:
+        raise UserError(f"{where}: {field} must be a number from 0 to {maximum}, found {cells[field]!r}")
     return value

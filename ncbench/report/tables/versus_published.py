@@ -1,4 +1,4 @@
-"""Published results beside ours: same method, backbone, evaluation, noise ratio and noise unit."""
+"""Published results next to ours: same method, backbone, evaluation, noise ratio and noise unit."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ COLUMNS = (
     "t2i R@1, 5, 10",
     "rSum",
     "source",
-    "nets",
+    "networks",
     "flags",
     "our rSum",
     "seeds",
     "our runs",
     "difference",
 )
-NUMBERS = (*COLUMNS[2:5], "nets", "our rSum", "seeds", "difference")
+NUMERIC_COLUMNS = (*COLUMNS[2:5], "networks", "our rSum", "seeds", "difference")
 
-PLAIN = ("sgr", "saf", "sgraf", "vse-infinity", "scan")
-"""Published methods that are a backbone trained as its authors did: our `triplet` on it."""
+PLAIN_BACKBONES = ("sgr", "saf", "sgraf", "vse-infinity", "scan")
+"""Published methods that are plain backbones, trained as by their authors; compared with our `triplet`."""
 
 PAPER_SIZES = "embed=1024, similarity=256, word=300"
-"""The sizes of a backbone as published; those of ours are named where they are others."""
+"""The published sizes of a backbone; other sizes of ours are shown."""
 
 _RSUMS = {"coco-1k-5fold": "folded", "coco-5k": "rsum_unfolded"}
 _UNITS = ("clean", "natural", "images", "captions", "unknown")
@@ -42,7 +42,7 @@ _UNITS = ("clean", "natural", "images", "captions", "unknown")
 
 @dataclass(frozen=True)
 class Ours:
-    """Our runs of one method under one set of axes: mean rSum, deviation (NaN for one seed) and number of seeds."""
+    """Our runs of one method under one set of axes: mean rSum, standard deviation (NaN for one seed), seeds."""
 
     method: str
     backbone: str
@@ -55,19 +55,19 @@ class Ours:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A published result and, where there is any, one of ours."""
+class ComparedResult:
+    """A published result and the matching one of ours, if any."""
 
     published: Published
     ours: Ours | None
 
     @property
     def difference(self) -> float | None:
-        """Our rSum less the published one; None without ours."""
+        """Our rSum minus the published one; None without ours."""
         return None if self.ours is None else self.ours.rsum - self.published.rsum
 
     def facts(self) -> dict[str, Any]:
-        """Return all of it, ready for JSON."""
+        """Return all values, ready for JSON."""
         row, ours = self.published, self.ours
         scores = dict(zip(RECALLS, row.recalls, strict=True))
         return {
@@ -92,34 +92,34 @@ class Line:
         }
 
     def cells(self) -> list[str]:
-        """Return it as text, in the order of COLUMNS."""
+        """Return the row as text, in the order of COLUMNS."""
         row, ours = self.published, self.ours
         nets = "unknown" if row.nets is None else str(row.nets)
-        backbone = f"{row.backbone} (doubtful)" if row.doubted else row.backbone or "not stated"
+        backbone = f"{row.backbone} (doubtful)" if row.backbone_doubtful else row.backbone or "not stated"
         recalls = [f"{value:.1f}" for value in row.recalls]
-        told = [row.method, backbone, " ".join(recalls[:3]), " ".join(recalls[3:]), f"{row.rsum:.1f}"]
-        told += [row.source, nets, row.flags or "-"]
+        shown = [row.method, backbone, " ".join(recalls[:3]), " ".join(recalls[3:]), f"{row.rsum:.1f}"]
+        shown += [row.source, nets, row.flags or "-"]
         if ours is None:
-            return [*told, "-", "-", "-", "-"]
+            return [*shown, "-", "-", "-", "-"]
         rsum = f"{ours.rsum:.1f}" + ("" if pd.isna(ours.std) else f" ± {ours.std:.1f}")
-        return [*told, rsum, str(ours.seeds), ours.runs, f"{self.difference:+.1f}"]
+        return [*shown, rsum, str(ours.seeds), ours.runs, f"{self.difference:+.1f}"]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """One table: results of one evaluation under one noise ratio and unit, best published first."""
+class PublishedTable:
+    """One table: results of one evaluation, noise ratio and unit, best published first."""
 
     dataset: str
     evaluation: str
     noise: float | None
     unit: str
-    lines: Sequence[Line]
+    lines: Sequence[ComparedResult]
 
     @property
     def title(self) -> str:
-        """What the rows share, in words."""
+        """Dataset, evaluation and noise in words."""
         if self.noise is None:
-            noise = "pairs mismatched by nature"
+            noise = "natural noise"
         else:
             noise = "clean pairs" if self.noise == 0 else f"noise {self.noise:g} (unit: {self.unit})"
         return f"{self.dataset}, {self.evaluation}: {noise}"
@@ -129,13 +129,13 @@ class Beside:
         return [line.cells() for line in self.lines]
 
 
-def published_beside(dataset: str, frame: pd.DataFrame | None) -> list[Beside]:
-    """Return the published results of `dataset` beside runs of `frame` (of `load_runs`, None for no runs).
+def published_tables(dataset: str, frame: pd.DataFrame | None) -> list[PublishedTable]:
+    """Return the published results of `dataset` next to the runs of `frame` (of `load_runs`; None: no runs).
 
-    Units of noise are never in one table. Raises UserError for a dataset without published results.
+    Each table has one noise unit. Raises UserError for a dataset without published results.
     """
     if dataset not in EVALUATIONS:
-        raise UserError(f"nothing is published for dataset {dataset!r}; there are numbers for {', '.join(EVALUATIONS)}")
+        raise UserError(f"no published results for dataset {dataset!r}; available: {', '.join(EVALUATIONS)}")
     tables, everything = [], read_published()
     for evaluation in EVALUATIONS[dataset]:
         ours = [] if frame is None else our_results(frame, dataset, evaluation)
@@ -144,16 +144,16 @@ def published_beside(dataset: str, frame: pd.DataFrame | None) -> list[Beside]:
         for noise, unit in sorted(kinds, key=lambda kind: (kind[0] or 0.0, _UNITS.index(kind[1]))):
             alike = sorted((row for row in rows if (row.noise, row.unit) == (noise, unit)), key=_order)
             lines = [line for row in alike for line in _lines(row, ours)]
-            tables.append(Beside(dataset, evaluation, noise, unit, lines))
+            tables.append(PublishedTable(dataset, evaluation, noise, unit, lines))
     return tables
 
 
 def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours]:
-    """Return our runs on a dataset by method, settings, axes and budget, averaged over seeds, in this order.
+    """Return our results on a dataset, averaged over seeds, ordered by method, settings, axes and budget.
 
-    The rSum is that of the evaluation: runs that were not evaluated so are left out.
+    Runs without the rSum of this evaluation are left out.
     """
-    runs = frame[(frame["dataset"] == dataset) & ~frame["told_truth"]].copy()
+    runs = frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]].copy()
     runs["folded"] = runs["rsum"].where(runs["rsum_unfolded"].notna())
     column = _RSUMS.get(evaluation, "rsum")
     runs = runs[runs[column].notna()]
@@ -167,7 +167,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
                 backbone=str(first["backbone"]),
                 noise=None if natural else float(first["noise"]),
                 unit=str(first["unit"]) if natural or first["noise"] else CLEAN,
-                runs=_runs(first.to_dict(), int(group["told_clean"].max())),
+                runs=_runs(first.to_dict(), int(group["clean_pairs_given"].max())),
                 rsum=float(group[column].mean()),
                 std=float(group[column].std()),
                 seeds=int(group["seed"].nunique()),
@@ -176,28 +176,28 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
     return found
 
 
-def _runs(row: dict[Any, Any], told_clean: int) -> str:
-    """Return what our runs are, as far as the table does not say it."""
+def _runs(row: dict[Any, Any], clean_pairs_given: int) -> str:
+    """Return what distinguishes our runs beyond the columns of the table."""
     words = [] if row["variant"] == row["method"] else [str(row["variant"])]
     words += [str(row["backbone"])] if str(row["backbone"]).startswith("scan") else []
     words += [str(row["protocol"])] if row["noise"] else []
     words.append(f"budget {Budget(row['budget'], row['budget_unit'])}")
     words += [str(row["sizes"])] if row["sizes"] != PAPER_SIZES else []
     words += [str(row["conditions"])] if row["conditions"] else []
-    words += [f"told {told_clean} clean pairs"] if told_clean else []
+    words += [f"given {clean_pairs_given} clean pairs"] if clean_pairs_given else []
     return ", ".join(words)
 
 
-def _lines(row: Published, ours: Sequence[Ours]) -> list[Line]:
-    """Return the row beside each of ours that matches, or alone."""
-    return [Line(row, one) for one in _matches(row, ours)] or [Line(row, None)]
+def _lines(row: Published, ours: Sequence[Ours]) -> list[ComparedResult]:
+    """Return the row with each matching result of ours, or alone."""
+    return [ComparedResult(row, one) for one in _matches(row, ours)] or [ComparedResult(row, None)]
 
 
 def _matches(row: Published, ours: Sequence[Ours]) -> list[Ours]:
-    """Return which of ours are results of the same method, backbone, noise and unit; SCAN's form is never stated."""
-    if row.doubted:
+    """Return our results with the same method, backbone, noise and unit. Papers do not state the variant of SCAN."""
+    if row.backbone_doubtful:
         return []
-    method = "triplet" if row.method in PLAIN else row.method
+    method = "triplet" if row.method in PLAIN_BACKBONES else row.method
     return [
         one
         for one in ours
@@ -208,7 +208,7 @@ def _matches(row: Published, ours: Sequence[Ours]) -> list[Ours]:
 def _same_backbone(row: Published, backbone: str) -> bool:
     if row.method == "scan":
         return backbone.partition("-")[0] == "scan"
-    return backbone == row.backbone and (row.method not in PLAIN or backbone == row.method)
+    return backbone == row.backbone and (row.method not in PLAIN_BACKBONES or backbone == row.method)
 
 
 def _order(row: Published) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
-"""Where the runs of a sweep execute: one interface (`base`), and a module for each launcher.
+"""Launchers execute the runs of a sweep: the interface is in `base`, and each launcher has its own module.
 
-Nothing heavy is loaded before `launcher` is asked for one.
+This module imports nothing heavy; `make_launcher` imports the module of the launcher.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from ncbench.sweeps.launchers.base import Launcher
 
 LAUNCHERS = ("here", "processes", "slurm")
-USUAL = "processes"
+DEFAULT_LAUNCHER = "processes"
 
 
-def launcher(name: str, options: Mapping[str, object] | None = None) -> Launcher:
-    """Return the launcher called `name`; `options` are for Slurm.
+def make_launcher(name: str, options: Mapping[str, object] | None = None) -> Launcher:
+    """Return the launcher called `name`; only the Slurm launcher accepts `options`.
 
-    Raises UserError for an unknown one, for options that it does not take, and where it cannot work on this machine.
+    Raises UserError for an unknown name, for invalid options, and if the launcher is not available on this machine.
     """
     if name not in LAUNCHERS:
         raise unknown_name("launcher", name, LAUNCHERS)
     if options and name != "slurm":
-        raise UserError(f"--slurm is for --launcher slurm, found --launcher {name}; leave one of them out.")
+        raise UserError(f"--slurm requires --launcher slurm, found --launcher {name}")
     made: Launcher = import_module(f"ncbench.sweeps.launchers.{name}").make(options or {})
     return made

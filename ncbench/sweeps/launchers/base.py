@@ -1,4 +1,4 @@
-"""What every launcher is given, and what it gives."""
+"""The launcher interface."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from ncbench.training.run import USUAL, Cadence
 
 @dataclass(frozen=True)
 class Sweep:
-    """Planned `runs` of a grid, in the order in which they are to be executed, and how they are.
+    """The planned `runs` of a grid in execution order, and the options for executing them.
 
-    `device` is as the user named it, as it is chosen where a run executes, and `jobs` how many may execute at a time,
-    None for as many as the launcher finds fit. Each may take `max_memory` bytes of its device. `record` is the sweep's
-    own in the store.
+    `device` is the name given by the user; it is resolved on the machine that executes the run. `jobs` is the number of
+    parallel runs, or None for the launcher's default. `max_memory` limits the device memory of each run, in bytes.
     """
 
     grid: Grid
@@ -34,36 +33,36 @@ class Sweep:
     max_memory: int | None = None
 
     def waiting(self) -> list[int]:
-        """Return the places of the runs that have no result. Raises UserError for a record that cannot be read."""
+        """Return the indices of runs without a result. Raises UserError if a record cannot be read."""
         return [index for index, run in enumerate(self.runs) if self.store.find(run.spec) is None]
 
 
 class Launcher(ABC):
-    """Where the runs of a sweep execute. The records are the same wherever that is."""
+    """Executes the runs of a sweep. All launchers write the same records."""
 
     name: ClassVar[str]
-    after_stop: ClassVar[str] = "what the others have trained is saved. The same command goes on from there."
-    """What becomes of the runs that are not done when the launching process is asked to stop."""
+    resume_hint: ClassVar[str] = "Unfinished runs are saved. Rerun the same command to resume."
+    """Message about unfinished runs, printed when the launching process is stopped."""
 
     def check(self, device: str) -> None:
-        """Raise UserError for what can be known not to work before anything is planned; `device` as in a Sweep."""
+        """Raise UserError if runs cannot execute on this machine; `device` as in Sweep. Called before planning."""
         choose_device(device)
 
     @abstractmethod
     def slots(self, sweep: Sweep) -> int | None:
-        """Return how many of the waiting runs will execute at a time; None where that is not known here."""
+        """Return the number of runs that will execute in parallel, or None if unknown."""
 
     @abstractmethod
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Execute the runs that have no result; yield the outcome of each, as they come.
+        """Execute the runs that have no result; yield outcomes as runs end.
 
-        A run that fails does not stop the others. Once this process is asked to stop, no further run begins. Raises
-        UserError for what cannot be launched at all, and for a record that cannot be read or written.
+        A failed run does not stop the others. No run starts after a stop request. Raises UserError if runs cannot be
+        launched, and if a record cannot be read or written.
         """
 
 
-def keep(sweep: Sweep, observer: Observer, waiting: Sequence[int]) -> Iterator[Outcome]:
-    """Yield the outcomes of the runs that are not `waiting`: they have a result already."""
+def finished_outcomes(sweep: Sweep, observer: Observer, waiting: Sequence[int]) -> Iterator[Outcome]:
+    """Yield the outcomes of the runs that are not `waiting`: those with a result."""
     for index in sorted(set(range(len(sweep.runs))) - set(waiting)):
         spec = sweep.runs[index].spec
         outcome = Outcome(spec, "kept", sweep.store.folder(spec), sweep.store.find(spec))

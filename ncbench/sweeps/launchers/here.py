@@ -1,4 +1,4 @@
-"""Runs in this process, one after another."""
+"""The launcher that executes runs one after another in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make(options: Mapping[str, object]) -> Here:
 
 
 class Here(Launcher):
-    """This process."""
+    """Executes runs in this process."""
 
     name = "here"
 
@@ -25,11 +25,13 @@ class Here(Launcher):
         return 1
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Execute the runs here. Raises UserError as any launcher, and where several at a time are asked for."""
+        """Execute the runs in this process. Raises UserError also if `jobs` is more than 1."""
         if sweep.jobs not in (None, 1):
-            raise UserError(f"--launcher here executes one run at a time, found --jobs {sweep.jobs}; take processes.")
+            raise UserError(
+                f"--launcher here executes one run at a time, found --jobs {sweep.jobs}. Use --launcher processes."
+            )
         device = choose_device(sweep.device)
         if sweep.max_memory is not None:
             cap_memory(device, sweep.max_memory)
-        sweep.waiting()  # a record that cannot be read is told before anything starts
+        sweep.waiting()  # raise for unreadable records before the first run starts
         yield from run_sweep(sweep.runs, sweep.store, device, observer, sweep.cadence)

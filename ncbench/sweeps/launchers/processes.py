@@ -1,4 +1,4 @@
-"""Runs in several processes of this machine: one per CUDA device, or a few that divide the threads of its CPU."""
+"""The launcher that executes runs in local processes: one per CUDA device, or several that share the CPU."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ncbench.errors import UserError
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime.device import cap_memory, choose_device
-from ncbench.runtime.signals import ask, asked
+from ncbench.runtime.signals import request_stop, stop_signal
 from ncbench.sweeps.execution import POLL_SECONDS, Observer, Outcome, execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.sweeps.launchers.base import Launcher, Sweep, keep
+from ncbench.sweeps.launchers.base import Launcher, Sweep, finished_outcomes
 from ncbench.sweeps.launchers.here import Here
 from ncbench.training.cost import Work, is_small
 from ncbench.training.run import Cadence
 
 PROGRESS_SECONDS = 0.2
-PATIENCE_SECONDS = 10.0
-LOST = "its process died; the system may have run out of memory"
+SHUTDOWN_SECONDS = 10.0
+WORKER_DIED = "its process died; the system may have run out of memory"
 
 
 def make(options: Mapping[str, object]) -> Processes:
@@ -39,40 +39,40 @@ def make(options: Mapping[str, object]) -> Processes:
 
 
 class Processes(Launcher):
-    """A pool of processes; where one is enough, this one."""
+    """Executes runs in a pool of processes, or in this process if one is enough."""
 
     name = "processes"
 
     def slots(self, sweep: Sweep) -> int:
-        """Return how many processes there will be."""
+        """Return the number of processes."""
         waiting = sweep.waiting()
         jobs = sweep.jobs or default_jobs([sweep.runs[index] for index in waiting], choose_device(sweep.device))
         return max(1, min(jobs, len(waiting)))
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Execute up to `jobs` runs at a time. Raises UserError as any launcher."""
+        """Execute up to `jobs` runs in parallel."""
         device = choose_device(sweep.device)
         if sweep.max_memory is not None:
             cap_memory(device, sweep.max_memory)
         waiting, jobs = sweep.waiting(), self.slots(sweep)
         if jobs == 1:
             return Here().launch(replace(sweep, jobs=1), observer)
-        return _in_processes(sweep, observer, waiting, workplaces(device, jobs))
+        return _run_pool(sweep, observer, waiting, divide_machine(device, jobs))
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What a process of the pool has for itself: a device, and threads; None for as many as torch takes."""
+class WorkerResources:
+    """The device and number of threads of a worker process; None for the default of torch."""
 
     device: str
     threads: int | None
 
 
 def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
-    """Return how many of `runs` to execute at a time.
+    """Return the default number of parallel `runs`.
 
-    On CUDA one per device; on a CPU 1, or about the number of cores where each trains on one thread. Up to half as many
-    again are taken if that saves a last round in which cores would idle.
+    On CUDA, one per device. On a CPU, 1, or about one per core if all networks are small enough to train on one thread.
+    Up to 1.5 per core are used if this avoids a last round with idle cores.
     """
     if device.type == "cuda":
         return max(1, torch.cuda.device_count())
@@ -83,55 +83,55 @@ def default_jobs(runs: Sequence[PlannedRun], device: torch.device) -> int:
     return -(-len(runs) // rounds)
 
 
-def workplaces(device: torch.device, jobs: int) -> list[Workplace]:
-    """Return a place for each of `jobs` processes: the CUDA devices in turn, or equal parts of the CPU's threads.
+def divide_machine(device: torch.device, jobs: int) -> list[WorkerResources]:
+    """Return the resources of each of `jobs` processes: CUDA devices in turn, or equal shares of the CPU cores.
 
-    A number of threads that the user has set (OMP_NUM_THREADS) is that of each process.
+    If OMP_NUM_THREADS is set, each process uses that many threads.
     """
     if device.type == "cuda":
         present = max(1, torch.cuda.device_count())
-        return [Workplace(f"cuda:{number % present}", None) for number in range(jobs)]
-    divided = device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
-    return [Workplace(str(device), max(1, cores() // jobs) if divided else None)] * jobs
+        return [WorkerResources(f"cuda:{number % present}", None) for number in range(jobs)]
+    divide = device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    return [WorkerResources(str(device), max(1, cores() // jobs) if divide else None)] * jobs
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_processes(
-    sweep: Sweep, observer: Observer, waiting: list[int], places: Sequence[Workplace]
+def _run_pool(
+    sweep: Sweep, observer: Observer, waiting: list[int], pool: Sequence[WorkerResources]
 ) -> Iterator[Outcome]:
-    yield from keep(sweep, observer, waiting)
-    # Started afresh, not forked: torch's threads do not survive a fork.
+    yield from finished_outcomes(sweep, observer, waiting)
+    # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers: list[BaseProcess] = []
     pipes: list[Connection] = []
-    at_work: dict[Connection, int] = {}
+    active: dict[Connection, int] = {}
     try:
-        for place in places:
+        for resources in pool:
             ours, theirs = context.Pipe()
-            args = (sweep.grid, sweep.store.root, place, sweep.cadence, sweep.max_memory, theirs)
-            worker = context.Process(target=_work, args=args, daemon=True)
+            args = (sweep.grid, sweep.store.root, resources, sweep.cadence, sweep.max_memory, theirs)
+            worker = context.Process(target=_worker_main, args=args, daemon=True)
             worker.start()
-            theirs.close()  # so that the end of the process is the end of the pipe
+            theirs.close()  # so that the pipe closes when the process ends
             workers.append(worker)
             pipes.append(ours)
-            at_work[ours] = _hand_out(ours, waiting, observer)
-        yield from _collect(sweep.runs, sweep.store, observer, waiting, at_work, workers)
+            active[ours] = _dispatch(ours, waiting, observer)
+        yield from _collect(sweep.runs, sweep.store, observer, waiting, active, workers)
     finally:
         for pipe in pipes:
-            pipe.close()  # upon which idle workers end by themselves
-        for idle in workers:
-            idle.join(0 if at_work else PATIENCE_SECONDS)
-            idle.terminate()
+            pipe.close()  # idle workers exit
+        for process in workers:
+            process.join(0 if active else SHUTDOWN_SECONDS)
+            process.terminate()
 
 
-def _hand_out(worker: Connection, waiting: list[int], observer: Observer) -> int:
+def _dispatch(worker: Connection, waiting: list[int], observer: Observer) -> int:
     index = waiting.pop(0)
     observer.started(index)
-    with suppress(OSError):  # of a process that has died; `_collect` finds its pipe closed
+    with suppress(OSError):  # if the process has died, `_collect` finds its pipe closed
         worker.send(index)
     return index
 
@@ -141,97 +141,97 @@ def _collect(
     store: Store,
     observer: Observer,
     waiting: list[int],
-    at_work: dict[Connection, int],
+    active: dict[Connection, int],
     processes: Sequence[BaseProcess] = (),
 ) -> Iterator[Outcome]:
-    """Yield outcomes until no worker is at work; each that has ended a run gets the next one that is waiting.
+    """Yield outcomes until no worker is active; a worker that ends a run gets the next waiting one.
 
-    Once asked to stop, no further run begins, and the `processes` of the workers are asked too.
+    After a stop request, no run starts, and the worker `processes` are requested to stop.
     """
-    told = False
-    while at_work:
-        if asked() is not None and not told:
-            told = True
+    stopping = False
+    while active:
+        if stop_signal() is not None and not stopping:
+            stopping = True
             waiting.clear()
             for process in processes:
                 process.terminate()
-        for worker in wait(list(at_work), timeout=1.0):
+        for worker in wait(list(active), timeout=1.0):
             assert isinstance(worker, Connection)
             try:
                 kind, content = worker.recv()
             except (EOFError, OSError):
-                index = at_work.pop(worker)
-                # One that was asked to stop before it could listen has lost nothing.
+                index = active.pop(worker)
+                # A process terminated before it installed its signal handler has lost nothing.
                 spec = runs[index].spec
                 stopped = Outcome(spec, "interrupted", store.folder(spec))
-                yield _ended(observer, index, stopped if told else _lost(runs[index], store))
+                yield _end(observer, index, stopped if stopping else _worker_died(runs[index], store))
                 continue
             if kind == "refused":
                 raise UserError(content)
             if kind == "progressed":
-                observer.progressed(at_work[worker], content)
+                observer.progressed(active[worker], content)
                 continue
-            index = at_work.pop(worker)
-            if content.status == "running":  # elsewhere
+            index = active.pop(worker)
+            if content.status == "running":  # in a process of another sweep command
                 waiting.append(index)
             else:
-                yield _ended(observer, index, content)
-            if waiting and not told:
-                at_work[worker] = _hand_out(worker, waiting, observer)
-    for index in waiting if not told else ():  # all workers died
-        yield _ended(observer, index, _lost(runs[index], store))
+                yield _end(observer, index, content)
+            if waiting and not stopping:
+                active[worker] = _dispatch(worker, waiting, observer)
+    for index in waiting if not stopping else ():  # all workers died
+        yield _end(observer, index, _worker_died(runs[index], store))
 
 
-def _ended(observer: Observer, index: int, outcome: Outcome) -> Outcome:
+def _end(observer: Observer, index: int, outcome: Outcome) -> Outcome:
     observer.ended(index, outcome)
     return outcome
 
 
-def _lost(run: PlannedRun, store: Store) -> Outcome:
-    store.note(run.spec, "failed", LOST + "\n")
-    return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(LOST))
+def _worker_died(run: PlannedRun, store: Store) -> Outcome:
+    store.note(run.spec, "failed", WORKER_DIED + "\n")
+    return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(WORKER_DIED))
 
 
-def _work(
-    grid: Grid, root: Path, place: Workplace, cadence: Cadence, max_memory: int | None, parent: Connection
+def _worker_main(
+    grid: Grid, root: Path, resources: WorkerResources, cadence: Cadence, max_memory: int | None, parent: Connection
 ) -> None:
-    """Execute runs, received as places in the plan of `grid`, until this process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which asks its workers
-    signal.signal(signal.SIGTERM, ask)
-    if place.threads is not None:
-        torch.set_num_threads(place.threads)
-    runs, store, device = plan_sweep(grid), Store(root), torch.device(place.device)
+    """Execute runs, received from `parent` as indices in the plan of `grid`, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which stops its workers
+    signal.signal(signal.SIGTERM, request_stop)
+    if resources.threads is not None:
+        torch.set_num_threads(resources.threads)
+    runs, store, device = plan_sweep(grid), Store(root), torch.device(resources.device)
     if max_memory is not None:
         cap_memory(device, max_memory)
     while True:
         try:
             index = parent.recv()
-        except EOFError:  # nothing is left to do
+        except EOFError:  # no runs are left
             return
         try:
             outcome = execute(runs[index], store, device, _Reporter(parent), cadence)
         except UserError as error:
-            _tell(parent, ("refused", str(error)))
+            _send(parent, ("refused", str(error)))
         except OSError as error:
-            _tell(parent, ("refused", f"{error.filename}: {error.strerror}"))
+            _send(parent, ("refused", f"{error.filename}: {error.strerror}"))
         else:
             if outcome.status == "running":
                 time.sleep(POLL_SECONDS)
-            _tell(parent, ("ended", _sendable(outcome)))
-        if asked() is not None:
+            _send(parent, ("ended", _picklable(outcome)))
+        if stop_signal() is not None:
             return
 
 
-def _tell(parent: Connection, message: tuple[str, object]) -> None:
-    """Send a message; a parent that has gone, or listens no more, is like one that asks to stop."""
+def _send(parent: Connection, message: tuple[str, object]) -> None:
+    """Send a message. If the parent has died or closed the pipe, request this process to stop."""
     try:
         parent.send(message)
     except OSError:
-        ask(signal.SIGTERM, None)
+        request_stop(signal.SIGTERM, None)
 
 
 class _Reporter:
-    """Sends progress to the parent, a few times a second at most."""
+    """Sends progress to the parent, at most a few times per second."""
 
     def __init__(self, parent: Connection) -> None:
         self._parent = parent
@@ -241,13 +241,13 @@ class _Reporter:
         now = time.monotonic()
         if now - self._sent > PROGRESS_SECONDS:
             self._sent = now
-            _tell(self._parent, ("progressed", progress))
+            _send(self._parent, ("progressed", progress))
 
 
-def _sendable(outcome: Outcome) -> Outcome:
-    """Return the outcome with an error that can travel between processes."""
+def _picklable(outcome: Outcome) -> Outcome:
+    """Return the outcome with an error that can be pickled."""
     try:
-        pickle.loads(pickle.dumps(outcome.error))  # noqa: S301 - written in the same expression
+        pickle.loads(pickle.dumps(outcome.error))  # noqa: S301 - pickled in the same expression
     except Exception:
         return replace(outcome, error=RuntimeError(repr(outcome.error)))
     return outcome

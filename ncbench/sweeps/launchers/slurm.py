@@ -1,7 +1,7 @@
-"""Runs as jobs of a Slurm cluster, an array task each, through submitit.
+"""The launcher that submits runs to a Slurm cluster as array tasks, through submitit.
 
-What becomes of them is read from the folder of records, which the nodes share, and from `squeue`: no accounting is
-needed. Jobs outlive the process that submitted them; the same command, given again, follows those that are there.
+Their state is read from the records folder, which the nodes share, and from `squeue`; Slurm accounting is not needed.
+Jobs outlive the process that submitted them; rerunning the same command monitors existing jobs again.
 """
 
 from __future__ import annotations
@@ -11,102 +11,103 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncbench.errors import UserError
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Status, Store
 from ncbench.runtime.files import write_json
-from ncbench.runtime.signals import asked
+from ncbench.runtime.signals import stop_signal
 from ncbench.sweeps.execution import Observer, Outcome
 from ncbench.sweeps.launchers.base import Launcher, Sweep
 from ncbench.sweeps.launchers.slurm_job import RunJob, log_of
 from ncbench.sweeps.launchers.slurm_options import submitit_parameters
-from ncbench.sweeps.monitor import Following
+from ncbench.sweeps.monitor import Monitor
 from ncbench.sweeps.record import SweepRecord
 
 if TYPE_CHECKING:
     import submitit
 
-LOOK_SECONDS, ASK_SECONDS = 1.0, 10.0  # between two looks at the records, and two questions to Slurm
-GRACE_SECONDS = 30.0  # that a record may take to be seen here after its job has ended
-LARGEST_ARRAY = 1000  # Slurm's own default
-RESTARTS = 10**6  # time-outs that submitit allows for; `RunJob.checkpoint` knows when they are in vain
-ENDED = (
+POLL_SECONDS, SQUEUE_SECONDS = 1.0, 10.0  # between polls of the records, and of Slurm
+GRACE_SECONDS = 30.0  # until the result of an ended job must be visible here
+MAX_ARRAY_SIZE = 1000  # Slurm's default
+MAX_TIMEOUTS = 10**6  # for submitit; `RunJob.checkpoint` decides when to give up
+END_STATES = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
     *("REVOKED", "TIMEOUT"),
 )
-GONE = "GONE"  # so long ago that Slurm has forgotten
+UNKNOWN = "UNKNOWN"  # not listed by squeue: the job ended long ago
 JOBS, LOGS = "jobs.json", "slurm"
 
 
 def make(options: Mapping[str, object]) -> Slurm:
-    """Return the launcher. Raises UserError for bad options."""
+    """Return the launcher. Raises UserError if options are invalid."""
     return Slurm(options)
 
 
 class Slurm(Launcher):
-    """A cluster; `options` are those of --slurm."""
+    """Executes runs as Slurm jobs; `options` are those of --slurm."""
 
     name = "slurm"
-    after_stop = (
-        "the jobs of the others go on in Slurm. See them with `ncbench runs --watch`, end them with `ncbench cancel`; "
-        "the same command follows them again."
+    resume_hint = (
+        "Slurm jobs keep running. Watch them with `ncbench runs --watch`, stop them with `ncbench cancel`, or rerun "
+        "the same command to monitor them again."
     )
 
     def __init__(self, options: Mapping[str, object]) -> None:
-        """Take the options. Raises UserError for bad ones."""
+        """Parse the options. Raises UserError if they are invalid."""
         self._python = options.get("python")
         self._parameters = submitit_parameters(options)
 
     def check(self, device: str) -> None:
-        """Raise UserError where Slurm or submitit is not there; whether the device is, nodes will find."""
-        _check_present()
+        """Raise UserError unless Slurm and submitit are available; the device is checked on the nodes."""
+        _check_installed()
 
     def slots(self, sweep: Sweep) -> int | None:
-        """Return the jobs that were asked for; Slurm may admit fewer."""
+        """Return the requested number of parallel jobs; Slurm may execute fewer."""
         return sweep.jobs
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Submit the runs that have neither result nor job, and follow all. Raises UserError as any launcher."""
+        """Submit the runs that have neither a result nor a job, and monitor all until they end."""
         sweep.store.root.mkdir(parents=True, exist_ok=True)
-        store = Store(sweep.store.root.resolve())  # jobs may start elsewhere
+        store = Store(sweep.store.root.resolve())  # jobs may start in another directory
         sweep = replace(sweep, store=store, record=replace(sweep.record, root=store.root))
         waiting = sweep.waiting()
         jobs = self._jobs(sweep, waiting) if waiting else {}
-        following = Following([run.spec for run in sweep.runs], store, observer)
-        seen, asked_at, ended = dict.fromkeys(jobs.values(), "PENDING"), 0.0, dict[int, float]()
+        monitor = Monitor([run.spec for run in sweep.runs], store, observer)
+        states = dict.fromkeys(jobs.values(), "PENDING")
+        queried, ended_at = 0.0, dict[int, float]()
         while True:
-            yield from following.look()
-            if not following.open or asked() is not None:
+            yield from monitor.poll()
+            if not monitor.unfinished or stop_signal() is not None:
                 return
-            if time.monotonic() - asked_at > ASK_SECONDS:
-                asked_at = time.monotonic()
-                seen = states(seen) or seen
-            for index in list(following.open):
+            if time.monotonic() - queried > SQUEUE_SECONDS:
+                queried = time.monotonic()
+                states = query_states(states) or states
+            for index in list(monitor.unfinished):
                 run = sweep.runs[index].spec
                 job = jobs.get(run.id, "")
-                state = seen.get(job, GONE)
-                if state not in (*ENDED, GONE):
-                    ended.pop(index, None)
-                elif time.monotonic() - ended.setdefault(index, time.monotonic()) > GRACE_SECONDS:
-                    yield following.end(index, _lost(run, store, sweep.record, job, state))
-            following.pause(LOOK_SECONDS)
+                state = states.get(job, UNKNOWN)
+                if _is_active(state):
+                    ended_at.pop(index, None)
+                elif time.monotonic() - ended_at.setdefault(index, time.monotonic()) > GRACE_SECONDS:
+                    yield monitor.end(index, _outcome_without_result(run, store, sweep.record, job, state))
+            monitor.wait(POLL_SECONDS)
 
     def _jobs(self, sweep: Sweep, waiting: Sequence[int]) -> dict[str, str]:
-        """Return the job of every waiting run, after submitting those that have none."""
+        """Return the job of each waiting run, after submitting those that have none."""
         before = jobs_of(sweep.record)
-        alive = _told_states(before)
+        states = _require_states(before)
         specs = [sweep.runs[index].spec for index in waiting]
-        jobs = {s.id: before[s.id] for s in specs if alive.get(before.get(s.id, ""), GONE) not in (*ENDED, GONE)}
-        fresh = [index for index in waiting if sweep.runs[index].spec.id not in jobs]
-        executor, largest = self._executor(sweep), _largest_array()
+        jobs = {s.id: before[s.id] for s in specs if _is_active(states.get(before.get(s.id, ""), UNKNOWN))}
+        without_job = [index for index in waiting if sweep.runs[index].spec.id not in jobs]
+        executor, size = self._executor(sweep), _max_array_size()
         after: str | None = None
-        for start in range(0, len(fresh), largest):
-            part = fresh[start : start + largest]
+        for start in range(0, len(without_job), size):
+            part = without_job[start : start + size]
             for index in part:
                 sweep.store.forget_end(sweep.runs[index].spec)
             submitted = _submit(executor, [_job(sweep, index) for index in part], after if sweep.jobs else None)
@@ -119,57 +120,60 @@ class Slurm(Launcher):
         import submitit
 
         python = None if self._python is None else str(self._python)
-        executor = submitit.SlurmExecutor(sweep.record.folder / LOGS, max_num_timeout=RESTARTS, python=python)
-        most = {} if sweep.jobs is None else {"array_parallelism": sweep.jobs}
-        executor.update_parameters(**self._parameters, **most)
+        executor = submitit.SlurmExecutor(sweep.record.folder / LOGS, max_num_timeout=MAX_TIMEOUTS, python=python)
+        limit = {} if sweep.jobs is None else {"array_parallelism": sweep.jobs}
+        executor.update_parameters(**self._parameters, **limit)
         return executor
 
 
 def jobs_of(record: SweepRecord) -> dict[str, str]:
-    """Return the Slurm job of each run of a sweep that has one, by the ids of both. Raises UserError."""
+    """Return the Slurm job ids of a sweep by run id. Raises UserError if the file cannot be read."""
     path = record.folder / JOBS
     try:
         content = json.loads(path.read_bytes()) if path.is_file() else {}
         return {str(run): str(job) for run, job in content.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as the jobs of a sweep ({error}); delete it.") from error
+        raise UserError(f"{path}: cannot be read as a list of Slurm jobs ({error}); delete it") from error
 
 
-def states(jobs: Any) -> dict[str, str] | None:
-    """Return Slurm's word for the state of each of `jobs`, GONE where it has none; None where it does not answer."""
-    wanted = list(jobs)
+def query_states(jobs: Iterable[str]) -> dict[str, str] | None:
+    """Return the Slurm state of each of `jobs`, UNKNOWN if squeue does not list it; None if squeue fails."""
+    jobs = list(jobs)
     command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    found = dict(line.strip().split("|", 1) for line in told.splitlines() if "|" in line)
-    return {job: found.get(job, GONE) for job in wanted}
+    found = dict(line.strip().split("|", 1) for line in output.splitlines() if "|" in line)
+    return {job: found.get(job, UNKNOWN) for job in jobs}
 
 
-def _told_states(jobs: Mapping[str, str]) -> dict[str, str]:
-    """Return the states of the jobs of runs. Raises UserError where Slurm does not answer."""
-    found = states(jobs.values()) if jobs else {}
+def _is_active(state: str) -> bool:
+    return state not in (*END_STATES, UNKNOWN)
+
+
+def _require_states(jobs: Mapping[str, str]) -> dict[str, str]:
+    """Return the states of jobs, given by run id. Raises UserError if squeue fails."""
+    found = query_states(jobs.values()) if jobs else {}
     if found is None:
-        raise UserError("squeue does not answer, and there may be jobs of this sweep; try again when Slurm does.")
+        raise UserError("squeue failed, and this sweep may have running jobs. Try again when Slurm responds.")
     return found
 
 
 def cancel_jobs(record: SweepRecord) -> int:
-    """End the Slurm jobs of a sweep that have not ended; return how many. Raises UserError where Slurm refuses."""
+    """Cancel the active Slurm jobs of a sweep; return their number. Raises UserError if Slurm refuses."""
     before = jobs_of(record)
     if not before:
         return 0
     if shutil.which("scancel") is None:
         raise UserError(
-            "the sweep has Slurm jobs, and there is no scancel on this machine: those at work save and end, those that "
-            "wait end when they begin; to cancel them at once, give the command where Slurm is."
+            "the sweep has Slurm jobs, but scancel is not available on this machine. Running jobs save their state and "
+            "stop, pending jobs stop when they start. To cancel them now, run this command on the cluster."
         )
-    found = _told_states(before)
-    alive = [job for job, state in found.items() if state not in (*ENDED, GONE)]
-    if alive:
-        _run(["scancel", *alive], "cancel the jobs")
-    return len(alive)
+    active = [job for job, state in _require_states(before).items() if _is_active(state)]
+    if active:
+        _run(["scancel", *active], "cancel the jobs")
+    return len(active)
 
 
 def _job(sweep: Sweep, index: int) -> RunJob:
@@ -178,61 +182,61 @@ def _job(sweep: Sweep, index: int) -> RunJob:
     cell = run.cell
     if cell.data_root is not None:
         cell = replace(cell, data_root=cell.data_root.resolve())
-    since = sweep.record.asked_at()
+    since = sweep.record.last_stop_request()
     return RunJob(cell, run.spec, sweep.record, since, sweep.device, sweep.cadence, sweep.max_memory)
 
 
 def _submit(executor: submitit.SlurmExecutor, jobs: Sequence[RunJob], after: str | None) -> list[str]:
-    """Submit an array of jobs, to begin when that called `after` has ended; return their ids."""
+    """Submit an array of jobs, to start after job `after` has ended; return their ids."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     if after is not None:
         executor.update_parameters(dependency=f"afterany:{after}")
     try:
-        with redirect_stderr(io.StringIO()), executor.batch():  # it would print what sbatch says too
+        with redirect_stderr(io.StringIO()), executor.batch():  # submitit would print the error of sbatch too
             submitted = [executor.submit(job) for job in jobs]
         return [str(job.job_id) for job in submitted]
     except (FailedJobError, FailedSubmissionError, OSError) as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"Slurm refused the jobs: {words}; mend --slurm and give the same command") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"Slurm rejected the jobs: {message}. Fix --slurm and rerun the same command.") from error
 
 
-def _lost(spec: RunSpec, store: Store, record: SweepRecord, job: str, state: str) -> Outcome:
-    """Return how a run ended whose job did without leaving a result or a failure."""
+def _outcome_without_result(spec: RunSpec, store: Store, record: SweepRecord, job: str, state: str) -> Outcome:
+    """Return the outcome of a run whose job ended without writing a result or an error."""
     folder = store.folder(spec)
     if state == "CANCELLED" or (state == "COMPLETED" and store.how_it_ended(spec)[0] == "interrupted"):
         return Outcome(spec, "interrupted", folder)
-    how = "is gone" if state == GONE else f"ended as {state}"
-    error = RuntimeError(f"its Slurm job {job} {how}; see {log_of(record.folder / LOGS, job)}")
+    end = "is no longer known to Slurm" if state == UNKNOWN else f"ended with state {state}"
+    error = RuntimeError(f"Slurm job {job} {end}; see {log_of(record.folder / LOGS, job)}")
     status: Status = "over-memory" if state == "OUT_OF_MEMORY" else "failed"
     store.note(spec, status, f"{error}\n")
     return Outcome(spec, status, folder, error=error)
 
 
-def _check_present() -> None:
-    """Raise UserError unless there are Slurm's commands and submitit."""
+def _check_installed() -> None:
+    """Raise UserError unless Slurm's commands and submitit are available."""
     if shutil.which("sbatch") is None:
-        raise UserError("--launcher slurm: there is no sbatch on this machine; give the command where Slurm is.")
+        raise UserError("--launcher slurm: sbatch is not available on this machine")
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise UserError("--launcher slurm needs submitit; install it with: pip install 'ncbench[slurm]'") from None
+        raise UserError("--launcher slurm requires submitit. Install it with: pip install 'ncbench[slurm]'") from None
 
 
-def _largest_array() -> int:
-    """Return how many tasks Slurm takes in an array."""
-    told = _run(["scontrol", "show", "config"], "tell its configuration")
-    for line in told.splitlines():
+def _max_array_size() -> int:
+    """Return the maximum number of tasks in a Slurm job array."""
+    output = _run(["scontrol", "show", "config"], "show its configuration")
+    for line in output.splitlines():
         key, _, value = (part.strip() for part in line.partition("="))
         if key == "MaxArraySize" and value.isdigit():
-            return max(1, min(LARGEST_ARRAY, int(value) - 1))
-    return LARGEST_ARRAY
+            return max(1, min(MAX_ARRAY_SIZE, int(value) - 1))
+    return MAX_ARRAY_SIZE
 
 
-def _run(command: Sequence[str], what: str) -> str:
+def _run(command: Sequence[str], purpose: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except subprocess.CalledProcessError as error:
-        raise UserError(f"Slurm cannot {what}: {' '.join(error.stderr.split())}") from error
+        raise UserError(f"Slurm cannot {purpose}: {' '.join(error.stderr.split())}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"Slurm cannot {what}: {error}") from error
+        raise UserError(f"Slurm cannot {purpose}: {error}") from error

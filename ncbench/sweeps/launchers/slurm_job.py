@@ -1,8 +1,8 @@
-"""What a Slurm job does: one run, in as many allocations as it takes.
+"""The Slurm job of one run, which may need several allocations.
 
-Slurm sends SIGUSR2 (submitit's choice) shortly before the time is up, and SIGTERM before it takes the node away or the
-job is to end. Both let the run save its state at the next update. After the former, submitit's checkpoint hook has the
-job queued again; after the latter Slurm does so itself, or the job was cancelled.
+Slurm sends SIGUSR2 (submitit's choice) shortly before the time limit, and SIGTERM before preemption or cancellation.
+After both, the run saves its state at the next update. After SIGUSR2, submitit's checkpoint hook requeues the job;
+after preemption, Slurm requeues it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.sweeps.grid import Grid, PlannedRun
-from ncbench.sweeps.record import SweepRecord, listening
+from ncbench.sweeps.record import SweepRecord, watch_for_stop
 from ncbench.training.run import CHECKPOINT, Cadence
 
 if TYPE_CHECKING:
     from ncbench.sweeps.execution import Outcome
 
-AGAIN = signal.SIGUSR2  # submitit's
-VAIN = 3  # allocations in a row without a new checkpoint
+REQUEUE_SIGNAL = signal.SIGUSR2  # sent by submitit
+MAX_STALLED = 3  # consecutive allocations without a new checkpoint
 
 
 @dataclass
 class RunJob:
-    """The run of `spec`, planned anew from `cell` where the job executes; `since` is as of `listening`."""
+    """A job for the run `spec`, planned again from `cell` on the node. Stop requests after `since` are obeyed."""
 
     cell: Grid
     spec: RunSpec
@@ -39,37 +39,40 @@ class RunJob:
     device: str
     cadence: Cadence
     max_memory: int | None
-    reached: int = -1
-    in_vain: int = 0
+    last_checkpoint: int = -1
+    stalled: int = 0
 
     def __call__(self) -> str:
-        """Execute the run, or go on with it; return how it ended."""
-        from ncbench.runtime.signals import ask, asked, on_signals
+        """Execute or resume the run; return its status."""
+        from ncbench.runtime.signals import catch_signals, request_stop, stop_signal
 
-        have_queued = signal.getsignal(AGAIN)
-        with on_signals(AGAIN), listening(self.record, lambda: ask(signal.SIGTERM), self.since):
-            _divide_threads()
+        requeue = signal.getsignal(REQUEUE_SIGNAL)
+        with (
+            catch_signals(REQUEUE_SIGNAL),
+            watch_for_stop(self.record, lambda: request_stop(signal.SIGTERM), self.since),
+        ):
+            _limit_threads()
             outcome = self._execute()
-            stopped_by = asked()
+            stopped_by = stop_signal()
         status = "waiting" if outcome is None else outcome.status
         print(f"{self.spec.id}: {status}", flush=True)
-        if stopped_by == AGAIN and status in ("waiting", "interrupted") and callable(have_queued):
-            have_queued(AGAIN, None)  # ends this process
+        if stopped_by == REQUEUE_SIGNAL and status in ("waiting", "interrupted") and callable(requeue):
+            requeue(REQUEUE_SIGNAL, None)  # ends this process
         return status
 
     def checkpoint(self) -> Any:
-        """Return what is to go on in the next allocation: submitit's hook. None after too many in vain."""
+        """Return the job for the next allocation, or None if too many made no progress; a hook called by submitit."""
         from submitit.helpers import DelayedSubmission
 
         from ncbench.training.checkpoint import latest_number
 
         store = Store(self.record.root)
-        reached = latest_number(store.folder(self.spec) / CHECKPOINT)
-        self.in_vain = 0 if reached > self.reached else self.in_vain + 1
-        self.reached = reached
-        if self.in_vain >= VAIN:
-            words = f"no new checkpoint in {VAIN} allocations; give them longer, with --slurm time=..."
-            store.note(self.spec, "failed", f"{words}\n")
+        checkpoint = latest_number(store.folder(self.spec) / CHECKPOINT)
+        self.stalled = 0 if checkpoint > self.last_checkpoint else self.stalled + 1
+        self.last_checkpoint = checkpoint
+        if self.stalled >= MAX_STALLED:
+            message = f"no new checkpoint in {MAX_STALLED} allocations; request more time with --slurm time=..."
+            store.note(self.spec, "failed", f"{message}\n")
             return None
         return DelayedSubmission(self)
 
@@ -82,7 +85,7 @@ class RunJob:
             run, device = self._planned(), choose_device(self.device)
             if self.max_memory is not None:
                 cap_memory(device, self.max_memory)
-            return next(run_sweep([run], store, device, Unwatched(), self.cadence), None)
+            return next(run_sweep([run], store, device, NullObserver(), self.cadence), None)
         except UserError as error:
             store.note(self.spec, "failed", f"{error}\n")
             raise
@@ -93,34 +96,34 @@ class RunJob:
         (run,) = plan_sweep(self.cell)
         if run.spec.id != self.spec.id:
             raise UserError(
-                f"run {self.spec.id} would be {run.spec.id} here: its method or its data have changed since it was "
-                "submitted; give the command of the sweep again."
+                f"run {self.spec.id} has become {run.spec.id}: its method or dataset changed after it was submitted. "
+                "Rerun the command of the sweep."
             )
         return run
 
 
-class Unwatched:
-    """Nobody watches: what there is to see is in the folder of records."""
+class NullObserver:
+    """A sweep observer that does nothing; progress is visible in the records folder."""
 
     def started(self, index: int) -> None:
-        """A run begins."""
+        """A run has started."""
 
     def progressed(self, index: int, progress: Progress) -> None:
-        """A run has got somewhere."""
+        """A run has made progress."""
 
     def ended(self, index: int, outcome: Outcome) -> None:
-        """A run is over."""
+        """A run has ended."""
 
 
-def _divide_threads() -> None:
-    """Take as many threads as the job was given cores, where Slurm does not confine it to them."""
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if given.isdigit() and "OMP_NUM_THREADS" not in os.environ:
+def _limit_threads() -> None:
+    """Use one thread per core of the job, as not every cluster confines jobs to their cores."""
+    cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if cores.isdigit() and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
-        torch.set_num_threads(max(1, int(given)))
+        torch.set_num_threads(max(1, int(cores)))
 
 
 def log_of(folder: Path, job: str) -> Path:
-    """Return the file with what a job printed as errors."""
+    """Return the file with the standard error of a job."""
     return folder / f"{job}_0_log.err"

@@ -1,16 +1,14 @@
-"""Networks read from released checkpoints and from runs, and everything in a file that is refused."""
+"""Networks read from released checkpoints, and files that are refused."""
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,23 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import built, refusal, similarities
 from places import FIXTURES
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.registry import build_backbone
 from ncbench.backbones.released import names
-from ncbench.backbones.released.checkpoint import Checkpoint
 from ncbench.backbones.released.torch_file import read_torch_file
-from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.data.registry import load_dataset
 from ncbench.errors import UserError
-from ncbench.evaluation.averaging import average
-from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.records.networks import read_checkpoint
-from ncbench.records.spec import RunSpec
 
 ROOT = FIXTURES / "published_sgr"
 OFFICIAL = ROOT / "official_sgr.pth.tar"
@@ -74,21 +65,6 @@ def triple(net: Net) -> list[Net]:
     ]
 
 
-def similarities(networks: list[Backbone], dataset: Dataset) -> np.ndarray:
-    cpu = torch.device("cpu")
-    return average(similarity_matrix([network], dataset.splits["test"], cpu) for network in networks)
-
-
-def refusal(path: Path, then: Callable[[Checkpoint], object] = lambda found: None) -> str:
-    """The one line with which `path` is refused, without the path."""
-    with pytest.raises(UserError) as caught:
-        then(read_checkpoint(path))
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.startswith(f"{path}: ")
-    return line.removeprefix(f"{path}: ")
-
-
 # Layouts
 
 
@@ -109,11 +85,9 @@ def parallel(net: Net) -> Net:
 LAYOUTS: dict[str, Callable[[Net], object]] = {
     "L2RM": lambda net: {"epoch": 7, "net": net, "best_rsum": 1.0, "opt": argparse.Namespace(vocab_size=WORDS)},
     "SGRAF": lambda net: {"epoch": 7, "model": triple(net), "best_rsum": 1.0, "opt": argparse.Namespace(), "Eiters": 9},
-    "DECL": lambda net: {"epoch": 7, "step": 4, "model": triple(net), "opt": argparse.Namespace(lambda1=0.1, tau=0.1)},
     "RCL": lambda net: {"epoch": 7, "model": triple(masked(net)), "opt": argparse.Namespace(vocab_size=WORDS + 1)},
     "a tuple": lambda net: {"epoch": 7, "net_A": tuple(triple(net))},
     "NumPy scalars": lambda net: {"epoch": 7, "net": net, **numpy_scalars()},
-    "in a list": lambda net: {"epoch": 7, "nets": [triple(net)]},
     "in a dict": lambda net: {"epoch": 7, "nets": {"A": triple(net)}},
     "DataParallel": lambda net: {"epoch": 7, "net": parallel(net)},
     "DataParallel parts": lambda net: {"epoch": 7, "model": [parallel(part) for part in triple(net)]},
@@ -134,8 +108,9 @@ LAYOUTS: dict[str, Callable[[Net], object]] = {
 }
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "zipped"), [*((layout, True) for layout in LAYOUTS), ("L2RM", False), ("SGRAF", False)]
+)
 def test_every_layout_gives_the_published_similarities(
     layout: str, zipped: bool, net: Net, f30k: Dataset, golden: np.ndarray, tmp_path: Path
 ) -> None:
@@ -185,7 +160,7 @@ def test_two_networks_in_the_order_of_the_file(net: Net, f30k: Dataset, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["sgr", "saf"])
-def test_the_kind_is_told_by_the_names(kind: str, tmp_path: Path) -> None:
+def test_the_kind_is_found_by_the_names(kind: str, tmp_path: Path) -> None:
     with np.load(FIXTURES / f"{kind}.npz") as stored:
         values = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "meta"}
     weights = OrderedDict((k.removeprefix("weights/"), w) for k, w in values.items() if k.startswith("weights/"))
@@ -217,82 +192,27 @@ def shrunk(weight: Tensor) -> Tensor:
 
 
 CHANGES: dict[str, tuple[str, object, str]] = {
-    "extra": (
-        "sim_enc.meta_fc.weight",
-        torch.ones(2, 2),
-        "holds the weight 'sim_enc.meta_fc.weight', which no SGR has; this kind of network is not supported",
-    ),
-    "extra step": (
-        "sim_enc.SGR_module.3.graph_key_w.bias",
-        torch.ones(24),
-        "holds the weight 'sim_enc.SGR_module.3.graph_key_w.bias', which no SGR has; this kind of",
-    ),
-    "extra under a known beginning": (
-        "img_enc.fc.weight_g",
-        torch.ones(2),
-        "holds the weight 'img_enc.fc.weight_g', which no SGR has; this kind of network is not supported",
-    ),
-    "missing": (
-        "sim_enc.sim_eval_w.bias",
-        None,
-        "lacks the weight 'sim_enc.sim_eval_w.bias', which every SGR has, here of shape (1,)",
-    ),
-    "missing, of which a size is read": (
-        "sim_enc.sim_tranloc_w.weight",
-        None,
-        "lacks the weight 'sim_enc.sim_tranloc_w.weight', which every SGR and SAF network has",
-    ),
-    "shape": (
-        "txt_enc.cap_rnn.weight_hh_l0",
-        shrunk,
-        "weight 'txt_enc.cap_rnn.weight_hh_l0' has shape (144, 47); right would be (144, 48)",
-    ),
-    "no dimension": (
-        "img_enc.fc.weight",
-        torch.ones(48),
-        "weight 'img_enc.fc.weight' has shape (48,), which gives no size; right would be",
-    ),
-    "empty dimension": (
-        "txt_enc.embed.weight",
-        torch.ones(0, 32),
-        "weight 'txt_enc.embed.weight' has shape (0, 32), which gives no size; right would be",
-    ),
-    "NaN": (
-        "sim_enc.sim_eval_w.bias",
-        torch.tensor([torch.nan]),
-        "weight 'sim_enc.sim_eval_w.bias' holds NaN or infinity; was it saved after training diverged?",
-    ),
-    "infinity": ("sim_enc.sim_eval_w.bias", torch.tensor([-torch.inf]), "'sim_enc.sim_eval_w.bias' holds NaN or inf"),
+    "extra": ("sim_enc.meta_fc.weight", torch.ones(2, 2), "unexpected weight 'sim_enc.meta_fc.weight' for SGR"),
+    "extra under a known prefix": ("img_enc.fc.weight_g", torch.ones(2), "unexpected weight 'img_enc.fc.weight_g'"),
+    "missing": ("sim_enc.sim_eval_w.bias", None, "weight 'sim_enc.sim_eval_w.bias' of SGR is missing"),
+    "missing, which gives a size": ("sim_enc.sim_tranloc_w.weight", None, "'sim_enc.sim_tranloc_w.weight' of SGR and"),
+    "shape": ("txt_enc.cap_rnn.weight_hh_l0", shrunk, "'txt_enc.cap_rnn.weight_hh_l0' has shape (144, 47), expected"),
+    "no dimension": ("img_enc.fc.weight", torch.ones(48), "'img_enc.fc.weight' has shape (48,), expected sizes"),
+    "empty dimension": ("txt_enc.embed.weight", torch.ones(0, 32), "'txt_enc.embed.weight' has shape (0, 32), exp"),
+    "NaN": ("sim_enc.sim_eval_w.bias", torch.tensor([torch.nan]), "'sim_enc.sim_eval_w.bias' contains NaN or inf"),
     "beyond float32": (
         "sim_enc.sim_eval_w.bias",
         torch.tensor([1e300], dtype=torch.float64),
-        "'sim_enc.sim_eval_w.bias' holds NaN or inf",
+        "'sim_enc.sim_eval_w.bias' contains NaN or infinity",
     ),
-    "integers": (
-        "sim_enc.sim_eval_w.bias",
-        torch.tensor([1]),
-        "weight 'sim_enc.sim_eval_w.bias' holds torch.int64; right would be floating-point numbers",
-    ),
-    "no tensor": (
-        "sim_enc.sim_eval_w.bias",
-        [0.5],
-        "weight 'sim_enc.sim_eval_w.bias' is of type list; it must be a dense tensor",
-    ),
-    "expanded": (
-        "txt_enc.embed.weight",
-        torch.zeros(1).expand(WORDS, 32),
-        "weight 'txt_enc.embed.weight' claims 8448 bytes of 4 that are stored; it is damaged",
-    ),
-    "both kinds": (
-        "sim_enc.SAF_module.attn_sim_w.bias",
-        torch.ones(1),
-        "of the weights sim_enc.SGR_module.* and sim_enc.SAF_module.* it holds both; right would be one",
-    ),
+    "integers": ("sim_enc.sim_eval_w.bias", torch.tensor([1]), "'sim_enc.sim_eval_w.bias' has dtype torch.int64"),
+    "no tensor": ("sim_enc.sim_eval_w.bias", [0.5], "'sim_enc.sim_eval_w.bias' has type list, expected a dense tensor"),
+    "expanded": ("txt_enc.embed.weight", torch.zeros(1).expand(WORDS, 32), "claims 8448 bytes, but 4 are stored"),
+    "both kinds": ("sim_enc.SAF_module.attn_sim_w.bias", torch.ones(1), "found both; only SGR and SAF are supported"),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize(("change", "flat"), [*((change, True) for change in CHANGES), ("shape", False)])
 def test_weights_that_do_not_fit(change: str, flat: bool, net: Net, tmp_path: Path) -> None:
     name, value, message = CHANGES[change]
     weight = value(net[name]) if callable(value) and not isinstance(value, Tensor) else value
@@ -306,7 +226,7 @@ def test_weights_that_do_not_fit(change: str, flat: bool, net: Net, tmp_path: Pa
 def test_a_network_without_a_head(net: Net, tmp_path: Path) -> None:
     headless = {name: weight for name, weight in net.items() if "SGR_module" not in name}
     torch.save({"net": headless}, tmp_path / "model.pth")
-    assert "it holds neither; right would be one: only SGR and SAF are supported" in refusal(tmp_path / "model.pth")
+    assert "found neither; only SGR and SAF are supported" in refusal(tmp_path / "model.pth")
 
 
 def test_more_weights_than_the_file_has_bytes(net: Net, tmp_path: Path) -> None:
@@ -314,27 +234,24 @@ def test_more_weights_than_the_file_has_bytes(net: Net, tmp_path: Path) -> None:
     size = (tmp_path / "model.pth").stat().st_size
     claimed = 3 * sum(weight.numel() * weight.element_size() for weight in net.values())
     assert claimed > size
-    assert f"claims {claimed} bytes of weights in a file of {size}; it is damaged" in refusal(tmp_path / "model.pth")
+    assert f"claims {claimed} bytes of weights, but has {size} bytes" in refusal(tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize(
     ("content", "found"),
     [
         ({}, "it is empty"),
-        ({"epoch": 1, "state_dict": {"fc.weight": torch.ones(2)}}, "its keys are 'epoch', 'state_dict'"),
         ({"model": [{"fc.weight": torch.ones(2)}, {"rnn.weight": torch.ones(2)}]}, "its keys are 'model'"),
-        ({"model": [{}, {}, {}]}, "its keys are 'model'"),
         (dict.fromkeys(range(9)), "its keys are 0, 1, 2, 3, 4, 5, ..."),
         (torch.ones(3), "it is of type Tensor"),
-        (["net"], "it is of type list"),
-        ("net", "it is of type str"),
     ],
     ids=str,
 )
 def test_a_file_without_networks(content: object, found: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "model.pth")
-    right = "right would be weights called img_enc.*, txt_enc.*, sim_enc.*, or a list of the weights of these three"
-    assert refusal(tmp_path / "model.pth").startswith(f"holds no SGR or SAF network ({found}); {right}")
+    line = refusal(tmp_path / "model.pth")
+    assert f"no SGR or SAF network found ({found})" in line
+    assert "expected weights named img_enc.*, txt_enc.*, sim_enc.*" in line
 
 
 # Files that are not checkpoints
@@ -350,43 +267,41 @@ class Command:
         return os.system, (f"touch {self.marker}",)
 
 
+COMMAND_LINE = f"contains `{os.system.__module__}.system`, which is code, not data; it was not executed"
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("key", ["opt", "net"])
-def test_a_hostile_checkpoint_is_not_executed(zipped: bool, key: str, net: Net, tmp_path: Path) -> None:
+def test_a_hostile_checkpoint_is_not_executed(zipped: bool, net: Net, tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / "model.pth"
-    torch.save({"net": net, key: Command(marker)}, path, _use_new_zipfile_serialization=zipped)
-    system = f"{os.system.__module__}.system"
-    assert refusal(path).startswith(f"holds `{system}`, which is not data; it was not executed. A checkpoint holds")
+    torch.save({"net": net, "opt": Command(marker)}, path, _use_new_zipfile_serialization=zipped)
+    assert COMMAND_LINE in refusal(path)
     assert not marker.exists()
     torch.load(path, weights_only=False)
-    assert marker.exists()  # the file does what it is refused for
+    assert marker.exists()  # or the file would not be hostile
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", [2, 4])  # which name what they call by different opcodes
 def test_a_hostile_pickle_is_not_executed(protocol: int, tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / "model.pth"
     path.write_bytes(pickle.dumps({"net": Command(marker)}, protocol))
-    assert refusal(path).startswith(f"holds `{os.system.__module__}.system`, which is not data; it was not executed.")
+    assert COMMAND_LINE in refusal(path)
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize(
     ("value", "name"),
     [
-        (bytearray(b"x"), "__builtin__.bytearray"),
         ({1}, "__builtin__.set"),
-        (Path("x"), "pathlib."),
         (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
-        (np.ones(2), "numpy._core.multiarray._reconstruct"),
+        (np.ones(2), "multiarray._reconstruct"),
     ],
-    ids=["bytearray", "set", "Path", "module", "array"],
+    ids=["set", "module", "array"],
 )
-def test_other_types_are_refused_by_name(value: object, name: str, zipped: bool, net: Net, tmp_path: Path) -> None:
-    torch.save({"net": net, "more": value}, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
-    line = refusal(tmp_path / "model.pth").replace("numpy.core", "numpy._core")
-    assert line.startswith(f"holds `{name}")
-    assert "which is not data; it was not executed." in line
+def test_other_types_are_refused_by_name(value: object, name: str, net: Net, tmp_path: Path) -> None:
+    torch.save({"net": net, "more": value}, tmp_path / "model.pth")
+    line = refusal(tmp_path / "model.pth")
+    assert f"{name}`" in line
+    assert "which is code, not data" in line
 
 
 def rezipped(path: Path, method: int) -> None:
@@ -395,26 +310,25 @@ def rezipped(path: Path, method: int) -> None:
             new.writestr(entry.filename, old.read(entry))
 
 
-def test_a_hostile_part_is_found_whatever_its_case(tmp_path: Path) -> None:
+def test_a_hostile_entry_is_found_in_any_case(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     with zipfile.ZipFile(OFFICIAL) as old, zipfile.ZipFile(path, "w") as new:
         for entry in old.infolist():
             hostile = entry.filename.endswith("data.pkl")
             name = entry.filename.replace("data.pkl", "Data.PKL")
             new.writestr(name, pickle.dumps(Command(tmp_path / "marker"), 2) if hostile else old.read(entry))
-    assert refusal(path).startswith(f"holds `{os.system.__module__}.system`, which is not data; it was not executed.")
+    assert COMMAND_LINE in refusal(path)
     assert not (tmp_path / "marker").exists()
 
 
-def test_compressed_parts_are_refused(tmp_path: Path) -> None:
+def test_compressed_entries_are_refused(tmp_path: Path) -> None:
     rezipped(tmp_path / "stored.pth", zipfile.ZIP_STORED)
     assert read_checkpoint(tmp_path / "stored.pth").kinds == ["sgr"]
     rezipped(tmp_path / "deflated.pth", zipfile.ZIP_DEFLATED)
-    line = refusal(tmp_path / "deflated.pth")
-    assert line.startswith("its part official_sgr.pth/data.pkl is compressed, which torch.save never does; right would")
+    assert "entry official_sgr.pth/data.pkl is compressed" in refusal(tmp_path / "deflated.pth")
 
 
-def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
+def test_overlapping_entries_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     rezipped(path, zipfile.ZIP_STORED)
     with zipfile.ZipFile(path, "a") as archive:
@@ -423,50 +337,47 @@ def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
             entry.filename = f"official_sgr.pth/data/more{number}"
             archive.filelist.append(entry)
         archive.writestr("end", b"")  # so that the directory is written again
-    size = path.stat().st_size
-    line = refusal(path)
-    assert line.startswith("claims parts of ")
-    assert f"but is a file of {size} bytes; right would be a checkpoint as torch.save writes it" in line
+    assert f"bytes, but the file has {path.stat().st_size} bytes" in refusal(path)
 
 
-KINDS: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "is empty; right would be a checkpoint as torch.save writes it, for example model_best.pth.tar"),
-    "text": (b"<!DOCTYPE html>\n", "is not a file of torch.save (it begins with b'<!DOCTYPE ht'); right would be"),
-    "pickle": (pickle.dumps({"net": [1.0]}), "is a pickle, but not one of torch.save; right would be"),
-    "start of zip": (b"PK\x03\x04", "is cut off or damaged (BadZipFile while reading it); copy or download it again"),
+OTHER_FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty; expected a checkpoint written by torch.save"),
+    "text": (b"<!DOCTYPE html>\n", "was not written by torch.save (begins with b'<!DOCTYPE ht')"),
+    "pickle": (pickle.dumps({"net": [1.0]}), "is a pickle, but was not written by torch.save"),
+    "start of zip": (b"PK\x03\x04", "is truncated or damaged (BadZipFile"),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_files_of_other_kinds(kind: str, tmp_path: Path) -> None:
-    content, message = KINDS[kind]
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_other_kinds_of_files(kind: str, tmp_path: Path) -> None:
+    content, message = OTHER_FILES[kind]
     (tmp_path / "model.pth").write_bytes(content)
-    assert refusal(tmp_path / "model.pth").startswith(message)
+    assert message in refusal(tmp_path / "model.pth")
 
 
 def test_another_zip_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "model.npz", x=np.ones(2))
-    assert refusal(tmp_path / "model.npz").startswith("is a zip archive without a data.pkl; right would be")
+    assert "is a zip archive without a data.pkl" in refusal(tmp_path / "model.npz")
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.9, 0.999])
-def test_cut_files(zipped: bool, share: float, official: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+def test_truncated_files(zipped: bool, share: float, official: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(official, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert refusal(path).endswith("while reading it); copy or download it again")
+    assert "is truncated or damaged (" in refusal(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_damaged_bytes_end_in_one_line_or_do_no_harm(zipped: bool, official: dict[str, Any], tmp_path: Path) -> None:
+def test_damaged_bytes_give_one_line_or_do_no_harm(zipped: bool, official: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(official, path, _use_new_zipfile_serialization=zipped)
     whole = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
     lines = []
-    for place in rng.integers(0, 9000, 60):  # where the pickles are
+    for place in rng.integers(0, 9000, 30):  # where the pickles are
         damaged = bytearray(whole)
         damaged[place] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
@@ -474,7 +385,7 @@ def test_damaged_bytes_end_in_one_line_or_do_no_harm(zipped: bool, official: dic
             read_checkpoint(path)
         except UserError as error:
             lines.append(str(error))
-    assert len(lines) > 10
+    assert len(lines) > 5
     assert not [line for line in lines if "\n" in line]
 
 
@@ -484,24 +395,18 @@ def test_a_storage_that_claims_more_than_is_stored(tmp_path: Path) -> None:
     content = path.read_bytes()
     place = content.index(b"K\x0a", content.index(b"cpu"))
     path.write_bytes(content[:place] + b"J" + (10**9).to_bytes(4, "little") + content[place + 2 :])
-    assert refusal(path).startswith("is cut off or damaged (")
+    assert "is truncated or damaged (" in refusal(path)
 
 
 # Datasets that do not fit
-
-
-def built(dataset: Dataset) -> Callable[[Checkpoint], object]:
-    return lambda found: found.build(dataset)
 
 
 @pytest.mark.parametrize("rows", [WORDS - 1, WORDS + 2])
 def test_another_vocabulary(rows: int, net: Net, f30k: Dataset, tmp_path: Path) -> None:
     net["txt_enc.embed.weight"] = torch.ones(rows, 32)
     torch.save({"net": net}, tmp_path / "model.pth")
-    assert refusal(tmp_path / "model.pth", built(f30k)) == (
-        f"vocabulary of {rows} words, dataset f30k has {WORDS} (or {WORDS + 1} with <mask>); "
-        "was it trained on another data set?"
-    )
+    line = refusal(tmp_path / "model.pth", built(f30k))
+    assert f"vocabulary of {rows} words, expected {WORDS} (or {WORDS + 1} with <mask>) for dataset f30k" in line
 
 
 @pytest.mark.parametrize(("regions", "dim"), [(35, 24), (36, 20)])
@@ -511,177 +416,8 @@ def test_other_features(regions: int, dim: int, net: Net, f30k: Dataset, tmp_pat
         if name.startswith("sim_enc.v_global_w.embedding_local.1.") and net[name].ndim:
             net[name] = net[name][:regions].clone()
     torch.save({"net": net}, tmp_path / "model.pth")
-    assert refusal(tmp_path / "model.pth", built(f30k)) == (
-        f"images of {regions} regions by {dim} dimensions, dataset f30k has 36 by 24; was it trained on other features?"
-    )
-
-
-# Runs of ours
-
-SPEC = RunSpec(
-    dataset="tiny",
-    dataset_version="1",
-    dataset_digest="d" * 64,
-    protocol="clean",
-    protocol_version="clean",
-    unit="clean",
-    noise=0.0,
-    noise_digest="n" * 64,
-    method="quick",
-    settings={},
-    backbone="vse",
-    sizes={"embed": 16, "similarity": 8, "word": 8, "dropout": 0.0},
-    budget=Budget(1.0),
-    evaluations=1,
-    seed=0,
-)
-
-
-def record(
-    folder: Path, dataset: Dataset, kinds: tuple[str, ...] = ("vse", "vse"), head: int = 0, **changes: Any
-) -> list[Backbone]:
-    """Write as much of a record as is read, of a run with networks of `kinds`, and return these."""
-    folder.mkdir()
-    spec = replace(SPEC, **changes)
-    given: dict[str, Any] = dict(SPEC.sizes)
-    sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), head=head, **given)
-    networks = [build_backbone(kind, sizes) for kind in kinds]
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    states = enumerate(network.state_dict() for network in networks)
-    save_file({f"{n}.{name}": w for n, state in states for name, w in state.items()}, folder / "model.safetensors")
-    return networks
-
-
-@pytest.mark.parametrize("kinds", [("vse",), ("saf", "saf"), ("sgr", "sgr")])
-@pytest.mark.parametrize("name", ["", "model.safetensors"], ids=["folder", "file"])
-def test_a_run(kinds: tuple[str, ...], name: str, tiny: Dataset, tmp_path: Path) -> None:
-    networks = record(tmp_path / "run", tiny, kinds, backbone=kinds[0])
-    found = read_checkpoint(tmp_path / "run" / name)
-    assert (list(found.kinds), found.epoch) == (list(kinds), None)
-    assert found.path == tmp_path / "run" / "model.safetensors"
-    np.testing.assert_array_equal(similarities(found.build(tiny), tiny), similarities(networks, tiny))
-
-
-@pytest.mark.parametrize("kinds", [("sgr", "saf"), ("sgr", "sgr", "saf", "saf")])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_members_of_an_ensemble(kinds: tuple[str, ...], precision: str, tiny: Dataset, tmp_path: Path) -> None:
-    networks = record(tmp_path / "run", tiny, kinds, backbone="sgraf", precision=precision)
-    found = read_checkpoint(tmp_path / "run")
-    assert tuple(found.kinds) == kinds
-    built_again = found.build(tiny)
-    assert [type(network) for network in built_again] == [type(network) for network in networks]
-    np.testing.assert_array_equal(similarities(built_again, tiny), similarities(networks, tiny))
-
-
-@pytest.mark.parametrize(
-    ("kinds", "backbone"),
-    [(("vse",), "vse"), (("vse-infinity",), "vse-infinity"), (("saf", "saf"), "saf"), (("sgr", "saf"), "sgraf")],
-)
-def test_a_run_of_a_method_that_brings_its_head(
-    kinds: tuple[str, ...], backbone: str, tiny: Dataset, tmp_path: Path
-) -> None:
-    networks = record(tmp_path / "run", tiny, kinds, head=5, backbone=backbone)
-    found = read_checkpoint(tmp_path / "run")
-    assert tuple(found.kinds) == kinds
-    built_again = found.build(tiny)
-    assert [network.sizes.head for network in built_again] == [5] * len(kinds)
-    np.testing.assert_array_equal(similarities(built_again, tiny), similarities(networks, tiny))
-
-
-@pytest.mark.parametrize(("kind", "shape"), [("scan-t2i-lse", (3, 4)), ("vse", ()), ("vse", (0, 4)), ("saf", (3,))])
-def test_a_head_that_is_none(kind: str, shape: tuple[int, ...], tiny: Dataset, tmp_path: Path) -> None:
-    (network,) = record(tmp_path / "run", tiny, (kind,), backbone=kind)
-    path = tmp_path / "run" / "model.safetensors"
-    save_file({**{f"0.{n}": w for n, w in network.state_dict().items()}, "0.head.0.weight": torch.ones(shape)}, path)
-    with pytest.raises(UserError, match="head"):
-        read_checkpoint(tmp_path / "run").build(tiny)
-
-
-def test_a_network_that_is_no_member_of_the_ensemble(tiny: Dataset, tmp_path: Path) -> None:
-    record(tmp_path / "run", tiny, ("sgr", "vse"), backbone="sgraf")
-    with pytest.raises(UserError, match=r"which no SGRAF has|which every SGRAF has"):
-        read_checkpoint(tmp_path / "run").build(tiny)
-
-
-def test_a_run_from_before_there_were_precisions(tiny: Dataset, tmp_path: Path) -> None:
-    networks = record(tmp_path / "run", tiny)
-    content = json.loads((tmp_path / "run" / "spec.json").read_text())
-    assert content.pop("precision") == "float32"
-    (tmp_path / "run" / "spec.json").write_text(json.dumps(content))
-    found = read_checkpoint(tmp_path / "run")
-    np.testing.assert_array_equal(similarities(found.build(tiny), tiny), similarities(networks, tiny))
-
-
-def test_a_run_on_another_dataset(
-    tiny: Dataset, f30k: Dataset, make_dataset: Callable[..., Dataset], tmp_path: Path
-) -> None:
-    record(tmp_path / "run", tiny)
-    for other, name in (
-        (f30k, f"f30k (content {f30k.digest[:8]})"),
-        (make_dataset(digest="e" * 64), "tiny (content e"),
-    ):
-        with pytest.raises(UserError, match=r"model\.safetensors: was trained on tiny \(content dddddddd\)") as caught:
-            read_checkpoint(tmp_path / "run").build(other)
-        assert f"; the dataset to evaluate on is {name}" in str(caught.value)
-
-
-@pytest.mark.parametrize("lacking", ["spec.json", "model.safetensors"])
-def test_a_folder_without_a_run(lacking: str, tiny: Dataset, tmp_path: Path) -> None:
-    record(tmp_path / "run", tiny)
-    (tmp_path / "run" / lacking).unlink()
-    assert refusal(tmp_path / "run") == (
-        f"lacks {lacking}; right would be the folder of a finished run or a checkpoint"
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"backbone": "vsx"}, "cannot be read as the record of a run (unknown backbone 'vsx'. Did you mean 'vse'?"),
-        (
-            {"sizes": {"embed": -1}},
-            "cannot be read as the record of a run (size 'embed' is -1); restore it or run again",
-        ),
-        ({"sizes": {"embed": "x"}}, "(size 'embed' is 'x')"),
-        ({"sizes": {"imbed": 1}}, "(size 'imbed' is 1)"),
-        ({"sizes": [1]}, "(sizes [1])"),
-    ],
-    ids=str,
-)
-def test_damaged_specs(changes: dict[str, Any], message: str, tiny: Dataset, tmp_path: Path) -> None:
-    record(tmp_path / "run", tiny, **changes)
-    assert message in refusal(tmp_path / "run")
-
-
-def test_a_spec_of_another_form(tiny: Dataset, tmp_path: Path) -> None:
-    record(tmp_path / "run", tiny)
-    (tmp_path / "run" / "spec.json").write_text('{"schema": 1, "form": 2}')
-    assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
-    (tmp_path / "run" / "spec.json").write_text("{")
-    with pytest.raises(UserError, match=r"spec\.json: cannot be read as a run record"):
-        read_checkpoint(tmp_path / "run")
-
-
-def test_damaged_weights_of_a_run(tiny: Dataset, tmp_path: Path) -> None:
-    (network,) = record(tmp_path / "run", tiny, ("vse",))
-    path = tmp_path / "run" / "model.safetensors"
-    weights = {f"0.{name}": weight for name, weight in network.state_dict().items()}
-    whole = path.read_bytes()
-    for content in (b"", b"x" * 100, whole[:-10]):
-        path.write_bytes(content)
-        assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
-    for changed in ({"x.y": torch.ones(1)}, {f"1{name[1:]}": weight for name, weight in weights.items()}):
-        save_file(changed, path)
-        assert "cannot be read as the record of a run (" in refusal(tmp_path / "run")
-    save_file({**weights, "0.project.bias": torch.full((16,), torch.nan)}, path)
-    assert "weight 'project.bias' holds NaN or infinity" in refusal(path)
-    save_file({**weights, "0.project.bias": torch.ones(15)}, path)
-    line = refusal(path, built(tiny))
-    assert line == "weight 'project.bias' has shape (15,); right would be (16,)"
-    save_file({name: weight for name, weight in weights.items() if name != "0.project.bias"}, path)
-    assert refusal(path, built(tiny)).startswith("lacks the weight 'project.bias', which every VSE has")
-    save_file({**weights, "0.more": torch.ones(1)}, path)
-    assert refusal(path, built(tiny)).startswith("holds the weight 'more', which no VSE has")
+    line = refusal(tmp_path / "model.pth", built(f30k))
+    assert f"images of {regions} regions by {dim} dimensions, but dataset f30k has 36 by 24" in line
 
 
 # Names
@@ -694,7 +430,7 @@ def test_published_names_and_ours_are_inverse(net: Net) -> None:
         names.published_name("unheard.of")
 
 
-def test_unread_values_hold_nothing(official: dict[str, Any]) -> None:
+def test_placeholders_hold_nothing(official: dict[str, Any]) -> None:
     content: Any = read_torch_file(OFFICIAL)
     assert vars(official["opt"])["vocab_size"] == WORDS
     assert vars(content["opt"]) == {}

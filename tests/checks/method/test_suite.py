@@ -65,7 +65,7 @@ def test_a_breach_is_found_by_its_own_check(
     assert words in failed(verdicts)[check]
     for verdict in verdicts:
         if verdict.outcome == "skipped" and verdict.check != "pair-scores":
-            assert verdict.detail == f"means something only once {check} passes"
+            assert verdict.detail == f"requires {check} to pass"
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if len(members_of(name)) == 1])

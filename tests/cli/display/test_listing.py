@@ -1,4 +1,4 @@
-"""`runs`, `report`, `methods` and `data`: what they print, as tables and as JSON."""
+"""Output of `runs`, `report`, `methods` and `data`, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from click.testing import Result
 from ncbench.records.lease import take
 from ncbench.records.store import Store
 
-ENDS = (".md", "-rsum.svg", "-rsum.png", "-course.svg", "-course.png", ".csv")
+FIGURES = ("rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png")
+FILES = ("README.md", "runs.csv", *(f"figures/{name}" for name in FIGURES))
 
 
 def body(table: str) -> list[list[str]]:
@@ -23,7 +24,7 @@ def body(table: str) -> list[list[str]]:
 
 @pytest.fixture
 def recorded(toy_run: Callable[..., Result], tmp_path: Path) -> Path:
-    """Return a folder with the runs of two seeds at two ratios."""
+    """Return a records folder with two seeds at two ratios."""
     result = toy_run("--method", "quick", "--noise", "0,0.4", "--seed", "0,1")
     assert result.exit_code == 0, result.output
     return tmp_path / "runs"
@@ -35,20 +36,21 @@ def test_runs(recorded: Path, cli: Callable[..., Result]) -> None:
     assert str(recorded) in result.stdout.splitlines()[0]
     rows = body(result.stdout)
     assert len(rows) == 4
-    for row, (_, record, measurements) in zip(rows, Store(recorded).results(), strict=True):
-        spec = record["spec"]
-        assert row[:4] == [record["id"], "tiny", "quick", "vse"]
-        assert row[4:8] == [spec["protocol"], f"{spec['noise']:g}", "0.3", str(spec["seed"])]
-        assert float(row[8]) == pytest.approx(record["metrics"]["test"]["rsum"], abs=0.1)
-        assert float(row[9]) == pytest.approx(measurements["seconds"]["training"], abs=0.06)
+    for row, record in zip(rows, Store(recorded).results(), strict=True):
+        spec, measurements = record.spec, record.measurements
+        assert row[:4] == [record.result.id, "tiny", "quick", "vse"]
+        assert row[4:8] == [spec.protocol, f"{spec.noise:g}", "0.3", str(spec.seed)]
+        assert float(row[8]) == pytest.approx(record.result.metrics.test.rsum, abs=0.1)
+        assert measurements is not None
+        assert float(row[9]) == pytest.approx(measurements.seconds.training, abs=0.06)
 
 
 def test_runs_as_json(recorded: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:
     result = cli("runs", "--runs", recorded, "--json")
     rows = strict_json(result.stdout)
-    records = [record for _, record, _ in Store(recorded).results()]
-    assert [row["id"] for row in rows] == [record["id"] for record in records]
-    assert [row["rsum"] for row in rows] == [record["metrics"]["test"]["rsum"] for record in records]
+    results = [record.result for record in Store(recorded).results()]
+    assert [row["id"] for row in rows] == [result.id for result in results]
+    assert [row["rsum"] for row in rows] == [result.metrics.test.rsum for result in results]
     assert {type(row["seed"]) for row in rows} == {int}
     assert {type(row["noise"]) for row in rows} == {float}
 
@@ -67,7 +69,7 @@ def test_runs_that_are_not_done(
         result = cli("runs", "--runs", folder)
         listed = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "Not done in" in result.stdout
+    assert "Unfinished runs in" in result.stdout
     message = "Diverged: the loss is nan at update 1"
     assert [row[-2:] for row in body(result.stdout)] == [["diverged", message], ["interrupted", ""], ["running", ""]]
     assert [row[0] for row in body(result.stdout)] == [diverged.name, killed.name, running.name]
@@ -80,7 +82,7 @@ def test_runs_that_are_not_done(
     first, *_ = strict_json(cli("runs", "--runs", folder, "--json").stdout)
     assert first["status"] == "done"
     both = cli("runs", "--runs", folder).stdout
-    assert both.index("Runs in") < both.index("Not done in")
+    assert both.index("Finished runs in") < both.index("Unfinished runs in")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"status": "sunny", "error": ""}', '{"status": "failed"}'])
@@ -94,7 +96,7 @@ def test_a_status_that_says_nothing_is_an_interruption(
 
 
 def forget(folder: Path, measure: Callable[[dict[str, Any]], None]) -> None:
-    """Change the measurements of the first run below `folder`."""
+    """Change the measurements of the first run in `folder`."""
     path = sorted(folder.glob("*/*/*/measurements.json"))[0]
     content = json.loads(path.read_text())
     measure(content)
@@ -132,9 +134,9 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     pages = tmp_path / "deep" / "pages"
     result = cli("report", "--runs", recorded, "--out", pages)
     assert (result.exit_code, result.stderr) == (0, "")
-    written = [pages / f"tiny{end}" for end in ENDS]
-    assert sorted(pages.iterdir()) == sorted(written)
-    assert result.stdout.splitlines()[-len(ENDS) :] == [f"wrote {path}" for path in written]
+    written = [pages / "tiny" / name for name in FILES]
+    assert sorted(path for path in pages.rglob("*") if path.is_file()) == sorted(written)
+    assert result.stdout.splitlines()[-len(FILES) :] == [f"wrote {path}" for path in written]
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("tiny: ")]
     expected = ["tiny: clean pairs, vse, budget 0.3", "tiny: shuffle-images 0.4 (unit: images), vse, budget 0.3"]
     assert titles == expected
@@ -143,14 +145,12 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     titles = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
     assert titles == [overview, *expected]
     assert " ".join(result.stdout.split()).startswith(overview)
-    assert written[1].read_text().startswith("<?xml")
-    assert written[2].read_bytes().startswith(b"\x89PNG")
+    assert written[2].read_text().startswith("<?xml")
+    assert written[3].read_bytes().startswith(b"\x89PNG")
     over_ratios, *tables = body(result.stdout)
     assert (over_ratios[0], len(over_ratios)) == ("quick", 5)
     for clean, row in zip((True, False), tables, strict=True):
-        rsums = [
-            r["metrics"]["test"]["rsum"] for _, r, _ in Store(recorded).results() if bool(r["spec"]["noise"]) != clean
-        ]
+        rsums = [r.result.metrics.test.rsum for r in Store(recorded).results() if bool(r.spec.noise) != clean]
         assert row[0] == "quick"
         assert row[8].startswith(f"{sum(rsums) / 2:.1f} ± ")
         assert row[-1] == "2"
@@ -161,7 +161,7 @@ def test_report_as_json(
 ) -> None:
     result = cli("report", "--runs", recorded, "--out", tmp_path / "pages", "--json")
     content = strict_json(result.stdout)
-    assert content["written"] == [str(tmp_path / "pages" / f"tiny{end}") for end in ENDS]
+    assert content["written"] == [str(tmp_path / "pages" / "tiny" / name) for name in FILES]
     clean, noisy = content["comparisons"]
     assert (clean["protocol"], clean["unit"], clean["noise"]) == ("clean", "clean", 0.0)
     assert (noisy["dataset"], noisy["backbone"], noisy["allowance"], noisy["noise"]) == ("tiny", "vse", 0.3, 0.4)
@@ -182,10 +182,10 @@ def test_report_of_one_seed_is_json_too(
 def test_the_folders_have_defaults(
     recorded: Path, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where `runs` lies
+    monkeypatch.chdir(tmp_path)  # the parent of `runs`
     assert len(json.loads(cli("runs", "--json").stdout)) == 4
     assert cli("report").exit_code == 0
-    assert (tmp_path / "leaderboards" / "tiny.md").is_file()
+    assert (tmp_path / "leaderboards" / "tiny" / "README.md").is_file()
 
 
 def test_methods(toys: None, cli: Callable[..., Result]) -> None:
@@ -201,7 +201,7 @@ def test_methods(toys: None, cli: Callable[..., Result]) -> None:
 def test_one_method(toys: None, cli: Callable[..., Result]) -> None:
     result = cli("methods", "show", "quick")
     assert result.exit_code == 0
-    assert "Settings of quick (change one with --set quick.KEY=VALUE)" in result.stdout
+    assert "Settings of quick (override with --set quick.KEY=VALUE)" in result.stdout
     assert body(result.stdout) == [
         ["batch_size", "8", "", "pairs per update", "here"],
         ["lr", "0.01", "tiny 0.01235", "learning rate", "[red]there[/red]"],
@@ -222,7 +222,7 @@ def test_one_method_as_json(toys: None, cli: Callable[..., Result], strict_json:
 
 
 @pytest.mark.parametrize("name", ["triplet", "l2rm"])
-def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result]) -> None:
+def test_shipped_methods_describe_themselves(name: str, cli: Callable[..., Result]) -> None:
     shown = json.loads(cli("methods", "show", name, "--json").stdout)
     assert len(shown["about"].splitlines()) > 3
     for entry in shown["settings"]:
@@ -236,8 +236,8 @@ def test_shipped_methods_tell_of_themselves(name: str, cli: Callable[..., Result
 def test_datasets(toys: None, cli: Callable[..., Result]) -> None:
     rows = {row[0]: row[1:] for row in body(cli("data", "list").stdout)}
     assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "tiny"}
-    assert rows["tiny"] == ["nothing", "made for [bold]tests[/bold]"]
-    assert rows["f30k"][0] == "--data-root DIR"
+    assert rows["tiny"] == ["-", "made for [bold]tests[/bold]"]
+    assert rows["f30k"][0] == "--data-root"
     listed = {entry["name"]: entry for entry in json.loads(cli("data", "list", "--json").stdout)}
     assert set(listed) == set(rows)
     assert listed["f30k"]["needs_root"] is True

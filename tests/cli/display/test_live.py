@@ -1,4 +1,4 @@
-"""The live table, on consoles that only pretend to be terminals."""
+"""The live table, on fake terminals."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from made_records import made_result
 from rich.console import Console
 
 from ncbench.budget import Budget
 from ncbench.cli.display import live
-from ncbench.cli.display.live import LiveTable, describe, told_apart, watch
+from ncbench.cli.display.live import LiveTable, describe, labels_of, watch
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
-
-SIDE = {"r1": 41.23, "r5": 52.3, "r10": 63.4, "medr": 1.0, "meanr": 2.0}
-RESULT = {
-    "metrics": {"test": {"i2t": SIDE, "t2i": {**SIDE, "r1": 7.89}, "rsum": 280.52}},
-    "selected": {"dev_rsum": 291.04, "share": 1.0},
-}
 
 
 def spec(method: str = "triplet", seed: int = 0) -> RunSpec:
@@ -44,12 +39,15 @@ def spec(method: str = "triplet", seed: int = 0) -> RunSpec:
     )
 
 
+RESULT = made_result(spec(), (41.23, 52.3, 63.4, 7.89, 52.3, 63.4))
+
+
 def screen(terminal: bool = True, width: int = 200) -> Console:
     return Console(force_terminal=terminal, color_system=None, width=width, file=StringIO(), legacy_windows=False)
 
 
 def printed(table: LiveTable) -> list[list[str]]:
-    """Return the cells of the table as it stands."""
+    """Return the cells of the current table."""
     shown = screen(width=table.console.width)
     shown.print(table.table())
     lines = shown.file.getvalue().splitlines()
@@ -58,7 +56,7 @@ def printed(table: LiveTable) -> list[list[str]]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return a list whose only number is the time."""
+    """Return a list with the current time of a fake clock."""
     now = [1000.0]
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
     return now
@@ -80,7 +78,7 @@ def test_a_run_from_waiting_to_done(clock: list[float]) -> None:
     assert printed(table)[0][7:10] == ["1:00", "0.05", "250.1"]
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     recalls = ["41.2", "52.3", "63.4", "7.9", "52.3", "63.4"]
-    assert printed(table) == [[*names, "done", "", "", "291.0", *recalls, "280.5"]]
+    assert printed(table) == [[*names, "done", "", "", "281.5", *recalls, "280.5"]]
 
 
 def test_kept_and_failed_runs() -> None:
@@ -88,7 +86,7 @@ def test_kept_and_failed_runs() -> None:
     table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
     table.ended(1, Outcome(spec("l2rm", 3), "failed", Path(), error=ValueError("x")))
     kept, failed = printed(table)
-    assert (kept[6], kept[16]) == ("kept from before", "280.5")
+    assert (kept[6], kept[16]) == ("already done", "280.5")
     assert failed == ["f30k", "l2rm", "vse", "shuffle-images", "0.4", "3", "failed", *[""] * 10]
 
 
@@ -105,7 +103,7 @@ def test_time_left(share: float, elapsed: float, expected: str, clock: list[floa
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
-def test_rows_can_be_told_apart_on_any_terminal(width: int) -> None:
+def test_rows_have_distinct_labels_on_any_terminal(width: int) -> None:
     table = LiveTable([spec(), spec("l2rm")], screen(width=width))
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     shown = screen(width=width)
@@ -138,7 +136,7 @@ def test_watch_on_a_terminal_leaves_the_last_table(monkeypatch: pytest.MonkeyPat
         table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     text = shown.file.getvalue()
     assert "\x1b[?25l" in text  # the cursor was hidden
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and is back
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and shown again
     assert "280.5" in text[text.rindex("┏") :]
     assert "[1/1]" not in text
 
@@ -177,7 +175,7 @@ def test_watch_without_a_terminal_is_silent_about_kept_runs(monkeypatch: pytest.
         table.started(0)
         table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
         assert shown.file.getvalue() == ""
-    assert "kept from before" in shown.file.getvalue()
+    assert "already done" in shown.file.getvalue()
 
 
 def test_clean_runs_in_words() -> None:
@@ -203,13 +201,13 @@ def test_console_of_a_pipe_is_wide() -> None:
     assert console(to_stderr=True).stderr
 
 
-def test_runs_of_a_method_are_told_apart_by_what_differs_between_them() -> None:
+def test_labels_are_the_differences_between_runs_of_a_method() -> None:
     plain = replace(spec(), settings={"lr": 0.1, "reg": 1})
     other, longer = replace(plain, settings={"lr": 0.2, "reg": 1}), replace(plain, budget=Budget(9.0))
     elsewhere = replace(plain, method="l2rm", settings={"lr": 7}, seed=3, noise=0.2)
-    assert told_apart([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
-    assert told_apart([plain, other]) == ["lr=0.1", "lr=0.2"]
-    assert told_apart([plain, longer]) == ["budget 1", "budget 9"]
-    assert told_apart([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
+    assert labels_of([plain, elsewhere, replace(plain, seed=1)]) == ["", "", ""]
+    assert labels_of([plain, other]) == ["lr=0.1", "lr=0.2"]
+    assert labels_of([plain, longer]) == ["budget 1", "budget 9"]
+    assert labels_of([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
     assert [row[1] for row in printed(LiveTable([plain, other], screen()))] == ["triplet (lr=0.1)", "triplet (lr=0.2)"]
     assert describe(other, "lr=0.2").startswith("triplet (lr=0.2) with vse on ")

@@ -93,11 +93,11 @@ def bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncbench.method.registry.load_method", fail)
 
 
-def test_a_bug_is_told_in_a_line(cli: Callable[..., Result], bug: None) -> None:
+def test_a_bug_is_one_line(cli: Callable[..., Result], bug: None) -> None:
     result = cli("methods", "show", "triplet")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert result.stderr.startswith("Error: KeyError: 'oh\\nno' (test_verbosity.py, line ")
-    assert result.stderr.endswith("That was not foreseen; ncbench --debug shows all of it.\n")
+    assert result.stderr.endswith("This is a bug. Run with --debug for the traceback.\n")
     with_all = cli("--debug", "methods", "show", "triplet")
     assert isinstance(with_all.exception, KeyError)
 
@@ -106,7 +106,7 @@ def test_a_bug_is_told_in_a_line(cli: Callable[..., Result], bug: None) -> None:
 @pytest.mark.parametrize("words", [("--quiet", "{}", "runs"), ("--quiet", "runs", "{}"), ("runs", "{}", "--quiet")])
 def test_quiet_and_loud(words: tuple[str, ...], loud: str, cli: Callable[..., Result]) -> None:
     result = cli(*(word.format(loud) for word in words))
-    message = f"Error: --quiet and {loud} exclude each other; leave one of them out.\n"
+    message = f"Error: --quiet and {loud} cannot be combined.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", message)
 
 

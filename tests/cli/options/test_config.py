@@ -1,4 +1,4 @@
-"""Sweep files: what they may say, what overrides them, and what is kept of a sweep."""
+"""Sweep files: their keys, precedence of command-line options, and the sweep file of a sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ overrides.quick = {batch_size = 4, fails = false}
 
 @pytest.fixture
 def run_file(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
-    """Return a function that runs a sweep file of the text given, with records in tmp_path/runs and more words."""
+    """Return a function that runs a sweep file with this text and further arguments, with records in tmp_path/runs."""
 
     def call(text: str, *words: object) -> Result:
         path = tmp_path / "sweep.toml"
@@ -56,7 +56,7 @@ def test_options_override_the_file(run_file: Callable[..., Result]) -> None:
     words = ("--noise", 0.6, "--seed", "0", "--set", "quick.batch_size=2", "--set", "quick.lr=0.5")
     (found,) = specs(run_file(SWEEP, *words, "--json"))
     assert (found["noise"], found["seed"]) == (0.6, 0)
-    assert found["settings"] == {"batch_size": 2, "lr": 0.5, "fails": False}  # of changes, only those that are given
+    assert found["settings"] == {"batch_size": 2, "lr": 0.5, "fails": False}  # only the given overrides change
 
 
 def test_changes_as_texts(run_file: Callable[..., Result]) -> None:
@@ -93,11 +93,11 @@ def test_budgets_are_kept_to_the_last_digit(budget: str, run_file: Callable[...,
 def test_slurm_in_a_file_is_for_slurm(run_file: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 
-    def launcher(name: str, options: dict[str, object]) -> Any:
+    def make_launcher(name: str, options: dict[str, object]) -> Any:
         seen.append((name, options))
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ncbench.sweeps.launchers.launcher", launcher)
+    monkeypatch.setattr("ncbench.sweeps.launchers.make_launcher", make_launcher)
     text = SWEEP + '[slurm]\npartition = "gpu"\ngpus = 1\nsetup = ["x"]\nsbatch.licenses = "y"\n'
     run_file(text, "--launcher", "slurm", "--slurm", "partition=big")
     run_file(text)
@@ -110,25 +110,23 @@ def test_slurm_in_a_file_is_for_slurm(run_file: Callable[..., Result], monkeypat
     [
         ("method = ['quick']", "unknown key 'method'. Did you mean 'methods'"),
         ("ratios = [0.2, 1.5]", "ratios: '1.5' is not a noise ratio; it must be at least 0 and below 1"),
-        ("ratios = []", "ratios: must not be empty; leave it out for the default."),
-        ("ratios = [true]", "ratios: must be text or a number, found True."),
+        ("ratios = []", "ratios: must not be empty;"),
+        ("ratios = [true]", "ratios: expected a string or a number, found True."),
         ("seeds = [1.5]", "seeds: '1.5' is not a valid integer"),
-        ("budgets = ['lots']", "budgets: 'lots' is no budget; write 5 "),
+        ("budgets = ['lots']", "budgets: 'lots' is not a valid budget. Use 5 "),
         ("launcher = 'cloud'", "launcher: 'cloud' is not one of 'here', 'processes', 'slurm'."),
         ("jobs = 0", "jobs: 0 is not in the range x>=1."),
-        ("jobs = [1]", "jobs: must be text or a number, found [1]."),
-        ("max_memory = 'much'", "max_memory: 'much' is no amount of memory"),
-        ("overrides = 3", "overrides: must be a list of 'name.key=value', or tables of names, found 3."),
-        ("variants = {quick = 3}", "variants: must be a list of 'name.key=value', or tables of names, found "),
-        ("slurm = 3", "slurm: must be a table, found 3."),
-        ("slurm = {tme = 3}", "slurm: unknown option of --slurm 'tme'. Did you mean 'time'"),
-        ("slurm = {time = 'soon'}", "slurm: --slurm time=soon: is no time; write 90m, 2h"),
-        ("x = ", "is no TOML: "),
+        ("jobs = [1]", "jobs: expected a string or a number, found [1]."),
+        ("max_memory = 'much'", "max_memory: 'much' is not a valid amount of memory"),
+        ("overrides = 3", "overrides: expected a list of 'name.key=value' or tables by name, found 3."),
+        ("variants = {quick = 3}", "variants: expected a list of 'name.key=value' or tables by name, found "),
+        ("slurm = 3", "slurm: expected a table, found 3."),
+        ("slurm = {tme = 3}", "slurm: unknown --slurm option 'tme'. Did you mean 'time'"),
+        ("slurm = {time = 'soon'}", "slurm: --slurm time=soon: not a valid time. Use 90m, 2h"),
+        ("x = ", "not valid TOML: "),
     ],
 )
-def test_mistakes_are_told_by_file_and_key(
-    line: str, message: str, run_file: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_errors_name_the_file_and_key(line: str, message: str, run_file: Callable[..., Result], tmp_path: Path) -> None:
     result = run_file(line)
     assert result.exit_code == 2
     path = tmp_path / "sweep.toml"

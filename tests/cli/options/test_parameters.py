@@ -1,4 +1,4 @@
-"""Kinds of parameters: what they accept and what they make of it."""
+"""Parameter types: accepted values and conversions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_lists(kind: CommaList, text: str, expected: tuple[object, ...]) -> None
 def test_empty_items(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         NAMES.convert(text, None, None)
-    assert caught.value.message == f"{text!r} has an empty item; write it as A,B,C."
+    assert caught.value.message == f"{text!r} has an empty item; expected A,B,C."
 
 
 @pytest.mark.parametrize("text", ["1", "1.0", "-0.1", "-1e-9", "nan", "inf", "-inf", "x", "40%", "0.2;0.4", "1e400"])
@@ -49,9 +49,9 @@ def test_ratios_out_of_range(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("x", "'x' is no budget; write 5 ("), ("0", "must be above 0, found 0.")]
+    ("text", "message"), [("x", "'x' is not a valid budget. Use 5 ("), ("0", "must be positive, found 0.")]
 )
-def test_budgets_that_are_none(text: str, message: str) -> None:
+def test_invalid_budgets(text: str, message: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         BUDGETS.convert(text, None, None)
     assert message in caught.value.message
@@ -66,10 +66,10 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "x", "5 apples", "1e9", "inf", "GiB"])
-def test_what_is_no_amount_of_memory(text: str) -> None:
+def test_invalid_amounts_of_memory(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         Bytes().convert(text, None, None)
-    assert caught.value.message == f"{text!r} is no amount of memory; write 500MiB, 8GiB or a number of bytes."
+    assert caught.value.message == f"{text!r} is not a valid amount of memory. Use 500MiB, 8GiB or a number of bytes."
 
 
 @pytest.mark.parametrize("text", ["x", "1.5", "0-3", "1e3"])
@@ -77,7 +77,7 @@ def test_seeds_that_are_no_integers_are_called_so(text: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         SEEDS.convert(text, None, None)
     assert f"'{text}' is not a" in caught.value.message
-    assert "range" not in caught.value.message  # "not a valid integer range" sounds as if 0-3 would be right
+    assert "range" not in caught.value.message  # "not a valid integer range" would suggest that 0-3 is valid
 
 
 def test_defaults_are_lists_already() -> None:

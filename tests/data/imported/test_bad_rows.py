@@ -1,4 +1,4 @@
-"""Bad rows and files: each is refused before anything trains, with its file, its row and what would be right."""
+"""Bad rows and files are refused before training, with the file, the row and what is expected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = Request("", "captions", "regions", min_count=1, ids="id")
 
 
 def refusal(path: Path, **changes: Any) -> str:
-    """Return the line with which a data set is refused."""
+    """Return the line with which a dataset is refused."""
     with pytest.raises(UserError) as caught:
         Imported(replace(COLUMNS, source=str(path), **changes)).load()
     assert "\n" not in str(caught.value)
@@ -49,19 +49,19 @@ def in_region(row: int, value: object) -> Callable[[dict[str, list[Any]]], None]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (in_region(2, math.nan), "quet, row 2: 'regions' holds a number that is NaN or infinite; mend the row"),
-        (in_region(140, math.inf), "quet, row 140: 'regions' holds a number that is NaN or infinite"),
-        (in_region(3, None), "quet, row 3: a value in 'regions' is missing (null); fill it or leave the"),
-        (changed("regions", 4, None), "quet, row 4: a value in 'regions' is missing (null)"),
-        (changed("regions", 5, [[1.0] * 6] * 2), "quet, row 5: 'regions' has a list of 2, where others have 3"),
-        (changed("regions", 6, [[1.0] * 5] * 3), "quet, row 6: 'regions' has a list of 5, where others have 6"),
-        (changed("captions", 7, []), "quet, row 7: no captions in 'captions'; every image needs one"),
+        (in_region(2, math.nan), "quet, row 2: 'regions' contains NaN or infinity"),
+        (in_region(140, math.inf), "quet, row 140: 'regions' contains NaN or infinity"),
+        (in_region(3, None), "quet, row 3: missing value (null) in 'regions'"),
+        (changed("regions", 4, None), "quet, row 4: missing value (null) in 'regions'"),
+        (changed("regions", 5, [[1.0] * 6] * 2), "quet, row 5: 'regions' has a list of length 2, others have 3"),
+        (changed("regions", 6, [[1.0] * 5] * 3), "quet, row 6: 'regions' has a list of length 5, others have 6"),
+        (changed("captions", 7, []), "quet, row 7: no captions in 'captions'"),
         (changed("captions", 8, None), "quet, row 8: no captions in 'captions'"),
-        (changed("captions", 9, ["a", " \n"]), "quet, row 9: an empty caption in 'captions'; fill it or leave"),
-        (changed("captions", 10, ["a", None]), "quet, row 10: an empty caption in 'captions'"),
+        (changed("captions", 9, ["a", " \n"]), "quet, row 9: empty caption in 'captions'"),
+        (changed("captions", 10, ["a", None]), "quet, row 10: empty caption in 'captions'"),
         (changed("captions", 11, ["a" * 10_001]), "row 11: a caption in 'captions' has more than 10,000 characters"),
-        (changed("id", 12, "0-3"), "quet, row 12: id '0-3' is also that of"),
-        (changed("id", 13, None), "quet, row 13: a value in 'id' is missing (null)"),
+        (changed("id", 12, "0-3"), "quet, row 12: id '0-3' is also used in"),
+        (changed("id", 13, None), "quet, row 13: missing value (null) in 'id'"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, change: Callable[[dict[str, list[Any]]], None], message: str) -> None:
@@ -75,22 +75,22 @@ def test_an_id_in_two_splits_is_refused(tmp_path: Path) -> None:
     folder, columns = write_folder(tmp_path / "mine"), make_rows(10, 2)
     columns["id"][4] = "0-7"
     write_parquet(folder / "test.parquet", columns)
-    assert "test.parquet, row 4: id '0-7' is also that of" in refusal(folder)
-    assert refusal(folder).endswith("quet, row 7; leave one of them out")
+    assert "test.parquet, row 4: id '0-7' is also used in" in refusal(folder)
+    assert "train.parquet, row 7" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("kinds", "columns", "message"),
     [
-        ({"regions": pa.list_(pa.string())}, {"regions": [["a"]] * 30}, "'regions' is of type list<element: string>;"),
-        ({"regions": pa.float32()}, {"regions": [1.0] * 30}, "'regions' is of type float; right would be a list"),
+        ({"regions": pa.list_(pa.string())}, {"regions": [["a"]] * 30}, "'regions' has type list<element: string>,"),
+        ({"regions": pa.float32()}, {"regions": [1.0] * 30}, "'regions' has type float, expected a list"),
         (
             {"regions": pa.list_(pa.list_(pa.list_(pa.float32())))},
             {"regions": [[[[1.0]]]] * 30},
-            "right would be a list of numbers, or a list of such lists",
+            "expected a list of numbers or a list of lists",
         ),
-        ({}, {"regions": [[]] * 30}, "'regions' is empty; right would be a list of numbers"),
-        ({"captions": pa.int64()}, {"captions": [1] * 30}, "'captions' is of type int64; right would be a text"),
+        ({}, {"regions": [[]] * 30}, "'regions' is empty, expected a list of numbers"),
+        ({"captions": pa.int64()}, {"captions": [1] * 30}, "'captions' has type int64, expected a string"),
     ],
 )
 def test_columns_of_other_types(tmp_path: Path, kinds: dict[str, Any], columns: dict[str, Any], message: str) -> None:
@@ -98,9 +98,9 @@ def test_columns_of_other_types(tmp_path: Path, kinds: dict[str, Any], columns: 
     assert message in refusal(path)
 
 
-def test_unknown_columns_are_answered_with_those_there_are(tmp_path: Path) -> None:
+def test_unknown_columns_list_the_existing_ones(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
-    assert "has no column 'capt'; it has id (string), regions (list<element:" in refusal(path, captions="capt")
+    assert "has no column 'capt'; found id (string), regions (list<element:" in refusal(path, captions="capt")
 
 
 def test_captions_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -120,20 +120,21 @@ def test_captions_that_are_not_utf_8(tmp_path: Path) -> None:
 
 def test_regions_that_do_not_divide(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
-    assert "'vector' has 6 numbers, which do not make 4 regions" in refusal(path, image_features="vector", regions=4)
-    assert "'regions' has 3 regions, and 4 were stated" in refusal(path, regions=4)
+    said = refusal(path, image_features="vector", regions=4)
+    assert "'vector' has 6 numbers, which cannot be split into 4 regions" in said
+    assert "'regions' has 3 regions, expected 4" in refusal(path, regions=4)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (changed("said", 3, [[1.0] * 4]), "row 3: 1 vectors in 'said' for 2 captions"),
-        (changed("said", 4, [[1.0] * 4, [1.0] * 3]), "row 4: 'said' has a list of 3, where others have 4"),
+        (changed("said", 3, [[1.0] * 4]), "row 3: found 1 vectors in 'said' for 2 captions"),
+        (changed("said", 4, [[1.0] * 4, [1.0] * 3]), "row 4: 'said' has a list of length 3, others have 4"),
         (
             changed("said", 5, [[1.0] * 4, [1.0, math.nan, 1, 1]]),
-            "row 5: 'said' holds a number that is NaN or infinite",
+            "row 5: 'said' contains NaN or infinity",
         ),
-        (changed("said", 6, None), "row 6: a value in 'said' is missing (null)"),
+        (changed("said", 6, None), "row 6: missing value (null) in 'said'"),
     ],
 )
 def test_bad_vectors_of_captions(tmp_path: Path, change: Callable[[dict[str, list[Any]]], None], message: str) -> None:
@@ -145,19 +146,19 @@ def test_bad_vectors_of_captions(tmp_path: Path, change: Callable[[dict[str, lis
 def test_one_vector_for_two_captions(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
     said = refusal(path, text_features="vector")
-    assert "row 0: one vector in 'vector' for 2 captions; each needs one of its own" in said
+    assert "row 0: found one vector in 'vector' for 2 captions" in said
 
 
 def test_shapes_that_change_from_batch_to_batch_or_split_to_split(tmp_path: Path) -> None:
     folder, columns = write_folder(tmp_path / "mine"), make_rows(150)
     columns["regions"][128:] = [[[1.0] * 6] * 4] * 22
     write_parquet(folder / "train.parquet", columns)
-    assert "row 128 and those after it: features (4, 6) float32, before they were (3, 6) float32" in refusal(folder)
+    assert "row 128 and later rows: found features (4, 6) float32, expected (3, 6) float32" in refusal(folder)
     write_parquet(folder / "train.parquet", make_rows(20, regions=5))
-    assert "features must be alike in all splits, found train [5, 6] float32, dev [3, 6] float32" in refusal(folder)
+    assert "the same shape in all splits, found train [5, 6] float32, dev [3, 6] float32" in refusal(folder)
 
 
-def test_files_that_are_cut_off(tmp_path: Path) -> None:
+def test_truncated_files(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     path = folder / "dev.parquet"
     path.write_bytes(path.read_bytes()[:-20])
@@ -171,41 +172,41 @@ def test_files_that_are_cut_off(tmp_path: Path) -> None:
     assert refusal(arrow).startswith(f"{arrow}: cannot be read (")
 
 
-def test_a_saved_data_set_that_is_damaged(tmp_path: Path) -> None:
+def test_a_damaged_saved_dataset(tmp_path: Path) -> None:
     datasets.Dataset(table_of(make_rows(30))).save_to_disk(str(tmp_path / "mine"))
     (file,) = (tmp_path / "mine").glob("*.arrow")
     file.write_bytes(b"nothing")
     assert refusal(tmp_path / "mine").startswith(f"{tmp_path / 'mine'}: cannot be read (")
 
 
-def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
+def test_folders_without_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert "mine: holds no data set; right would be one that" in refusal(tmp_path / "mine")
+    assert "mine: contains no dataset" in refusal(tmp_path / "mine")
     (tmp_path / "mine" / "train.csv").touch()
-    assert "mine: holds no data set" in refusal(tmp_path / "mine")
-    assert "is of no known kind; right would be .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
+    assert "mine: contains no dataset" in refusal(tmp_path / "mine")
+    assert "unknown file type; expected .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
 
 
-def test_files_of_no_split_beside_those_of_one(tmp_path: Path) -> None:
+def test_files_without_a_split_next_to_others(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     write_parquet(folder / "more.parquet", make_rows(3))
-    assert "more.parquet: is of no split, though" in refusal(folder)
+    assert "more.parquet: belongs to no split" in refusal(folder)
 
 
 def test_files_with_other_columns(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     write_parquet(folder / "train-0.parquet", make_rows(30))
     write_parquet(folder / "train-1.parquet", make_rows(30, 1), regions=pa.list_(pa.list_(pa.float64())))
-    assert "train-1.parquet: has other columns, or of other types, than" in refusal(folder)
+    assert "train-1.parquet: columns or types differ from those of" in refusal(folder)
 
 
 def test_too_few_rows(tmp_path: Path) -> None:
     assert "1 rows are too few for train" in refusal(write_parquet(tmp_path / "mine.parquet", make_rows(3)))
     folder = write_folder(tmp_path / "other", {"dev": 5, "test": 5})
-    assert "has the splits dev, test; which is for training? Say so under [splits]" in refusal(folder)
+    assert "cannot tell the training split among dev, test" in refusal(folder)
 
 
-# Pictures.
+# Pictures
 
 
 def png(side: int = 8, shade: int = 0) -> bytes:
@@ -218,7 +219,7 @@ PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def pictured(path: Path, row: int, value: object) -> Path:
-    """Write 30 rows with pictures, of which one is `value`."""
+    """Write 30 rows with pictures; the picture in `row` is `value`."""
     columns = make_rows(30)
     columns["image"] = [{"bytes": png(shade=n), "path": None} for n in range(30)]
     columns["image"][row] = value
@@ -229,7 +230,7 @@ def load(path: Path, **changes: Any) -> Dataset:
     return Imported(replace(COLUMNS, source=str(path), **changes)).load()
 
 
-def test_pictures_lie_beside_their_features(tmp_path: Path) -> None:
+def test_pictures_are_stored_with_their_features(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.png").write_bytes(png(5, 200))
     dataset = load(pictured(tmp_path / "mine.parquet", 3, {"bytes": None, "path": "files/a.png"}))
@@ -242,17 +243,17 @@ def test_pictures_lie_beside_their_features(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "mine.parquet, row 3: no picture in 'image'; every image needs one, or leave the row out"),
-        ({"bytes": None, "path": "../away.png"}, "row 3: '../away.png' leads out of"),
-        ({"bytes": None, "path": "/etc/passwd"}, "row 3: '/etc/passwd' leads out of"),
-        ({"bytes": None, "path": "link/a.png"}, "row 3: 'link/a.png' cannot be read below"),
-        ({"bytes": None, "path": "out.png"}, "row 3: 'out.png' leads out of"),
-        ({"bytes": None, "path": "none.png"}, "row 3: 'none.png' cannot be read below"),
-        ({"bytes": None, "path": "folder"}, "row 3: 'folder' is no file below"),
-        ({"bytes": None, "path": "a\0b"}, "row 3: 'a\\x00b' cannot be read below"),
+        (None, "mine.parquet, row 3: no picture in 'image'"),
+        ({"bytes": None, "path": "../away.png"}, "row 3: '../away.png' is outside of"),
+        ({"bytes": None, "path": "/etc/passwd"}, "row 3: '/etc/passwd' is outside of"),
+        ({"bytes": None, "path": "link/a.png"}, "row 3: 'link/a.png' cannot be read in"),
+        ({"bytes": None, "path": "out.png"}, "row 3: 'out.png' is outside of"),
+        ({"bytes": None, "path": "none.png"}, "row 3: 'none.png' cannot be read in"),
+        ({"bytes": None, "path": "folder"}, "row 3: 'folder' is not a file in"),
+        ({"bytes": None, "path": "a\0b"}, "row 3: 'a\\x00b' cannot be read in"),
     ],
 )
-def test_pictures_that_are_not_there(tmp_path: Path, value: object, message: str) -> None:
+def test_missing_pictures(tmp_path: Path, value: object, message: str) -> None:
     (tmp_path / "away.png").write_bytes(png())
     folder = tmp_path / "data"
     (folder / "folder").mkdir(parents=True)
@@ -264,18 +265,19 @@ def test_pictures_that_are_not_there(tmp_path: Path, value: object, message: str
 def test_a_picture_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pictured(tmp_path / "mine.parquet", 3, {"bytes": png()[:-30], "path": None})
     said = refusal(path, image_features="", images="image")
-    assert "mine.parquet, row 3: is no picture that can be read (" in said
-    assert said.endswith("replace it or leave it out")
+    assert "mine.parquet, row 3: the picture cannot be decoded (" in said
     dataset = load(path)
     assert dataset.pictures is not None
     number = list(dataset.splits["train"].images.take(np.arange(24))[:, 0, 0]).index(make_rows(30)["vector"][3][0])
-    with pytest.raises(UserError, match=r"picture \d+: is no picture that can be read"):
+    with pytest.raises(UserError, match=r"picture \d+: the picture cannot be decoded"):
         dataset.pictures.picture("train", number)
-    monkeypatch.setattr("ncbench.data.imported.pictures.MOST_PIXELS", 63)
-    assert "row 0: a picture of 8 x 8 pixels is too large; scale it" in refusal(path, image_features="", images="image")
+    monkeypatch.setattr("ncbench.data.imported.pictures.MAX_PIXELS", 63)
+    assert "row 0: a picture of 8 x 8 pixels exceeds the limit of 63" in refusal(
+        path, image_features="", images="image"
+    )
 
 
-def test_a_column_that_holds_no_pictures(tmp_path: Path) -> None:
+def test_a_column_without_pictures(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "mine.parquet", make_rows(30))
-    assert "'id' is of type string; right would be pictures, as bytes" in refusal(path, images="id")
-    assert "unknown features 'x'; right would be builtin" in refusal(path, image_features="", images="id", features="x")
+    assert "'id' has type string, expected pictures as bytes" in refusal(path, images="id")
+    assert "unknown features 'x'; expected builtin" in refusal(path, image_features="", images="id", features="x")

@@ -1,4 +1,4 @@
-"""Data sets made of pictures: a folder and a file of captions, and what makes features of them."""
+"""Datasets of pictures: a folder with a captions file, and the models that compute features."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS = [f"{name}{number}.png\ta {colour} square" for number, colour in enumerate
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of twelve pictures of 20 x 16 pixels, and a file with a caption of each."""
+    """A folder of twelve pictures of 20 x 16 pixels, and a file with a caption for each."""
     rng = np.random.default_rng(0)
     for row in ROWS:
         path = tmp_path / "pictures" / row.split("\t")[0]
@@ -93,17 +93,17 @@ def test_features_follow_the_pictures(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a0.png", "captions.tsv:3: 1 columns; right would be picture, tab, caption (, tab, split)"),
-        ("a\tb\tc\td", "captions.tsv:3: 4 columns; right would be"),
-        ("", "captions.tsv:3: 1 columns; right would be"),
-        ("a0.png\t ", "captions.tsv:3: an empty caption; fill it or leave the row out"),
-        ("\ta", "captions.tsv:3: an empty name; fill it"),
-        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; right would be train, dev, validation"),
-        ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is of test here, and of train before; a picture has one split"),
-        ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read below"),
-        ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' leads out of"),
-        ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read below"),
-        ("text.png\ta", "captions.tsv:3: is no picture that can be read (cannot identify image file"),
+        ("a0.png", "captions.tsv:3: found 1 columns, expected picture, tab, caption (, tab, split)"),
+        ("a\tb\tc\td", "captions.tsv:3: found 4 columns, expected"),
+        ("", "captions.tsv:3: found 1 columns, expected"),
+        ("a0.png\t ", "captions.tsv:3: empty caption; fill it"),
+        ("\ta", "captions.tsv:3: empty picture name; fill it"),
+        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; expected train, dev, validation"),
+        ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is in split test here, but in train before"),
+        ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read in"),
+        ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' is outside of"),
+        ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read in"),
+        ("text.png\ta", "captions.tsv:3: the picture cannot be decoded (cannot identify image file"),
         ('a0.png\t"a quote', None),
     ],
 )
@@ -121,12 +121,12 @@ def test_bad_files(folder: Path) -> None:
     (folder / "captions.tsv").write_bytes(b"a0.png\ta\nb0.png\tcaf\xe9\n")
     assert "captions.tsv:2: not UTF-8 (byte 0xe9)" in refusal(folder)
     write(folder)
-    assert "captions.tsv: holds no captions" in refusal(folder)
+    assert "captions.tsv: contains no captions" in refusal(folder)
     (folder / "captions.tsv").unlink()
-    assert "captions.tsv: there is no such file; right would be rows of picture, tab, caption" in refusal(folder)
-    with pytest.raises(UserError, match="is no folder of pictures"):
+    assert "captions.tsv: file not found; expected rows of picture, tab, caption" in refusal(folder)
+    with pytest.raises(UserError, match="expected a folder of pictures"):
         load_dataset(picture_request("a/b", "captions.tsv", "", "", ""), None)
-    with pytest.raises(UserError, match="--image-column x is for --images hf:NAME_OR_PATH; a is a folder"):
+    with pytest.raises(UserError, match="--image-column x needs --images hf:NAME_OR_PATH"):
         picture_request("a", "b", "x", "", "")
 
 
@@ -135,17 +135,17 @@ def test_transparency_is_white(tmp_path: Path) -> None:
     assert (decode((tmp_path / "a.png").read_bytes(), "here") == 255).all()
 
 
-# Models of other libraries.
+# Models of other libraries
 
 
 def test_unknown_and_missing_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert descriptor("") is descriptor("builtin") is describe_built_in
     for name in ("resnet", "timm", "timm:", "torch:x"):
-        with pytest.raises(UserError, match=f"unknown features '{name}'; right would be builtin, timm:NAME or trans"):
+        with pytest.raises(UserError, match=f"unknown features '{name}'; expected builtin, timm:NAME or trans"):
             descriptor(name)
     for library in ("timm", "transformers"):
         monkeypatch.setitem(sys.modules, library, None)
-        with pytest.raises(UserError, match=rf"need {library}, .* `pip install ncbench\[vision\]` installs it, and"):
+        with pytest.raises(UserError, match=rf"need {library}, .* `pip install ncbench\[vision\]`"):
             descriptor(f"{library}:x")
 
 
@@ -165,7 +165,7 @@ def module(name: str, **attributes: object) -> ModuleType:
 
 
 class Maps(torch.nn.Module):
-    """A model of timm: the mean colours of fields of 2 x 2 pixels."""
+    """A timm model that returns the mean colours of 2 x 2 pixels."""
 
     output_fmt = "NCHW"
 
@@ -241,7 +241,7 @@ def test_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("shape", "regions"),
     [((2, 5), 1), ((2, 5, 7, 7), 16), ((2, 5, 2, 3), 6), ((2, 197, 5), 16), ((2, 4, 5), 4), ((2, 5, 1, 1), 1)],
 )
-def test_regions_of_what_models_see(shape: tuple[int, ...], regions: int) -> None:
+def test_regions_of_model_outputs(shape: tuple[int, ...], regions: int) -> None:
     assert regions_of(torch.randn(shape)).shape == (2, regions, 5)
 
 
@@ -255,7 +255,7 @@ def test_regions_keep_their_places() -> None:
 def test_timm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         import timm
-    except Exception:  # torchvision may be of another build than torch
+    except Exception:  # torchvision may not match the build of torch
         pytest.skip("timm cannot be imported")
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **more: create(name, pretrained=False, **more))

@@ -1,4 +1,4 @@
-"""What users say of a data set from elsewhere: texts, configuration files, and what is refused."""
+"""Requests for imported datasets: texts, configuration files, and what is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config(folder: Path, content: str) -> str:
     return str(path)
 
 
-def test_a_text_says_source_and_columns(tmp_path: Path) -> None:
+def test_a_text_gives_source_and_columns(tmp_path: Path) -> None:
     request = read_request(f"hf:{tmp_path}{COLUMNS}&text-features=said&regions=3&truth-known=false&name=a.b")
     assert request == Request(str(tmp_path), "captions", "regions", "said", regions=3, truth_known=False, name="a.b")
     assert request.path == tmp_path.resolve()
@@ -38,7 +38,7 @@ def test_options_become_part_of_the_text() -> None:
     names = with_columns(["hf:a/b", "scenes", "hf:c?captions=x"], {"captions": "a b", "image-features": None})
     assert names == ("hf:a/b?captions=a+b", "scenes", "hf:c?captions=a+b")
     assert with_columns(["scenes"], {"captions": None}) == ("scenes",)
-    with pytest.raises(UserError, match=r"--captions says what is in a data set hf:NAME_OR_PATH, and --dataset names"):
+    with pytest.raises(UserError, match="--captions needs --dataset hf:NAME_OR_PATH"):
         with_columns(["scenes"], {"captions": "x"})
 
 
@@ -46,7 +46,7 @@ def test_what_is_a_request() -> None:
     assert [is_request(text) for text in ("hf:x", "my.toml", "scenes", "photos@1234")] == [True, True, False, False]
 
 
-def test_a_configuration_file_says_all(tmp_path: Path) -> None:
+def test_a_configuration_file_gives_everything(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "words.json").touch()
     text = config(
@@ -77,37 +77,37 @@ def test_a_configuration_file_says_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("source = 3", "source is 3; it must be a text"),
+        ("source = 3", "source is 3, expected a string"),
         ('source = "a/b"\ncaption = "x"', "unknown key 'caption'. Did you mean 'captions'"),
-        ('source = "a/b"\nimage-features = "x"', 'say which column holds the captions: captions = "COL"'),
-        ('source = "a/b"\ncaptions = "x"', 'say which column holds the image features: image-features = "COL"'),
-        ('captions = "x"', "names no source; write source ="),
-        ('source = "a/b"\nmin-count = -1', "min-count is -1; it must be an integer from 0"),
-        ('source = "a/b"\nregions = true', "regions is True; it must be an integer from 0"),
-        ('source = "a/b"\ntruth-known = "yes"', "truth-known is 'yes'; it must be true or false"),
-        ('source = "a/b"\nsplits = "x"', "splits must name those of the source"),
+        ('source = "a/b"\nimage-features = "x"', 'set the column of the captions: captions = "COL"'),
+        ('source = "a/b"\ncaptions = "x"', 'set the column of the image features: image-features = "COL"'),
+        ('captions = "x"', "source is missing; set source ="),
+        ('source = "a/b"\nmin-count = -1', "min-count is -1, expected an integer"),
+        ('source = "a/b"\nregions = true', "regions is True, expected an integer"),
+        ('source = "a/b"\ntruth-known = "yes"', "truth-known is 'yes', expected true or false"),
+        ('source = "a/b"\nsplits = "x"', "splits must name splits of the source"),
         ('source = "a/b"\n[splits]\nvalid = "x"', "unknown split 'valid'"),
-        ('source = "a/b"\n[splits]\ndev = "x"\ntest = "x"', "two of train, dev and test are one split of the"),
-        ('source = "a/b"\nname = "../up"', "'../up' cannot be the name of a data set"),
-        ('source = "a/b', "not TOML ("),
+        ('source = "a/b"\n[splits]\ndev = "x"\ntest = "x"', "two of train, dev and test are the same split of the"),
+        ('source = "a/b"\nname = "../up"', "'../up' is not a valid name of a dataset"),
+        ('source = "a/b', "is not valid TOML ("),
         (
             'source = "no/such/folder"',
-            "no/such/folder: there is no such file or folder, and it is no name of a data set",
+            "no/such/folder: no such file or folder",
         ),
     ],
 )
-def test_configuration_files_that_are_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_bad_configuration_files(tmp_path: Path, content: str, message: str) -> None:
     assert message in refusal(config(tmp_path, content))
 
 
-def test_texts_that_are_refused(tmp_path: Path) -> None:
-    assert "hf:' names no source; write hf:NAME_OR_PATH" in refusal("hf:")
+def test_bad_texts(tmp_path: Path) -> None:
+    assert "hf:' has no source; use hf:NAME_OR_PATH" in refusal("hf:")
     for query in ("", "?captions={x}"):
         asked = f"hf:{tmp_path}{query}"
         usage = f"--image-features COL, or {asked}{'&' if query else '?'}image-features=COL"
-        assert f"say which column holds the image features: {usage}" in refusal(asked)
-    assert "regions is 'x'; it must be an integer from 0" in refusal("hf:a?regions=x")
-    assert f"{tmp_path}/none: there is no such file or folder" in refusal(f"hf:{tmp_path}/none")
+        assert f"set the column of the image features: {usage}" in refusal(asked)
+    assert "regions is 'x', expected an integer" in refusal("hf:a?regions=x")
+    assert f"{tmp_path}/none: no such file or folder" in refusal(f"hf:{tmp_path}/none")
     assert "mine.toml: cannot be read (No such file or directory)" in refusal(str(tmp_path / "mine.toml"))
 
 
@@ -122,7 +122,7 @@ def test_texts_that_are_refused(tmp_path: Path) -> None:
         ("{}/photos/mine.parquet", "mine"),
     ],
 )
-def test_names_are_made_of_sources(tmp_path: Path, source: str, name: str) -> None:
+def test_names_are_derived_from_sources(tmp_path: Path, source: str, name: str) -> None:
     path = Path(source.format(tmp_path))
     if path.suffix == ".parquet":
         path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Data sets from elsewhere, read through the local store."""
+"""Imported datasets, read through the local store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rows import make_rows, table_of, write_folder, write_parquet
 
 from ncbench.data.dataset import Dataset, Split
 from ncbench.data.imported import reading
-from ncbench.data.imported.local_store import stored
+from ncbench.data.imported.local_store import stored_datasets
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.source import Imported
@@ -35,7 +35,7 @@ def features(split: Split) -> np.ndarray:
 
 
 def assert_holds(split: Split, columns: dict[str, list[object]]) -> None:
-    """Check a split against the rows that it was made of."""
+    """Check a split against its source rows."""
     np.testing.assert_array_equal(features(split), np.array(columns["regions"], np.float32))
     assert split.captions.texts == [caption for captions in columns["captions"] for caption in captions]
     np.testing.assert_array_equal(split.true, np.repeat(np.arange(len(columns["captions"])), 2))
@@ -55,7 +55,7 @@ def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def write(kind: str, folder: Path) -> Path:
-    """Write the same three splits in one of the forms that are read."""
+    """Write the same three splits in one of the supported formats."""
     whole = write_folder(folder / "plain")
     parts = {split: make_rows(count, seed) for seed, (split, count) in enumerate(SIZES.items())}
     if kind == "hub layout":
@@ -97,7 +97,7 @@ def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert load(folder, name="again").digest == digest
 
 
-def test_a_name_on_the_hub_is_left_to_its_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_name_on_the_hub_goes_to_its_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
 
     def hub(*words: object, **more: object) -> datasets.DatasetDict:
@@ -117,11 +117,11 @@ def test_the_hub_may_be_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no\nnetwork")
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
-    with pytest.raises(UserError, match=r"^hf:owner/mine: there is no such file .* \(no network\)$"):
+    with pytest.raises(UserError, match=r"^hf:owner/mine: no such file .* \(no network\)$"):
         load(Path("owner/mine"))
 
 
-def test_splits_that_lack_are_drawn_from_train(tmp_path: Path) -> None:
+def test_missing_splits_are_drawn_from_train(tmp_path: Path) -> None:
     columns = make_rows(50)
     dataset = load(write_parquet(tmp_path / "mine.parquet", columns))
     sizes = {split: len(part.images) for split, part in dataset.splits.items()}
@@ -152,14 +152,14 @@ def test_stated_splits(tmp_path: Path) -> None:
     dataset = load(folder, splits={"dev": "test", "test": "val"})
     assert_holds(dataset.splits["dev"], make_rows(10, 2))
     assert_holds(dataset.splits["test"], make_rows(8, 1))
-    with pytest.raises(UserError, match="has no split 'vla' for dev; it has test, train, val"):
+    with pytest.raises(UserError, match="no split 'vla' for dev; found test, train, val"):
         load(folder, splits={"dev": "vla"})
 
 
 def test_large_sets_take_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "mine")
     assert load(folder, like="f30k", name="like").scale["embed"] == 1024
-    monkeypatch.setattr(reading, "FEW_CAPTIONS", 60)
+    monkeypatch.setattr(reading, "MIN_LARGE_CAPTIONS", 60)
     dataset = load(folder)
     assert (dataset.scale["embed"], dataset.batch_size, dataset.presets) == (1024, 128, "f30k")
 
@@ -173,7 +173,7 @@ def test_half_precision_stays(tmp_path: Path) -> None:
     assert features(dataset.splits["train"]).dtype == np.float32
 
 
-def test_flat_regions_are_cut(tmp_path: Path) -> None:
+def test_flat_regions_are_split(tmp_path: Path) -> None:
     columns = make_rows(30)
     flat = {**columns, "vector": [[n for region in row for n in region] for row in columns["regions"]]}
     path = write_parquet(tmp_path / "mine.parquet", flat)
@@ -208,7 +208,7 @@ def test_a_stated_vocabulary(tmp_path: Path) -> None:
         load(folder, vocabulary=str(tmp_path / "none.json"))
 
 
-# The store.
+# The store
 
 
 def test_a_source_is_read_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,14 +228,14 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     after = load(folder).digest
     assert before != after
     with pytest.raises(
-        UserError, match=rf"2 data sets in the local store are called 'mine': mine@.*{after[:8]}.*say which"
+        UserError, match=rf"2 datasets in the local store are named 'mine'; use one of .*mine@.*{after[:8]}"
     ):
         load_dataset("mine", None)
     assert load_recorded("mine", "1", before, None).digest == before
     assert load_dataset(f"mine@{after}", None).digest == after
 
 
-def test_what_fails_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
     folder = write_folder(tmp_path / "mine")
     write_parquet(folder / "test.parquet", {**make_rows(10), "captions": [["a"]] * 9 + [[]]})
     with pytest.raises(UserError, match=r"test\.parquet, row 9: no captions in 'captions'"):
@@ -248,16 +248,16 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
 )
 def test_a_damaged_store_is_named(tmp_path: Path, name: str) -> None:
     load(write_folder(tmp_path / "mine"))
-    (one,) = stored()
+    (one,) = stored_datasets()
     path = one.folder / name
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"damaged|vocabulary\.json"):
         read(one.folder)
 
 
-def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Path) -> None:
+def test_other_folders_in_the_store_are_ignored(tmp_path: Path, cache: Path) -> None:
     load(write_folder(tmp_path / "mine"))
-    (one,) = stored()
+    (one,) = stored_datasets()
     for name, content in {
         "mine/a": b"{",
         "mine/b": b"[]",
@@ -265,12 +265,12 @@ def test_strange_folders_in_the_store_are_passed_over(tmp_path: Path, cache: Pat
     }.items():
         (cache / "imported" / name).mkdir(parents=True)
         (cache / "imported" / name / "manifest.json").write_bytes(content)
-    assert stored() == [one]
+    assert stored_datasets() == [one]
 
 
-def test_names_of_registered_data_sets_are_taken(tmp_path: Path) -> None:
+def test_names_of_registered_datasets_are_taken(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "scenes")
-    with pytest.raises(UserError, match="data set 'scenes' has the name of one of ncbench's own"):
+    with pytest.raises(UserError, match="dataset 'scenes' has the name of a registered dataset"):
         check_dataset(f"hf:{folder}?image-features=regions&captions=captions")
     check_dataset(f"hf:{folder}?image-features=regions&captions=captions&name=mine")
 
@@ -283,7 +283,7 @@ def test_names_are_looked_up_in_the_store(tmp_path: Path) -> None:
         check_dataset("minne")
 
 
-# Real data, where it lies at hand.
+# Real data, where available
 
 real = pytest.mark.skipif(
     not (SHARED / "data" / "photos").is_dir(), reason="photos not found; set NCBENCH_SHARED to the folder with data/"

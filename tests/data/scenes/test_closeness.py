@@ -1,4 +1,4 @@
-"""Closeness: against a naive implementation, and what it must be for true captions."""
+"""Closeness against a naive implementation, and its properties for true captions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def matrix(scenes: list[Scene], said: list[Said]) -> np.ndarray:
 
 
 def naive(said: Said, scene: Scene) -> float:
-    """Try every way to let mentions (or none) stand for objects, detail by detail."""
+    """Try all assignments of mentions (or none) to objects, detail by detail."""
     details = {
         "category": weights.CATEGORY,
         "colour": weights.COLOUR,
@@ -88,7 +88,7 @@ def test_two_mentions_need_two_objects() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     scenes, said = make(wrong_rate=0.08)
     whole = matrix(scenes, said)
-    monkeypatch.setattr(weights, "_BLOCK", 97)
+    monkeypatch.setattr(weights, "_BLOCK_PAIRS", 97)
     np.testing.assert_array_equal(matrix(scenes, said), whole)
 
 

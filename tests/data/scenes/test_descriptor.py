@@ -1,4 +1,4 @@
-"""Boxes and region features: from pixels alone, complete, and telling."""
+"""Boxes and region features: computed from pixels alone, complete, and informative."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_square_is_found_where_it_is() -> None:
     box = propose(planes)[2]
     assert abs(np.array([box.top, box.left, box.bottom, box.right]) - (30, 20, 54, 44)).max() <= 1
     assert box.mask.mean() > 0.95
-    assert abs(int(find_foreground(planes).sum()) - 24 * 24) < 110  # its rim is blurred
+    assert abs(int(find_foreground(planes).sum()) - 24 * 24) < 110  # the rim is blurred
 
 
 def test_two_touching_colours_are_two_boxes() -> None:
@@ -77,7 +77,7 @@ def test_colour_changes_hue_features_and_leaves_geometry() -> None:
     assert abs(red - moved)[places["geometry"]].max() > 0.5
 
 
-def test_most_objects_have_a_box_of_their_own() -> None:
+def test_most_objects_have_their_own_box() -> None:
     found = []
     for seed in range(40):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Captions: what they say, how, and how often they are wrong."""
+"""Captions: their details, their phrasing, and their error rate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_captions_of_a_picture_differ_and_are_plain_words(seed: int) -> None:
 
 
 def details(scene: Scene, said: Said) -> list[bool]:
-    """Return for every said detail whether it is wrong of the objects that are meant."""
+    """Return for each detail whether it is wrong for the object it refers to."""
     wrong = []
     for mention in said.mentions:
         meant = scene.objects[mention.about]

@@ -1,4 +1,4 @@
-"""Scene graphs: what is sampled, how relations hold, and that they survive JSON."""
+"""Scene graphs: sampling, relations, and JSON round trips."""
 
 from __future__ import annotations
 

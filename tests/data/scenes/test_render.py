@@ -1,4 +1,4 @@
-"""Pictures: what the graph and the light do to the pixels."""
+"""Pictures: the effect of graph and light on the pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw(scene: Scene, light: Light = DAYLIGHT) -> Picture:
 
 
 def changed(first: Picture, second: Picture) -> int:
-    """Count the pixels that differ by more than noise could."""
+    """Count the pixels that differ by more than noise."""
     return int((abs(first.astype(int) - second.astype(int)).max(axis=2) > 24).sum())
 
 

@@ -1,4 +1,4 @@
-"""The source: making, caching, reading, and what it refuses."""
+"""The scenes source: generation, caching, reading, and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def filled(cache: Path, original: Path) -> Path:
-    """Return a cache that holds a finished folder of `tiny()`."""
+    """Return a cache with a finished folder of `tiny()`."""
     shutil.copytree(original, cache / original.name)
     return cache
 
@@ -48,7 +48,7 @@ def tiny(**options: int) -> Scenes:
     return Scenes("tiny", SIZES, **options)
 
 
-def test_the_entry_points_know_themselves_without_loading() -> None:
+def test_entry_points_have_names_without_loading() -> None:
     assert (SCENES.name, SCENES_LARGE.name) == ("scenes", "scenes-large")
     assert not SCENES.needs_root
     assert "1,500" in SCENES.summary
@@ -110,8 +110,8 @@ def test_semantics_prefer_the_own_captions(filled: Path) -> None:
     assert values[own].mean() > values[~own].mean() + 0.3
 
 
-def test_builds_agree_whoever_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_CHUNK", 5)
+def test_builds_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_CHUNK_SIZE", 5)
     digests = []
     for workers in (1, 2):
         monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / str(workers)))
@@ -127,7 +127,7 @@ def test_the_first_pictures_do_not_depend_on_the_sizes(tmp_path: Path, monkeypat
     assert few.splits["test"].captions.texts == more.splits["test"].captions.texts[:15]
 
 
-def test_a_second_load_makes_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_load_generates_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = tiny().load(None, workers=1)
 
     def refuse(*_: object) -> None:
@@ -203,7 +203,7 @@ def test_two_builders_at_once_both_succeed(cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
 
 
-def test_the_slower_builder_takes_what_is_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slower_builder_uses_the_existing_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = store._build
 
     def overtaken(recipe: store.Recipe, folder: Path, workers: int) -> None:

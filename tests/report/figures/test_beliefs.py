@@ -14,7 +14,7 @@ from ncbench.evaluation.beliefs import Beliefs, detect
 from ncbench.records.arrays import save_beliefs
 from ncbench.records.table import load_runs
 from ncbench.report.figures import beliefs
-from ncbench.report.figures.beliefs import believed, draw_beliefs, draw_believed
+from ncbench.report.figures.beliefs import collect_beliefs, draw_beliefs, draw_beliefs_by_variant
 from ncbench.report.tables.comparisons import comparisons
 
 P_CLEAN = np.array([0.02, 0.5, 0.98, 1.0, 0.03, 0.5])
@@ -53,7 +53,7 @@ def test_reliability(draw: Callable[..., Any]) -> None:
 
 
 def test_one_kind_of_pairs_has_no_auc(draw: Callable[..., Any]) -> None:
-    assert draw(clean=np.ones(6, bool)).axes[0].get_title() == "AUC: needs both kinds of pairs"
+    assert draw(clean=np.ones(6, bool)).axes[0].get_title() == "no AUC: pairs of one kind only"
 
 
 @pytest.mark.parametrize("title", ["<script>", "$x_1$ on {}"])
@@ -68,17 +68,17 @@ def test_files(title: str, tmp_path: Path) -> None:
 
 
 def test_beliefs_of_all_seeds_of_a_variant(record: Callable[..., Path], tmp_path: Path) -> None:
-    def write(folder: Path, p_clean: np.ndarray | None, clean: np.ndarray | None, told: list[int]) -> None:
-        save_beliefs(folder / "beliefs.npz", Beliefs(p_clean, None, None, np.array(told, np.int64), None, clean))
+    def write(folder: Path, p_clean: np.ndarray | None, clean: np.ndarray | None, given: list[int]) -> None:
+        save_beliefs(folder / "beliefs.npz", Beliefs(p_clean, None, None, np.array(given, np.int64), None, clean))
 
     write(record(method="ncr", seed=0), P_CLEAN, CLEAN, [])
     write(record(method="ncr", seed=1), P_CLEAN[::-1], CLEAN[::-1], [0, 5])
-    record(method="ncr", seed=2)  # of old
+    record(method="ncr", seed=2)  # an older record
     write(record(method="bicro"), 1 - P_CLEAN, CLEAN, [])
     write(record(method="triplet"), None, CLEAN, [])
     write(record(method="natural"), P_CLEAN, None, [])
     (table,) = comparisons(load_runs(tmp_path))
-    found = believed(table)
+    found = collect_beliefs(table)
     assert list(found) == ["bicro", "ncr"]
     expected = [*zip(P_CLEAN, CLEAN, strict=True), *zip(P_CLEAN[1:5], CLEAN[1:5], strict=True)]
     assert sorted((round(p, 6), is_clean) for p, is_clean in zip(*found["ncr"], strict=True)) == sorted(expected)
@@ -87,7 +87,7 @@ def test_beliefs_of_all_seeds_of_a_variant(record: Callable[..., Path], tmp_path
 def test_a_panel_of_each_kind_per_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(beliefs, "save", lambda figure, *_: seen.append(figure))
-    draw_believed({f"m{n}": (P_CLEAN, CLEAN) for n in range(5)}, "noise", tmp_path / "x")
+    draw_beliefs_by_variant({f"m{n}": (P_CLEAN, CLEAN) for n in range(5)}, "noise", tmp_path / "x")
     panels = [panel for panel in seen[0].axes if panel.get_visible()]
     auc = f"AUC {detect(P_CLEAN, CLEAN).auc:.3f}"
     titles = [panel.get_title() for panel in panels]

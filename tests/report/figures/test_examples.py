@@ -1,4 +1,4 @@
-"""Examples and the gallery around them: of which runs, of what, right or wrong, and why there are none."""
+"""Examples and the gallery: which runs and items they show, correct or not, and why there may be none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ncbench.evaluation.top_k import Retrieved
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import load_retrieved
 from ncbench.records.audit import load_audit
-from ncbench.records.store import Store, noise_path
+from ncbench.records.record import noise_path
+from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import examples
@@ -103,7 +104,7 @@ def test_what_was_retrieved(execute: Callable[..., tuple[Path, Dataset]], figure
         for text, caption in zip(texts.texts, found.i2t[image], strict=True):
             right = bool(test.true[caption] == image)
             assert text.get_text() == f"{'✓' if right else '✗'} {test.captions.texts[caption]}"
-            assert (text.get_color() == examples.RIGHT) == right
+            assert (text.get_color() == examples.MATCH_COLOUR) == right
     assert len(panels) == 24 + 2 * examples.IMAGE_QUERIES
     with pytest.raises(ValueError, match="not of the test split of tiny"):
         draw_retrieved(Retrieved(found.i2t[:3], found.t2i, found.true % 3), dataset, "a run", tmp_path / "x")
@@ -114,9 +115,9 @@ def test_what_was_rematched(execute: Callable[..., tuple[Path, Dataset]], figure
     audit, train = load_audit(folder, None), dataset.splits["train"]
     draw_rematched(audit, "a run", tmp_path / "x")
     panels = figures[0].axes
-    assert len(panels) == 3 * examples.REMATCHED
+    assert len(panels) == 3 * examples.REMATCHED_PAIRS
     assert dataset.semantics is not None
-    told = set()
+    labels = set()
     for text, claimed, rematched in zip(panels[::3], panels[1::3], panels[2::3], strict=True):
         image, words, framed = look(rematched)
         pair = 2 * image  # as the method rematches
@@ -131,8 +132,8 @@ def test_what_was_rematched(execute: Callable[..., tuple[Path, Dataset]], figure
         if not right and closeness[0] == closeness[1]:
             side = ", as close"
         assert (words, framed) == (f"rematched {'✓' if right else '✗'}{side}", right)
-        told.add(words)
-    assert told
+        labels.add(words)
+    assert labels
 
 
 def test_nothing_to_draw(execute: Callable[..., tuple[Path, Dataset]], tmp_path: Path) -> None:
@@ -145,22 +146,22 @@ def test_a_whole_report_with_examples(execute: Callable[..., tuple[Path, Dataset
     execute()
     frame = load_runs(tmp_path / "runs")
     stem = "shuffle-captions-0.4-unit-captions-vse-budget-2"
-    written = [write_report(leaderboards(frame), tmp_path / name, say=pytest.fail) for name in "ab"]
-    kinds = ("rsum", f"beliefs-{stem}", "plans", f"retrieved-{stem}", f"rematched-{stem}")
+    written = [write_report(leaderboards(frame), tmp_path / name, warn=pytest.fail) for name in "ab"]
+    kinds = ("rsum", f"beliefs-{stem}", "transport-plans", f"retrieved-{stem}", f"rematched-{stem}")
     assert [path.name for path in written[0]] == [
-        "tiny.md",
-        *(f"tiny-{kind}.{end}" for kind in kinds for end in ("svg", "png")),
-        "tiny.csv",
+        "README.md",
+        "runs.csv",
+        *(f"{kind}.{end}" for kind in kinds for end in ("svg", "png")),
     ]
     for one, other in zip(*written, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
-    page = (tmp_path / "a" / "tiny.md").read_text()
-    assert page.index("## tiny: shuffle-captions") < page.index("## What methods believe") < page.index("## Examples")
+    page = (tmp_path / "a" / "tiny" / "README.md").read_text()
+    assert page.index("## tiny: shuffle-captions") < page.index("## Which training pairs") < page.index("## Examples")
     for kind in kinds:
-        assert f"(<tiny-{kind}.svg>)" in page
+        assert f"(<figures/{kind}.svg>)" in page
 
 
-def test_a_report_where_the_data_are_not_at_hand(
+def test_a_report_without_the_data(
     execute: Callable[..., tuple[Path, Dataset]],
     register: Callable[..., None],
     make_dataset: Callable[..., Dataset],
@@ -170,18 +171,18 @@ def test_a_report_where_the_data_are_not_at_hand(
     boards = leaderboards(load_runs(tmp_path / "runs"))
     register("ncbench.datasets", "tiny", Source(make_dataset(pictures=Painted(), digest="e" * 64)))
     said: list[str] = []
-    written = write_report(boards, tmp_path / "other", say=said.append)
+    written = write_report(boards, tmp_path / "other", warn=said.append)
     assert not any("retrieved" in path.name for path in written)
     assert len(said) == 2
-    assert all("no examples for tiny: shuffle-captions 0.4 " in text and "here is version 1" in text for text in said)
+    assert all("no examples for tiny: shuffle-captions 0.4 " in text and "found version 1" in text for text in said)
     source = Source(make_dataset(pictures=Painted()))
     source.needs_root = True
     register("ncbench.datasets", "tiny", source)
     for root, count in ((None, 0), (tmp_path, 4)):
-        written = write_report(boards, tmp_path / "rooted", data_root=root, say=pytest.fail)
+        written = write_report(boards, tmp_path / "rooted", data_root=root, warn=pytest.fail)
         assert sum("retrieved" in path.name or "rematched" in path.name for path in written) == count
     register("ncbench.datasets", "tiny", Source(make_dataset()))  # no pictures
-    written = write_report(boards, tmp_path / "bare", say=pytest.fail)
+    written = write_report(boards, tmp_path / "bare", warn=pytest.fail)
     assert not any("retrieved" in path.name for path in written)
 
 
@@ -200,11 +201,11 @@ def test_the_best_contestant_with_the_lowest_seed(record: Record, tmp_path: Path
         (folder / "retrieved.npz").touch()
 
     put(record(9.0, 9.0, 9.0, 9.0, 9.0, 9.0, method="l2rm"))
-    record(10.0, 10.0, 10.0, 10.0, 10.0, 10.0, method="rcl", seed=0)  # of old
+    record(10.0, 10.0, 10.0, 10.0, 10.0, 10.0, method="rcl", seed=0)  # an older record
     for seed in (2, 1):
         put(record(10.0, 10.0, 10.0, 10.0, 10.0, 10.0, method="rcl", seed=seed))
     put(record(50.0, 50.0, 50.0, 50.0, 50.0, 50.0, method="oracle", told_truth=True))
-    record(20.0, 20.0, 20.0, 20.0, 20.0, 20.0, method="rce")  # of old
+    record(20.0, 20.0, 20.0, 20.0, 20.0, 20.0, method="rce")  # an older record
     (table,) = comparisons(load_runs(tmp_path))
     found = best_retrieving(table)
     assert found is not None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.text import Text
 
 from ncbench.records.table import load_runs
 from ncbench.report.figures import noise_curves
+from ncbench.report.figures.style import GREY, METHODS, line_looks
 
 Record = Callable[..., Path]
 
@@ -22,7 +25,7 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     monkeypatch.setattr(noise_curves, "save", lambda figure, *_: seen.append(figure))  # drawing takes most of the time
 
     def drawn() -> Any:
-        noise_curves.draw_ratios(load_runs(tmp_path), tmp_path / "figure")
+        noise_curves.draw_noise_curves(load_runs(tmp_path), tmp_path / "figure")
         return seen[-1]
 
     return drawn
@@ -46,8 +49,8 @@ def test_panel_per_protocol_and_line_per_method(record: Record, draw: Callable[[
         for noise in (0.4, 0.2):
             record(*flat(base - 100 * noise), method=method, noise=noise)
         record(*flat(base - 90), method=method, noise=0.6, protocol="shuffle-captions", unit="captions")
-    captions, images = draw().axes
-    assert [captions.get_title(), images.get_title()] == ["shuffle-captions", "shuffle-images"]
+    images, captions = draw().axes  # the one with more ratios first
+    assert [images.get_title(), captions.get_title()] == ["shuffle-images", "shuffle-captions"]
     assert lines(images) == {
         "triplet": ([0.0, 0.2, 0.4], [300.0, 280.0, 260.0]),
         "l2rm": ([0.0, 0.2, 0.4], [330.0, 310.0, 290.0]),
@@ -76,10 +79,57 @@ def test_lines_are_means_and_bands_are_deviations(record: Record, draw: Callable
 def test_colours_and_markers_are_those_of_the_method_in_every_panel(record: Record, draw: Callable[[], Any]) -> None:
     record(method="a")
     record(method="b", protocol="shuffle-captions", unit="captions")
-    record(method="c")
-    looks = [{line.get_label(): (line.get_color(), line.get_marker()) for line in p.get_lines()} for p in draw().axes]
-    assert looks[0] == looks[1]
-    assert len(set(looks[0].values())) == 3
+    record(method="b")
+    record(method="c", protocol="shuffle-captions", unit="captions")
+    captions, images = (
+        {line.get_label(): (line.get_color(), line.get_marker()) for line in p.get_lines()} for p in draw().axes
+    )
+    assert captions["b"] == images["b"]
+    assert len({*captions.values(), *images.values()}) == 3
+
+
+def test_shipped_methods_look_the_same_on_every_page() -> None:
+    all_methods, some = line_looks([*METHODS, "mine"]), line_looks(["bicro", "l2rm", "mine"])
+    assert len(set(all_methods.values())) == len(METHODS) + 1
+    assert len({look.colour for look in all_methods.values()}) == len(METHODS)
+    assert (some["bicro"], some["l2rm"]) == (all_methods["bicro"], all_methods["l2rm"])
+    assert len(set(some.values())) == 3
+
+
+def test_references_are_grey_and_dashed(record: Record, draw: Callable[[], Any]) -> None:
+    record()
+    record(method="oracle", told_truth=True)
+    (panel,) = draw().axes
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in panel.get_lines()}
+    assert looks["oracle"] == (GREY, "--")
+    assert looks["triplet"][0] != GREY
+    assert looks["triplet"][1] == "-"
+
+
+def test_labels_are_in_the_order_of_the_last_points_and_do_not_overlap(record: Record, draw: Callable[[], Any]) -> None:
+    for number in range(12):
+        record(*flat(200.0), method=f"m{number:02d}", noise=0.2)
+        record(*flat(100.0 - number), method=f"m{number:02d}", noise=0.4)
+    figure = draw()
+    (panel,) = figure.axes
+    labels = {text.get_text(): text.xyann[1] for text in panel.texts}
+    assert sorted(labels, key=labels.__getitem__, reverse=True) == [f"m{number:02d}" for number in range(12)]
+    figure.draw_without_rendering()
+    boxes = sorted(tuple(Text.get_window_extent(text).intervaly) for text in panel.texts)  # without the arrows
+    assert all(upper[0] > lower[1] - 1 for lower, upper in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+        ([0.1, 0.1, 0.1], [0.1, 0.3, 0.5]),
+        ([0.9, 1.0, 1.0], [0.6, 0.8, 1.0]),
+        ([], []),
+    ],
+)
+def test_spread(heights: list[float], expected: list[float]) -> None:
+    assert noise_curves.spread(heights, 0.2) == pytest.approx(expected)
 
 
 def test_many_lines_can_be_told_apart(record: Record, draw: Callable[[], Any]) -> None:
@@ -107,8 +157,7 @@ def test_what_lines_are_called(
     record(seed=1, **changes)
     figure = draw()
     assert sorted(lines(figure.axes[0])) == names
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == names
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == names
 
 
 def test_axes_have_names_and_begin_at_zero(record: Record, draw: Callable[[], Any]) -> None:
@@ -116,7 +165,7 @@ def test_axes_have_names_and_begin_at_zero(record: Record, draw: Callable[[], An
     record(protocol="shuffle-captions", unit="captions")
     first, second = draw().axes
     assert first.get_ylabel() == "rSum on test (of 600)"
-    assert {first.get_xlabel(), second.get_xlabel()} == {"share of mismatched pairs"}
+    assert {first.get_xlabel(), second.get_xlabel()} == {"noise ratio (share of mismatched pairs)"}
     assert first.get_ylim()[0] == second.get_ylim()[0] == 0
     assert first.get_ylim() == second.get_ylim()
 
@@ -124,7 +173,7 @@ def test_axes_have_names_and_begin_at_zero(record: Record, draw: Callable[[], An
 def test_files(record: Record, tmp_path: Path) -> None:
     record()
     record(method="l2rm")
-    svg, png = noise_curves.draw_ratios(load_runs(tmp_path), tmp_path / "some.name")
+    svg, png = noise_curves.draw_noise_curves(load_runs(tmp_path), tmp_path / "some.name")
     assert (svg, png) == (tmp_path / "some.name.svg", tmp_path / "some.name.png")
     assert png.read_bytes().startswith(b"\x89PNG")
     text = svg.read_text()
@@ -137,7 +186,7 @@ def test_files(record: Record, tmp_path: Path) -> None:
 def test_odd_names_are_drawn_as_they_are(name: str, record: Record, tmp_path: Path) -> None:
     record(method="odd")
     frame = load_runs(tmp_path).assign(variant=name)
-    svg, _ = noise_curves.draw_ratios(frame, tmp_path / "odd")
+    svg, _ = noise_curves.draw_noise_curves(frame, tmp_path / "odd")
     assert "<script>" not in svg.read_text()
     words = re.findall(r"<text [^>]*>([^<]*)</text>", svg.read_text())
     assert name.replace("<", "&lt;").replace(">", "&gt;") in words

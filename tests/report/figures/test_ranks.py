@@ -16,6 +16,7 @@ from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import ranks as module
 from ncbench.report.figures.ranks import Ranking, critical_difference, draw_ranking, rank_methods
+from ncbench.report.figures.style import line_looks
 from ncbench.report.tables.leaderboard import leaderboards
 
 Record = Callable[..., Path]
@@ -27,7 +28,8 @@ def flat(value: float) -> tuple[float, ...]:
 
 def ranking(*ranks: float, difference: float, names: Sequence[str] = "abcdefgh") -> Ranking:
     named = dict(zip(names, ranks, strict=False))
-    return Ranking(named, 4, difference, {name: number for number, name in enumerate(sorted(named))})
+    looks = line_looks(named)
+    return Ranking(named, 4, difference, {name: looks[name].colour for name in named})
 
 
 # Demsar (2006), table 5 (a): q at 0.05 for so many classifiers.
@@ -55,7 +57,7 @@ def test_ranks_are_means_over_cells(record: Record, tmp_path: Path) -> None:
     assert found is not None
     assert found.ranks == {"a": 1.5, "b": 1.5, "c": 3.0}
     assert (found.cells, found.difference) == (3, critical_difference(3, 3))
-    assert found.numbers == {"a": 0, "b": 1, "c": 2}
+    assert found.colours == {"a": "#0072B2", "b": "#D55E00", "c": "#009E73"}
 
 
 def test_ranks_of_random_scores_are_naive_ones(record: Record, tmp_path: Path) -> None:
@@ -97,8 +99,8 @@ def test_three_methods_and_three_cells_are_needed(
             record(*flat(100.0 + number), method=method, noise=noise)
     assert (rank_methods(load_runs(tmp_path)) is not None) == enough
     written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
-    assert ((tmp_path / "pages/toy-ranks.svg") in written) == enough
-    assert ("![average ranks](<toy-ranks.svg>)\n\nAverage ranks by rSum of 3" in written[0].read_text()) == enough
+    assert ((tmp_path / "pages/toy/figures/ranks.svg") in written) == enough
+    assert ("![Average ranks](<figures/ranks.svg>)\n\nAverage rank by rSum of 3" in written[0].read_text()) == enough
 
 
 @pytest.mark.parametrize("changes", [{"told_truth": True}, {"budget_unit": "own-epochs"}])
@@ -166,7 +168,8 @@ def test_colours_are_those_of_the_page(monkeypatch: pytest.MonkeyPatch, record: 
     assert found is not None
     draw_ranking(found, tmp_path / "x")
     colours = {line.get_label(): line.get_color() for line in seen[0].axes[0].get_lines()}
-    assert [colours[name] for name in "bcd"] == list(module.COLOURS[1:4])  # the first is that of the reference
+    looks = line_looks("abcd", {"a"})
+    assert [colours[name] for name in "bcd"] == [looks[name].colour for name in "bcd"]
 
 
 def test_the_same_bytes_and_names_as_they_are(tmp_path: Path) -> None:

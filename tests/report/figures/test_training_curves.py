@@ -1,8 +1,7 @@
-"""What runs were worth while they went on: reading histories, and the figure."""
+"""Training curves: reading histories, and the figure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,31 +9,42 @@ from typing import Any
 import pytest
 
 from ncbench import UserError
+from ncbench.evaluation.retrieval import Recalls
+from ncbench.records.history import History, HistoryLine
+from ncbench.records.result import Scores
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import training_curves
-from ncbench.report.figures.training_curves import draw_courses, has_courses, load_courses
+from ncbench.report.figures.style import line_looks
+from ncbench.report.figures.training_curves import draw_training_curves, has_training_curves, load_training_curves
 from ncbench.report.tables.leaderboard import leaderboards
 
 Record = Callable[..., Path]
+SIDE = Recalls(10.0, 20.0, 30.0, 4.0, 5.5)
 EPOCH = 250  # FLOPs: records made by hand have a budget of 1000 for four
 
 
 def tell(folder: Path, *points: tuple[float, float], member: str = "sgr") -> None:
     """Add lines to the history of a run: work in FLOPs, dev rSum."""
-    lines = [{"backbone": member, "work": work, "share": work / 1000, "dev": {"rsum": rsum}} for work, rsum in points]
-    with (folder / "history.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    path = folder / "history.jsonl"
+    history = History(path)
+    history.lines = path.read_text().splitlines() if path.exists() else []
+    for work, rsum in points:
+        dev, share = Scores(SIDE, SIDE, rsum), min(1.0, work / 1000)
+        line = HistoryLine(
+            backbone=member, share=share, work=round(work), updates=round(work), loss=None, dev=dev, seconds=1.0
+        )
+        history.add(line)
 
 
 @pytest.fixture
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Return a function that draws the courses in tmp_path and returns matplotlib's Figure."""
+    """Return a function that draws the curves in tmp_path and returns matplotlib's Figure."""
     seen: list[Any] = []
     monkeypatch.setattr(training_curves, "save", lambda figure, *_: seen.append(figure))
 
     def drawn() -> Any:
-        draw_courses(load_runs(tmp_path), load_courses(tmp_path), tmp_path / "figure")
+        draw_training_curves(load_runs(tmp_path), load_training_curves(tmp_path), tmp_path / "figure")
         return seen[-1]
 
     return drawn
@@ -53,8 +63,8 @@ def test_a_row_per_evaluation(record: Record, tmp_path: Path) -> None:
     tell(first, (100, 50), (200, 60.5))
     tell(second, (10, 1), (20, 2))
     tell(second, (11, 3), member="saf")
-    frame = load_courses(tmp_path)
-    columns = ["member", "evaluation", "work", "reached"]
+    frame = load_training_curves(tmp_path)
+    columns = ["member", "evaluation", "work", "dev_rsum"]
     found = {name: rows[columns].to_numpy().tolist() for name, rows in frame.groupby("id")}
     assert found == {
         first.name: [["sgr", 0, 100.0, 50.0], ["sgr", 1, 200.0, 60.5]],
@@ -81,9 +91,9 @@ def test_a_damaged_history_is_the_users_error(content: bytes, record: Record, tm
     path = record() / "history.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        load_courses(tmp_path)
-    assert str(caught.value).startswith(f"{path}: is no history of a run (")
-    assert str(caught.value).endswith("; restore it.")
+        load_training_curves(tmp_path)
+    assert str(caught.value).startswith(str(path))
+    assert "history" in str(caught.value)
 
 
 def test_lines_are_means_at_mean_work_in_epochs(record: Record, draw: Callable[[], Any]) -> None:
@@ -111,7 +121,7 @@ def test_a_panel_per_ratio_and_protocol(record: Record, draw: Callable[[], Any])
         ("shuffle-images 0.4", 20.0),
         ("shuffle-images 0.6", 0.0),
     ]
-    assert {panel.get_xlabel() for panel in shown} == {"work spent, in baseline epochs"}
+    assert {panel.get_xlabel() for panel in shown} == {"training work (baseline epochs)"}
     assert shown[0].get_ylabel() == shown[4].get_ylabel() == "rSum on dev (of 600)"
     assert len({panel.get_ylim() for panel in shown}) == 1
     assert all(panel.get_ylim()[0] == panel.get_xlim()[0] == 0 for panel in shown)
@@ -123,7 +133,8 @@ def test_looks_and_legend_are_those_of_the_whole_page(record: Record, draw: Call
     tell(record(method="b", noise=0.6), (EPOCH, 10))
     figure = draw()
     looks = {line.get_label(): line.get_color() for panel in figure.axes for line in panel.get_lines()}
-    assert looks == {"b": "#D55E00", "c": "#009E73"}
+    expected = line_looks("abc")
+    assert looks == {"b": expected["b"].colour, "c": expected["c"].colour}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["b", "c"]
 
@@ -136,8 +147,8 @@ def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Ca
     (panel,) = draw().axes
     assert lines(panel) == {
         "triplet, sgr": [(1.0, 5.0)],
-        "triplet, sgraf: its sgr": [(1.0, 10.0), (2.0, 20.0)],
-        "triplet, sgraf: its saf": [(1.0, 15.0)],
+        "triplet, sgraf: sgr": [(1.0, 10.0), (2.0, 20.0)],
+        "triplet, sgraf: saf": [(1.0, 15.0)],
     }
     one, other = (line for line in panel.get_lines() if "sgraf" in line.get_label())
     assert one.get_color() == other.get_color()
@@ -147,26 +158,26 @@ def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Ca
 def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Path) -> None:
     tell(record(), (EPOCH, 10), (2 * EPOCH, 20))
     record(dataset="other")
-    frame, courses = load_runs(tmp_path), load_courses(tmp_path)
-    assert has_courses(frame, courses)
-    assert not has_courses(frame[frame["dataset"] == "other"], courses)
-    first, second = (write_report(leaderboards(frame), tmp_path / name, courses) for name in ("a", "b"))
-    assert [path.name for path in first if "course" in path.name] == [
-        "toy-course.svg",
-        "toy-course.png",
-    ]
+    frame, curves = load_runs(tmp_path), load_training_curves(tmp_path)
+    assert has_training_curves(frame, curves)
+    assert not has_training_curves(frame[frame["dataset"] == "other"], curves)
+    first, second = (write_report(leaderboards(frame), tmp_path / name, curves) for name in ("a", "b"))
+    assert [path.name for path in first if "curves" in path.name] == ["training-curves.svg", "training-curves.png"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
-    assert "![rSum on dev against work spent](<toy-course.svg>)\n" in (tmp_path / "a/toy.md").read_text()
-    assert "course" not in (tmp_path / "a/other.md").read_text()
-    assert not any("course" in path.name for path in write_report(leaderboards(frame), tmp_path / "c"))
+    assert (
+        "![Dev rSum against training work](<figures/training-curves.svg>)\n"
+        in (tmp_path / "a/toy/README.md").read_text()
+    )
+    assert "curves" not in (tmp_path / "a/other/README.md").read_text()
+    assert not any("curves" in path.name for path in write_report(leaderboards(frame), tmp_path / "c"))
 
 
 @pytest.mark.parametrize("name", ["<script>", "$x_1$"])
 def test_hostile_names(name: str, record: Record, tmp_path: Path) -> None:
     tell(record(method="odd"), (EPOCH, 10))
     frame = load_runs(tmp_path).assign(variant=name, protocol=name)
-    svg, _ = draw_courses(frame, load_courses(tmp_path), tmp_path / "odd")
+    svg, _ = draw_training_curves(frame, load_training_curves(tmp_path), tmp_path / "odd")
     text = svg.read_text()
     assert "<script>" not in text
     assert text.count(f">{name}<".replace("<script>", "&lt;script&gt;")) == 1  # the legend; the title says 0.4 too

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from ncbench import load_runs
-from ncbench.report.pages.formats import format_beside, format_comparisons
+from ncbench.report.pages.formats import format_comparisons, format_published
 from ncbench.report.pages.latex import escape, latex_table
 from ncbench.report.pages.markdown import page
 from ncbench.report.tables.comparisons import AXES, COLUMNS, comparisons
 from ncbench.report.tables.leaderboard import Leaderboard
-from ncbench.report.tables.versus_published import COLUMNS as BESIDE_COLUMNS
-from ncbench.report.tables.versus_published import published_beside
+from ncbench.report.tables.versus_published import COLUMNS as PUBLISHED_COLUMNS
+from ncbench.report.tables.versus_published import published_tables
 
 Record = Callable[..., Path]
 
@@ -131,16 +131,16 @@ def test_hostile_names_in_records(record: Record, tmp_path: Path) -> None:
 
 
 def test_formats_of_published_numbers() -> None:
-    tables = published_beside("f30k", None)
-    rows = rows_of(format_beside(tables, "csv"))
+    tables = published_tables("f30k", None)
+    rows = rows_of(format_published(tables, "csv"))
     assert len(rows) == 314
     assert {row["unit"] for row in rows} == {"clean", "images", "captions", "unknown"}
     for row, line in zip(rows, (line for table in tables for line in table.lines), strict=True):
         assert row == {key: "" if value is None else str(value) for key, value in line.facts().items()}
-    latex = format_beside(tables, "latex")
+    latex = format_published(tables, "latex")
     check_latex(latex)
     assert latex.count(r"\begin{table}") == len(tables)
-    markdown = format_beside(tables, "markdown")
+    markdown = format_published(tables, "markdown")
     assert markdown.count("\n## ") + markdown.startswith("## ") == len(tables)
     assert json.dumps([line.facts() for table in tables for line in table.lines], allow_nan=False)
 
@@ -149,4 +149,4 @@ def test_columns(record: Record, tmp_path: Path) -> None:
     record()
     latex = format_comparisons(comparisons(load_runs(tmp_path)), "latex")
     assert " & ".join(COLUMNS.values()) + r" \\" in latex
-    assert " & ".join(BESIDE_COLUMNS) + r" \\" in format_beside(published_beside("cc152k", None), "latex")
+    assert " & ".join(PUBLISHED_COLUMNS) + r" \\" in format_published(published_tables("cc152k", None), "latex")

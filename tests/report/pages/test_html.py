@@ -1,4 +1,4 @@
-"""The page of HTML: what it holds, what it escapes, and how it behaves in a browser."""
+"""The HTML page: its content, escaping, and behaviour in a browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures.style import Figure
-from ncbench.report.pages.html import facts_of, html_page, in_html
+from ncbench.report.pages.html import flatten, html_page, markdown_to_html
 from ncbench.report.tables.comparisons import comparisons
 from ncbench.report.tables.leaderboard import Leaderboard, leaderboards
 from ncbench.report.tables.overview import overviews
@@ -43,7 +43,7 @@ def varied(record: Record, tmp_path: Path) -> Path:
 
 def make(folder: Path) -> str:
     out = folder / "pages"
-    write_report(leaderboards(load_runs(folder)), out, html=True, say=pytest.fail)
+    write_report(leaderboards(load_runs(folder)), out, html=True, warn=pytest.fail)
     return (out / "index.html").read_text()
 
 
@@ -95,7 +95,8 @@ def test_the_same_records_give_the_same_page(varied: Path) -> None:
 def test_names_from_files_are_text(record: Record, tmp_path: Path) -> None:
     record(protocol=EVIL, settings={EVIL: EVIL})
     frame = load_runs(tmp_path).assign(variant=EVIL)
-    figure = tmp_path / "x.svg"
+    figure = tmp_path / EVIL / "x.svg"
+    figure.parent.mkdir(parents=True)
     figure.write_text("<svg/>")
     board = Leaderboard(EVIL, frame, overviews(frame), comparisons(frame))
     page = html_page([(board, [Figure(EVIL, "x.svg", EVIL, EVIL)])], tmp_path)
@@ -104,11 +105,11 @@ def test_names_from_files_are_text(record: Record, tmp_path: Path) -> None:
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 8
 
 
-def test_where_ncbench_was_installed_is_not_told(record: Record, tmp_path: Path) -> None:
+def test_the_path_of_the_installation_is_not_shown(record: Record, tmp_path: Path) -> None:
     folder = record()
     path = folder / "measurements.json"
-    told = '"environment": {"command": ["/home/somebody/bin/ncbench", "run"], "cores": 2}'
-    path.write_text(path.read_text().replace('"schema": 1', f'{told}, "schema": 1'))
+    environment = '"environment": {"command": ["/home/somebody/bin/ncbench", "run"], "cores": 2}'
+    path.write_text(path.read_text().replace('"schema": 1', f'{environment}, "schema": 1'))
     page = make(tmp_path)
     assert "<dt>environment.command</dt><dd>ncbench run</dd>" in page
     assert "somebody" not in page
@@ -116,16 +117,16 @@ def test_where_ncbench_was_installed_is_not_told(record: Record, tmp_path: Path)
 
 def test_facts_by_dotted_name() -> None:
     content = {"a": {"b": 1, "c": {"d": [1, "x"]}}, "e": 0.1234567891, "f": None}
-    assert dict(facts_of(content)) == {"a.b": "1", "a.c.d": "1 x", "e": "0.123457", "f": "None"}
+    assert dict(flatten(content)) == {"a.b": "1", "a.c.d": "1 x", "e": "0.123457", "f": "None"}
 
 
 def test_emphasis_and_code_of_the_legend() -> None:
-    assert in_html("a *b\nc* & `d` <x>") == "a <em>b\nc</em> &amp; <code>d</code> &lt;x&gt;"
+    assert markdown_to_html("a *b\nc* & `d` <x>") == "a <em>b\nc</em> &amp; <code>d</code> &lt;x&gt;"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return a headless Chromium; skip where there is none."""
+    """Return a headless Chromium; skip if there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:

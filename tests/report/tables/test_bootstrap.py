@@ -1,4 +1,4 @@
-"""Which methods can be told apart: the bootstrap against a naive one, and the places that follow."""
+"""Significant differences: the bootstrap against a naive one, and the places that follow from it."""
 
 from __future__ import annotations
 
@@ -58,32 +58,32 @@ def test_resamples_are_those_of_a_naive_bootstrap() -> None:
     assert found.std() == pytest.approx(np.std(naive), rel=0.15)
 
 
-def test_methods_that_differ_much_are_separated_and_those_that_do_not_are_not() -> None:
+def test_only_large_differences_are_significant() -> None:
     bootstrap = Bootstrap({"good": method(0.8), "bad": method(0.5, start=10), "also bad": method(0.5, start=20)})
-    assert bootstrap.separated("good", "bad")
-    assert bootstrap.separated("bad", "good")
-    assert not bootstrap.separated("bad", "also bad")
-    assert not bootstrap.separated("bad", "bad")
+    assert bootstrap.differ("good", "bad")
+    assert bootstrap.differ("bad", "good")
+    assert not bootstrap.differ("bad", "also bad")
+    assert not bootstrap.differ("bad", "bad")
 
 
 def test_pairs_are_compared_query_by_query() -> None:
-    """A method that is a little better at every hard query is told apart, though both vary much between queries."""
+    """A method slightly better at every hard query differs significantly, although queries vary much."""
     one = method(0.5, seeds=1)[0]
     better = Ranks(*((np.where(np.arange(QUERIES) < 12, 0, side[0]),) for side in (one.i2t, one.t2i)))
-    assert Bootstrap({"one": {0: one}, "better": {0: better}}).separated("one", "better")
+    assert Bootstrap({"one": {0: one}, "better": {0: better}}).differ("one", "better")
     other = {0: ranks(0.55, 99)}  # as much better on average, at other queries
-    assert not Bootstrap({"one": {0: one}, "other": other}).separated("one", "other")
+    assert not Bootstrap({"one": {0: one}, "other": other}).differ("one", "other")
 
 
 def test_seeds_that_disagree_separate_nothing() -> None:
     up, down = ranks(0.9, 1), ranks(0.1, 2)
-    assert not Bootstrap({"a": {0: up, 1: down, 2: up}, "b": {0: down, 1: up, 2: down}}).separated("a", "b")
+    assert not Bootstrap({"a": {0: up, 1: down, 2: up}, "b": {0: down, 1: up, 2: down}}).differ("a", "b")
 
 
 def test_only_seeds_of_both_count() -> None:
     held = {"a": {0: ranks(0.9, 1), 1: ranks(0.1, 2)}, "b": {0: ranks(0.5, 3)}, "c": {5: ranks(0.1, 3)}}
-    assert Bootstrap(held).separated("a", "b")
-    assert not Bootstrap(held).separated("a", "c")
+    assert Bootstrap(held).differ("a", "b")
+    assert not Bootstrap(held).differ("a", "c")
 
 
 def test_places() -> None:
@@ -113,4 +113,4 @@ def test_places_in_a_table(record: Callable[..., Path], tmp_path: Path) -> None:
     assert [name for name, _ in rows[:2]] == ["a", "old"]
     places = {name: None if place != place else int(place) for name, place in rows}
     assert places == {"a": 1, "old": None, "b": 2, "c": 2, "oracle": None}
-    assert {cells[0]: cells[1] for cells in table.cells()}["oracle (told the truth)"] == "-"
+    assert {cells[0]: cells[1] for cells in table.cells()}["oracle (sees ground truth)"] == "-"

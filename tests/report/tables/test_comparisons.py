@@ -198,13 +198,13 @@ def test_measurements_of_the_seeds_that_have_them(record: Record, tmp_path: Path
     assert rows(table)[0]["seconds"] == 8.0
 
 
-def test_much_time_outside_of_backbones_is_marked(record: Record, tmp_path: Path) -> None:
+def test_high_overhead_is_marked(record: Record, tmp_path: Path) -> None:
     record(method="a", seconds=100.0, outside={"transport": 15.0, "mixture": 5.0})
     record(method="b", seconds=100.0, outside={"transport": 21.0})
     record(method="c", seconds=100.0, outside={})
     record(method="d", seconds=100.0)
     (table,) = comparisons(load_runs(tmp_path))
-    cells = {row[0]: dict(zip(COLUMNS, row, strict=True))["outside"] for row in table.cells()}
+    cells = {row[0]: dict(zip(COLUMNS, row, strict=True))["overhead"] for row in table.cells()}
     assert cells == {"a": "20%", "b": "21% (!)", "c": "0%", "d": "-"}
 
 
@@ -223,28 +223,33 @@ def test_references_come_last_and_are_never_the_best(record: Record, tmp_path: P
     record(*flat(400.0), method="b", told_truth=None)
     (table,) = comparisons(load_runs(tmp_path))
     assert [row["variant"] for row in rows(table)] == ["b", "a", "oracle", "upper"]
-    assert [cells[0] for cells in table.cells()] == ["b", "a", "oracle (told the truth)", "upper (told the truth)"]
+    assert [cells[0] for cells in table.cells()] == [
+        "b",
+        "a",
+        "oracle (sees ground truth)",
+        "upper (sees ground truth)",
+    ]
     assert [cells[8] for cells in table.cells()] == ["400.0", "300.0", "600.0", "500.0"]
     assert table.best("rsum") == pytest.approx(400)
     assert table.best("i2t_r1") == pytest.approx(400 / 6)
 
 
-def test_who_is_told_clean_pairs_contends_and_is_marked(record: Record, tmp_path: Path) -> None:
+def test_methods_given_clean_pairs_are_contestants_and_marked(record: Record, tmp_path: Path) -> None:
     record(*flat(300.0))
     record(*flat(400.0), method="mscn", told_clean=150, told_truth=False)
     record(*flat(410.0), method="mscn", told_clean=150, told_truth=False, seed=1)
     (table,) = comparisons(load_runs(tmp_path))
-    assert [cells[0] for cells in table.cells()] == ["mscn (told 150 clean pairs)", "triplet"]
+    assert [cells[0] for cells in table.cells()] == ["mscn (given 150 clean pairs)", "triplet"]
     assert table.best("rsum") == pytest.approx(405)
 
 
-def test_references_are_told_by_table_and_averaged_over_seeds(record: Record, tmp_path: Path) -> None:
+def test_references_are_averaged_over_seeds(record: Record, tmp_path: Path) -> None:
     for noise in (0.2, 0.4):
         for seed in (0, 1):
             record(*flat(500.0 + 2 * seed), method="oracle", told_truth=True, noise=noise, seed=seed)
     record(*flat(100.0), noise=0.4)
     alone, mixed = comparisons(load_runs(tmp_path))
-    assert [(row["variant"], row["told_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
+    assert [(row["variant"], row["sees_truth"], row["seeds"]) for row in rows(alone)] == [("oracle", True, 2)]
     assert [row["variant"] for row in rows(mixed)] == ["triplet", "oracle"]
     assert mixed.cells()[1][8] == "501.0 ± 1.4"
     assert mixed.best("rsum") == pytest.approx(100)
@@ -275,7 +280,7 @@ def test_title_has_short_numbers() -> None:
     assert replace(table, key=own).title == "d: p 0.2 (unit: images), vse, own epochs, not compute-matched"
 
 
-def test_methods_with_epochs_of_their_own_share_a_table_and_say_how_many(record: Record, tmp_path: Path) -> None:
+def test_methods_with_own_epochs_share_a_table_and_show_their_number(record: Record, tmp_path: Path) -> None:
     record(method="l2rm", budget=40.0, budget_unit="own-epochs")
     record(method="ncr", budget=45.0, budget_unit="own-epochs")
     record(method="ncr", budget=45.0)

@@ -1,4 +1,4 @@
-"""A dataset in one table: averages over ratios that are complete, what is kept, and what is missing."""
+"""A dataset in one table: averages over ratios that are complete, the share retained, and missing runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def only(folder: Path) -> Overview:
     return found
 
 
-def test_averages_and_what_is_kept(record: Record, tmp_path: Path) -> None:
+def test_averages_and_share_retained(record: Record, tmp_path: Path) -> None:
     for noise, rsum in ((0.0, 400.0), (0.2, 300.0), (0.6, 100.0)):
         put(record, "a", noise, rsum)
         put(record, "a", noise, rsum + 20, seed=1)
@@ -35,7 +35,7 @@ def test_averages_and_what_is_kept(record: Record, tmp_path: Path) -> None:
     assert found.title == "shuffle-images (unit: images), sgr, budget 4"
     assert found.missing == []
     assert rows(found) == [
-        ["method", "clean", "0.2", "0.6", "average", "kept"],
+        ["method", "clean", "0.2", "0.6", "average", "retained"],
         ["a", "410.0 ± 14.1", "310.0 ± 14.1", "110.0 ± 14.1", "210.0", "51%"],
         ["b", "60.0 ± 0.0", "60.0 ± 0.0", "60.0 ± 0.0", "60.0", "100%"],
     ]
@@ -48,7 +48,7 @@ def test_nothing_is_averaged_over_fewer_ratios(record: Record, tmp_path: Path) -
     put(record, "part", 0.2, 300.0)
     found = only(tmp_path)
     assert math.isnan(found.average["part"])
-    assert math.isnan(found.kept["part"])
+    assert math.isnan(found.retained["part"])
     assert rows(found)[1:] == [
         ["whole", "100.0", "100.0", "100.0 ± 0.0", "100.0", "100%"],
         ["part", "-", "300.0", "-", "-", "-"],  # not before one that is complete
@@ -60,7 +60,7 @@ def test_nothing_is_averaged_over_fewer_ratios(record: Record, tmp_path: Path) -
     ]
 
 
-def test_without_clean_runs_nothing_can_be_kept(record: Record, tmp_path: Path) -> None:
+def test_without_clean_runs_no_share_is_retained(record: Record, tmp_path: Path) -> None:
     put(record, "a", 0.2, 100.0)
     put(record, "a", 0.4, 50.0)
     assert rows(only(tmp_path))[1] == ["a", "100.0", "50.0", "75.0", "-"]
@@ -70,7 +70,7 @@ def test_references_come_last_and_say_so(record: Record, tmp_path: Path) -> None
     for noise in (0.2, 0.4):
         put(record, "oracle", noise, 500.0, told_truth=True)
         put(record, "a", noise, 100.0)
-    assert [row[0] for row in rows(only(tmp_path))[1:]] == ["a", "oracle (told the truth)"]
+    assert [row[0] for row in rows(only(tmp_path))[1:]] == ["a", "oracle (sees ground truth)"]
 
 
 def test_clean_runs_belong_to_every_protocol_and_units_are_apart(record: Record, tmp_path: Path) -> None:

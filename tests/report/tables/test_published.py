@@ -14,7 +14,16 @@ from places import ROOT
 
 from ncbench import UserError
 from ncbench.report.tables import published
-from ncbench.report.tables.published import FIELDS, NETS, UNITS, Fact, Published, parse, read_published, settled
+from ncbench.report.tables.published import (
+    FIELDS,
+    NETS,
+    UNITS,
+    Fact,
+    Published,
+    parse,
+    read_published,
+    with_units_and_nets,
+)
 
 FILE = ROOT / "leaderboards" / "published.csv"
 ROW = Published("ncr", "sgr", "f30k", "test", 0.2, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), 21.0, "Some (2020)", "Table 1", "")
@@ -99,7 +108,7 @@ def test_noise_says_which_units_there_are(rows: list[Published]) -> None:
             "MGCS",
             {"method": "ncr", "noise": 0.2, "dataset": "f30k"},
             {"captions"},
-        ),  # NCR's row, though told as run again
+        ),  # NCR's row, though described as run again
         ("CRCL", {}, {"unknown"}),
         ("L2RM", {}, {"images"}),
         ("NPC", {}, {"unknown"}),
@@ -147,16 +156,16 @@ def test_a_single_model_is_one_network(rows: list[Published]) -> None:
 
 @pytest.mark.parametrize(("name", "facts"), [("unit", UNITS), ("nets", NETS)])
 def test_derivation_is_that_of_a_naive_search(name: str, facts: list[Fact[Any]], rows: list[Published]) -> None:
-    def told(row: Published) -> object:
+    def stated(row: Published) -> object:
         return next((fact.value for fact in facts if fact.holds(row)), None)
 
     shuffled = [row for row in rows if name == "nets" or row.noise]
     for row in shuffled:
-        expected = told(row)
+        expected = stated(row)
         if expected is None:
             key = (row.dataset, row.evaluation, row.method, row.noise, row.recalls)
             alike = [o for o in shuffled if (o.dataset, o.evaluation, o.method, o.noise, o.recalls) == key]
-            values = {told(other) for other in alike} - {None}
+            values = {stated(other) for other in alike} - {None}
             expected = values.pop() if len(values) == 1 else None
         assert getattr(row, name) == (expected or ("unknown" if name == "unit" else None))
 
@@ -191,23 +200,23 @@ def test_every_fact_is_of_use() -> None:
 def test_only_the_same_result_shares_its_unit(changes: dict[str, Any], unit: str) -> None:
     first = replace(ROW, paper="NCR (NeurIPS 2021)")
     again = replace(ROW, notes="reprinted baseline", **changes)
-    assert [row.unit for row in settled([again, first])] == [unit, "captions"]
+    assert [row.unit for row in with_units_and_nets([again, first])] == [unit, "captions"]
 
 
-def test_two_units_for_one_result_settle_nothing() -> None:
+def test_contradicting_units_leave_it_unknown() -> None:
     captions, images = replace(ROW, paper="NCR (NeurIPS 2021)"), replace(ROW, paper="RCL (TPAMI 2023)")
     again = replace(ROW, notes="reprinted baseline")
-    assert [row.unit for row in settled([captions, images, again])] == ["captions", "images", "unknown"]
+    assert [row.unit for row in with_units_and_nets([captions, images, again])] == ["captions", "images", "unknown"]
 
 
 def test_a_reprint_is_not_of_the_noise_of_the_paper() -> None:
     reprint = replace(ROW, paper="DECL (ACM MM 2022)", notes="reprinted baseline")
-    assert [row.unit for row in settled([reprint])] == ["unknown"]
+    assert [row.unit for row in with_units_and_nets([reprint])] == ["unknown"]
 
 
 def test_labels_that_are_doubted(rows: list[Published]) -> None:
-    doubted = [row for row in rows if row.doubted]
-    assert {(row.dataset, row.method, row.backbone) for row in doubted} == {
+    backbone_doubtful = [row for row in rows if row.backbone_doubtful]
+    assert {(row.dataset, row.method, row.backbone) for row in backbone_doubtful} == {
         ("cc152k", name, "sgraf") for name in ("ncr", "mscn", "bicro")
     }
 
@@ -228,28 +237,31 @@ def changed(place: str, value: str) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", f"x.csv lacks the columns {', '.join(FIELDS)}; restore it"),
-        (f"{HEAD.replace('rsum,', '')}\n", "x.csv lacks the columns rsum; restore it"),
-        (f"{HEAD}\n{CELLS}\nncr,sgr\n", "x.csv, line 3: a row has 16 cells; restore it"),
-        (f"{HEAD}\n{CELLS},more\n", "x.csv, line 2: a row has 16 cells; restore it"),
+        ("", f"x.csv has no columns {', '.join(FIELDS)}; restore it"),
+        (f"{HEAD.replace('rsum,', '')}\n", "x.csv has no columns rsum; restore it"),
+        (f"{HEAD}\n{CELLS}\nncr,sgr\n", "x.csv, line 3: expected 16 cells; restore it"),
+        (f"{HEAD}\n{CELLS},more\n", "x.csv, line 2: expected 16 cells; restore it"),
         (f"{HEAD}\n{changed('i2t_r5', 'x')}\n", "x.csv, line 2: i2t_r5 must be a number from 0 to 100, found 'x'"),
         (f"{HEAD}\n{changed('i2t_r5', '')}\n", "x.csv, line 2: i2t_r5 must be a number from 0 to 100, found ''"),
-        (f"{HEAD}\n{changed('t2i_r1', '101')}\n", "x.csv, line 2: t2i_r1 must be a number from 0 to 100, found '101'"),
+        (
+            f"{HEAD}\n{changed('t2i_r1', '101')}\n",
+            "x.csv, line 2: t2i_r1 must be a number from 0 to 100, found '101'",
+        ),
         (f"{HEAD}\n{changed('rsum', 'nan')}\n", "x.csv, line 2: rsum must be a number from 0 to 600, found 'nan'"),
         (f"{HEAD}\n{changed('noise', '-0.2')}\n", "x.csv, line 2: noise must be a number from 0 to 1, found '-0.2'"),
         (f"{HEAD}\n{changed('method', ' ')}\n", "x.csv, line 2: method is empty; restore it"),
         (
             f"{HEAD}\n{changed('eval', 'dev')}\n",
-            "x.csv, line 2: f30k dev is not evaluated; "
-            "there are f30k test, coco coco-1k-5fold, coco coco-5k, cc152k test",
+            "x.csv, line 2: unknown evaluation f30k dev; "
+            "expected one of f30k test, coco coco-1k-5fold, coco coco-5k, cc152k test",
         ),
         (
             f"{HEAD}\n{changed('noise', '')}\n",
-            "x.csv, line 2: noise_kind must be shuffle, with a noise, or natural, without one; found 'shuffle'",
+            "x.csv, line 2: expected noise_kind shuffle with a noise, or natural without one; found 'shuffle'",
         ),
         (
             f"{HEAD}\n{changed('noise_kind', 'natural')}\n",
-            "x.csv, line 2: noise_kind must be shuffle, with a noise, or natural, without one; found 'natural'",
+            "x.csv, line 2: expected noise_kind shuffle with a noise, or natural without one; found 'natural'",
         ),
     ],
 )
@@ -261,7 +273,7 @@ def test_damage(content: str, message: str) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", f'{HEAD}\n"'.encode()])
 def test_no_table(content: bytes) -> None:
-    with pytest.raises(UserError, match=r"^x\.csv is no table in UTF-8 \(.+\); restore it$"):
+    with pytest.raises(UserError, match=r"^x\.csv is not a valid CSV file in UTF-8 \(.+\); restore it$"):
         parse(content, "x.csv")
 
 
@@ -275,5 +287,5 @@ def fail(error: Exception) -> Callable[[str], Path]:
 @pytest.mark.parametrize("find", [fail(ModuleNotFoundError("gone")), lambda _: Path("/nowhere")])
 def test_a_file_that_is_not_installed(find: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "files", find)
-    with pytest.raises(UserError, match=r"published\.csv is not installed \(.+\); install ncbench again$"):
+    with pytest.raises(UserError, match=r"published\.csv is not installed \(.+\); reinstall ncbench$"):
         read_published()

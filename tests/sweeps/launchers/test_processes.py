@@ -1,4 +1,4 @@
-"""Runs in several processes: the same records, and a sweep that ends whatever becomes of a process."""
+"""Runs in several processes: identical records, and sweeps that end even if processes die."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ncbench.method.settings import Override
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime import signals
-from ncbench.runtime.signals import asked, on_signals
+from ncbench.runtime.signals import catch_signals, stop_signal
 from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.sweeps.launchers import launcher
+from ncbench.sweeps.launchers import make_launcher
 from ncbench.sweeps.launchers import processes as launch
 from ncbench.sweeps.launchers.base import Sweep
 from ncbench.sweeps.launchers.processes import default_jobs
@@ -51,7 +51,7 @@ SAME = ("spec.json", "result.json", "model.safetensors", "ranks.npz")
 
 def start(grid: Grid, root: Path, jobs: int, watcher: Events | None = None, name: str = "processes") -> list[Outcome]:
     sweep = Sweep(grid, plan_sweep(grid), Store(root), SweepRecord(root, "0"), "cpu", jobs)
-    return list(launcher(name).launch(sweep, watcher or Events()))
+    return list(make_launcher(name).launch(sweep, watcher or Events()))
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.Ca
         assert (tmp_path / "two" / "f30k" / "noise" / path.name).read_bytes() == path.read_bytes()
     assert not [path for path in (tmp_path / "two").rglob("*") if "tmp" in path.name]
     assert no_one_is_left()
-    assert capfd.readouterr().err == ""  # of the processes too
+    assert capfd.readouterr().err == ""  # including the processes
 
 
 class Killer(Events):
-    """Kills the process at work on the first run, which is the first that was started."""
+    """Kills the process that executes the first run: the first process."""
 
     def progressed(self, index: int, progress: Progress) -> None:
         super().progressed(index, progress)
@@ -117,9 +117,9 @@ def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
     assert len(outcomes) == len(by_budget) == 3
     failed = by_budget[1e6]
     assert (failed.status, failed.result) == ("failed", None)
-    assert repr(failed.error) == f"RuntimeError({launch.LOST!r})"
+    assert repr(failed.error) == f"RuntimeError({launch.WORKER_DIED!r})"
     assert failed.folder == Store(tmp_path).folder(failed.spec)
-    assert (failed.folder / "error.txt").read_text() == launch.LOST + "\n"
+    assert (failed.folder / "error.txt").read_text() == launch.WORKER_DIED + "\n"
     assert [by_budget[budget].status for budget in (0.3, 0.4)] == ["done", "done"]
     assert watcher.events.count(("ended", 0, "failed")) == 1
     assert no_one_is_left()
@@ -135,7 +135,7 @@ def test_an_output_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_kept_runs_start_no_process(jobs: int, tmp_path: Path, no_processes: None) -> None:
     grid = replace(TRIPLET, seeds=[0, 1])
-    done = start(replace(grid, seeds=[0]), tmp_path, 4)  # one run needs no other process either
+    done = start(replace(grid, seeds=[0]), tmp_path, 4)  # one run needs no other process
     both = start(grid, tmp_path, 1)
     kept = start(grid, tmp_path, jobs)
     assert [outcome.status for outcome in done] == ["done"]
@@ -164,14 +164,14 @@ def planned() -> list[PlannedRun]:
 
 
 def collect(planned: list[PlannedRun], root: Path, *workers: list[tuple[str, object]]) -> tuple[list[Outcome], Events]:
-    """Let workers say what they are given to say, and die."""
+    """Let fake workers send the given messages and die."""
     watcher, waiting = Events(), list(range(len(planned)))
     at_work, theirs = {}, []
     for said in workers:
         ours, other = multiprocessing.Pipe()
         for event in said:
             other.send(event)
-        at_work[ours] = launch._hand_out(ours, waiting, watcher)
+        at_work[ours] = launch._dispatch(ours, waiting, watcher)
         theirs.append(other)
     for other in theirs:
         other.close()
@@ -196,7 +196,7 @@ def test_outcomes_come_as_they_come(planned: list[PlannedRun], tmp_path: Path) -
 def test_runs_that_no_process_is_left_for(planned: list[PlannedRun], tmp_path: Path) -> None:
     outcomes, watcher = collect(planned, tmp_path, [], [])
     assert [(o.spec.seed, o.status) for o in outcomes] == [(0, "failed"), (1, "failed"), (2, "failed")]
-    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.LOST!r})"}
+    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.WORKER_DIED!r})"}
     assert watcher.events[-1:] == [("ended", 2, "failed")]
 
 
@@ -205,19 +205,19 @@ def test_what_a_process_refuses_is_the_users_error(planned: list[PlannedRun], tm
         collect(planned, tmp_path, [("refused", "result.json: cannot be read.")])
 
 
-def test_errors_travel_or_are_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
+def test_errors_are_pickled_or_become_their_repr(planned: list[PlannedRun], tmp_path: Path) -> None:
     class Local(Exception):  # noqa: N818
         pass
 
     travels = Outcome(planned[0].spec, "failed", tmp_path, error=UserError("x"))
-    assert launch._sendable(travels) is travels
-    told = launch._sendable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
+    assert launch._picklable(travels) is travels
+    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
     assert repr(told.error) == "RuntimeError(\"Local('y')\")"
     assert (told.spec, told.status, told.folder) == (planned[0].spec, "failed", tmp_path)
 
 
-def test_an_error_that_does_not_load_is_told_in_words(planned: list[PlannedRun], tmp_path: Path) -> None:
-    told = launch._sendable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
+def test_an_error_that_cannot_be_unpickled_becomes_its_repr(planned: list[PlannedRun], tmp_path: Path) -> None:
+    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
     assert repr(told.error) == "RuntimeError(\"Picky('a and b')\")"
 
 
@@ -228,7 +228,7 @@ class Picky(Exception):  # noqa: N818
 
 def test_progress_is_sent_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    # Not the clock of everyone: pipes look at it too.
+    # Patch only this module's clock: pipes use the clock too.
     monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0]))
     ours, theirs = multiprocessing.Pipe()
     report, progress = launch._Reporter(theirs), Progress(0.5, None, None, "training")
@@ -277,14 +277,14 @@ def test_threads_that_the_user_set_mean_one_job(
 def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
     ours, theirs = multiprocessing.Pipe()
     report = launch._Reporter(theirs)
-    with on_signals():
+    with catch_signals():
         ours.close()
         report(Progress(0.5, None, None, "training"))
-        assert asked() == signal.SIGTERM
-    with on_signals():
-        launch._tell(theirs, ("ended", None))
-        assert asked() == signal.SIGTERM
-    signals._asked.clear()
+        assert stop_signal() == signal.SIGTERM
+    with catch_signals():
+        launch._send(theirs, ("ended", None))
+        assert stop_signal() == signal.SIGTERM
+    signals._received.clear()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,9 @@ def test_processes_take_cuda_devices_in_turn(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
     assert default_jobs(planned, torch.device("cuda")) == devices
-    assert launch.workplaces(torch.device("cuda"), jobs) == [launch.Workplace(name, None) for name in expected]
+    assert launch.divide_machine(torch.device("cuda"), jobs) == [
+        launch.WorkerResources(name, None) for name in expected
+    ]
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (8, 3, 2), (2, 3, 1)])
@@ -309,15 +311,15 @@ def test_processes_divide_the_threads_of_a_cpu(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", threads)] * jobs
+    assert launch.divide_machine(CPU, jobs) == [launch.WorkerResources("cpu", threads)] * jobs
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert launch.workplaces(CPU, jobs) == [launch.Workplace("cpu", None)] * jobs
+    assert launch.divide_machine(CPU, jobs) == [launch.WorkerResources("cpu", None)] * jobs
 
 
 def test_one_process_executes_what_several_do(tmp_path: Path) -> None:
     (here,) = start(TRIPLET, tmp_path / "a", 1, name="here")
     (pooled,) = start(TRIPLET, tmp_path / "b", 1)
     assert (here.result, here.status) == (pooled.result, "done")
-    with pytest.raises(UserError, match=r"^--launcher here executes one run at a time, found --jobs 2; take processes"):
+    with pytest.raises(UserError, match=r"^--launcher here executes one run at a time, found --jobs 2"):
         start(TRIPLET, tmp_path / "c", 2, name="here")
     assert not (tmp_path / "c").exists()

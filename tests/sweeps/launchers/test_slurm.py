@@ -1,4 +1,4 @@
-"""Sweeps as Slurm jobs, with commands of Slurm that only pretend; tests/slurm has a real one."""
+"""Sweeps as Slurm jobs, with fake Slurm commands; tests/slurm uses a real Slurm."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ncbench import UserError
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.records.store import Store
-from ncbench.runtime.signals import _asked, ask, asked, on_signals
+from ncbench.runtime.signals import _received, catch_signals, request_stop, stop_signal
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.sweeps.launchers import launcher, slurm, slurm_job
+from ncbench.sweeps.launchers import make_launcher, slurm, slurm_job
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.sweeps.launchers.slurm import cancel_jobs, jobs_of, states
+from ncbench.sweeps.launchers.slurm import cancel_jobs, jobs_of, query_states
 from ncbench.sweeps.launchers.slurm_job import RunJob
 from ncbench.sweeps.record import SweepRecord
 from ncbench.training.run import USUAL
@@ -38,7 +38,7 @@ GRID = Grid(["tiny"], ["shuffle-captions"], [0.4], ["toy"], ["vse"], [Budget(0.3
 
 @dataclass
 class Pretended:
-    """What the commands do: `states` of jobs for squeue, `answers` for others, and `calls` that came."""
+    """Fake Slurm commands: `states` are the output of squeue, `answers` of other commands; `calls` records calls."""
 
     folder: Path
     calls: Path = field(init=False)
@@ -62,7 +62,7 @@ class Pretended:
         self.squeue({})
 
     def answer(self, name: str, text: str | None, error: str = "") -> None:
-        """Let a command print `text`, or fail where that is None."""
+        """Let a command print `text`, or fail if it is None."""
         path = self.folder / f"{name}.out"
         path.unlink(missing_ok=True)
         if text is not None:
@@ -70,7 +70,7 @@ class Pretended:
         (self.folder / f"{name}.err").write_text(error)
 
     def squeue(self, found: dict[str, str]) -> None:
-        """Let squeue tell the states of jobs."""
+        """Set the states of jobs that squeue prints."""
         self.answer("squeue", "".join(f"{job}|{state}\n" for job, state in found.items()))
 
     def called(self, name: str) -> list[str]:
@@ -82,8 +82,8 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(slurm, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(slurm, "SQUEUE_SECONDS", 0.05)
     monkeypatch.setattr(slurm, "GRACE_SECONDS", 0.1)
     return Pretended(folder)
 
@@ -98,7 +98,7 @@ def sweep(tiny: Dataset, register: Any, tmp_path: Path) -> Sweep:
 
 
 def finish(sweep: Sweep, index: int) -> None:
-    """Have a run executed, as its job would."""
+    """Execute a run as its job would."""
     assert execute(sweep.runs[index], sweep.store, torch.device("cpu"), lambda progress: None).status == "done"
 
 
@@ -106,7 +106,7 @@ def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep:
     finish(sweep, 1)
     pretended.squeue({"7_0": "PENDING", "7_1": "RUNNING"})
     watcher = Ends()
-    outcomes = launcher("slurm", {"partition": "gpu", "time": "2h"}).launch(replace(sweep, jobs=2), watcher)
+    outcomes = make_launcher("slurm", {"partition": "gpu", "time": "2h"}).launch(replace(sweep, jobs=2), watcher)
     assert next(outcomes).status == "kept"
     assert jobs_of(sweep.record) == {sweep.runs[0].spec.id: "7_0", sweep.runs[2].spec.id: "7_1"}
     (script,) = (sweep.record.folder / "slurm").glob("*_submission.sh")
@@ -122,16 +122,16 @@ def test_jobs_are_an_array_in_the_order_of_the_plan(pretended: Pretended, sweep:
 def test_a_sweep_that_is_done_asks_slurm_nothing(pretended: Pretended, sweep: Sweep) -> None:
     for index in range(3):
         finish(sweep, index)
-    assert [o.status for o in launcher("slurm").launch(sweep, Ends())] == ["kept"] * 3
+    assert [o.status for o in make_launcher("slurm").launch(sweep, Ends())] == ["kept"] * 3
     assert pretended.calls.read_text() == ""
 
 
 def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("scontrol", "Junk\nMaxArraySize            = 3\n")
-    with on_signals():
-        ask(signal.SIGINT)  # to be asked once all are submitted
-        assert list(launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
-    _asked.clear()
+    with catch_signals():
+        request_stop(signal.SIGINT)  # takes effect after all jobs are submitted
+        assert list(make_launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
+    _received.clear()
     assert len(pretended.called("sbatch")) == 2
     submitted = (pretended.folder / "submitted").read_text()
     assert submitted.count("--job-name=ncbench") == 2
@@ -144,20 +144,20 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
     (sweep.record.folder / "jobs.json").write_text(json.dumps(dict(zip(ids, ("5_0", "5_1", "5_2"), strict=True))))
     pretended.squeue({"5_0": "RUNNING", "5_1": "TIMEOUT"})
     sweep.store.note(sweep.runs[1].spec, "failed", "no luck")
-    with on_signals():
-        ask(signal.SIGINT)
-        assert list(launcher("slurm").launch(sweep, Ends())) == []
-    _asked.clear()
+    with catch_signals():
+        request_stop(signal.SIGINT)
+        assert list(make_launcher("slurm").launch(sweep, Ends())) == []
+    _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
-    assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # what it failed of is forgotten
+    assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # the old failure is removed
 
 
 @pytest.mark.parametrize(
     ("state", "status", "words"),
     [
-        ("TIMEOUT", "failed", "its Slurm job 7_0 ended as TIMEOUT; see "),
-        ("OUT_OF_MEMORY", "over-memory", "its Slurm job 7_0 ended as OUT_OF_MEMORY; see "),
-        (None, "failed", "its Slurm job 7_0 is gone; see "),
+        ("TIMEOUT", "failed", "Slurm job 7_0 ended with state TIMEOUT; see "),
+        ("OUT_OF_MEMORY", "over-memory", "Slurm job 7_0 ended with state OUT_OF_MEMORY; see "),
+        (None, "failed", "Slurm job 7_0 is no longer known to Slurm; see "),
         ("CANCELLED", "interrupted", ""),
     ],
 )
@@ -165,7 +165,7 @@ def test_jobs_that_leave_no_word(
     state: str | None, status: str, words: str, pretended: Pretended, sweep: Sweep
 ) -> None:
     pretended.squeue({"7_1": "RUNNING", "7_2": "RUNNING"} | ({} if state is None else {"7_0": state}))
-    outcome = next(iter(launcher("slurm").launch(sweep, Ends())))
+    outcome = next(iter(make_launcher("slurm").launch(sweep, Ends())))
     assert (outcome.spec, outcome.status) == (sweep.runs[0].spec, status)
     if words:
         assert words in str(outcome.error)
@@ -175,56 +175,52 @@ def test_jobs_that_leave_no_word(
 
 def test_a_job_that_saved_and_ended_is_interrupted(pretended: Pretended, sweep: Sweep) -> None:
     pretended.squeue({"7_0": "COMPLETED", "7_1": "RUNNING", "7_2": "RUNNING"})
-    outcomes = launcher("slurm").launch(sweep, Ends())
+    outcomes = make_launcher("slurm").launch(sweep, Ends())
     sweep.store.note(sweep.runs[0].spec, "interrupted")
     assert next(iter(outcomes)).status == "interrupted"
 
 
 def test_a_slurm_that_does_not_answer_ends_nothing(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("squeue", None)
-    assert states(["1"]) is None
-    outcomes = iter(launcher("slurm").launch(sweep, Ends()))
+    assert query_states(["1"]) is None
+    outcomes = iter(make_launcher("slurm").launch(sweep, Ends()))
     finish(sweep, 0)
     assert next(outcomes).status in ("kept", "done")
-    with on_signals():
-        ask(signal.SIGTERM)
+    with catch_signals():
+        request_stop(signal.SIGTERM)
         assert list(outcomes) == []
-    _asked.clear()
+    _received.clear()
 
 
 def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Sweep) -> None:
     pretended.answer("sbatch", None, "sbatch: error: invalid partition specified: nosuch\n")
-    with pytest.raises(
-        UserError, match=r"^Slurm refused the jobs: .*nosuch.*; mend --slurm and give the same command$"
-    ):
-        list(launcher("slurm", {"partition": "nosuch"}).launch(sweep, Ends()))
+    with pytest.raises(UserError, match=r"^Slurm rejected the jobs: .*nosuch.*"):
+        list(make_launcher("slurm", {"partition": "nosuch"}).launch(sweep, Ends()))
     pretended.answer("scontrol", None, "scontrol: error: no controller\n")
-    with pytest.raises(UserError, match=r"^Slurm cannot tell its configuration: scontrol: error: no controller$"):
-        list(launcher("slurm").launch(sweep, Ends()))
+    with pytest.raises(UserError, match=r"^Slurm cannot show its configuration: scontrol: error: no controller$"):
+        list(make_launcher("slurm").launch(sweep, Ends()))
 
 
 def test_no_slurm_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        UserError, match=r"^--launcher slurm: there is no sbatch on this machine; give the command where"
-    ):
-        launcher("slurm").check("cuda")
+    with pytest.raises(UserError, match=r"^--launcher slurm: sbatch is not available"):
+        make_launcher("slurm").check("cuda")
 
 
 def test_no_submitit_here(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher("slurm").check("cuda")
+    make_launcher("slurm").check("cuda")
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(
-        UserError, match=r"^--launcher slurm needs submitit; install it with: pip install 'ncbench\[slu"
+        UserError, match=r"^--launcher slurm requires submitit. Install it with: pip install 'ncbench\[slu"
     ):
-        launcher("slurm").check("cuda")
+        make_launcher("slurm").check("cuda")
 
 
 def test_options_of_slurm_are_for_slurm() -> None:
-    with pytest.raises(UserError, match=r"^--slurm is for --launcher slurm, found --launcher here; leave one of them"):
-        launcher("here", {"time": "2h"})
+    with pytest.raises(UserError, match=r"^--slurm requires --launcher slurm, found --launcher here"):
+        make_launcher("here", {"time": "2h"})
     with pytest.raises(UserError, match=r"^unknown launcher 'slum'\. Did you mean 'slurm'\?"):
-        launcher("slum")
+        make_launcher("slum")
 
 
 def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
@@ -235,17 +231,13 @@ def test_jobs_are_cancelled(pretended: Pretended, sweep: Sweep) -> None:
     assert cancel_jobs(sweep.record) == 2
     assert pretended.called("scancel") == ["scancel 5_0 5_2"]
     pretended.answer("squeue", None)
-    with pytest.raises(
-        UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
-    ):
+    with pytest.raises(UserError, match=r"^squeue failed, and this sweep may have running jobs"):
         cancel_jobs(sweep.record)
-    # Nor are jobs submitted that may be there.
+    # Jobs that may exist are not submitted again.
     ids = [run.spec.id for run in sweep.runs]
     (sweep.record.folder / "jobs.json").write_text(json.dumps({ids[0]: "5_0"}))
-    with pytest.raises(
-        UserError, match=r"^squeue does not answer, and there may be jobs of this sweep; try again when"
-    ):
-        list(launcher("slurm").launch(sweep, Ends()))
+    with pytest.raises(UserError, match=r"^squeue failed, and this sweep may have running jobs"):
+        list(make_launcher("slurm").launch(sweep, Ends()))
     assert pretended.called("sbatch") == []
 
 
@@ -254,9 +246,7 @@ def test_jobs_of_another_machine_are_not_cancelled(tmp_path: Path, monkeypatch: 
     record.folder.mkdir(parents=True)
     (record.folder / "jobs.json").write_text('{"a": "5_0"}')
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        UserError, match=r"^the sweep has Slurm jobs, and there is no scancel on this machine: those at"
-    ):
+    with pytest.raises(UserError, match=r"^the sweep has Slurm jobs, but scancel is not available on this machine"):
         cancel_jobs(record)
 
 
@@ -265,7 +255,7 @@ def test_jobs_that_cannot_be_read(content: str, tmp_path: Path) -> None:
     record = SweepRecord(tmp_path, "a")
     record.folder.mkdir(parents=True)
     (record.folder / "jobs.json").write_text(content)
-    with pytest.raises(UserError, match=r"jobs\.json: cannot be read as the jobs of a sweep"):
+    with pytest.raises(UserError, match=r"jobs\.json: cannot be read as a list of Slurm jobs"):
         jobs_of(record)
 
 
@@ -281,12 +271,12 @@ def job(sweep: Sweep) -> RunJob:
 
 @pytest.fixture
 def handler() -> Iterator[list[int]]:
-    """Stand for the handler of submitit; give a list of the signals that it got."""
+    """Replace the signal handler of submitit; yield the list of signals that it receives."""
     got: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
     yield got
     signal.signal(signal.SIGUSR2, before)
-    _asked.clear()
+    _received.clear()
 
 
 def test_a_job_leaves_the_record_of_its_run(job: RunJob, sweep: Sweep, handler: list[int], capfd: Any) -> None:
@@ -306,7 +296,7 @@ def test_a_job_that_is_told_to_end_saves_first(
 ) -> None:
     monkeypatch.setattr(Toy, "train_epoch", interrupted_by(number))
     assert job() == "interrupted"
-    assert handler == again  # by it, submitit has the job queued again; Slurm itself does where it sends SIGTERM
+    assert handler == again  # submitit requeues the job in this handler; after SIGTERM, Slurm requeues it
     assert json.loads((sweep.store.folder(job.spec) / "status.json").read_text())["status"] == "interrupted"
     assert not list(sweep.store.root.rglob("claim.json"))
 
@@ -336,43 +326,41 @@ def interrupted_by(number: signal.Signals) -> Any:
 
 
 def test_a_job_that_is_cancelled_before_it_begins(job: RunJob, handler: list[int], monkeypatch: Any) -> None:
-    monkeypatch.setattr("ncbench.sweeps.record.LISTEN_SECONDS", 0.01)
-    job.record.ask_to_stop()
+    monkeypatch.setattr("ncbench.sweeps.record.STOP_POLL_SECONDS", 0.01)
+    job.record.request_stop()
 
     def wait_for_it() -> None:
-        while asked() is None:
+        while stop_signal() is None:
             pass
 
-    monkeypatch.setattr(slurm_job, "_divide_threads", wait_for_it)
+    monkeypatch.setattr(slurm_job, "_limit_threads", wait_for_it)
     assert job() == "waiting"
     assert handler == []
 
 
 def test_a_job_whose_run_has_changed_says_so(job: RunJob, sweep: Sweep, handler: list[int]) -> None:
     changed = replace(job, cell=replace(job.cell, seeds=[9]))
-    with pytest.raises(
-        UserError, match=r"its method or its data have changed since it was submitted; give the command"
-    ):
+    with pytest.raises(UserError, match=r"its method or dataset changed after it was submitted"):
         changed()
     status, words = sweep.store.how_it_ended(job.spec)
     assert status == "failed"
-    assert "have changed since it was submitted" in words
+    assert "changed after it was submitted" in words
 
 
-def test_allocations_in_vain_come_to_an_end(job: RunJob, sweep: Sweep) -> None:
+def test_allocations_without_progress_come_to_an_end(job: RunJob, sweep: Sweep) -> None:
     folder = sweep.store.folder(job.spec) / "checkpoint"
     folder.mkdir(parents=True)
     (folder / "00000004.json").touch()
     again = job.checkpoint()
-    assert (again.function is job, job.in_vain) == (True, 0)
+    assert (again.function is job, job.stalled) == (True, 0)
     for number in (1, 2):
         assert job.checkpoint() is not None
-        assert job.in_vain == number
+        assert job.stalled == number
     (folder / "00000005.json").touch()
     assert job.checkpoint() is not None
     assert [job.checkpoint() is None for _ in range(3)] == [False, False, True]
     status, words = sweep.store.how_it_ended(job.spec)
-    assert (status, words) == ("failed", "no new checkpoint in 3 allocations; give them longer, with --slurm time=...")
+    assert (status, words) == ("failed", "no new checkpoint in 3 allocations; request more time with --slurm time=...")
 
 
 @pytest.mark.parametrize(("given", "user", "expected"), [("3", None, 3), ("3", "1", None), ("", None, None)])
@@ -385,5 +373,5 @@ def test_threads_are_those_that_slurm_gave(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if user is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", user)
-    slurm_job._divide_threads()
+    slurm_job._limit_threads()
     assert seen == ([] if expected is None else [expected])

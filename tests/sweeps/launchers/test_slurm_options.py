@@ -1,4 +1,4 @@
-"""What users may say about Slurm, and what submitit is told."""
+"""Parsing of --slurm options into submitit parameters."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_times_as_users_and_slurm_write_them(value: object, expected: int) -> No
 
 
 @pytest.mark.parametrize("value", ["soon", "", "-5", "1:2:3:4", "2 weeks"])
-def test_times_that_are_none(value: str) -> None:
-    with pytest.raises(UserError, match=rf"^--slurm time={value}: is no time; write 90m, 2h, 1d or 1-12:00:00\.$"):
+def test_invalid_times(value: str) -> None:
+    with pytest.raises(UserError, match=rf"^--slurm time={value}: not a valid time\. Use 90m, 2h, 1d or 1-12:00:00\.$"):
         minutes(value)
 
 
 def test_no_time_at_all() -> None:
-    with pytest.raises(UserError, match=r"^--slurm time=0: must be above 0\.$"):
+    with pytest.raises(UserError, match=r"^--slurm time=0: must be positive$"):
         minutes("0")
 
 
@@ -54,17 +54,15 @@ def test_options_between_commas() -> None:
 
 
 @pytest.mark.parametrize("text", ["gpu", "partition=", "=x", "partition=gpu,,time=2h,x"])
-def test_options_that_are_none(text: str) -> None:
+def test_invalid_options(text: str) -> None:
     if text == "partition=gpu,,time=2h,x":
-        assert parse_options([text])["time"] == "2h,x"  # which `minutes` refuses
+        assert parse_options([text])["time"] == "2h,x"  # `minutes` rejects it
         return
-    with pytest.raises(
-        UserError, match=r"is not key=value; write partition=gpu,time=2h,gpus=1 or the path of a \.toml"
-    ):
+    with pytest.raises(UserError, match=r"is not key=value. Use partition=gpu,time=2h,gpus=1 or the path of a \.toml"):
         parse_options([text])
 
 
-def test_a_profile_and_options_beside_it(tmp_path: Path) -> None:
+def test_a_profile_and_further_options(tmp_path: Path) -> None:
     path = tmp_path / "gpu.toml"
     path.write_text('partition = "gpu"\ngpus = 1\nsetup = ["module load cuda"]\n[sbatch]\nlicenses = "x"\n')
     found = parse_options([str(path), "partition=big"])
@@ -72,7 +70,7 @@ def test_a_profile_and_options_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("x = ", r"is no TOML: "), (None, r"No such file or directory; give")]
+    ("content", "message"), [("x = ", r"not valid TOML: "), (None, r"No such file or directory; expected a TOML file")]
 )
 def test_profiles_that_cannot_be_read(content: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "gpu.toml"
@@ -82,7 +80,7 @@ def test_profiles_that_cannot_be_read(content: str | None, message: str, tmp_pat
         parse_options([str(path)])
 
 
-def test_what_submitit_is_told() -> None:
+def test_submitit_parameters() -> None:
     assert submitit_parameters({}) == {
         "time": 240,
         "job_name": "ncbench",
@@ -105,12 +103,12 @@ def test_what_submitit_is_told() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("partiton", "gpu", "unknown option of --slurm 'partiton'. Did you mean 'partition'"),
-        ("cpus", "many", "--slurm cpus=many: must be a whole number above 0."),
-        ("cpus", 0, "--slurm cpus=0: must be a whole number above 0."),
-        ("setup", [1], "--slurm setup: must be a list of shell commands, found [1]."),
-        ("partition", ["a"], "--slurm partition: must be text or a number, found ['a']."),
-        ("sbatch.x", {}, "--slurm sbatch.x: must be text or a number, found {}."),
+        ("partiton", "gpu", "unknown --slurm option 'partiton'. Did you mean 'partition'"),
+        ("cpus", "many", "--slurm cpus=many: must be a positive integer"),
+        ("cpus", 0, "--slurm cpus=0: must be a positive integer"),
+        ("setup", [1], "--slurm setup: expected a list of shell commands, found [1]"),
+        ("partition", ["a"], "--slurm partition: expected a string or a number, found ['a']"),
+        ("sbatch.x", {}, "--slurm sbatch.x: expected a string or a number, found {}"),
     ],
 )
 def test_options_that_no_job_can_have(key: str, value: object, message: str) -> None:
@@ -119,10 +117,10 @@ def test_options_that_no_job_can_have(key: str, value: object, message: str) -> 
     assert str(caught.value).startswith(message)
 
 
-def test_submitit_knows_all_that_it_is_told() -> None:
+def test_submitit_knows_all_parameters() -> None:
     slurm = pytest.importorskip("submitit.slurm.slurm")
-    from ncbench.sweeps.launchers.slurm_options import NUMBERS, TEXTS
+    from ncbench.sweeps.launchers.slurm_options import INTEGER_OPTIONS, TEXT_OPTIONS
 
-    assert {*TEXTS, *NUMBERS, "time", "exclusive", "setup", "teardown", "additional_parameters"} <= set(
+    assert {*TEXT_OPTIONS, *INTEGER_OPTIONS, "time", "exclusive", "setup", "teardown", "additional_parameters"} <= set(
         slurm._get_default_parameters()
     )
