@@ -12,18 +12,18 @@ from typing import Any
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, has_function, name_of_class
+from ncbench.plugins.source_files import Kind, Offer, has_function, offer_of_class
 
 GROUP = "ncbench.methods"
 
 
-def _names_of_methods(node: ast.stmt) -> Iterator[str]:
-    """Yield the name of a class, unless it is a dataset, which has a function `load`."""
+def _methods_offered(node: ast.stmt) -> Iterator[Offer]:
+    """Yield what a class offers, unless it is a dataset, which has a function `load`."""
     if not has_function(node, "load"):
-        yield from name_of_class(node)
+        yield from offer_of_class(node)
 
 
-KIND = Kind("method", GROUP, Path("methods"), _names_of_methods)
+KIND = Kind("method", GROUP, Path("methods"), _methods_offered)
 
 
 def method_names() -> list[str]:
@@ -36,12 +36,14 @@ def check_method(name: str) -> None:
     check_name(KIND, name)
 
 
-def load_method(name: str) -> type[Method]:
+def load_method(name: str, *, run_found: bool = True) -> type[Method]:
     """Return the method class called `name`, or the one in the file whose path is `name`.
+
+    Without `run_found`, files are only run if NCBENCH_PLUGINS names them.
 
     Raises UserError for an unknown or broken method, a file that does not hold exactly one, and a name used twice.
     """
-    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
+    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in, run_found=run_found)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
     check_names_match(KIND, name, found)

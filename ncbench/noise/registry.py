@@ -14,13 +14,13 @@ from ncbench.errors import UnknownNameError, UserError, error_with_location, unk
 from ncbench.noise.base import Drawn, Noise, NoiseProtocol, NoiseRequest, Unit, noise_digest, within
 from ncbench.noise.ratio import check_ratio
 from ncbench.plugins.discovery import check_names_match, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, is_path, name_in_call
+from ncbench.plugins.source_files import Kind, is_path, offer_in_call
 from ncbench.runtime.seeds import derive_rng
 
 LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
 MOVABLE_UNITS: tuple[Unit, ...] = ("captions", "images", "words")
-KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
+KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: offer_in_call(node, "NoiseProtocol", summary_at=3))
 
 
 def check_protocol(text: str) -> None:

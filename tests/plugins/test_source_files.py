@@ -208,8 +208,8 @@ def test_a_broken_file_does_not_hide_the_others(file: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     assert "A method of one's own." in result.stdout
     assert "triplet" in result.stdout
-    assert "broken" not in result.stdout
-    warning = f"Warning: method file {file.with_name('broken.py')} cannot be loaded: SyntaxError: invalid syntax"
+    assert " broken " not in result.stdout
+    warning = f"Warning: method file {file.with_name('broken.py')} cannot be parsed: SyntaxError: invalid syntax"
     assert result.stderr.startswith(warning)
 
 
