@@ -60,7 +60,7 @@ def only_clean(run: PlannedRun) -> PlannedRun:
     smaller = Split(train.images, some_captions(train.captions, kept), train.true[kept])
     dataset: Dataset = replace(run.dataset, splits={**run.dataset.splits, "train": smaller})
     # The budget remains that of an epoch over all pairs.
-    noise = draw_noise("shuffle-images", 0.0, smaller.true, len(smaller.images), 0)
+    noise = draw_noise("shuffle-images", 0.0, smaller, 0)
     budget = run.spec.budget.amount * len(train.captions) / len(kept)
     return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=Budget(budget)))
 

@@ -1,1 +1,1 @@
-"""The methods that ncbench ships, one module each; they use ncbench's public names only."""
+"""The methods that ship with ncbench, one module each. They import public names of ncbench only."""

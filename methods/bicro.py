@@ -1,24 +1,25 @@
 """BiCro: bidirectional cross-modal similarity consistency (Yang et al., CVPR 2023).
 
-Similar images should have similar captions. The surest pairs of a clean batch are anchors; the similarities of another
+Similar images should have similar captions. The surest pairs of a clean batch are anchors. The similarities of another
 pair to its nearest anchor, image to image and caption to caption, should be alike, and their ratio is the pair's label.
 Two networks split the pairs for each other by a Beta mixture over their losses, and label them for each other.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* Every pair gets its own label, and its margin holds where this pair is the anchor of the hinge. The released code
-  scatters the labels of a clean batch over the wrong pairs, and lends margins to other pairs when images are the
-  anchors. `labels=released` reproduces both.
-* The clean component of the mixture is the one of the smaller mean, not the first one, and losses are clipped for the
-  posterior as they are for the fit: the released posterior is not a number at the smallest loss.
-* The networks train in turns update by update, not epoch by epoch: a budget ends anywhere, and would leave network B
-  up to an epoch behind. Both splits are made before either trains, as released.
-* Anchors are compared by all that a backbone has: the sum of its region and word vectors, as released, or the one
-  vector that some backbones make of an image or a caption.
-* Batches of a single pair are left out. Without noisy batches only clean ones train; a network without clean ones gets
-  an epoch of warm-up, where the released code lets it wait. In warm-up at least one pair of a batch trains.
-* If every pair looks clean, one per cent is declared noisy by rank; released by a threshold, which takes ties with it.
-* Schedules are shares of the budget; noisy pairs come in at a point of it, not at the beginning of an epoch.
+* Every pair gets its own label, and its margin applies where this pair is the anchor of the hinge. The released code
+  assigns the labels of a clean batch to the wrong pairs, and uses the margins of other pairs when images are anchors.
+  `labels=released` reproduces both.
+* The clean component of the mixture is the one with the smaller mean, not the first one. Losses are clipped for the
+  posterior as for the fit; the released posterior is NaN at the smallest loss.
+* The networks take turns after every update, not after every epoch: a budget can end anywhere, and would leave network
+  B up to an epoch behind. Both splits are made before either trains, as released.
+* Anchors are compared by all features that a backbone has: the sum of its region and word vectors, as released, or the
+  single vector that some backbones compute for an image or a caption.
+* Batches of a single pair are dropped. Without noisy batches only clean ones train. A network without clean ones gets
+  an epoch of warm-up; in the released code it waits. In warm-up at least one pair of a batch trains.
+* If every pair looks clean, one per cent becomes noisy by rank. The released code uses a threshold, which includes
+  ties.
+* Schedules are shares of the budget. Noisy pairs are added at a point of it, not at the start of an epoch.
 """
 
 from __future__ import annotations
@@ -35,16 +36,15 @@ from torch.nn import functional
 from ncbench import Batch, losses, setting
 from ncbench_methods._coteaching import CoTeaching, CoTeachingSettings, Floats, agreement
 
-EDGE = 1e-4  # losses are kept this far away from 0 and 1, where beta densities may be 0 or infinite
+EDGE = 1e-4  # losses are clipped this far away from 0 and 1, where beta densities may be 0 or infinite
 ITERATIONS = 10
-LEAST_DENSITY = 1e-12
+MIN_DENSITY = 1e-12
 
 
 class BiCro(CoTeaching):
     """Labels pairs by how consistently their image and caption relate to the surest pairs of the batch."""
 
     name = "bicro"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(CoTeachingSettings):
@@ -74,7 +74,7 @@ class BiCro(CoTeaching):
         return beta_posterior(x)
 
     def _update(self, learner: int, clean: Batch, p_clean: Floats, noisy: Batch | None) -> Mapping[str, float]:
-        """Label both batches with the other network, then take one step on each, on the noisy one first."""
+        """Label both batches with the other network, then take one step on each, the noisy one first."""
         labels, noisy_labels = self._labels(1 - learner, clean, noisy)
         loss_noisy = 0.0
         if noisy is not None and noisy_labels is not None:
@@ -84,7 +84,7 @@ class BiCro(CoTeaching):
 
     @torch.no_grad()
     def _labels(self, judge: int, clean: Batch, noisy: Batch | None) -> tuple[Tensor, Tensor | None]:
-        """Return the labels that network `judge` gives to both batches; anchors are clean pairs for both."""
+        """Return the labels of both batches by network `judge`. The anchors of both are clean pairs."""
         reject, released = self.config.reject, self.config.labels == "released"
         network = self.networks[judge].eval()
         images = network.encode_images(clean.images)
@@ -104,23 +104,23 @@ class BiCro(CoTeaching):
 
 
 def easiest_loss(S: Tensor, margin: float, share: float) -> Tensor:
-    """Return the summed losses of that share of the pairs of a batch that has the smallest; of one pair at least."""
+    """Return the sum of the smallest losses of a batch: those of a `share` of its pairs, of at least one pair."""
     count = max(1, int(share * len(S)))
     return losses.pair_losses(S, margin).topk(count, largest=False).values.sum()
 
 
 def one_vector(vectors: Tensor) -> Tensor:
-    """Return one vector (n, E) for each image or caption: the sum of its regions or words (n, K, E), if it has several.
+    """Return one vector (n, E) per image or caption: the sum of its regions or words (n, K, E), if it has several.
 
-    Padding is zero. The sum is as good as the mean, since cosines are taken of it.
+    Padding is zero. The sum is as good as the mean, as only cosines of it are used.
     """
     return (vectors if vectors.ndim == 2 else vectors.sum(1)).float()
 
 
 def consistency(images: Tensor, captions: Tensor, anchor_images: Tensor, anchor_captions: Tensor) -> Tensor:
-    """Return (n,), at most 1: how alike images (n, E) and captions (n, E) relate to anchors (k, E), in both directions.
+    """Return (n,), at most 1: how similarly images (n, E) and captions (n, E) relate to anchors (k, E).
 
-    The mean of the ratios at the anchor nearest to the image, and at the one nearest to the caption.
+    The mean of the ratios at the anchor nearest to the image and at the one nearest to the caption.
     """
     seen, said = cosines(images, anchor_images), cosines(captions, anchor_captions)
     return (ratio(seen, said) + ratio(said, seen)) / 2
@@ -132,7 +132,7 @@ def cosines(vectors: Tensor, anchors: Tensor) -> Tensor:
 
 
 def ratio(leading: Tensor, following: Tensor) -> Tensor:
-    """Return (n,): the ratio of two cosines (n, k) where `leading` is largest, turned over if it exceeds 1.
+    """Return (n,): the ratio of two cosines (n, k) where `leading` is largest, inverted if it exceeds 1.
 
     It is negative if the signs differ, and 0 if both are 0.
     """
@@ -143,7 +143,7 @@ def ratio(leading: Tensor, following: Tensor) -> Tensor:
 
 
 def settle(values: Tensor, reject: float) -> Tensor:
-    """Return labels in [0, 1]: `values`, but 0 where they are at most `reject`."""
+    """Return labels in [0, 1]: `values`, with those up to `reject` set to 0."""
     return values.masked_fill(values <= reject, 0).clamp(0, 1)
 
 
@@ -159,10 +159,10 @@ def clean_labels(consistency: Tensor, rest: Tensor, reject: float, released: boo
 
 
 def beta_posterior(x: Floats) -> Floats:
-    """Return (n,): P(clean) of losses `x` (n,) in [0, 1], by ten rounds of EM on two betas; 1 if all are equal.
+    """Return (n,): P(clean) of losses `x` (n,) in [0, 1], by ten iterations of EM on two betas; 1 if all are equal.
 
-    As published: from Beta(1, 2) and Beta(2, 1), with moments in the M-step and no test of convergence. The fit of
-    `ncbench.method.mixture` clips at 0.001, which is a different fit.
+    As published: initialised with Beta(1, 2) and Beta(2, 1), moments in the M-step, no convergence test. The fit of
+    `ncbench.mixture` differs: it clips at 0.001.
     """
     if x.min() == x.max():
         return np.ones_like(x)
@@ -177,7 +177,7 @@ def fit_betas(x: Floats, iterations: int = ITERATIONS) -> tuple[Floats, Floats, 
     a, b, weight = np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.array([0.5, 0.5])
     for iteration in range(iterations + 1):
         density = weight * np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - betaln(a, b))
-        density = np.maximum(density, LEAST_DENSITY)
+        density = np.maximum(density, MIN_DENSITY)
         responsibility = density / density.sum(1, keepdims=True)
         if iteration < iterations:
             total = responsibility.sum(0)

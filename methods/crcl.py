@@ -1,23 +1,22 @@
 """CRCL: complementary learning with correspondences that refine themselves (Qin et al., NeurIPS 2023).
 
-Every pair has a soft correspondence y in [0, 1]. A cross-entropy weighted by y draws pairs together, a complementary
-loss, the milder the smaller y, pushes apart what is not paired. y is a moving average of the network's own matching
-probability; short trainings from scratch hand over y, and nothing else, to the next and at last to a long one.
+Every pair has a soft correspondence y in [0, 1]. A cross-entropy weighted by y pulls pairs together. A complementary
+loss, weaker for smaller y, pushes apart what is not paired. y is a moving average of the network's own matching
+probability. Several short trainings from scratch pass y, and nothing else, to the next one and finally to a long one.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* Dropped regions are overwritten in a copy. The released code overwrites those of its data set for SGR and SAF: without
+* Dropped regions are overwritten in a copy. The released code overwrites those of its dataset for SGR and SAF: without
   worker processes, 2 % of the regions are left after four epochs.
 * Dropped regions are overwritten for every backbone. The released code removes them for VSE-infinity, which here takes
-  as many regions of every image.
-* The vocabularies have no `<mask>`, so `<unk>` stands for it. A caption of which nothing would be left keeps its first
-  token.
-* Stages, warm-ups and cuts of the learning rate are shares of the budget. The first warm-up lasts for one epoch at
-  least, if its stage does: a pair's y after it is its latest matching probability in it.
-* A stage gives its one backbone new weights and buffers in place, from torch's global generator; the released code
-  builds another. Here all backbones of a method are tested together.
-* The best weights are those of all stages, not of the last one: the harness selects alike for all methods.
-* Probabilities are not kept away from zero by 1e-10: they come from logarithms, which need it not.
+  the same number of regions of every image.
+* The vocabularies have no `<mask>`, so `<unk>` replaces it. A caption that would be empty keeps its first token.
+* Stages, warm-ups and cuts of the learning rate are shares of the budget. The first warm-up lasts at least one epoch,
+  if its stage does. After it, a pair's y is its latest matching probability in it.
+* A stage resets the weights and buffers of its one backbone in place, from torch's global generator. The released code
+  builds a new one, but here all backbones of a method are tested together.
+* The best weights are those of all stages, not of the last one, as ncbench selects alike for all methods.
+* Probabilities are not clipped at 1e-10: they come from logarithms, which do not need it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, se
 UNKNOWN = 3  # the id of <unk> in every vocabulary
 DROPPED = 1e-10  # not 0, where the length of a vector has no derivative
 
-# What becomes of the tokens that are changed; the others of them are deleted.
+# Shares of the changed tokens that become <unk> or a random word; the others are deleted.
 SHARE_UNKNOWN, SHARE_RANDOM = 0.5, 0.1
 
 
@@ -53,10 +52,10 @@ def active_complementary_loss(log_p: Tensor, labels: Tensor, weight: float) -> T
 
 
 def change_tokens(batch: Batch, rate: float, vocabulary: int, rng: np.random.Generator) -> Batch:
-    """Return `batch` with each token, marks included, changed at a probability of `rate`.
+    """Return `batch` with each token, including the start and end marks, changed with probability `rate`.
 
-    Of the changed ones, half become `<unk>`, a tenth a random one of `vocabulary` words, and the others are deleted;
-    but a caption keeps its first token where nothing else would be left.
+    Of the changed tokens, half become `<unk>`, a tenth a random one of `vocabulary` words, and the others are deleted.
+    A caption that would be empty keeps its first token.
     """
     tokens, lengths = batch.tokens.cpu().numpy(), batch.lengths.numpy()
     inside = np.arange(tokens.shape[1]) < lengths[:, None]
@@ -67,23 +66,22 @@ def change_tokens(batch: Batch, rate: float, vocabulary: int, rng: np.random.Gen
     tokens = np.where(fate < bounds[0], UNKNOWN, np.where(fate < bounds[1], words, tokens))
     left = kept.sum(1)
     longest = int(left.max())
-    # False before True: what is kept moves to the left, in its order.
+    # False sorts before True: kept tokens move to the left, in their order.
     tokens = np.take_along_axis(tokens, np.argsort(~kept, axis=1, kind="stable"), axis=1)[:, :longest]
     tokens = np.where(np.arange(longest) < left[:, None], tokens, 0)
     return replace(batch, tokens=torch.from_numpy(tokens).to(batch.tokens.device), lengths=torch.from_numpy(left))
 
 
 def drop_regions(images: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
-    """Return a copy of region features (B, R, D) in which each region is overwritten at a probability of `rate`."""
+    """Return a copy of region features (B, R, D) in which each region is overwritten with probability `rate`."""
     dropped = torch.from_numpy(rng.random(images.shape[:2]) < rate).to(images.device)
     return images.masked_fill(dropped[..., None], DROPPED)
 
 
 class CRCL(Method):
-    """Believes a pair as far as networks trained from scratch, one after the other, come to match it themselves."""
+    """Trusts a pair as far as a sequence of networks, each trained from scratch, comes to match it."""
 
     name = "crcl"
-    resumes_midway = True
     needs_words = True
 
     @dataclass(frozen=True)
@@ -113,12 +111,12 @@ class CRCL(Method):
             super().__post_init__()
             if not self.short_stages * self.short < 1:
                 raise ValueError(
-                    f"short_stages times short must be below 1, or no budget is left for the last stage; "
+                    f"short_stages times short must be below 1 to leave budget for the last stage, "
                     f"found {self.short_stages} and {self.short}"
                 )
 
     published_epochs = {"f30k": 53}
-    # Those of coco and cc152k stand in a supplement to the paper, and are not known here: they get those of f30k.
+    # The settings for coco and cc152k are in a supplement of the paper that is not available: those of f30k are used.
     presets = {
         "scenes": {
             "batch_size": 32,
@@ -132,7 +130,7 @@ class CRCL(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the one backbone and the optimiser of the first stage; believe every pair."""
+        """Build the network and the optimiser of the first stage. All pairs have y = 1 at first."""
         self.task = task
         self.order = task.rng("order of pairs")
         self.augmenting = task.rng("augmentation")
@@ -141,11 +139,14 @@ class CRCL(Method):
         self.stage = 0
         self.optimiser = self._new_optimiser(0)
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all pairs once, or until the stage ends; begin the next stage first where one is due."""
-        if self._due_stage() != self.stage and not self.task.data.midway:
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin the next stage if it is due."""
+        if self._due_stage() != self.stage:
             self._begin(self._due_stage())
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
+
+    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
+        """Pass over all pairs once, or until the stage ends."""
+        for batch in self.task.data.batches(self.config.batch_size, self.order):
             if self._due_stage() != self.stage:
                 return
             done = self.task.budget.progress - self._start(self.stage)
@@ -162,7 +163,7 @@ class CRCL(Method):
         return start
 
     def _begin(self, stage: int) -> None:
-        """Forget all that was learned but y."""
+        """Reset everything that was learned except y."""
         fresh = type(self.backbone)(self.backbone.sizes)
         self.backbone.load_state_dict(fresh.state_dict())
         self.stage = stage
@@ -193,10 +194,10 @@ class CRCL(Method):
         return {"loss": loss.item(), "mean_y": float(refined.mean())}
 
     def _refine(self, pairs: NDArray[np.int64], matching: NDArray[np.float64], warming_up: bool) -> NDArray[np.float64]:
-        """Return y (B,) of some pairs for this update, and keep what the next one starts from.
+        """Return y (B,) of some pairs for this update, and store the value that the next one starts from.
 
-        `matching` (B,) are their matching probabilities now. In the first stage's warm-up every pair is believed, and
-        its matching probability is kept; in that of others y stays; afterwards it is averaged with `matching`.
+        `matching` (B,) are their current matching probabilities. In the warm-up of the first stage y is 1, and the
+        matching probability is stored. In other warm-ups y stays as it is. Afterwards it is averaged with `matching`.
         """
         if warming_up and self.stage == 0:
             self.y[pairs] = matching
@@ -212,6 +213,6 @@ class CRCL(Method):
         return self.y.copy()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned, into an optimiser whose schedule is that of the stage."""
+        """Restore what `state_dict` returned, with an optimiser that has the schedule of the stage."""
         self.optimiser = self._new_optimiser(state.get("stage", 0))
         super().load_state_dict(state)

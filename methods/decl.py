@@ -1,33 +1,33 @@
 """DECL: deep evidential cross-modal learning (Qin et al., ACM MM 2022).
 
-Retrieval inside a batch is a classification: similarities are evidence for classes, the parameters of a Dirichlet
-distribution, which learn by squared error and lose the evidence for wrong classes. A pair is clean if its own evidence
-is the largest of its row. Noisy pairs are learned as matching nothing; clean ones get a hinge loss in addition, over
-fewer and harder negatives as time goes on.
+Retrieval inside a batch is a classification. Similarities are evidence for classes: parameters of a Dirichlet
+distribution, trained by squared error and by a term that removes the evidence for wrong classes. A pair is clean if its
+own evidence is the largest of its row. Noisy pairs are trained as matching nothing. Clean ones also get a hinge loss,
+over fewer and harder negatives as training proceeds.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* tanh(r) of the raw score r is computed from the similarity sigmoid(r), which is all that a backbone tells: the same
-  value. Backbones whose similarities are cosines have no raw score; there the similarity itself stands for tanh(r),
-  whose range it shares.
-* Similarities are ranked as they are, and averaged over networks. The released evaluation ranks exp(tanh(r) / tau):
-  the same order for one network, but in the average of SGR and SAF the more confident network weighs more.
-* P(clean) is the share of a pair's own evidence in its own and its strongest rival's: at least 0.5 exactly if the
-  released code calls the pair clean, which keeps this 0 or 1 only. In a tie it takes the first, here the pair is clean.
+* tanh(r) of the raw score r is computed from the similarity sigmoid(r), which is what a backbone returns: the same
+  value. Backbones whose similarities are cosines have no raw score; the cosine, which has the same range, replaces
+  tanh(r).
+* Evaluation ranks similarities, averaged over networks. The released evaluation ranks exp(tanh(r) / tau): the same
+  order for one network, but in the average of SGR and SAF the more confident network gets more weight.
+* P(clean) is a pair's own evidence over the sum of it and that of its strongest rival. It is at least 0.5 exactly if
+  the released code, which stores 0 or 1 only, calls the pair clean. In a tie the released code takes the first; here
+  the pair is clean.
 * Warm-up is as long as published for noise up to 0.4. The released scripts shorten it to 2 of 42 epochs (Flickr30K) or
   1 of 21 (MS-COCO) for noise of 0.6 and 0.8, which a method cannot know.
-* A small last batch takes as many negatives as it has. The released code ends the epoch at one of five pairs or fewer,
-  and in the first step counts each pair itself as a negative of no cost.
-* A pair that a judging pass leaves out, alone in the last batch, is judged as before; at first as clean.
-* Losses are computed in double precision: logarithms of gamma functions of much evidence cancel in single precision.
-* Schedules are shares of the budget. The number of negatives falls with this share, from the batch size, where the
-  released code counts steps, from 128; it reaches its end at the same share of training.
+* A small last batch uses as many negatives as it has. The released code ends the epoch at a batch of five pairs or
+  fewer, and in the first step counts each pair as a negative of itself, at no cost.
+* A pair that is alone in the last batch of a judging pass keeps its P(clean), at first 0.5, which counts as clean.
+* Losses are computed in double precision: log-gamma functions of large evidence cancel in single precision.
+* Schedules are shares of the budget. The number of negatives decreases with this share, from the batch size. In the
+  released code it decreases with the number of steps, from 128, and reaches its minimum at the same share of training.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,40 +35,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, setting
-
-
-def tanh_of_logit(s: Tensor) -> Tensor:
-    """Return tanh(r) for s = sigmoid(r) in [0, 1]; no logit is taken, so that 0 and 1 have finite gradients."""
-    return (2 * s - 1) / (s.square() + (1 - s).square())
-
-
-def evidential_losses(evidence: Tensor, clean: Tensor, kl_weight: float) -> Tensor:
-    """Return the loss (B,) of every query from the evidence (B, B) for each class, at least 0; its own is the diagonal.
-
-    With alpha = evidence + 1 the parameters of a Dirichlet distribution, and a label that is 1 for the own class of a
-    `clean` (B,) bool query and 0 elsewhere: the expected squared error of the class probabilities against the label,
-    plus `kl_weight` times the divergence of what is left of the Dirichlet without the label's evidence from the uniform
-    one. Source: DECL, evidential loss.
-    """
-    labels = torch.diag(clean.to(evidence.dtype))
-    alpha = evidence + 1
-    strength = alpha.sum(1, keepdim=True)
-    mean = alpha / strength
-    variance = mean * (1 - mean) / (strength + 1)
-    errors = ((labels - mean).square() + variance).sum(1)
-    return errors + kl_weight * _divergence_from_uniform(evidence * (1 - labels) + 1)
-
-
-def _divergence_from_uniform(alpha: Tensor) -> Tensor:
-    """Return KL(Dir(alpha) || Dir(1)) of every row, (B,) from (B, K)."""
-    total = alpha.sum(1)
-    moments = ((alpha - 1) * (alpha.digamma() - total.digamma()[:, None])).sum(1)
-    return moments + total.lgamma() - alpha.lgamma().sum(1) - math.lgamma(alpha.shape[1])
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, evidence, losses, scans, schedules, setting
 
 
 def dynamic_hinge(T: Tensor, margin: float, n: int) -> Tensor:
-    """Return (B,): the hinge loss of each pair, a mean over its `n` hardest negatives, both directions added."""
+    """Return (B,): the hinge loss of each pair, averaged over its `n` hardest negatives, both directions added."""
     cost_s, cost_im = losses.hinge_costs(T, margin)
     return (cost_s.topk(n, dim=1).values.sum(1) + cost_im.topk(n, dim=0).values.sum(0)) / n
 
@@ -76,8 +47,8 @@ def dynamic_hinge(T: Tensor, margin: float, n: int) -> Tensor:
 def own_share(evidence: Tensor) -> Tensor:
     """Return (B,) in [0, 1]: the share of a pair's own evidence W_ii in W_ii + W_ij, j its strongest rival.
 
-    W is `evidence` (B images, B captions) plus its transpose. At least 0.5 says that W_ii is the largest of its row:
-    what DECL calls a clean pair.
+    W is `evidence` (B images, B captions) plus its transpose. A share of at least 0.5 means that W_ii is the largest of
+    its row: a clean pair.
     """
     mutual = evidence + evidence.T
     own = mutual.diagonal()
@@ -86,10 +57,9 @@ def own_share(evidence: Tensor) -> Tensor:
 
 
 class DECL(Method):
-    """Evidential learning: pairs whose evidence is not the largest of their batch are learned as mismatches."""
+    """Evidential learning: pairs whose evidence is not the largest of their row are trained as mismatches."""
 
     name = "decl"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -111,11 +81,11 @@ class DECL(Method):
         )
         margin: float = setting(0.2, "margin of the hinge loss, in units of tanh(r)", "DECL opts.py", at_least=0)
         negatives: int = setting(
-            5, "hardest negatives per query of the hinge loss, at last", "DECL opts.py (mu)", at_least=1
+            5, "hardest negatives per query of the hinge loss, at the end", "DECL opts.py (mu)", at_least=1
         )
         shrink: float = setting(
             4920 / (1133 * 45),
-            "share of the budget over which the negatives fall to that number, from batch_size",
+            "share of the budget over which the negatives decrease to that number, from batch_size",
             "DECL (eta = 0.025): 4,920 steps, 1,133 per epoch",
             above=0,
         )
@@ -131,41 +101,47 @@ class DECL(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser."""
+        """Build the network and its optimiser."""
         self.task = task
         self.order = task.rng("order of pairs")
         self.backbone = task.new_backbone()
         self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget, decay_from=self.config.warmup)
         self.p_clean: NDArray[np.float64] | None = None
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Warm up on all pairs as if they were clean, or judge every pair and train accordingly."""
-        data, warmup = self.task.data, self.config.warmup
-        if self.task.budget.progress >= warmup and not data.midway:
+    def begin_epoch(self, epoch: int) -> None:
+        """Judge every pair, once warm-up is over."""
+        if self.task.budget.progress >= self.config.warmup:
             self.p_clean = self._judge()
-        for batch in data.batches(self.config.batch_size, self.order, keep="pairs"):
-            if self.p_clean is None and self.task.budget.progress >= warmup:
-                return
+
+    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
+        """Pass over all pairs once, or until warm-up ends; in warm-up all count as clean."""
+        batches: Iterable[Batch] = self.task.data.batches(self.config.batch_size, self.order)
+        if self.p_clean is None:
+            batches = schedules.until(self.config.warmup, self.task.budget, batches)
+        for batch in batches:
             yield self._update(batch)
 
-    @torch.no_grad()
     def _judge(self) -> NDArray[np.float64]:
         """Return P(clean) of every pair, (pairs,): its evidence against that for the rest of a random batch."""
-        self.backbone.eval()
-        found = np.full(len(self.task.data), 0.5) if self.p_clean is None else self.p_clean.copy()
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
-            evidence = (self._scores(batch) / self.config.tau).exp()
-            found[batch.pairs] = own_share(evidence).cpu().numpy()
-        return found
+
+        def measure(similarities: Tensor) -> Tensor:
+            return own_share((self._scores(similarities) / self.config.tau).exp())
+
+        (found,) = scans.scan([self.backbone], self.task.data, self.config.batch_size, self.order, measure)
+        before = 0.5 if self.p_clean is None else self.p_clean
+        return np.where(np.isnan(found), before, found)
 
     def _update(self, batch: Batch) -> Mapping[str, float]:
         config = self.config
         self.backbone.train()
-        scores = self._scores(batch)
+        scores = self._scores(self.backbone(*batch.inputs))
         labels = np.ones(len(batch), bool) if self.p_clean is None else self.p_clean[batch.pairs] >= 0.5
         clean = torch.from_numpy(labels).to(scores.device)
-        evidence = (scores / config.tau).exp()
-        both = [evidential_losses(direction, clean, config.kl_weight) for direction in (evidence, evidence.T)]
+        for_captions = (scores / config.tau).exp()
+        both = [
+            evidence.evidential_losses(direction, clean, config.kl_weight)
+            for direction in (for_captions, for_captions.T)
+        ]
         loss_evidence = (both[0] + both[1]).mean()
         hinges = dynamic_hinge(scores, config.margin, self._negatives(len(batch)))
         loss_hinge = config.hinge_weight * hinges[clean].sum()
@@ -174,20 +150,19 @@ class DECL(Method):
         return {"loss": loss.item(), "loss_evidence": loss_evidence.item(), "loss_hinge": loss_hinge.item()}
 
     def _negatives(self, size: int) -> int:
-        """Return how many negatives the hinge loss of a batch of `size` pairs counts at this point of the budget."""
+        """Return the current number of negatives in the hinge loss of a batch of `size` pairs."""
         first, last = self.config.batch_size, self.config.negatives
         passed = min(1.0, self.task.budget.progress / self.config.shrink)
         count: int = min(max(last, int(first - (first - last) * passed)), size - 1)
         return count
 
-    def _scores(self, batch: Batch) -> Tensor:
-        """Return tanh(r) (B, B) in [-1, 1], in double precision where the device has it."""
-        similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
+    def _scores(self, similarities: Tensor) -> Tensor:
+        """Return tanh(r) (B, B) in [-1, 1] of similarities, in double precision if the device supports it."""
         if similarities.device.type != "mps":
             similarities = similarities.double()
-        scores: Tensor = tanh_of_logit(similarities) if self.backbone.IN_UNIT_INTERVAL else similarities
+        scores: Tensor = evidence.tanh_of_logit(similarities) if self.backbone.IN_UNIT_INTERVAL else similarities
         return scores
 
     def pair_scores(self) -> NDArray[np.float64] | None:
-        """Return the share of the pair's own evidence at the latest judgement, (pairs,); None in the warm-up."""
+        """Return the share of every pair's own evidence at the latest judgement, (pairs,); None in warm-up."""
         return self.p_clean

@@ -1,25 +1,25 @@
 """GSC: geometrical structure consistency (Zhao et al., CVPR 2024).
 
-A mismatched pair shows in two ways: its image and its caption do not match, and they have different neighbours in the
-batch, the image among the images, the caption among the captions. Both are learned, by contrast, and measured on the
-way. The smaller of the two measures, each averaged over the epochs, is the weight of a pair in both losses.
+A mismatched pair is visible in two ways: its image and its caption do not match, and they have different neighbours in
+the batch, the image among the images, the caption among the captions. Contrastive losses learn both, and both are
+measured during training. The smaller of the two measures, each averaged over the epochs, weights a pair in both losses.
 
-This is GSC with one network; GSC+, where two networks weigh the pairs for each other, is not here.
+This is GSC with one network. GSC+, in which two networks weight the pairs for each other, is not included.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* The scores of images against captions, of images and of captions share one encoding of the batch. The released code
-  makes the global vectors anew for each: the same, but for other dropout masks.
-* Running statistics of SAF's gate follow the pairs of an image and a caption only. In the released code they end a
-  step with those of captions against captions, and evaluation uses them for images against captions.
-* The contrast of neighbourhoods is taken in log space. Its logits are sums over the batch, up to 128; the released code
-  takes exponentials of them, which overflow single precision above 88.
-* On MS-COCO `gamma` is 0.05, from the script of GSC+. The script of GSC gives none, which leaves 1.0, a hundred times
-  that of the other data sets.
-* Where similarities are cosines, (1 + cos) / 2 stands for the sigmoid of the raw score in neighbourhoods; images
-  and captions are contrasted by the cosines themselves.
-* Averages over the epochs are part of a checkpoint; the released code starts that of the matching probabilities anew.
-* A pair that no batch takes keeps its measures. If all neighbourhoods agree alike, all pairs are clean.
+* The scores of images against captions, images against images and captions against captions share one encoding of the
+  batch. The released code encodes global vectors again for each: the same, except for dropout masks.
+* Running statistics of SAF's gate come from image-caption pairs only. In the released code, those of captions against
+  captions are the last of a step, and evaluation uses them for images against captions.
+* The contrast of neighbourhoods is computed in log space. Its logits are sums over the batch, up to 128. The released
+  code exponentiates them, which overflows single precision above 88.
+* On MS-COCO `gamma` is 0.05, from the script of GSC+. The script of GSC sets none, which leaves 1.0, a hundred times
+  the value of the other datasets.
+* If similarities are cosines, (1 + cos) / 2 replaces the sigmoid of the raw score in neighbourhoods. The contrast of
+  images and captions uses the cosines themselves.
+* Averages over the epochs are part of a checkpoint. The released code restarts that of the matching probabilities.
+* A pair that is in no batch keeps its measures. If all neighbourhoods agree equally, all pairs are clean.
 * Schedules are shares of the budget.
 """
 
@@ -38,7 +38,7 @@ from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, losses, mi
 
 
 def matching(S: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Return the contrastive loss (B,) of every pair, and how probably its image and caption match, (B,), a constant.
+    """Return the contrastive loss (B,) of every pair, and its matching probability (B,), a constant.
 
     With p = softmax(S / tau), of captions per image and of images per caption: means of -log p_ii, and of p_ii, over
     both. S is (B images, B captions). Source: GSC, cross-modal loss and indicator.
@@ -51,7 +51,8 @@ def neighbourhoods(of_images: Tensor, of_captions: Tensor, weights: Tensor) -> t
     """Return the contrastive loss (B,) of every pair's neighbourhoods, and their cosine (B,), a constant.
 
     `of_images` I and `of_captions` C (B, B): row i holds the similarities of image i to all images, and of caption i to
-    all captions; column j counts with the `weights` (B,) of pair j. The loss is -log softmax(I C^T)_ii, over captions.
+    all captions; column j is multiplied by element j of `weights` (B,).
+    The loss is -log softmax(I C^T)_ii over captions.
     Source: GSC, intra-modal loss and indicator.
     """
     images, captions = of_images * weights, of_captions * weights
@@ -60,10 +61,9 @@ def neighbourhoods(of_images: Tensor, of_captions: Tensor, weights: Tensor) -> t
 
 
 class GSC(Method):
-    """Weighs pairs by how well image and caption match, and by how alike their neighbourhoods are."""
+    """Weights pairs by how well image and caption match, and by how similar their neighbourhoods are."""
 
     name = "gsc"
-    resumes_midway = True
     needs_abilities = frozenset({"within"})
 
     @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class GSC(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser; believe every pair."""
+        """Build the network and its optimiser. All pairs have weight 1 at first."""
         config = self.config
         self.task = task
         self.order = task.rng("order of pairs")
@@ -103,17 +103,17 @@ class GSC(Method):
             decay_every=config.decay_every,
             decay=config.decay,
         )
-        # Per pair: the latest matching probability and cosine of neighbourhoods, and what they average to.
+        # Per pair: the latest matching probability and cosine of neighbourhoods, and their averages.
         self.q, self.z, self.q_mean, self.z_mean = np.ones((4, len(task.data)))
 
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all claimed pairs once, then average what was measured on the way."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
+        """Pass over all claimed pairs once, then update the averages of the measures."""
+        for batch in self.task.data.batches(self.config.batch_size, self.order):
             yield self._update(batch)
         self._average()
 
     def pair_scores(self) -> NDArray[np.float64]:
-        """Return what every pair counts in the losses, (pairs,) in [0, 1]; 1 before the first epoch ends."""
+        """Return the weight of every pair in the losses, (pairs,) in [0, 1]; 1 before the end of the first epoch."""
         return np.minimum(self.q_mean, self.z_mean)
 
     def _update(self, batch: Batch) -> Mapping[str, float]:
@@ -134,9 +134,10 @@ class GSC(Method):
         return {"loss": loss.item(), "loss_across": loss_across.item(), "loss_within": loss_within.item()}
 
     def _average(self) -> None:
-        """Let the latest measures into the averages: q as it is, z as the posterior of the Gaussian of the larger mean.
+        """Add the latest measures to the averages: q as it is, z as the posterior of the Gaussian with the larger mean.
 
-        The mixture is that of 1 - z, whose smaller mean it is: all pairs belong to it where nothing tells two apart.
+        The mixture is fitted to 1 - z, where that Gaussian has the smaller mean: if all values are equal, all pairs
+        belong to it.
         """
         distances = mixture.scale_to_unit(1 - self.z)
         posterior, _ = mixture.gaussian_posterior(distances, int(self.guessing.integers(2**31)))

@@ -1,29 +1,27 @@
-"""InfoNCE: plain contrastive training, a reference that believes every pair.
+"""InfoNCE: plain contrastive training, a baseline that trusts every pair.
 
 A pair must win a softmax over the captions of the batch and one over its images (van den Oord et al., 2018; for images
-and text as in CLIP: Radford et al., ICML 2021). RCL and L2RM offer it beside their own losses, to be compared with.
+and text as in CLIP: Radford et al., ICML 2021). The code of RCL and L2RM includes it for comparison.
 
-Where this code departs from the released ones, and why:
+Departures from the released codes:
 
-* The softmax is taken in log space; theirs exponentiate first, which gives the same values for bounded similarities.
+* The softmax is computed in log space. Theirs exponentiate first, with the same values for bounded similarities.
 * Schedules are shares of the budget. They are those of L2RM, so that `infonce` and `rce` differ in the loss only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ncbench import Method, Optimiser, Task, TrainingSettings, losses, setting
+from ncbench import Batch, SingleNetwork, TrainingSettings, losses, setting
 
 
-class InfoNCE(Method):
+class InfoNCE(SingleNetwork):
     """Plain contrastive training; no defence against mismatched pairs."""
 
     name = "infonce"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -38,21 +36,6 @@ class InfoNCE(Method):
         "scenes-large": {"batch_size": 32, "lr": 2e-3},
     }
 
-    def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser."""
-        self.task = task
-        self.order = task.rng("order of pairs")
-        self.backbone = task.new_backbone()
-        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget)
-
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all claimed pairs once."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
-            self.backbone.train()
-            loss = self.loss(self.backbone(batch.images, batch.tokens, batch.lengths))
-            self.optimiser.step(loss)
-            yield {"loss": loss.item()}
-
-    def loss(self, similarities: Tensor) -> Tensor:
-        """Return the loss of a batch from its similarities (B, B)."""
+    def loss(self, similarities: Tensor, batch: Batch) -> Tensor:
+        """Return the contrastive loss of a batch."""
         return losses.info_nce(similarities, self.config.tau)

@@ -1,26 +1,26 @@
 """L2RM: learning to rematch mismatched pairs (Han et al., CVPR 2024).
 
-Pairs are split into clean and noisy ones by a Beta mixture over their losses. Clean pairs train with hardest negatives.
-Noisy ones are not thrown away: entropic partial optimal transport, with the given pairs forbidden, finds captions in
-the batch that fit the images better, and its plan is the soft target of a symmetric KL loss. The cost of the transport
-is learned, from clean images that are planted at known places among the noisy ones.
+A Beta mixture over the losses splits the pairs. Clean pairs train with hardest negatives. Noisy pairs are not
+discarded: entropic partial optimal transport, with the given pairs forbidden, finds captions in the batch that fit the
+images better, and its plan is the soft target of a symmetric KL loss. The cost of the transport is learned from clean
+images that are planted at known positions among the noisy ones.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* Given pairs are forbidden at any noise. The released code forbids them only if the true noise ratio is not zero, which
-  a method cannot know; and it forbids the diagonal only, where this code forbids every given pair of the batch (under
-  image noise the captions of one image share their wrong image).
+* Given pairs are forbidden at any noise ratio. The released code forbids them only if the true noise ratio is not zero,
+  which a method cannot know. It forbids the diagonal only; this code forbids every given pair of the batch (under image
+  noise the captions of one image share their wrong image).
 * The plan is solved to convergence. The released solver stops early, which moves up to 38 % too much mass in tiny
-  problems and some per cent at batch 128; `solver=published` reproduces it.
-* The clean component of the mixture is the one of the smaller mean, not of the larger density at 0.001.
-* Gradients of the clean and of the noisy batch are accumulated one after the other, at half the memory; same sums.
-* With fewer noisy pairs than a batch, only clean batches train; with fewer clean pairs, an epoch of warm-up follows.
+  problems and a few per cent at batch size 128. `solver=published` reproduces it.
+* The clean component of the mixture is the one with the smaller mean, not the one with the larger density at 0.001.
+* Gradients of the clean and the noisy batch are accumulated one after the other: the same sums in half the memory.
+* With fewer noisy pairs than a batch, only clean batches train. With fewer clean pairs, an epoch of warm-up follows.
   The released code crashes, or loops without a step.
 * Schedules are shares of the budget.
 
-For ablations its parts can be switched one by one: `cost`, `mass` (1 is full transport), `given`, `solver`, `loss`.
-Given pairs may leave room for less than `mass`, as when most captions of a batch claim one image: then as much is moved
-as there is room for, and a noisy batch without any room trains nothing.
+Settings switch its parts one by one for ablations: `cost`, `mass` (1 is full transport), `given`, `solver`, `loss`.
+Given pairs may leave room for less than `mass`, for example if most captions of a batch claim the same image. Then as
+much is moved as there is room for, and a noisy batch without any room does not train.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ from ncbench import (
     TrainingSettings,
     losses,
     mixture,
+    scans,
+    schedules,
     setting,
     transport,
 )
 
 
 class CostNetwork(nn.Module):
-    """A learned cost of pairing, on rows of similarities: relu(S W^T + b), at first relu(1 - S). L2RM, section 3.3."""
+    """A learned cost, from rows of similarities: relu(S W^T + b), initially relu(1 - S). L2RM, section 3.3."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -60,7 +62,7 @@ class CostNetwork(nn.Module):
             self.linear.bias.fill_(1.0)
 
     def forward(self, similarities: Tensor) -> Tensor:
-        """Return costs (Q, B) of similarities (Q, B); B is the size of the network."""
+        """Return costs (Q, B) of similarities (Q, B), where B is the size of the network."""
         cost: Tensor = self.linear(similarities).relu()
         return cost
 
@@ -69,7 +71,6 @@ class L2RM(Method):
     """Rematches mismatched pairs by partial optimal transport with a self-supervised cost."""
 
     name = "l2rm"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -119,7 +120,7 @@ class L2RM(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the backbone, the cost network, their optimisers, and fill the queue with random images."""
+        """Build the backbone, the cost network and their optimisers, and fill the queue with random images."""
         config = self.config
         self.task = task
         self.order = task.rng("order of pairs")
@@ -138,50 +139,35 @@ class L2RM(Method):
         self.queue = task.data.images(self.queue_numbers)
         self.p_clean: NDArray[np.float64] | None = None
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Split the pairs, once warm-up is over."""
+        config, data = self.config, self.task.data
+        if self.task.budget.progress >= config.warmup:
+            (found,) = scans.pair_losses([self.backbone], data, config.batch_size, self.order, config.margin)
+            self.p_clean = mixture.clean_probability(found)
+
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Warm up on all pairs, or split them and train on clean and noisy batches side by side."""
+        """Warm up on all pairs, or train on clean and noisy batches together."""
         data, size = self.task.data, self.config.batch_size
-        if self.task.budget.progress >= self.config.warmup and not data.midway:
-            self.p_clean = mixture.clean_probability(self._scan_losses())
         if self.p_clean is None:
             yield from self._warm_up(until=self.config.warmup)
             return
-        clean = np.flatnonzero(self.p_clean > 0.5)
-        noisy = np.flatnonzero(self.p_clean <= 0.5)
+        clean, noisy = np.flatnonzero(self.p_clean > 0.5), np.flatnonzero(self.p_clean <= 0.5)
         if len(clean) < size:
             yield from self._warm_up(until=1.0)
             return
-        noisy_batches = self._endless_batches(noisy)
-        for clean_batch in data.batches(size, self.order, clean, drop_last=True, keep="clean"):
+        noisy_batches = data.endless_batches(size, self.order, noisy, drop_last=True)
+        for clean_batch in data.batches(size, self.order, clean, drop_last=True):
             yield self._update(clean_batch, next(noisy_batches, None))
 
     def _warm_up(self, until: float) -> Iterator[Mapping[str, float]]:
-        """Pass over all pairs by the robust loss, at most until that share of the budget is spent."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
-            if self.task.budget.progress >= until:
-                return
+        """Pass over all pairs with the robust loss, at most until that share of the budget is spent."""
+        batches = self.task.data.batches(self.config.batch_size, self.order)
+        for batch in schedules.until(until, self.task.budget, batches):
             self.backbone.train()
             loss = losses.rce(self._similarities(batch.images, batch), self.config.tau)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
-
-    @torch.no_grad()
-    def _scan_losses(self) -> NDArray[np.float64]:
-        """Return the hinge loss of every pair against the mean of its batch, (pairs,).
-
-        A pair left over by the batches has no negatives to be measured against, and gets the mean of the others.
-        """
-        self.backbone.eval()
-        result = np.full(len(self.task.data), np.nan)
-        for batch in self.task.data.batches(self.config.batch_size, self.order):
-            similarities = self._similarities(batch.images, batch)
-            result[batch.pairs] = losses.pair_losses(similarities, self.config.margin).cpu().numpy()
-        return np.where(np.isnan(result), np.nanmean(result), result)
-
-    def _endless_batches(self, pairs: NDArray[np.int64]) -> Iterator[Batch]:
-        """Yield full batches for ever; nothing where `pairs` fill no batch."""
-        while len(pairs) >= self.config.batch_size:
-            yield from self.task.data.batches(self.config.batch_size, self.order, pairs, drop_last=True, keep="noisy")
 
     def _update(self, clean: Batch, noisy: Batch | None) -> Mapping[str, float]:
         if noisy is not None and self.config.cost == "learned":
@@ -202,7 +188,7 @@ class L2RM(Method):
         return {"loss": scalars["loss_clean"] + scalars["loss_noisy"], **scalars}
 
     def _learn_cost(self, clean: Batch) -> None:
-        """Lower the cost of true matches: clean images, planted at random places of the queue. L2RM, eq. 9."""
+        """Lower the cost of true matches: clean images planted at random positions of the queue. L2RM, eq. 9."""
         count = int(self.planting.integers(1, max(1, int(self.config.planted * len(clean))), endpoint=True))
         captions = self.planting.choice(len(clean), count, replace=False)
         places = self.planting.choice(len(self.queue), count, replace=False)
@@ -214,7 +200,7 @@ class L2RM(Method):
         self.cost_optimiser.step(self._learned_cost(similarities, passes=3)[places, captions].sum())
 
     def _enqueue(self, noisy: Batch) -> None:
-        """Put the images of a noisy batch in front of the queue; the oldest fall out."""
+        """Add the images of a noisy batch to the front of the queue; the oldest are dropped."""
         size = self.config.queue
         self.queue = torch.cat([noisy.images, self.queue])[:size]
         self.queue_numbers = np.concatenate([self.task.data.claimed[noisy.pairs], self.queue_numbers])[:size]
@@ -231,7 +217,7 @@ class L2RM(Method):
         )
 
     def _learned_cost(self, similarities: Tensor, passes: int) -> Tensor:
-        """Return the costs (Q, B) of similarities (Q, B) and charge for `passes`: 3 where a backward pass follows."""
+        """Return the costs (Q, B) of similarities (Q, B), and charge for `passes`: 3 if a backward pass follows."""
         self.task.budget.charge(passes * 2 * similarities.numel() * similarities.shape[1])
         cost: Tensor = self.cost_network(similarities)
         return cost
@@ -245,10 +231,10 @@ class L2RM(Method):
         return self.p_clean
 
     def rematches(self) -> Rematches | None:
-        """Return, for every caption that is believed mismatched, the image that gets most of its transported mass.
+        """Return, for every caption that looks mismatched, the image that receives most of its transported mass.
 
-        The weight is its share of that mass, which is the label that training goes by, however little is transported.
-        It is 0 where the image is the claimed one, and where the label is uniform for want of mass (see `losses`).
+        The weight is its share of that mass, which is the label in training, however little mass is transported. It is
+        0 if the image is the claimed one, or if the label is uniform for lack of mass (see `losses`).
         """
         captions, images, weights = [], [], []
         for plan in self._plans(self.task.rng("rematches")):
@@ -262,12 +248,12 @@ class L2RM(Method):
         return Rematches(np.concatenate(captions), np.concatenate(images), np.concatenate(weights))
 
     def transport_plan(self) -> Plan | None:
-        """Return the plan of a random batch of captions that are believed mismatched; None before the first split."""
+        """Return the plan of a random batch of captions that look mismatched; None before the first split."""
         return next(self._plans(self.task.rng("plan to look at")), None)
 
     @torch.no_grad()
     def _plans(self, rng: np.random.Generator) -> Iterator[Plan]:
-        """Yield the plans of all that is believed mismatched, in batches as in training."""
+        """Yield the plans of all captions that look mismatched, in batches as in training."""
         if self.p_clean is None:
             return
         self.backbone.eval()
@@ -279,4 +265,4 @@ class L2RM(Method):
                 mass = self._plan(self._similarities(self.queue, batch), batch).cpu().numpy().astype(np.float64)
                 yield Plan(batch.pairs, self.queue_numbers, mass)
         finally:
-            self.queue, self.queue_numbers = before  # training goes on as if nothing had been asked
+            self.queue, self.queue_numbers = before  # training must not notice

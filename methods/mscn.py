@@ -1,26 +1,26 @@
 """MSCN: meta similarity correction network (Han et al., CVPR 2023).
 
-A few pairs are known to be clean. A small network, the head of the backbone, learns from them and from mismatches that
-are made of the others to tell matched pairs by their vectors, in such a way that a step of the backbone under its
-scores serves the known pairs. A Beta mixture over the scores tells clean pairs from noisy ones; two networks do it for
-each other, and train on clean pairs only, with a smaller margin where the score is doubtful.
+A few pairs are known to be clean. A small network, the head of the backbone, learns to recognise matched pairs by their
+vectors, from the known pairs and from mismatches made of other pairs. It learns so that a step of the backbone with its
+scores improves on the known pairs. A Beta mixture over the scores separates clean from noisy pairs. Two networks do
+this for each other, and train on clean pairs only, with a smaller margin where the score is doubtful.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* The known pairs are training pairs that the harness tells, as reports say; they train the heads only.
-  Released: on Flickr30K more than half of the dev captions, which select the model as well.
-* A pair's margin holds where this pair is the anchor, in both directions; released, captions of image queries bring
-  the margin of their own pair along.
-* The networks train in turns update by update, not epoch by epoch: a budget ends anywhere, and would leave one of them
-  up to an epoch behind. Both splits are made before either trains; released, the second one by the network that has
-  just been trained on the first.
-* The clean component of the mixture is the one of the larger mean, not the one that the known pairs began, and all
-  scores beyond 0.001 and 0.999 are clipped, not only those that are 0 and 1. One component alone: all pairs are clean.
-* Mismatches are made from claimed pairs, as nobody knows the true ones: once in a while one is a match.
-* Clipping the gradient of the virtual step has no effect as released, and is left out. Batches of one pair are, too;
-  a network without clean pairs gets an epoch of warm-up.
-* Where the backbone has one vector per image and caption, that of a pair is their elementwise product.
-* Schedules are shares of the budget. An update costs about three of plain triplet training, and the budget knows.
+* The known pairs are training pairs that ncbench provides, as reports state. They train the heads only. In the released
+  code they are more than half of the dev captions of Flickr30K, which also select the model.
+* A pair's margin applies where this pair is the anchor, in both directions. In the released code, captions of image
+  queries use the margin of their own pair.
+* The networks take turns after every update, not after every epoch: a budget can end anywhere, and would leave one of
+  them up to an epoch behind. Both splits are made before either trains; in the released code, the second one is made by
+  the network that has just trained on the first.
+* The clean component of the mixture is the one with the larger mean, not the one initialised by the known pairs. All
+  scores beyond 0.001 and 0.999 are clipped, not only 0 and 1. If there is a single component, all pairs are clean.
+* Mismatches are made from claimed pairs, as the true ones are unknown. Occasionally one is a match.
+* Clipping the gradient of the virtual step, which has no effect in the released code, is omitted. Batches of one pair
+  are dropped. A network without clean pairs gets an epoch of warm-up.
+* If the backbone has one vector per image and caption, that of a pair is their elementwise product.
+* Schedules are shares of the budget. An update costs about as much as three of plain triplet training, all charged.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, setting
-from ncbench_methods._coteaching import Floats, Scalars, Turns
+from ncbench import Batch, Method, Optimiser, Task, TrainingSettings, UserError, losses, mixture, schedules, setting
 
+Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
+Scalars: TypeAlias = Mapping[str, float]
 
-SCORED_AT_ONCE = 128
+SCORING_BATCH = 128
 
 NO_PAIRS = np.empty((3, 0), np.int64)
 
 
 class MSCN(Method):
-    """A head learns from a few pairs that are known to be clean how to score pairs; sure pairs train the rest."""
+    """A head learns to score pairs from a few that are known to be clean; pairs with high scores train the rest."""
 
     name = "mscn"
-    resumes_midway = True
     needs_abilities = frozenset({"head"})
 
     @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class MSCN(Method):
         margin: float = setting(0.2, "by how much a surely matched pair must beat its negatives", "MSCN", above=0)
         clean_above: float = setting(0.5, "P(clean) above which a pair is clean", "MSCN", at_least=0, at_most=1)
         meta: float = setting(
-            0.02, "share of the pairs that is told clean; at least meta_batch pairs", "MSCN", at_least=0, at_most=0.5
+            0.02, "share of the pairs given as clean; at least meta_batch pairs", "MSCN", at_least=0, at_most=0.5
         )
         meta_batch: int = setting(64, "known pairs and mismatches per update of the head", "MSCN opt.py", at_least=2)
         meta_lr: float = setting(1.7e-5, "learning rate of the head after warm-up", "MSCN opt.py", above=0)
         meta_every: int = setting(1, "updates from one of the head to the next", "MSCN opt.py", at_least=1)
         hidden: int = setting(64, "hidden units of the head", "MSCN models.py", at_least=1)
 
-    # The rate of the head grows with lr.
+    # The learning rate of the head grows with lr.
     published_epochs = {"f30k": 55, "coco": 55, "cc152k": 55}
     presets = {
         "scenes": {
@@ -91,22 +91,22 @@ class MSCN(Method):
     }
 
     def clean_pairs_needed(self, pairs: int) -> int:
-        """Return the share `meta` of the pairs, and with as many mismatches at least two batches."""
+        """Return the share `meta` of the pairs, or a batch of them if that is more."""
         needed: int = max(round(self.config.meta * pairs), self.config.meta_batch)
         return needed
 
     def setup(self, task: Task) -> None:
         """Build two networks, A and B, and optimisers of their heads and of the rest, for warm-up and for after it.
 
-        Raises UserError unless two pairs remain beside those that are known to be clean.
+        Raises UserError unless at least two pairs remain besides those that are known to be clean.
         """
         if task.clean is None or not len(task.clean):
-            raise ValueError("mscn must be told some clean pairs, task.clean holds none")
+            raise ValueError("mscn needs some clean pairs, but task.clean has none")
         config, budget = self.config, task.budget
         self.task = task
         self.others = np.setdiff1d(np.arange(len(task.data)), task.clean)
         if len(self.others) < 2:
-            raise UserError(f"mscn needs two pairs beside the {len(task.clean)} known ones; lower meta or meta_batch.")
+            raise UserError(f"mscn needs two pairs besides the {len(task.clean)} known ones; lower meta or meta_batch.")
         self.orders = [task.rng(f"order of pairs of network {name}") for name in "AB"]
         self.mismatching = [task.rng(f"mismatches of network {name}") for name in "AB"]
         self.networks = [task.new_backbone(head=config.hidden) for _ in "AB"]
@@ -125,47 +125,49 @@ class MSCN(Method):
             )
             for network in self.networks
         ]
-        self.turns = Turns()
+        self.turns = schedules.Turns()
         self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
         self.p_clean: Floats | None = None
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Make new mismatches, and split the pairs by the scores of either network, once warm-up is over."""
+        self.turns.begin()
+        self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
+        if self.task.budget.progress >= self.config.warmup:
+            self.p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
+
     def train_epoch(self, epoch: int) -> Iterator[Scalars]:
-        """Warm both networks up on all pairs, or split these and train each network on the other's split, in turns."""
-        if not self.task.data.midway:
-            self.turns.begin()
-            self.since_meta, self.meta = [0, 0], [NO_PAIRS, NO_PAIRS]
-            if self.task.budget.progress >= self.config.warmup:
-                self.p_clean = np.stack([self._judge(judge) for judge in (0, 1)])
-        if self.p_clean is None:
-            yield from self.turns.take(*(self._warm_up(learner, until=self.config.warmup) for learner in (0, 1)))
-        else:
-            yield from self.turns.take(*(self._learn(learner, self.p_clean[1 - learner]) for learner in (0, 1)))
+        """Train the networks in turns: on all pairs in warm-up, then each on the other's split."""
+        return self.turns.take(*(self._epoch(learner) for learner in (0, 1)))
 
     def pair_scores(self) -> Floats | None:
-        """Return the mean of both networks' P(clean) at the latest split, (pairs,); 1 where it is known; or None."""
+        """Return the mean of both networks' P(clean) at the latest split, (pairs,), 1 for known pairs; or None."""
         return None if self.p_clean is None else self.p_clean.mean(0)
 
-    def _warm_up(self, learner: int, until: float) -> Iterator[Scalars]:
-        """Pass over all other pairs with one network, head and all, at most until that share of the budget is spent."""
+    def _epoch(self, learner: int) -> Iterator[Scalars]:
+        """Return the epoch of one network. Its batches are created now, so their order does not depend on the turns."""
+        config, order = self.config, self.orders[learner]
+        clean = self.others
+        if self.p_clean is not None:
+            clean = self.others[self.p_clean[1 - learner][self.others] > config.clean_above]
+        if self.p_clean is None or len(clean) < 2:
+            batches = self.task.data.batches(config.warmup_batch, order, self.others)
+            return self._warm_up(learner, batches, until=config.warmup if self.p_clean is None else 1.0)
+        return self._learn(learner, self.task.data.batches(config.batch_size, order, clean))
+
+    def _warm_up(self, learner: int, batches: Iterator[Batch], until: float) -> Iterator[Scalars]:
+        """Train one network, head included, at most until that share of the budget is spent."""
         network = self.networks[learner]
-        order, keep = self.orders[learner], f"pairs {learner}"
-        for batch in self.task.data.batches(self.config.warmup_batch, order, self.others, keep=keep):
-            if self.task.budget.progress >= until:
-                return
-            loss = losses.hinge_mean(network.train()(*inputs(batch)), self.config.margin)
+        for batch in schedules.until(until, self.task.budget, batches):
+            loss = losses.hinge_mean(network.train()(*batch.inputs), self.config.margin)
             loss.backward()  # type: ignore[no-untyped-call]
             for optimiser in self.starters[learner]:
                 optimiser.apply()
             yield {"loss": loss.item()}
 
-    def _learn(self, learner: int, p_clean: Floats) -> Iterator[Scalars]:
-        """Pass over the clean pairs of the other network's split once, the head ahead of the rest."""
-        clean = self.others[p_clean[self.others] > self.config.clean_above]
-        if len(clean) < 2:
-            yield from self._warm_up(learner, until=1.0)
-            return
-        order, keep = self.orders[learner], f"clean {learner}"
-        for batch in self.task.data.batches(self.config.batch_size, order, clean, keep=keep):
+    def _learn(self, learner: int, batches: Iterator[Batch]) -> Iterator[Scalars]:
+        """Train one network on batches of clean pairs, the head before the rest."""
+        for batch in batches:
             scalars = {}
             if self.since_meta[learner] % self.config.meta_every == 0:
                 scalars["loss_meta"] = self._learn_head(learner, batch, *self._meta_batch(learner))
@@ -173,28 +175,28 @@ class MSCN(Method):
             yield {"loss": self._learn_body(learner, batch), **scalars}
 
     def _learn_head(self, learner: int, clean: Batch, meta: Batch, labels: Tensor) -> float:
-        """Move the head so that known pairs are told from mismatches after a step of the rest on clean pairs."""
+        """Update the head so that it separates known pairs from mismatches after a step of the rest on clean pairs."""
         network = self.networks[learner].train()
         weights = {
             name: weight.detach().requires_grad_()
             for name, weight in network.named_parameters()
             if not name.startswith("head.")
         }
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # what is tried leaves no trace
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # the step must not change them
         with network.differentiated_twice():
-            similarities = functional_call(network, {**weights, **buffers}, inputs(clean))
+            similarities = functional_call(network, {**weights, **buffers}, clean.inputs)
         moved = virtual_step(self._hinge(similarities), weights, self.optimisers[learner].lr)
-        scores = functional_call(network, {**moved, **buffers}, inputs(meta), {"each": True})
+        scores = functional_call(network, {**moved, **buffers}, meta.inputs, {"each": True})
         loss = functional.binary_cross_entropy(scores, labels)
         loss.backward(inputs=list(head_of(network).parameters()))  # type: ignore[no-untyped-call]
         self.head_optimisers[learner].apply()
         return loss.item()
 
     def _learn_body(self, learner: int, clean: Batch) -> float:
-        """Update all but the head once on a batch of clean pairs."""
+        """Update everything but the head once on a batch of clean pairs."""
         network = self.networks[learner].train()
         with frozen(head_of(network)):
-            loss = self._hinge(network(*inputs(clean)))
+            loss = self._hinge(network(*clean.inputs))
         self.optimisers[learner].step(loss)
         return loss.item()
 
@@ -204,7 +206,7 @@ class MSCN(Method):
 
     @torch.no_grad()
     def _judge(self, judge: int) -> Floats:
-        """Return P(clean) of every pair, (pairs,), by the scores of one network; 1 of known pairs."""
+        """Return P(clean) of every pair, (pairs,), from the scores of one network; 1 for known pairs."""
         captions, images, labels = self._meta_pairs(judge)
         start = mixture.beta_mixture_of(self._scores(judge, captions, images), labels)
         p_clean = np.ones(len(self.task.data))
@@ -214,16 +216,16 @@ class MSCN(Method):
         return p_clean
 
     def _scores(self, judge: int, captions: Integers, images: Integers) -> Floats:
-        """Return the scores (n,) of so many captions, each with one image."""
+        """Return the scores (n,) of captions (n,) with images (n,)."""
         network = self.networks[judge].eval()
         found = [
-            network(*inputs(self.task.data.batch(captions[some], images[some])), each=True).cpu().numpy()
-            for some in chunks(np.arange(len(captions)), SCORED_AT_ONCE)
+            network(*self.task.data.batch(captions[some], images[some]).inputs, each=True).cpu().numpy()
+            for some in chunks(np.arange(len(captions)), SCORING_BATCH)
         ]
         return np.concatenate(found).astype(np.float64)
 
     def _meta_batch(self, learner: int) -> tuple[Batch, Tensor]:
-        """Return the next known pairs and mismatches, and what is which, (B,); mismatches change after every pass."""
+        """Return the next known pairs and mismatches, and their labels (B,). Mismatches change after every pass."""
         if self.meta[learner].shape[1] < 2:
             order = self.mismatching[learner]
             self.meta[learner] = order.permutation(np.stack(self._meta_pairs(learner)), axis=1)
@@ -233,7 +235,7 @@ class MSCN(Method):
         return batch, batch.images.new_tensor(labels)
 
     def _meta_pairs(self, network: int) -> tuple[Integers, Integers, NDArray[np.bool_]]:
-        """Return captions, images and whether they match: the known pairs, and as many mismatches at random."""
+        """Return captions, images and whether they match: the known pairs, and as many random mismatches."""
         data, rng, known = self.task.data, self.mismatching[network], self.task.clean
         assert known is not None
         captions = rng.integers(len(data), size=len(known))
@@ -248,7 +250,7 @@ def adaptive_margins(scores: Tensor, margin: float) -> Tensor:
 
 
 def virtual_step(loss: Tensor, weights: Mapping[str, Tensor], lr: float) -> dict[str, Tensor]:
-    """Return `weights` after a plain step down the gradient of `loss`, as functions of all that the loss depends on."""
+    """Return `weights` after a step of gradient descent on `loss`, differentiable by all that the loss depends on."""
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
     return {name: weight - lr * slope for (name, weight), slope in zip(weights.items(), gradients, strict=True)}
 
@@ -256,19 +258,14 @@ def virtual_step(loss: Tensor, weights: Mapping[str, Tensor], lr: float) -> dict
 def beta_posterior(scores: Floats, start: mixture.BetaMixture) -> Floats:
     """Return (n,): P(clean) of pairs from their scores in [0, 1], by EM on two betas from `start`.
 
-    It ends after ten rounds, or where the log-likelihood gains at most 0.01 nats. All are clean if there is but one
-    component.
+    It stops after ten iterations, or when the log-likelihood gains at most 0.01 nats. With a single component, all
+    pairs are clean.
     """
     fitted = mixture.fit_beta_mixture(scores, start=start, tolerance=1e-2, max_iterations=10)
     if fitted.weight.min() == 0:
         return np.ones_like(scores)
     found: Floats = fitted.posterior(scores)[:, 1]
     return found
-
-
-def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a backbone takes of a batch."""
-    return batch.images, batch.tokens, batch.lengths
 
 
 def chunks(items: Integers, size: int) -> Iterator[Integers]:
@@ -288,7 +285,7 @@ def body_of(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Give the weights of a network no gradients from what is computed inside."""
+    """Let nothing computed inside have gradients with respect to the weights of a network."""
     network.requires_grad_(False)
     try:
         yield

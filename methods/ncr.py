@@ -1,22 +1,23 @@
 """NCR: noisy correspondence rectifier (Huang et al., NeurIPS 2021).
 
-Networks learn clean pairs before noisy ones: a mixture of two Gaussians over the losses tells them apart. Two networks
-split the pairs for each other. How well a pair does among its batch, as the networks predict it, becomes its label,
-and the label its margin in the triplet loss; noisy pairs train as well in the second half of training.
+Networks learn clean pairs before noisy ones, so a mixture of two Gaussians over the losses separates them. Two networks
+split the pairs for each other. The agreement of a pair, as the networks predict it, becomes its label, and the label
+its margin in the triplet loss. Noisy pairs train, too, in the second half of training.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
-* A label belongs to one pair, w + (1 - w) P, and its margin holds where this pair is the anchor. In the released code
-  shapes broadcast to a matrix: the prediction P is that of another pair of the batch, and noisy pairs lend their margin
-  to each other when captions are the anchors. `labels=released` reproduces both. (Until June 2022 the released code
-  did not use its labels at all; published numbers may stem from that state.)
-* The networks train in turns update by update, not epoch by epoch: a budget ends anywhere, and would leave network B
-  up to an epoch behind. Both splits are made before either trains, as released.
-* Predictions are made once, and only where they are used; results are the same for less work.
-* Batches of a single pair are left out; the released code leaves the epoch. Without noisy batches only clean ones
-  train; a network without clean ones gets an epoch of warm-up.
-* If every pair looks clean, one per cent is declared noisy by rank; released by a threshold, which takes ties with it.
-* Schedules are shares of the budget; noisy pairs come in at a point of it, not at the beginning of an epoch.
+* A label belongs to one pair, w + (1 - w) P, and its margin applies where this pair is the anchor. In the released code
+  shapes broadcast to a matrix: the prediction P is that of another pair of the batch, and noisy pairs use each other's
+  margins when captions are anchors. `labels=released` reproduces both. (Until June 2022 the released code did not use
+  its labels at all; published numbers may be from that version.)
+* The networks take turns after every update, not after every epoch: a budget can end anywhere, and would leave network
+  B up to an epoch behind. Both splits are made before either trains, as released.
+* Predictions are computed once, and only where they are used: the same results for less work.
+* Batches of a single pair are dropped; the released code ends the epoch. Without noisy batches only clean ones train. A
+  network without clean ones gets an epoch of warm-up.
+* If every pair looks clean, one per cent becomes noisy by rank. The released code uses a threshold, which includes
+  ties.
+* Schedules are shares of the budget. Noisy pairs are added at a point of it, not at the start of an epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ class NCR(CoTeaching):
     """Two networks split pairs for each other by a Gaussian mixture; predicted labels become soft margins."""
 
     name = "ncr"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(CoTeachingSettings):
@@ -57,7 +57,7 @@ class NCR(CoTeaching):
     }
 
     def setup(self, task: Task) -> None:
-        """Build both networks and optimisers, and the source of the mixtures' first guesses."""
+        """Build both networks and optimisers, and the generator that initialises the mixtures."""
         super().setup(task)
         self.guessing = task.rng("first guess of the mixture")
 
@@ -69,7 +69,7 @@ class NCR(CoTeaching):
         return posterior[:, 0]
 
     def _update(self, learner: int, clean: Batch, p_clean: Floats, noisy: Batch | None) -> Mapping[str, float]:
-        """Predict labels with the weights as they are, then take one step on each batch."""
+        """Predict labels with the current weights, then take one step on each batch."""
         released = self.config.labels == "released"
         labels = clean_labels(self._predict(learner, clean), p_clean, released)
         noisy_labels = None
@@ -82,21 +82,21 @@ class NCR(CoTeaching):
 
     @torch.no_grad()
     def _predict(self, learner: int, batch: Batch) -> Tensor:
-        similarities = self.networks[learner].eval()(batch.images, batch.tokens, batch.lengths)
+        similarities = self.networks[learner].eval()(*batch.inputs)
         return predict(similarities, self.config.margin, self._n_surest(batch))
 
 
 def predict(S: Tensor, margin: float, n_surest: int) -> Tensor:
-    """Return (B,) in [0, 1]: the agreement of each pair, in units of the mean of the `n_surest` best of the batch."""
+    """Return (B,) in [0, 1]: the agreement of each pair, divided by the mean of the `n_surest` best of the batch."""
     found = agreement(S, margin)
     reference = found.topk(n_surest).values.mean()
     return (found / reference.clamp(min=torch.finfo(S.dtype).tiny)).clamp(0, 1)
 
 
 def clean_labels(predicted: Tensor, p_clean: Floats, released: bool) -> Tensor:
-    """Return labels (B,): 1 as far as a pair is believed to be clean, `predicted` as far as it is not.
+    """Return labels (B,): p + (1 - p) `predicted`, with p the P(clean) of a pair.
 
-    If `released`, (B, B): row i believes as in pair i, and predicts as for pair j.
+    If `released`, (B, B): entry ij has the P(clean) of pair i and the prediction of pair j.
     """
     belief = predicted.new_tensor(p_clean)
     if released:

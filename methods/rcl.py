@@ -1,27 +1,27 @@
 """RCL: robust contrastive learning with complementary labels (Hu et al., TPAMI 2023).
 
 "These two do not match" is right far more often than "these two match". Each query learns only from the captions (or
-images) of the batch that are not its own: the loss grows with the probability that they get, and a mismatched pair is
-never pulled together. No pair is selected, no second network trained, and there is no warm-up.
+images) of the batch that are not its own: the loss grows with their probability, and a mismatched pair is never pulled
+together. There is no selection of pairs, no second network and no warm-up.
 
-Where this code departs from the released one, and why:
+Departures from the released code:
 
 * 1 - p is computed in log space, as the sum of the other probabilities. The released code subtracts p from 1 and adds
-  1e-10: in single precision this is 0 or noise once a negative wins by 16 nats, which mismatched pairs do. Its loss
-  ends at 23 there, with a gradient of rounding errors; the values are the same elsewhere.
-* At least one negative is drawn, where `ratio` is below one over the batch size; the released loss is 0 then.
-* Negatives are drawn at random only if `ratio` is below 1, by a generator of their own.
+  1e-10. In single precision this is 0 or noise once a negative wins by 16 nats, as happens with mismatched pairs. Its
+  loss is at most 23 there, with a gradient of rounding errors. The values are the same elsewhere.
+* At least one negative is drawn if `ratio` is below one over the batch size; the released loss is 0 then.
+* Negatives are drawn at random only if `ratio` is below 1, by a separate generator.
 * Schedules are shares of the budget.
 
-The settings are those of the released scripts. The README of the code gives others for Flickr30K: a learning rate of
-5e-4, which falls after 30 of 40 epochs (SGR) or 20 of 30 (SAF); the script is the later statement. Nothing is published
-for CC152K, where the defaults apply.
+The settings are those of the released scripts. The README of the code has others for Flickr30K: a learning rate of
+5e-4, cut after 30 of 40 epochs (SGR) or 20 of 30 (SAF). The script is more recent. Nothing is published for CC152K,
+where the defaults apply.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncbench import Method, Optimiser, Task, TrainingSettings, setting
+from ncbench import Batch, SingleNetwork, Task, TrainingSettings, setting
 
 FORMS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "log": lambda log_rest, q: -log_rest,
@@ -54,18 +54,17 @@ def complementary_loss(S: Tensor, tau: float, negatives: Tensor, form: str = "lo
     """Return the cost of the probabilities of negatives: summed over them, a mean over queries, both directions added.
 
     S is (B images, B captions); p = softmax(S / tau) over captions for image queries, over images for caption queries.
-    `negatives` (B, B) bool, False on the diagonal: row i says what image i learns from, and what caption i learns from.
+    `negatives` (B, B) bool is False on the diagonal: row i selects the negatives of image i and of caption i.
     """
     cost = FORMS[form]
     of_images, of_captions = (cost(log_complement(logits), q) for logits in (S / tau, S.T / tau))
     return ((of_images + of_captions) * negatives).sum(1).mean()
 
 
-class RCL(Method):
-    """Learns from complementary labels: what does not match, instead of what is said to match."""
+class RCL(SingleNetwork):
+    """Learns from complementary labels: from what does not match, instead of from claimed pairs."""
 
     name = "rcl"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -80,12 +79,12 @@ class RCL(Method):
         )
         tau: float = setting(0.05, "temperature of the softmax, in units of similarity", "RCL train_f30k.sh", above=0)
         form: Literal["log", "tan", "abs", "exp", "gce"] = setting(
-            "log", "how the probability of a negative is turned into a loss", "RCL train_f30k.sh"
+            "log", "how the probability of a negative becomes a loss", "RCL train_f30k.sh"
         )
         q: float = setting(0.2, "exponent of the form gce", "RCL train_f30k.sh (margin)", above=0, at_most=1)
         ratio: float = setting(
             1.0,
-            "negatives that a query learns from, as a share of the batch; 1: all",
+            "negatives per query, as a share of the batch; 1: all",
             "RCL opts.py",
             above=0,
             at_most=1,
@@ -99,29 +98,21 @@ class RCL(Method):
     }
 
     def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser."""
-        self.task = task
-        self.order = task.rng("order of pairs")
+        """Build the network and the generator of the negatives."""
+        super().setup(task)
         self.draws = task.rng("negatives")
-        self.backbone = task.new_backbone()
-        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget)
 
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over all claimed pairs once."""
+    def loss(self, similarities: Tensor, batch: Batch) -> Tensor:
+        """Return the complementary loss of a batch."""
         config = self.config
-        for batch in self.task.data.batches(config.batch_size, self.order, keep="pairs"):
-            self.backbone.train()
-            similarities = self.backbone(batch.images, batch.tokens, batch.lengths)
-            negatives = self._negatives(len(batch)).to(similarities.device)
-            loss = complementary_loss(similarities, config.tau, negatives, config.form, config.q)
-            self.optimiser.step(loss)
-            yield {"loss": loss.item()}
+        negatives = self._negatives(len(batch)).to(similarities.device)
+        return complementary_loss(similarities, config.tau, negatives, config.form, config.q)
 
     def _negatives(self, size: int) -> Tensor:
-        """Return (size, size) bool: all off the diagonal, or as many of every row, drawn anew, as `ratio` says."""
+        """Return (size, size) bool: all entries off the diagonal, or a random share `ratio` of every row."""
         if self.config.ratio == 1:
             return ~torch.eye(size, dtype=torch.bool)
         count = min(max(1, int(self.config.ratio * size)), size - 1)
         keys = self.draws.random((size, size))
-        np.fill_diagonal(keys, 1.0)  # behind all others
+        np.fill_diagonal(keys, 1.0)  # sorts behind all others
         return torch.from_numpy(keys.argsort(1).argsort(1) < count)

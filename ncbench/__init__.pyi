@@ -10,8 +10,11 @@ from .data.training_view import TrainingView as TrainingView
 from .data.vocabulary import Vocabulary as Vocabulary
 from .errors import UserError as UserError
 from .evaluation import evaluate as evaluate
+from .method import evidence as evidence
 from .method import losses as losses
 from .method import mixture as mixture
+from .method import scans as scans
+from .method import schedules as schedules
 from .method import transport as transport
 from .method.base import Method as Method
 from .method.base import Plan as Plan
@@ -21,6 +24,7 @@ from .method.optimiser import Optimiser as Optimiser
 from .method.settings import Settings as Settings
 from .method.settings import TrainingSettings as TrainingSettings
 from .method.settings import setting as setting
+from .method.single_network import SingleNetwork as SingleNetwork
 from .noise.base import Drawn as Drawn
 from .noise.base import NoiseProtocol as NoiseProtocol
 from .noise.base import NoiseRequest as NoiseRequest

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
@@ -139,9 +138,9 @@ def _readable_size(size: int) -> str:
 
 
 def _datasets(root: Path | None) -> Iterator[Finding]:
-    for name in _names(data_registry.KIND):
+    for name in plugin_names(data_registry.GROUP):
         try:
-            source = data_registry.dataset_source(name)
+            source = data_registry.dataset_source(name, run_found=False)
         except UserError:
             continue  # reported with the plugins
         yield _dataset(source, root)
@@ -159,13 +158,6 @@ def _dataset(source: DatasetSource, root: Path | None) -> Finding:
     return Finding(source.name, "ok", f"found in {root}, {len(dataset.splits['dev'].images):,} dev images")
 
 
-def _names(kind: Kind) -> list[str]:
-    names = set(plugin_names(kind.group))
-    with suppress(UserError):  # reported once, with the plugins
-        names |= {file.name for file in find_files(kind)}
-    return sorted(names)
-
-
 def _plugins() -> Iterator[Finding]:
     try:
         find_files(KIND)
@@ -173,17 +165,21 @@ def _plugins() -> Iterator[Finding]:
         yield Finding(VARIABLE, "problem", str(error))
         return  # no plugin can be loaded until this is fixed
     for kind, load in KINDS.items():
-        for name in _names(kind):
+        for name in plugin_names(kind.group):
             try:
                 load(name)
-                yield Finding(f"{kind.noun} {name}", "ok", _origin(kind, name))
+                yield Finding(f"{kind.noun} {name}", "ok", _package_of(kind, name))
             except UserError as error:
                 yield Finding(f"{kind.noun} {name}", "problem", str(error))
+        for file in find_files(kind):  # never run here
+            name = f"{kind.noun} {file.name}"
+            problem = f"{kind.noun} file {file.path} cannot be parsed: {file.error}"
+            yield Finding(name, "problem", problem) if file.error else Finding(name, "ok", str(file.path))
 
 
-def _origin(kind: Kind, name: str) -> str:
-    """Return the source of a plugin: a package with its version, or a file."""
+def _package_of(kind: Kind, name: str) -> str:
+    """Return the package that registers a plugin, with its version."""
     for entry in entry_points(group=kind.group, name=name):
         if entry.dist is not None:
             return f"{entry.dist.name} {entry.dist.version}"
-    return next((str(file.path) for file in find_files(kind) if file.name == name), "unknown")
+    return "unknown"

@@ -69,7 +69,7 @@ class ProtocolUnderTest:
         text = self.text
         if self.protocol.reads_file:
             text = f"{self.text}:{self.write_index(ratio, true, images)}"
-        return draw_noise(text, ratio, true.copy(), images, seed, split_of(true, images))
+        return draw_noise(text, ratio, split_of(true.copy(), images), seed)
 
     @property
     def ratios(self) -> Sequence[float]:
@@ -93,7 +93,7 @@ class ProtocolUnderTest:
     def write_index(self, ratio: float, true: IntVector, images: int) -> Path:
         """Write an index file with noise of the unit of the protocol; return its path."""
         unit = self.protocol.unit or "captions"
-        claimed = draw_noise(f"shuffle-{unit}", ratio, true, images, 5).claimed
+        claimed = draw_noise(f"shuffle-{unit}", ratio, split_of(true, images), 5).claimed
         path = self.folder / f"{unit}-{ratio}-{len(true)}-{images}-{int(true[0])}.npy"
         np.save(path, claimed)
         return path
@@ -136,7 +136,7 @@ def _truth_untouched(subject: ProtocolUnderTest) -> str:
     text = subject.text
     if subject.protocol.reads_file:
         text = f"{text}:{subject.write_index(subject.ratios[-1], true, IMAGES)}"
-    noise = draw_noise(text, subject.ratios[-1], true, IMAGES, 0, split_of(true, IMAGES))
+    noise = draw_noise(text, subject.ratios[-1], split_of(true, IMAGES), 0)
     if not np.array_equal(true, FIVE_EACH):
         raise Failed("it modifies the true correspondence in place")
     if np.shares_memory(noise.claimed, true):

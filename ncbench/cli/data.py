@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.display.verdicts import json_file, show_verdicts
 from ncbench.cli.options import parameters
@@ -26,14 +26,18 @@ def data() -> None:
 def list_datasets(as_json: bool) -> None:
     """List available datasets."""
     from ncbench.data.imported.local_store import stored_datasets
-    from ncbench.data.registry import dataset_names, dataset_source
+    from ncbench.data.registry import KIND, dataset_source
+    from ncbench.plugins.discovery import Described, describe_plugins
 
-    sources = [*list_plugins(dataset_names(), dataset_source), *stored_datasets()]
+    found = list_plugins(describe_plugins(KIND, dataset_source, lambda source: str(source.summary)))
+    found += [Described(one.name, one.summary, None, one) for one in stored_datasets()]
+    rows = [(each.name, None if each.loaded is None else each.loaded.needs_root, each.summary) for each in found]
     if as_json:
-        print_json([{"name": s.name, "summary": s.summary, "needs_root": s.needs_root} for s in sources])
+        print_json([{"name": name, "summary": summary, "needs_root": needs} for name, needs, summary in rows])
         return
-    rows = [(s.name, "--data-root" if s.needs_root else "-", s.summary) for s in sources]
-    print_table("Datasets", ("name", "requires", "description"), rows)
+    required = {True: "--data-root", False: "-", None: "?"}
+    cells = [(name, required[needs], summary) for name, needs, summary in rows]
+    print_plugins("Datasets", ("name", "requires", "description"), cells, found)
 
 
 @data.command("check")

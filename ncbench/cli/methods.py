@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.listing import list_plugins
+from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.display.verdicts import json_file, show_verdicts
 from ncbench.cli.options.names import Name
@@ -26,14 +26,17 @@ def methods() -> None:
 @json_option
 def list_methods(as_json: bool) -> None:
     """List available methods."""
-    from ncbench.method.registry import load_method, method_names
+    from ncbench.method.registry import KIND, load_method
+    from ncbench.plugins.discovery import describe_plugins
 
-    found = list_plugins(method_names(), load_method)
-    rows = [(method.name, (inspect.getdoc(method) or "").partition("\n")[0]) for method in found]
+    found = list_plugins(
+        describe_plugins(KIND, load_method, lambda method: (inspect.getdoc(method) or "").partition("\n")[0])
+    )
+    rows = [(method.name, method.summary) for method in found]
     if as_json:
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return
-    print_table("Methods", ("name", "description"), rows)
+    print_plugins("Methods", ("name", "description"), rows, found)
 
 
 @methods.command("show")

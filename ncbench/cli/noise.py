@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.listing import list_plugins
-from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.listing import list_plugins, print_plugins
+from ncbench.cli.display.output import print_json
 from ncbench.cli.display.verdicts import json_file, show_verdicts
 from ncbench.cli.options.names import Name
 from ncbench.cli.options.parameters import as_json as json_option
+
+FACTS = ("usage", "version", "unit")  # of an installed protocol
 
 
 @click.group()
@@ -22,19 +24,25 @@ def noise() -> None:
 @json_option
 def list_protocols(as_json: bool) -> None:
     """List available noise protocols."""
-    from ncbench.noise.registry import load_protocol, protocol_names
+    from ncbench.noise.registry import KIND, load_protocol
+    from ncbench.plugins.discovery import describe_plugins
 
-    found = list_plugins(protocol_names(), load_protocol)
+    found = list_plugins(describe_plugins(KIND, load_protocol, lambda protocol: str(protocol.summary)))
     if as_json:
         print_json(
             [
-                {"name": p.name, "usage": p.usage, "version": p.version, "unit": p.unit, "summary": p.summary}
+                {"name": p.name, **{key: getattr(p.loaded, key, None) for key in FACTS}, "summary": p.summary}
                 for p in found
             ]
         )
         return
-    rows = [(p.usage, p.unit or "as in the file", p.version, p.summary) for p in found]
-    print_table("Noise protocols", ("name", "unit", "version", "description"), rows)
+    rows = [
+        (p.loaded.usage, p.loaded.unit or "as in the file", p.loaded.version, p.summary)
+        if p.loaded
+        else (p.name, "?", "?", p.summary)
+        for p in found
+    ]
+    print_plugins("Noise protocols", ("name", "unit", "version", "description"), rows, found)
 
 
 @noise.command("check")

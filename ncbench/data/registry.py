@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 from ncbench.data.imported.local_store import find_stored, stored_datasets
 from ncbench.data.imported.request import is_request, read_request
 from ncbench.errors import UserError, error_with_location, unknown_name
-from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, has_function, is_path, name_in_call, name_of_class
+from ncbench.plugins.discovery import NAME, check_name, check_names_match, find_plugin, names_of, plugin_names
+from ncbench.plugins.source_files import Kind, Offer, has_function, is_path, offer_in_call, offer_of_class
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset, DatasetSource
@@ -24,14 +24,14 @@ GROUP = "ncbench.datasets"
 SOURCE_ATTRIBUTES = ("name", "summary", "needs_root", "load")
 
 
-def _names_of_datasets(node: ast.stmt) -> Iterator[str]:
-    """Yield the name of a class with a `load` method, and of a source created as `PrecompSource("name", ...)`."""
+def _datasets_offered(node: ast.stmt) -> Iterator[Offer]:
+    """Yield what a class with a `load` method offers, and a source created as `PrecompSource("name", ...)`."""
     if has_function(node, "load"):
-        yield from name_of_class(node)
-    yield from name_in_call(node, "Source")
+        yield from offer_of_class(node)
+    yield from offer_in_call(node, "Source", summary_at=1)
 
 
-KIND = Kind("dataset", GROUP, Path("datasets"), _names_of_datasets)
+KIND = Kind("dataset", GROUP, Path("datasets"), _datasets_offered)
 
 
 def dataset_names() -> list[str]:
@@ -53,14 +53,20 @@ def check_dataset(text: str) -> None:
     elif is_request(text):
         _check_free(read_request(text).title)
     elif is_path(text) or text in dataset_names():
+        if is_path(text) and not text.endswith(".py") and Path(text).expanduser().exists():
+            raise UserError(f"dataset {text} is not a Python file (.py); did you mean hf:{text}?")
         check_name(KIND, text)
     else:
         if find_stored(text) is None:
+            if Path(text).expanduser().exists():
+                raise UserError(f"dataset {text!r} is a path; did you mean hf:{text}?")
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored_datasets())})
 
 
-def dataset_source(name: str) -> DatasetSource:
+def dataset_source(name: str, *, run_found: bool = True) -> DatasetSource:
     """Return the source of a dataset, given its name, a plugin file, `hf:...` or a configuration file.
+
+    Without `run_found`, files are only run if NCBENCH_PLUGINS names them.
 
     Raises UserError for unknown and broken datasets, files without a dataset, and ambiguous names.
     """
@@ -73,7 +79,7 @@ def dataset_source(name: str) -> DatasetSource:
         imported = source_of(name) if is_request(name) else find_stored(name)
         assert imported is not None  # by check_dataset
         return imported
-    found, _ = find_plugin(KIND, name, "dataset", _sources_in)
+    found, _ = find_plugin(KIND, name, "dataset", _sources_in, run_found=run_found)
     missing = [attribute for attribute in SOURCE_ATTRIBUTES if not hasattr(found, attribute)]
     if isinstance(found, type) or missing:
         reason = "it is a class, not an instance" if isinstance(found, type) else f"it lacks {' and '.join(missing)}"
@@ -127,9 +133,12 @@ def _check_free(name: str) -> None:
         raise UserError(f"imported dataset {name!r} has the name of a registered dataset; set another `name`")
 
 
-def load_dataset(name: str, root: Path | None) -> Dataset:
-    """Return the dataset called `name`, read from `root` if it needs files. Raises UserError."""
-    source, since = dataset_source(name), time.perf_counter()
+def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dataset:
+    """Return the dataset called `name`, read from `root` if it needs files; `run_found` as for `dataset_source`.
+
+    Raises UserError.
+    """
+    source, since = dataset_source(name, run_found=run_found), time.perf_counter()
     LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
     try:
         dataset = source.load(root)
@@ -145,15 +154,19 @@ def load_dataset(name: str, root: Path | None) -> Dataset:
 def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Dataset:
     """Return the dataset of a record: by name, the dev rule in `version`, and the `digest` of a stored dataset.
 
-    Raises UserError.
+    No file is run because a record names it. Raises UserError.
     """
     from ncbench.data.precomp import DEV_VERSION_MARK
 
+    if is_request(name) or not NAME.fullmatch(name):
+        raise UserError(f"{name!r} is not a valid dataset name")
     _, mark, rule = version.partition(DEV_VERSION_MARK)
-    if mark and name in dataset_names():
+    if mark and name in plugin_names(GROUP):
         return load_dataset(f"{name}{DEV_RULE_MARK}{rule}", root)
     is_stored = any((one.name, one.digest) == (name, digest) for one in stored_datasets())
-    return load_dataset(f"{name}@{digest}" if is_stored and name not in dataset_names() else name, root)
+    if is_stored and name not in dataset_names():
+        return load_dataset(f"{name}@{digest}", root)
+    return load_dataset(name, root, run_found=False)
 
 
 def load_split(name: str, root: Path | None, split: str) -> Dataset:

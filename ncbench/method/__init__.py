@@ -1,5 +1,7 @@
-"""The contract of a method, and the parts that methods are made of."""
+"""The contract of a method, and building blocks of methods."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules={"losses", "mixture", "transport"})
+SUBMODULES = {"evidence", "losses", "mixture", "scans", "schedules", "transport"}
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=SUBMODULES)

@@ -1,4 +1,4 @@
-"""The Method contract: what a training strategy gets, what it must do, and what it may tell."""
+"""The Method contract: what a training strategy receives, must do and may report."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 class NewBackbone(Protocol):
-    """Makes a backbone, if asked with a head of so many hidden units (see `needs_abilities`)."""
+    """Makes backbones."""
 
     def __call__(self, *, head: int = 0) -> Backbone:
-        """Return a freshly initialised backbone."""
+        """Return a freshly initialised backbone, with a head of `head` hidden units if given (`needs_abilities`)."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method gets: the training view, a device, the meter of its budget, and backbones on demand.
+    """What a method receives: the training view, a device, the meter of its budget, and backbones on demand.
 
-    `budget.progress` tells how far training is, in [0, 1]; schedules are fractions of it. Every backbone comes from
-    `new_backbone()`: it is metered, belongs to the run's backbone family and sits on the device. For passes of another
-    network the method calls `budget.charge` with their FLOPs before it makes them. `truth` says which pairs are clean,
-    (pairs,) bool, to a method that `needs_truth`; to others it is None. `clean` holds the numbers of as many clean
-    pairs as the method needs to be told, ascending; None where it needs none.
+    `budget.progress` is the share of the budget that is spent, in [0, 1]; schedules are fractions of it. Create every
+    backbone with `new_backbone()`: it is metered, of the run's backbone family and on the device. Before a pass of
+    any other network, call `budget.charge` with its FLOPs. `truth`, (pairs,) bool, says which pairs are clean if the
+    method `needs_truth`; otherwise it is None. `clean` holds the numbers of the `clean_pairs_needed`, ascending; None
+    if the method needs none.
     """
 
     data: TrainingView
@@ -49,13 +49,13 @@ class Task:
     clean: IntVector | None = None
 
     def rng(self, use: str) -> np.random.Generator:
-        """Return a generator of its own for one named use of randomness."""
+        """Return a separate generator for one named use of randomness."""
         return derive_rng(self.seed, "method", use)
 
 
 @dataclass(frozen=True)
 class Rematches:
-    """Pairs that a method believes in instead of the claimed ones: (n,) captions, images, weights in [0, 1]."""
+    """Pairs that a method believes instead of the claimed ones: (n,) captions, images, weights in [0, 1]."""
 
     captions: IntVector
     images: IntVector
@@ -64,7 +64,7 @@ class Rematches:
 
 @dataclass(frozen=True)
 class Plan:
-    """A transport plan: the mass (m, n), at least 0, that goes from (m,) images to (n,) captions, by their numbers."""
+    """A transport plan: the mass (m, n), at least 0, that moves from (m,) images to (n,) captions, by number."""
 
     captions: IntVector
     images: IntVector
@@ -74,30 +74,36 @@ class Plan:
 class Method(ABC):
     """A training strategy around one or more backbones.
 
-    Subclasses declare `name`, a frozen dataclass `Config` whose fields come from `setting`, and `presets` of settings
-    per dataset. The harness constructs the method with a Config, calls `setup` once, then `train_epoch` with 0, 1, 2...
-    until the budget is spent: a forward pass that does not fit raises BudgetSpent, which the method lets through.
-    Between two updates the harness may evaluate; it leaves every network in the mode in which it found it.
+    Subclasses define `name`, a frozen dataclass `Config` whose fields are declared with `setting`, and `presets`:
+    settings per dataset. For one network and one loss per batch, derive from `SingleNetwork` instead.
+
+    The harness constructs the method with a Config and calls `setup` once. It then calls `begin_epoch` and
+    `train_epoch` with 0, 1, 2... until the budget is spent: a forward pass that does not fit raises BudgetSpent, which
+    the method must not catch. The harness may evaluate between two updates, and restores the mode of every network.
+
+    Training can be interrupted and resumed after every update. The attributes set in `setup` and the batches created
+    in `train_epoch` are saved; `train_epoch` is then called again, without `begin_epoch`, and its batches continue
+    where they were. Whatever else an epoch needs must be an attribute.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     needs_truth: ClassVar[bool] = False
-    """Whether the method is told which pairs are clean. It is then a reference, no contestant."""
+    """Whether the method sees which pairs are clean. It is then a reference, not a contestant."""
 
     published_epochs: ClassVar[Mapping[str, int]] = {}
-    """For how many epochs of its own the method was trained where it was published, by dataset, warm-up included."""
+    """Epochs of the method's own that its publication trains for, warm-up included, by dataset."""
 
     source: ClassVar[str] = ""
-    """Of a method in a file of its own: twelve digits of the SHA-256 of the file, set where it is loaded."""
+    """For a method loaded from a file: the first twelve digits of the SHA-256 of that file."""
 
-    resumes_midway: ClassVar[bool] = False
-    """Whether `train_epoch`, called again in the state of any of its yields, goes on from there (see
-    `TrainingView.midway`). Else a run that was interrupted goes on from the last epoch that it had finished."""
+    resumes_midway: ClassVar[bool] = True
+    """Whether an epoch can be resumed in its middle. Set it to False if `train_epoch` keeps state in local variables;
+    an interrupted run then resumes after its last complete epoch."""
 
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
-    """What backbones must be able to do for this method beyond scoring pairs, see `ncbench.backbones.base.Ability`."""
+    """What backbones must be able to do beyond scoring pairs, see `ncbench.backbones.base.Ability`."""
 
     needs_words: ClassVar[bool] = False
     """Whether the method changes the words of captions, so that captions cannot be vectors."""
@@ -109,47 +115,53 @@ class Method(ABC):
     def setup(self, task: Task) -> None:
         """Build networks and optimisers. The harness averages the similarities of all backbones that are built here."""
 
+    def begin_epoch(self, epoch: int) -> None:  # noqa: B027 - most methods have nothing to do
+        """Prepare an epoch, for example split the pairs. Not called again when the epoch is resumed in its middle.
+
+        What is done here counts towards the budget, as part of the first update.
+        """
+
     @abstractmethod
     def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Train for one epoch of the method's own making; yield scalars (at least `loss`) after every update."""
+        """Train for one epoch, of whatever length; yield a dict of scalars (at least `loss`) after every update."""
 
     def clean_pairs_needed(self, pairs: int) -> int:
-        """Return how many of so many training pairs the method must be told that they are clean: see `Task.clean`.
+        """Return how many clean pairs, of `pairs` in all, the method must be given: see `Task.clean`.
 
-        They follow from the settings alone. Reports say how many a method was told.
+        The number depends on the settings only. Reports show it.
         """
         return 0
 
     def pair_scores(self) -> NDArray[np.float64] | None:
-        """Return P(clean) in [0, 1] of every training pair, (pairs,), or None where the method has no such belief."""
+        """Return P(clean) in [0, 1] of every training pair, (pairs,), or None if the method does not estimate it."""
         return None
 
     def soft_labels(self) -> NDArray[np.float64] | None:
-        """Return how well every training pair corresponds, (pairs,) in [0, 1], as training goes by it, or None."""
+        """Return how well every pair corresponds, (pairs,) in [0, 1], as training uses it, or None."""
         return None
 
     def rematches(self) -> Rematches | None:
-        """Return the pairs that the method believes in instead of claimed ones, or None."""
+        """Return the pairs that the method believes instead of claimed ones, or None."""
         return None
 
     def transport_plan(self) -> Plan | None:
-        """Return the plan of one batch of training pairs, to be looked at, or None where the method transports nothing.
+        """Return the plan of one batch of training pairs, for inspection, or None if the method transports nothing.
 
-        Which batch it is must not depend on how its plan looks.
+        The choice of the batch must not depend on its plan.
         """
         return None
 
     def state_dict(self) -> State:
-        """Return all that a bit-exact continuation needs: the state of every attribute that `setup` has set.
+        """Return all that a bit-exact resume needs: the state of every attribute that `setup` has set.
 
-        Raises TypeError, naming the attribute, for one whose state cannot be kept (see `ncbench.runtime.state`).
+        Raises TypeError, naming the attribute, if a state is not supported (see `ncbench.runtime.state`).
         """
         from ncbench.runtime.state import capture
 
         return {name: capture(value, f"{self.name}.{name}") for name, value in self._attributes().items()}
 
     def load_state_dict(self, state: State) -> None:
-        """Take back what `state_dict` returned, after `setup`. Raises KeyError for a state of other attributes."""
+        """Restore what `state_dict` returned, after `setup`. Raises KeyError for a state of other attributes."""
         from ncbench.runtime.state import restore
 
         attributes = self._attributes()

@@ -1,8 +1,8 @@
 """Losses shared by methods, each a pure function of a similarity matrix.
 
-S is (B images, B captions) with the matched pairs on the diagonal, except for the losses against a transport plan,
-where any (Q images, B captions) will do. Losses over a batch are sums where their names say so, because that is how
-VSE++ and its descendants are tuned: the weight against another term and the gradient clipping depend on it.
+S is (B images, B captions) with the matched pairs on the diagonal; losses against a transport plan accept any
+(Q images, B captions). Losses over a batch are sums where documented, because VSE++ and its descendants are tuned that
+way: the weight against another term and gradient clipping depend on it.
 Every function raises ValueError for arguments of the wrong shape or range.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Logarithms of the labels "identity + 1e-7" after rounding to float32 (1 + 1e-7 becomes 1 + 2^-23).
+# Logarithms of the labels "identity + 1e-7" in float32, where 1 + 1e-7 is 1 + 2^-23.
 LOG_MATCHED_LABEL = math.log1p(2.0**-23)
 LOG_UNMATCHED_LABEL = math.log(1e-7)
 
@@ -22,10 +22,10 @@ LABEL_FLOOR = 1e-10
 
 
 def hinge_costs(S: Tensor, margin: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Return how far each negative violates the margin, for image queries and for caption queries.
+    """Return by how much each negative violates the margin, for image queries and for caption queries.
 
-    `margin` is one number, or (B,): one margin per pair, in units of S. The margin of a pair applies where this pair is
-    the anchor: in its row of the first result (the image against other captions) and in its column of the second (the
+    `margin` is one number, or (B,): one margin per pair, in units of S. The margin of a pair applies where it is the
+    anchor: in its row of the first result (its image against other captions) and in its column of the second (its
     caption against other images). Both results are (B, B) with zeros on the diagonal:
     cost_s[i, j] = max(0, margin_i + S_ij - S_ii) and cost_im[i, j] = max(0, margin_j + S_ij - S_jj).
     Source: VSE++ (BMVC 2018); per-pair margins as NCR (NeurIPS 2021) defines them.
@@ -69,7 +69,7 @@ def hinge_max(S: Tensor, margin: float | Tensor) -> Tensor:
 def soft_margin(labels: Tensor, margin: float) -> Tensor:
     """Return the margin (B,) of each pair from its soft label y (B,) in [0, 1]: margin (10^y - 1) / 9.
 
-    The exponential form of NCR (NeurIPS 2021), which BiCro uses too. Given to a hinge, a pair's margin holds where the
+    The exponential form of NCR (NeurIPS 2021) and BiCro (CVPR 2023). In a hinge, the margin of a pair applies where the
     pair is the anchor, in both directions.
     """
     return margin * (10**labels - 1) / 9
@@ -78,7 +78,7 @@ def soft_margin(labels: Tensor, margin: float) -> Tensor:
 def pair_losses(S: Tensor, margin: float | Tensor) -> Tensor:
     """Return (B,): the triplet loss of each pair, averaged over its negatives (divided by B, see `hinge_mean`).
 
-    NCR, BiCro and L2RM fit a mixture to these values to tell clean pairs from noisy ones.
+    NCR, BiCro and L2RM fit a mixture to these values to separate clean from noisy pairs.
     """
     cost_s, cost_im = hinge_costs(S, margin)
     return cost_s.mean(dim=1) + cost_im.mean(dim=0)
@@ -112,8 +112,8 @@ def symmetric_kl(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR
 
     S and `plan` are (Q images, B captions); labels are the plan's rows (image queries) and columns (caption queries),
     raised to at least `floor` and normalised. Mean over queries, sum over both directions. Gradients flow into S only.
-    The floor matters: it decides how much a prediction costs where the plan is empty, and a query whose entries all lie
-    below it is pulled to the uniform distribution. Source: L2RM (CVPR 2024), the rematching loss.
+    The floor matters: it sets the cost of a prediction where the plan is empty, and a query whose entries are all below
+    it is pulled towards the uniform distribution. Source: L2RM (CVPR 2024), the rematching loss.
     """
     return _against_plan(S, plan, tau, floor, lambda log_p, log_y: 0.5 * (log_y.exp() - log_p.exp()) * (log_y - log_p))
 
@@ -126,7 +126,7 @@ def kl(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR) -> Tenso
 def jensen_shannon(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR) -> Tensor:
     """Return half of KL(p||m) + KL(y||m) with m = (p + y) / 2; arguments and reduction as in `symmetric_kl`.
 
-    The released code of L2RM computes `arithmetic_geometric` under this name.
+    The released code of L2RM calls `arithmetic_geometric` by this name.
     """
 
     def divergence(log_p: Tensor, log_y: Tensor) -> Tensor:
@@ -139,8 +139,8 @@ def jensen_shannon(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLO
 def arithmetic_geometric(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR) -> Tensor:
     """Return half of KL(m||p) + KL(m||y) with m = (p + y) / 2; arguments and reduction as in `symmetric_kl`.
 
-    This divergence compares the arithmetic with the geometric mean of p and y. It is the reverse of Jensen-Shannon, and
-    what L2RM's released code computes for its "JS" variant.
+    It compares the arithmetic with the geometric mean of p and y. This is the reverse of Jensen-Shannon, and the "JS"
+    variant of L2RM's released code.
     """
 
     def divergence(log_p: Tensor, log_y: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def arithmetic_geometric(S: Tensor, plan: Tensor, tau: float, floor: float = LAB
 def soft_info_nce(S: Tensor, plan: Tensor, tau: float, floor: float = LABEL_FLOOR) -> Tensor:
     """Return the cross-entropy of the predictions against a plan's soft labels; arguments as in `symmetric_kl`.
 
-    It differs from `kl` by the entropy of the labels, which has no gradient: both train alike.
+    It differs from `kl` by the entropy of the labels, which has no gradient, so both train alike.
     """
     return _against_plan(S, plan, tau, floor, lambda log_p, log_y: -log_y.exp() * log_p)
 
@@ -205,7 +205,7 @@ def _matched(S: Tensor) -> Tensor:
 def log_matching(S: Tensor, tau: float) -> Tensor:
     """Return log softmax(S / tau), (2, B, B): of the captions per image, and of the images per caption.
 
-    Row i of both holds what pair i is matched with, the pair itself on the diagonal.
+    Row i of both holds the candidates of pair i, with its own counterpart on the diagonal.
     """
     logits = S / tau
     return torch.stack([logits.log_softmax(1), logits.T.log_softmax(1)])

@@ -1,4 +1,4 @@
-"""Two-component mixtures over per-pair losses, which tell clean pairs from noisy ones."""
+"""Two-component mixtures over per-pair losses, to tell clean pairs from noisy ones."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ncbench.runtime.overhead import timed
 
 Floats: TypeAlias = NDArray[np.float64]
 
-# A beta density may be 0 or infinite at 0 and 1: values are kept this far away from them, as L2RM does.
+# A beta density may be 0 or infinite at 0 and 1, so values are clipped this far away from them, as in L2RM.
 EDGE = 0.001
 
-# The smallest variance of a component: a tighter one would turn into a spike of unbounded likelihood on a few values.
-SMALLEST_VARIANCE = EDGE**2
+# A component with a smaller variance would become a spike of unbounded likelihood on a few values.
+MIN_VARIANCE = EDGE**2
 
-# A component of less than this share of all values has died out.
-SMALLEST_WEIGHT = 1e-12
+# A component with a smaller share of all values has died out.
+MIN_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
 class BetaMixture:
-    """A mixture of two beta distributions on [0, 1]; after a fit, component 0 is the one with the smaller mean.
+    """A mixture of two beta distributions on [0, 1]. After a fit, component 0 is the one with the smaller mean.
 
-    `a`, `b` and `weight` are (2,) float64: shape parameters and shares. A weight of 0 says that the data show one
-    component only. `log_likelihood` is the total over the fitted data in nats, `iterations` the number of EM updates.
+    `a`, `b` and `weight` are (2,) float64: shape parameters and shares. A weight of 0 means that the data have only one
+    component. `log_likelihood` is the total over the fitted data in nats, `iterations` the number of EM updates.
     """
 
     a: Floats
@@ -55,13 +55,13 @@ def fit_beta_mixture(
     """Fit two beta distributions to values `x` (n,) in [0, 1] by expectation maximisation.
 
     The M-step matches the weighted mean and variance of each component instead of maximising the likelihood, so the
-    likelihood may fall slightly; EM ends when the total log-likelihood gains at most `tolerance` nats, or after
+    likelihood may decrease slightly. EM stops when the total log-likelihood gains at most `tolerance` nats, or after
     `max_iterations` updates. Values are clipped to [0.001, 0.999] first. Without `start`, EM starts from the best split
-    of the sorted values into two groups (least squares), so that the result is deterministic. If all values are equal,
-    or one component dies out, the result is a single beta distribution: component 0, with weight 1.
+    of the sorted values into two groups (least squares), so the result is deterministic. If all values are equal, or
+    one component dies out, the result is a single beta distribution: component 0, with weight 1.
 
     Raises ValueError if `x` is not a non-empty vector of numbers in [0, 1].
-    Source: Arazo et al. (ICML 2019); stop rule and clipping as in the code of L2RM (CVPR 2024).
+    Source: Arazo et al. (ICML 2019); stopping rule and clipping as in the code of L2RM (CVPR 2024).
     """
     x = _inner_values(x)
     mixture = _first_split(x) if start is None else start
@@ -78,10 +78,10 @@ def fit_beta_mixture(
 
 
 def beta_mixture_of(x: Floats, upper: NDArray[np.bool_]) -> BetaMixture:
-    """Return the mixture of two groups of values `x` (n,) in [0, 1]: component 1 has the moments of those in `upper`.
+    """Return the mixture of two groups of values `x` (n,) in [0, 1]; component 1 has the moments of the `upper` group.
 
-    Weights are the shares of the groups. `upper` (n,) is bool; if one group is empty, there is a single component.
-    Values are clipped as in `fit_beta_mixture`, and the same is a ValueError.
+    Weights are the shares of the groups. `upper` (n,) is bool. If one group is empty, there is a single component.
+    Clips values and raises ValueError like `fit_beta_mixture`.
     """
     return _match_moments(_inner_values(x), np.column_stack([~upper, upper]).astype(np.float64))
 
@@ -90,12 +90,12 @@ def beta_mixture_of(x: Floats, upper: NDArray[np.bool_]) -> BetaMixture:
 def clean_probability(losses: Floats) -> Floats:
     """Return (n,): the probability that each pair is clean, from its loss under a network that prefers clean pairs.
 
-    Losses are scaled to [0, 1] by their minimum and maximum, a beta mixture is fitted, and clean is its component with
-    the smaller mean. If nothing tells two groups apart (equal losses, one pair, a component that dies out), every pair
-    gets 1.0. Source: L2RM (CVPR 2024), with the clean component chosen by mean instead of by posterior at 0.001.
+    Losses are scaled to [0, 1] by their minimum and maximum, and a beta mixture is fitted. The clean component is the
+    one with the smaller mean. If there is only one group (equal losses, one pair, a component that dies out), every
+    pair gets 1.0. Source: L2RM (CVPR 2024), with the clean component chosen by mean instead of by posterior at 0.001.
 
-    The result need not fall with the loss: of two overlapping beta distributions the wider one wins at both ends, so
-    that the largest losses can look clean again, or the smallest noisy. This is the published behaviour, left as it is.
+    The result need not decrease with the loss: of two overlapping beta distributions the wider one wins at both ends,
+    so the largest losses can look clean again, or the smallest ones noisy. This is the published behaviour.
     Raises ValueError if `losses` is not a non-empty vector of finite numbers.
 
     >>> clean_probability(np.array([0.1, 0.12, 0.15, 0.2, 1.8, 1.9, 2.0])).round(2)
@@ -114,11 +114,11 @@ def clean_probability(losses: Floats) -> Floats:
 def gaussian_posterior(x: Floats, seed: int) -> tuple[Floats, Floats]:
     """Return the probability (n, 2) of each of two Gaussians given values `x` (n,), and their means (2,), ascending.
 
-    Fitted by scikit-learn's GaussianMixture with the constants that NCR (NeurIPS 2021) and GSC (CVPR 2024) share: at
-    most 10 iterations, tolerance 1e-2, covariances regularised by 5e-4, started from k-means with `seed`. If all values
-    are equal, all belong to component 0. Raises ValueError if `x` is not a vector of at least two finite numbers.
+    Fitted by scikit-learn's GaussianMixture with the constants of NCR (NeurIPS 2021) and GSC (CVPR 2024): at most 10
+    iterations, tolerance 1e-2, covariances regularised by 5e-4, initialised by k-means with `seed`. If all values are
+    equal, all belong to component 0. Raises ValueError if `x` is not a vector of at least two finite numbers.
     """
-    from sklearn.mixture import GaussianMixture  # here, since it loads slowly and few methods need it
+    from sklearn.mixture import GaussianMixture  # here, as it loads slowly and few methods need it
 
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
@@ -127,15 +127,15 @@ def gaussian_posterior(x: Floats, seed: int) -> tuple[Floats, Floats]:
         return np.tile([1.0, 0.0], (len(x), 1)), np.array([x[0], x[0]])
     fitted = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ten iterations are seldom enough to converge, and all that is published
+        warnings.simplefilter("ignore")  # ten iterations, as published, seldom converge
         fitted.fit(x[:, None])
     order = np.argsort(fitted.means_[:, 0], kind="stable")
     return fitted.predict_proba(x[:, None])[:, order], fitted.means_[order, 0]
 
 
 def scale_to_unit(x: Floats) -> Floats:
-    """Return `x` (n,) moved and scaled to [0, 1] by its minimum and maximum; zeros if all values are equal."""
-    shifted = x / 2 - x.min() / 2  # halved first, because the difference of two finite numbers may overflow
+    """Return `x` (n,) shifted and scaled to [0, 1] by its minimum and maximum; zeros if all values are equal."""
+    shifted = x / 2 - x.min() / 2  # halved first, as the difference of two finite numbers may overflow
     return shifted / shifted.max() if shifted.max() > 0 else np.zeros_like(x)
 
 
@@ -163,11 +163,11 @@ def _posterior(joint: Floats) -> Floats:
 def _match_moments(x: Floats, responsibility: Floats) -> BetaMixture:
     """Return the mixture whose components have the mean and variance of `x` under `responsibility` (n, 2)."""
     total = responsibility.sum(axis=0)
-    if total.min() < SMALLEST_WEIGHT * len(x):
+    if total.min() < MIN_WEIGHT * len(x):
         return _single_component(x)
     mean = x @ responsibility / total
-    variance = np.maximum((x**2) @ responsibility / total - mean**2, SMALLEST_VARIANCE)
-    # Positive, because values inside (0, 1) have a variance below mean * (1 - mean).
+    variance = np.maximum((x**2) @ responsibility / total - mean**2, MIN_VARIANCE)
+    # Positive, as values inside (0, 1) have a variance below mean * (1 - mean).
     concentration = mean * (1 - mean) / variance - 1
     return BetaMixture(a=mean * concentration, b=(1 - mean) * concentration, weight=total / len(x))
 
@@ -178,14 +178,14 @@ def _single_component(x: Floats) -> BetaMixture:
 
 
 def _first_split(x: Floats) -> BetaMixture:
-    """Return the moments of the two groups of values with the least squared distance to their means."""
+    """Return the mixture of the two groups of values with the least squared distance to their means."""
     values = np.sort(x)
     cuts = np.flatnonzero(np.diff(values)) + 1  # sizes of the lower group; equal values stay together
     if not cuts.size:
         return _single_component(x)
     sums = np.cumsum(values)
     lower, upper = sums[cuts - 1], sums[-1] - sums[cuts - 1]
-    # The squared distances are least where the squares of the group sums, over the group sizes, are greatest.
+    # The squared distances are smallest where the squared group sums over the group sizes are largest.
     best = np.argmax(lower**2 / cuts + upper**2 / (len(x) - cuts))
     return beta_mixture_of(x, x >= values[cuts[best]])
 

@@ -1,4 +1,4 @@
-"""The optimiser that the field's methods share: Adam, clipped gradients, steps down that follow the budget."""
+"""The optimiser that published methods share: Adam, clipped gradients, step decay along the budget."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ncbench.method.settings import TrainingSettings
 class Optimiser:
     """Adam over `networks` with gradient-norm clipping.
 
-    The learning rate is `lr` until the share `decay_from + decay_every` of the budget is spent, and falls by the factor
-    `decay` there and after every further `decay_every`: lr * decay ** floor((progress - decay_from) / decay_every).
+    The learning rate is multiplied by `decay` each time another share `decay_every` of the budget is spent, counted
+    from `decay_from`: lr * decay ** floor((progress - decay_from) / decay_every).
     With `weight_decay`, which is decoupled from the gradient, it is AdamW.
     """
 
@@ -47,7 +47,7 @@ class Optimiser:
     def of(
         cls, settings: TrainingSettings, networks: Iterable[nn.Module], budget: Meter, decay_from: float = 0.0
     ) -> Optimiser:
-        """Return the optimiser that `settings` ask for."""
+        """Return the optimiser with the learning rate, decay and clipping of `settings`."""
         return cls(
             networks,
             budget,
@@ -59,21 +59,21 @@ class Optimiser:
 
     @property
     def lr(self) -> float:
-        """The learning rate at this point of the budget."""
+        """The current learning rate."""
         passed = max(0.0, self._budget.progress - self._decay_from)
         return self._lr * self._decay ** math.floor(passed / self._decay_every)
 
     def step(self, loss: Tensor) -> None:
-        """Update the weights once by the gradient of `loss`."""
+        """Update the weights by the gradient of `loss`."""
         self.accumulate(loss)
         self.apply()
 
     def accumulate(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to what the next `apply` uses."""
+        """Add the gradient of `loss` to those of the next `apply`."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def apply(self) -> None:
-        """Update the weights once by the accumulated gradients, and forget them."""
+        """Update the weights by the accumulated gradients, then clear these."""
         nn.utils.clip_grad_norm_(self._weights, self._clip)
         for group in self._adam.param_groups:
             group["lr"] = self.lr
@@ -81,9 +81,9 @@ class Optimiser:
         self._adam.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the moments and steps of Adam; the schedule follows the budget and has no state."""
+        """Return the state of Adam. The schedule depends on the budget and has no state."""
         return self._adam.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._adam.load_state_dict(state)

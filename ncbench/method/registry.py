@@ -1,4 +1,4 @@
-"""Methods by name: installed ones and those in files. Listing them loads none."""
+"""Methods by name, installed or in files. Listing names does not load them."""
 
 from __future__ import annotations
 
@@ -12,43 +12,45 @@ from typing import Any
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, has_function, name_of_class
+from ncbench.plugins.source_files import Kind, Offer, has_function, offer_of_class
 
 GROUP = "ncbench.methods"
 
 
-def _names_of_methods(node: ast.stmt) -> Iterator[str]:
-    """Yield the name of a class that is no dataset: those `load`."""
+def _methods_offered(node: ast.stmt) -> Iterator[Offer]:
+    """Yield what a class offers, unless it is a dataset, which has a function `load`."""
     if not has_function(node, "load"):
-        yield from name_of_class(node)
+        yield from offer_of_class(node)
 
 
-KIND = Kind("method", GROUP, Path("methods"), _names_of_methods)
+KIND = Kind("method", GROUP, Path("methods"), _methods_offered)
 
 
 def method_names() -> list[str]:
-    """Return the sorted names of all methods, of installed packages and of files; loads none. Raises UserError."""
+    """Return the sorted names of all methods, installed or in files. Loads none. Raises UserError."""
     return names_of(KIND)
 
 
 def check_method(name: str) -> None:
-    """Raise UserError unless `name` is that of a method, or a path to a file; loads nothing."""
+    """Raise UserError unless `name` is the name of a method or a path to a file. Loads nothing."""
     check_name(KIND, name)
 
 
-def load_method(name: str) -> type[Method]:
-    """Return the method class that is registered as `name`, or that a file holds: `name` is its path, or it is found.
+def load_method(name: str, *, run_found: bool = True) -> type[Method]:
+    """Return the method class called `name`, or the one in the file whose path is `name`.
 
-    Raises UserError for an unknown or broken one, for a file that does not hold one method, and for two of one name.
+    Without `run_found`, files are only run if NCBENCH_PLUGINS names them.
+
+    Raises UserError for an unknown or broken method, a file that does not hold exactly one, and a name used twice.
     """
-    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in)
+    found, digest = find_plugin(KIND, name, "subclass of ncbench.Method", _methods_in, run_found=run_found)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise UserError(f"method {name!r} is {found!r}, not a subclass of ncbench.Method.")
     check_names_match(KIND, name, found)
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and is_dataclass(config)):
         raise UserError(
-            f"method {name!r}: {found.__name__} has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+            f"method {name!r}: {found.__name__} has no dataclass Config; start it with `@dataclass(frozen=True) class "
             "Config(TrainingSettings)`."
         )
     if digest:
@@ -65,7 +67,7 @@ def _methods_in(module: ModuleType) -> list[type[Method]]:
 
 
 def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
-    """Return the Config of `method` with `settings`. Raises UserError for what the Config itself refuses."""
+    """Return the Config of `method` with `settings`. Raises UserError for settings that the Config refuses."""
     try:
         return method.Config(**settings)
     except (TypeError, ValueError) as error:
@@ -73,6 +75,6 @@ def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
 
 
 def settings_of(method: type[Method], dataset: str) -> dict[str, object]:
-    """Return the settings of `method` for `dataset`: defaults, overlaid by the preset if there is one."""
+    """Return the settings of `method` for `dataset`: the defaults, updated by the preset if there is one."""
     defaults = {entry.name: entry.default for entry in fields(method.Config)}
     return {**defaults, **method.presets.get(dataset, {})}

@@ -1,4 +1,4 @@
-"""Files to begin a method from: one, with its test, or a whole package."""
+"""Files to start a method from: a module with its test, or a package."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def method_files(name: str) -> dict[str, str]:
-    """Return the files of a method called `name`: paths and texts. Raises UserError for a name that cannot be one."""
+    """Return the files of a method called `name`, paths and texts. Raises UserError if the name is not valid."""
     facts = _facts(name)
     test = {**facts, "method": f'str(Path(__file__).with_name("{name}.py"))'}
     return {f"{name}.py": _filled("method.py", facts), f"test_{name}.py": _filled("test_method.py", test)}
 
 
 def package_files(name: str) -> dict[str, str]:
-    """Return the files of a package `ncbench-<name>`: paths and texts. Errors as for `method_files`."""
+    """Return the files of a package `ncbench-<name>`, paths and texts. Raises like `method_files`."""
     facts = _facts(name)
     return {
         "pyproject.toml": _filled("pyproject.toml", facts),
@@ -36,11 +36,11 @@ def package_files(name: str) -> dict[str, str]:
 
 
 def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write the texts below `folder`. Raises UserError, having written none, where one of them exists already."""
+    """Write the texts below `folder`. Raises UserError, and writes nothing, if one of the files already exists."""
     paths = {folder / path: text for path, text in texts.items()}
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} exists already and is left as it is; choose another name or folder.")
+            raise UserError(f"{path} already exists; not overwritten. Choose another name or folder.")
     for path, text in paths.items():
         write_text(path, text)
     return list(paths)
@@ -48,11 +48,11 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 def _facts(name: str) -> dict[str, str]:
     if keyword.iskeyword(name):
-        raise UserError(f"{name!r} cannot name a method: it is a word of Python's; choose another.")
+        raise UserError(f"{name!r} is not a valid method name: it is a Python keyword. Choose another name.")
     if not NAME.fullmatch(name):
-        raise UserError(f"{name!r} cannot name a method; use small letters, digits and '_', beginning with a letter.")
+        raise UserError(f"{name!r} is not a valid method name. Use a-z, 0-9 and '_', starting with a letter.")
     if name in method_names():
-        raise UserError(f"there is a method {name!r} already; see ncbench methods list.")
+        raise UserError(f"a method named {name!r} already exists; see ncbench methods list.")
     return {"name": name, "title": "".join(word.capitalize() for word in name.split("_"))}
 
 

@@ -16,13 +16,13 @@ Solver: TypeAlias = Literal["sinkhorn", "exact", "published"]
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-# Up to this ratio of cost range to regularisation, the kernel exp(-cost / reg) and its scalings stay inside float64.
-LARGEST_KERNEL_EXPONENT = 200
+# Up to this ratio of cost range to regularisation, the kernel exp(-cost / reg) and its scalings fit float64.
+MAX_KERNEL_EXPONENT = 200
 
-# Network simplex steps of the linear program: far more than problems of some thousand rows need.
+# Network simplex steps of the linear program, far more than a problem of several thousand rows needs.
 SIMPLEX_ITERATIONS = 10_000_000
 
-ROUNDING = 1e-9  # of a mass
+MASS_TOLERANCE = 1e-9
 
 
 @timed("transport")
@@ -37,26 +37,26 @@ def partial_transport(
     tolerance: float = 1e-6,
     max_iterations: int = 10_000,
 ) -> Tensor:
-    """Return the cheapest plan that moves `mass` between images and captions, each of which has only so much to give.
+    """Return the cheapest plan that moves `mass` between images and captions of limited capacity.
 
     `cost` is (..., n, m), floating point and finite; leading dimensions are separate problems. Row sums of a plan are
-    at most 1/n, column sums at most 1/m, and its entries sum to `mass` in (0, 1]; mass 1 meets all bounds and is the
-    usual transport. `forbidden` is boolean and broadcasts to `cost`: where it is true, the plan is exactly zero.
-    The plan has the shape, dtype and device of `cost`, and no gradient. All work is in float64 on the CPU, so that a
-    plan does not depend on the device.
+    at most 1/n, column sums at most 1/m, and its entries sum to `mass` in (0, 1]. Mass 1 is full transport.
+    `forbidden` is boolean and broadcasts to `cost`: where it is true, the plan is exactly zero. The plan has the shape,
+    dtype and device of `cost`, and no gradient. Computation is in float64 on the CPU, so a plan does not depend on the
+    device.
 
     The surplus of rows and columns goes to one dummy column and one dummy row of cost zero (Chapel et al., NeurIPS
     2020, proposition 1; with entropy: L2RM, CVPR 2024, after KPG-RL, NeurIPS 2022). Solvers:
 
-    * "sinkhorn": the entropic problem with regularisation `reg` (in units of cost; the entropy counts the dummies too)
+    * "sinkhorn": the entropic problem with regularisation `reg` (in units of cost; the entropy includes the dummies),
       to convergence: bounds and mass hold within `tolerance`, the L2 norm over columns of the marginal error.
-    * "exact": the linear program, without entropy; `reg` is not used.
-    * "published": the iteration of L2RM's released code, for reproducing its numbers. It stops once the row potentials
-      change by less than 1e-3 (L2 norm), so bounds do not hold and some per cent more than `mass` is moved.
-      `tolerance` and `max_iterations` are not used.
+    * "exact": the linear program without entropy. Ignores `reg`.
+    * "published": the iteration of L2RM's released code, to reproduce its numbers. It stops once the row potentials
+      change by less than 1e-3 (L2 norm), so bounds do not hold, and a few per cent more than `mass` is moved. Ignores
+      `tolerance` and `max_iterations`.
 
-    Raises ValueError for arguments out of range and for a `forbidden` that leaves room for less than `mass`; if
-    `shrink`, such a problem moves as much as there is room for instead, be it nothing.
+    Raises ValueError for arguments out of range, and if `forbidden` leaves room for less than `mass`. With `shrink`,
+    as much as there is room for is moved instead, possibly nothing.
     Warns (RuntimeWarning) if "sinkhorn" has not converged after `max_iterations`; the plan is then the last iterate.
 
     >>> cost = torch.tensor([[0.0, 0.9], [0.8, 0.1]])
@@ -67,7 +67,7 @@ def partial_transport(
     _check_arguments(cost, mass, reg, solver, tolerance, max_iterations)
     costs = cost.detach().to(device="cpu", dtype=torch.float64).numpy()
     if not np.isfinite(costs).all():
-        raise ValueError("cost must be finite; name entries that carry no mass in forbidden")
+        raise ValueError("cost must be finite; use forbidden for entries that carry no mass")
     blocked = _broadcast_forbidden(forbidden, cost.shape)
 
     plans = np.empty_like(costs)
@@ -91,15 +91,15 @@ def partial_transport(
 def _sinkhorn(
     C: Floats, forbidden: Mask, mass: float, reg: float, tolerance: float, max_iterations: int
 ) -> tuple[Floats, float]:
-    """Return the entropic plan and the marginal error that is left."""
+    """Return the entropic plan and its marginal error."""
     from ot import sinkhorn  # here, since importing POT takes seconds
 
-    # Costs from zero: a constant on the real entries, whose total mass is given, does not change the plan.
-    # No mass from dummy to dummy: whatever the scale of the costs, exactly `mass` remains for the real entries.
+    # Costs start at zero: a constant on the real entries, whose total mass is fixed, does not change the plan.
+    # No mass moves from dummy to dummy, so exactly `mass` is left for the real entries at any scale of the costs.
     C = C - C.min()
     extended, rows, columns = _extend(np.where(forbidden, np.inf, C), mass, dummy=0, corner=np.inf)
-    # The plain iteration gives the plan of the log-domain one, ten times faster.
-    method = "sinkhorn" if C.max() <= LARGEST_KERNEL_EXPONENT * reg else "sinkhorn_log"
+    # The plain iteration gives the same plan as the log-domain one, ten times faster.
+    method = "sinkhorn" if C.max() <= MAX_KERNEL_EXPONENT * reg else "sinkhorn_log"
     options = {"method": method, "numItermax": max_iterations, "stopThr": tolerance, "log": True, "warn": False}
     with np.errstate(over="ignore"):  # POT's log holds exponentials of the potentials, even of the log-domain method
         plan, log = sinkhorn(rows, columns, extended, reg, **options)
@@ -109,7 +109,7 @@ def _sinkhorn(
 def _exact(C: Floats, forbidden: Mask, mass: float) -> Floats:
     from ot import emd
 
-    # Rerouting around a forbidden entry touches each row and column at most once: this price is never worth paying.
+    # Rerouting around a forbidden entry uses each row and column at most once, so it is always cheaper than this.
     C = C - C.min()
     prohibitive = (sum(C.shape) + 2) * (C.max() or 1.0)
     extended, rows, columns = _extend(np.where(forbidden, prohibitive, C), mass, dummy=0, corner=prohibitive)
@@ -120,8 +120,8 @@ def _exact(C: Floats, forbidden: Mask, mass: float) -> Floats:
 def _published(C: Floats, forbidden: Mask, mass: float, reg: float) -> tuple[Floats, int]:
     """Return the plan and the number of iterations of the Sinkhorn loop in L2RM's released code.
 
-    POT's solvers stop on another criterion, and since this loop ends early, its result depends on where it stops. The
-    dummies' cost, 100 max C, would make no difference to a converged plan; here it says how far u and v have to go.
+    POT's solvers have another stopping criterion. As this loop stops early, the criterion affects its result, and so
+    does the dummies' cost, 100 max C, which would not affect a converged plan.
     """
     dummy = 100 * C.max()
     extended, rows, columns = _extend(np.where(forbidden, np.inf, C), mass, dummy=dummy, corner=2 * dummy + C.max())
@@ -138,14 +138,14 @@ def _published(C: Floats, forbidden: Mask, mass: float, reg: float) -> tuple[Flo
 
 
 def _logsumexp(x: Floats, axis: int) -> Floats:
-    """Return log(sum(exp(x))) over `axis`, where no slice is all -inf. SciPy's takes several times as long."""
+    """Return log(sum(exp(x))) over `axis`; no slice may be all -inf. SciPy's is several times slower."""
     largest = x.max(axis=axis, keepdims=True)
     total: Floats = np.log(np.exp(x - largest).sum(axis=axis)) + largest.squeeze(axis)
     return total
 
 
 def _extend(C: Floats, mass: float, dummy: float, corner: float) -> tuple[Floats, Floats, Floats]:
-    """Return the cost with a dummy row and a dummy column that take the surplus, and both marginals."""
+    """Return the cost with a dummy row and column for the surplus, and both marginals."""
     n, m = C.shape
     rows, columns = np.full(n, 1 / n), np.full(m, 1 / m)
     if mass == 1:
@@ -184,20 +184,20 @@ def _broadcast_forbidden(forbidden: Tensor | None, shape: tuple[int, ...]) -> Ma
 
 
 def _possible_mass(forbidden: Mask, mass: float, shrink: bool) -> float:
-    """Return `mass`, or what a plan can move outside of the forbidden entries, if that is less and `shrink` says so.
+    """Return `mass`, or with `shrink` what a plan can move outside of the forbidden entries, if that is less.
 
-    Raises ValueError if it is less and `shrink` does not.
+    Without `shrink`, raises ValueError if it is less.
     """
-    # The uniform plan without its forbidden entries is a plan: mostly this is enough, and saves the linear program.
+    # The uniform plan without its forbidden entries is feasible. Usually that is enough and saves the linear program.
     if mass <= 1 - forbidden.mean():
         return mass
     from ot import emd2
 
-    # A full plan that is charged for forbidden entries only: what it has to pay is the mass that finds no other place.
+    # The cost of a full plan that pays for forbidden entries only is the mass that fits nowhere else.
     charge, rows, columns = _extend(forbidden.astype(np.float64), 1, dummy=0, corner=0)
     room = 1 - float(emd2(rows, columns, charge, numItermax=SIMPLEX_ITERATIONS))
-    if mass <= room + ROUNDING:
+    if mass <= room + MASS_TOLERANCE:
         return mass
     if shrink:
-        return room if room > ROUNDING else 0.0
-    raise ValueError(f"forbidden leaves room for a mass of {room:.6g} at most, asked for {mass:g}")
+        return room if room > MASS_TOLERANCE else 0.0
+    raise ValueError(f"forbidden leaves room for a mass of at most {room:.6g}, got {mass:g}")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import Captions, ImageFeatures, IntVector, Split
 from ncbench.data.splices import Splices
 from ncbench.data.vocabulary import Vocabulary
-from ncbench.errors import UserError
 
 BoolVector = NDArray[np.bool_]
 Unit = Literal["captions", "images", "words", "clean", "natural"]
@@ -90,23 +89,17 @@ class NoiseRequest:
     n_images: int
     rng: np.random.Generator
     path: Path
-    split: Split | None = None
+    split: Split
 
     @property
     def images(self) -> ImageFeatures:
-        """The features of the training images. Raises UserError if the request has no split."""
-        return self._split.images
+        """The features of the training images."""
+        return self.split.images
 
     @property
     def captions(self) -> Captions:
-        """The original training captions. Raises UserError if the request has no split."""
-        return self._split.captions
-
-    @property
-    def _split(self) -> Split:
-        if self.split is None:
-            raise UserError("this protocol needs the content of images or captions, but was given their numbers only")
-        return self.split
+        """The original training captions."""
+        return self.split.captions
 
 
 class Drawn(NamedTuple):

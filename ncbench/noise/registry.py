@@ -8,19 +8,19 @@ from types import ModuleType
 
 import numpy as np
 
-from ncbench.data.dataset import IntVector, Split
+from ncbench.data.dataset import Split
 from ncbench.data.splices import Splices
 from ncbench.errors import UnknownNameError, UserError, error_with_location, unknown_name
 from ncbench.noise.base import Drawn, Noise, NoiseProtocol, NoiseRequest, Unit, noise_digest, within
 from ncbench.noise.ratio import check_ratio
 from ncbench.plugins.discovery import check_names_match, find_plugin, names_of
-from ncbench.plugins.source_files import Kind, is_path, name_in_call
+from ncbench.plugins.source_files import Kind, is_path, offer_in_call
 from ncbench.runtime.seeds import derive_rng
 
 LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
 MOVABLE_UNITS: tuple[Unit, ...] = ("captions", "images", "words")
-KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: name_in_call(node, "NoiseProtocol"))
+KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: offer_in_call(node, "NoiseProtocol", summary_at=3))
 
 
 def check_protocol(text: str) -> None:
@@ -28,20 +28,18 @@ def check_protocol(text: str) -> None:
     _parse(text)
 
 
-def draw_noise(
-    protocol: str, ratio: float, true: IntVector, n_images: int, seed: int, split: Split | None = None
-) -> Noise:
-    """Return the noise of `protocol` at `ratio` for the correspondence `true`, (captions,) int64 in [0, n_images).
+def draw_noise(protocol: str, ratio: float, split: Split, seed: int) -> Noise:
+    """Return the noise of `protocol` at `ratio` for the training split `split`.
 
-    `split` is the training split, for protocols that need its content. The random numbers do not depend on the ratio:
-    for the same seed, the items selected at a lower ratio are among those selected at a higher one. So curves over the
-    ratio are not blurred by independent draws.
+    The random numbers do not depend on the ratio: for the same seed, the items selected at a lower ratio are among
+    those selected at a higher one. So curves over the ratio are not blurred by independent draws.
     Raises UserError for an unknown protocol, a ratio outside [0, 1), a request that the protocol cannot satisfy, and an
     index file that is missing, malformed or inconsistent with the dataset, the unit or the ratio. Raises ValueError for
-    a malformed `true`.
+    a malformed correspondence.
     """
     recipe, path = _parse(protocol)
     check_ratio(ratio)
+    true, n_images = split.true, len(split.images)
     if true.ndim != 1 or true.dtype != np.int64 or not within(true, n_images):
         raise ValueError(f"true must be an int64 vector with values in [0, {n_images})")
     rng = derive_rng(seed, "noise", recipe.name, recipe.version)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from ncbench.errors import UserError, unknown_name
-from ncbench.plugins.source_files import Kind, find_files, is_path, load_module, same_content
+from ncbench.plugins.source_files import VARIABLE, Kind, find_files, is_path, load_module, same_content
 
 LOG = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -31,6 +32,7 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+P = TypeVar("P")
 
 
 def plugin_names(group: str) -> list[str]:
@@ -90,17 +92,21 @@ def check_name(kind: Kind, name: str) -> None:
     if is_path(name):
         if not Path(name).expanduser().is_file():
             raise UserError(f"{kind.noun} file {name}: file not found")
+        if not name.endswith(".py"):  # nothing else is run as Python
+            raise UserError(f"{kind.noun} file {name}: expected a Python file (.py)")
     elif name not in names_of(kind):
         raise unknown_name(kind.noun, name, names_of(kind))
 
 
-def _locate(kind: Kind, name: str) -> tuple[Path | None, list[EntryPoint]]:
+def _locate(kind: Kind, name: str, run_found: bool) -> tuple[Path | None, list[EntryPoint]]:
     """Return the file that defines plugin `name`, or None and its entry points.
 
-    Raises UserError if the name is unknown or ambiguous.
+    Raises UserError if the name is unknown or ambiguous, and for a file that may not be run: see `find_plugin`.
     """
     if is_path(name):
         check_name(kind, name)
+        if not run_found:
+            raise UserError(f"{kind.noun} {name!r} is a path; files that a record names are not run")
         return Path(name), []
     entries = list(entry_points(group=kind.group, name=name))  # look up only once: this takes milliseconds
     files = [file.path for file in find_files(kind) if file.name == name]
@@ -111,17 +117,30 @@ def _locate(kind: Kind, name: str) -> tuple[Path | None, list[EntryPoint]]:
     if len(files) + bool(entries) > 1:
         places = " and ".join([*(["an installed package"] if entries else []), *map(str, files)])
         raise UserError(f"{kind.noun} {name!r} is defined in {places}; rename one, or give the path of a file")
+    if files and not run_found and files[0] not in {file.path for file in find_files(kind, working_directory=False)}:
+        raise UserError(
+            f"{kind.noun} {name!r} is defined in {files[0]}, which is only run where you name it; if you trust the "
+            f"file, set {VARIABLE} to its path"
+        )
     return (files[0] if files else None), entries
 
 
-def find_plugin(kind: Kind, name: str, noun: str, in_module: Callable[[ModuleType], Iterable[T]]) -> tuple[T, str]:
+def find_plugin(
+    kind: Kind,
+    name: str,
+    noun: str,
+    in_module: Callable[[ModuleType], Iterable[T]],
+    *,
+    run_found: bool = True,
+) -> tuple[T, str]:
     """Return the plugin `name`, or the only plugin in the file with that path, and the digest of the file.
 
     `in_module` returns the plugins that a module defines; `noun` describes them in messages. The digest is "" for
-    installed plugins. Raises UserError if the plugin is unknown, ambiguous or cannot be loaded, and if the file does
-    not define exactly one.
+    installed plugins. Without `run_found`, as for names from records, no path and no file found in the working
+    directory is run. Raises UserError if the plugin is unknown, ambiguous, may not be run or cannot be loaded, and if
+    the file does not define exactly one.
     """
-    path, entries = _locate(kind, name)
+    path, entries = _locate(kind, name, run_found)
     if path is None:
         return cast("T", _load_entry(entries, kind.noun, name)), ""
     module, digest = load_module(path, kind.noun)
@@ -135,6 +154,39 @@ def find_plugin(kind: Kind, name: str, noun: str, in_module: Callable[[ModuleTyp
             f"{kind.noun} file {path}: {chosen[0].name!r} is not a valid name. Use letters, digits, '.', '_' and '-'."
         )
     return chosen[0], digest
+
+
+@dataclass(frozen=True)
+class Described(Generic[P]):
+    """A plugin as lists show it: `loaded` from an installed package, or defined in a `file`, which was not run."""
+
+    name: str
+    summary: str
+    file: Path | None
+    loaded: P | None = None
+
+
+def describe_plugins(
+    kind: Kind, load: Callable[[str], P], summary: Callable[[P], str]
+) -> Iterator[Described[P] | UserError]:
+    """Yield all plugins of a kind by name, without running a file; for a broken one, the error.
+
+    `load` returns an installed plugin by its name, and `summary` one line about it.
+    """
+    installed = plugin_names(kind.group)
+    files = {file.name: file for file in find_files(kind) if file.name not in installed}
+    for name in sorted({*installed, *files}):
+        if name in files:
+            file = files[name]
+            problem = UserError(f"{kind.noun} file {file.path} cannot be parsed: {file.error}")
+            yield problem if file.error else Described(name, file.summary, file.path)
+            continue
+        try:
+            found = load(name)
+        except UserError as error:
+            yield error
+        else:
+            yield Described(name, summary(found), None, found)
 
 
 def check_names_match(kind: Kind, name: str, found: Named) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from ncbench.errors import UserError
 
@@ -25,25 +26,34 @@ VARIABLE = "NCBENCH_PLUGINS"
 MAX_FILE_BYTES = 2**20  # larger files are ignored
 
 
+class Offer(NamedTuple):
+    """The name of a plugin, and its summary, "" if it has none, as the source of its file states them."""
+
+    name: str
+    summary: str
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of plugin: its noun in messages, its entry point group, and the folder to search for files.
 
-    `names` yields the names of the plugins that a top-level statement defines.
+    `offers` yields the plugins that a top-level statement of a file defines, without running it.
     """
 
     noun: str
     group: str
     folder: Path
-    names: Callable[[ast.stmt], Iterator[str]]
+    offers: Callable[[ast.stmt], Iterator[Offer]]
 
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A file that defines plugin `name`; if the file cannot be parsed, `name` is its stem."""
+    """A file that defines plugin `name`; if the file cannot be parsed, `name` is its stem and `error` says why."""
 
     name: str
     path: Path
+    summary: str = ""
+    error: str = ""
 
 
 def is_path(name: str) -> bool:
@@ -51,17 +61,19 @@ def is_path(name: str) -> bool:
     return name.endswith(".py") or os.sep in name
 
 
-def find_files(kind: Kind) -> list[PluginFile]:
+def find_files(kind: Kind, *, working_directory: bool = True) -> list[PluginFile]:
     """Return the plugins of a kind found in files, in search order, without running them.
 
-    Raises UserError if a path in NCBENCH_PLUGINS does not exist.
+    Without the `working_directory`, only paths in NCBENCH_PLUGINS are searched. Raises UserError if one of these does
+    not exist.
     """
     paths = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
     for path in paths:
         if not path.exists():
             raise UserError(f"{VARIABLE}: {path} does not exist; correct or unset the variable")
-    files = [file for path in [*paths, kind.folder] for file in _files_in(path)]
-    return [PluginFile(name, file) for file in dict.fromkeys(files) for name in _names_in(file, kind)]
+    paths += [kind.folder] if working_directory else []
+    files = [file for path in paths for file in _files_in(path)]
+    return [found for file in dict.fromkeys(files) for found in _plugins_in(file, kind)]
 
 
 def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
@@ -106,49 +118,65 @@ def _files_in(path: Path) -> Iterator[Path]:
         yield path.resolve()
 
 
-def _names_in(path: Path, kind: Kind) -> tuple[str, ...]:
+def _plugins_in(path: Path, kind: Kind) -> list[PluginFile]:
     try:
         facts = path.stat()
         statements = _statements(path, facts.st_mtime_ns, facts.st_size)
     except OSError:
-        return ()
-    if statements is None:
-        return (path.stem,)
-    return tuple(name for statement in statements for name in kind.names(statement))
+        return []
+    if isinstance(statements, str):
+        return [PluginFile(path.stem, path, error=statements)]
+    offers = (offer for statement in statements for offer in kind.offers(statement))
+    return [PluginFile(offer.name, path, offer.summary) for offer in offers]
 
 
 @lru_cache
-def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | None:
-    """Return the top-level statements of a file; () if it is too large, None if it cannot be parsed."""
+def _statements(path: Path, changed: int, size: int) -> tuple[ast.stmt, ...] | str:
+    """Return the top-level statements of a file; () if it is too large, the error if it cannot be parsed."""
     if size > MAX_FILE_BYTES:
         return ()
     try:
         return tuple(ast.parse(path.read_bytes()).body)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"{type(error).__name__}: {error}"
 
 
-def name_of_class(node: ast.stmt) -> Iterator[str]:
-    """Yield the value of `name = "..."` in a class definition."""
-    for statement in node.body if isinstance(node, ast.ClassDef) else ():
+def offer_of_class(node: ast.stmt) -> Iterator[Offer]:
+    """Yield the values of `name = "..."` and `summary = "..."` in a class definition; a docstring is a summary too."""
+    if not isinstance(node, ast.ClassDef):
+        return
+    texts = {"summary": (ast.get_docstring(node) or "").partition("\n")[0]}
+    for statement in node.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(name))):
-                yield name
-            case ast.AnnAssign(target=ast.Name(id="name"), value=ast.Constant(value=str(name))):
-                yield name
+            case ast.Assign(targets=[ast.Name(id=key)], value=ast.Constant(value=str(text))):
+                texts[key] = text
+            case ast.AnnAssign(target=ast.Name(id=key), value=ast.Constant(value=str(text))):
+                texts[key] = text
+    if "name" in texts:
+        yield Offer(texts["name"], texts["summary"])
 
 
-def name_in_call(node: ast.stmt, ending: str) -> Iterator[str]:
-    """Yield the name in an assignment such as `X = NoiseProtocol("name", ...)`; the callee ends in `ending`."""
+def offer_in_call(node: ast.stmt, ending: str, summary_at: int) -> Iterator[Offer]:
+    """Yield the name and summary in an assignment such as `X = NoiseProtocol("name", ...)`.
+
+    The callee ends in `ending`. The name is the first argument and the summary the one at `summary_at`, or both are
+    given by keyword.
+    """
     match node:
         case ast.Assign(value=ast.Call() as call) | ast.AnnAssign(value=ast.Call() as call):
             pass
         case _:
             return
     called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-    given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
-    if called.endswith(ending) and given and isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
-        yield given[0].value
+    given = {"name": call.args[:1], "summary": call.args[summary_at : summary_at + 1]}
+    texts = {
+        key: node.value
+        for key, nodes in given.items()
+        for node in [*nodes, *(keyword.value for keyword in call.keywords if keyword.arg == key)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    if called.endswith(ending) and "name" in texts:
+        yield Offer(texts["name"], texts.get("summary", ""))
 
 
 def has_function(node: ast.stmt, name: str) -> bool:

@@ -204,5 +204,4 @@ def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noi
 
 def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
     """Return the noise of a run with `seed` on the training split. Raises UserError like `draw_noise`."""
-    train = dataset.splits["train"]
-    return draw_noise(protocol, ratio, train.true, len(train.images), derive_seed(seed, "noise"), train)
+    return draw_noise(protocol, ratio, dataset.splits["train"], derive_seed(seed, "noise"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncbench.errors import UserError
+from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
@@ -44,7 +45,7 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
             f"{folder}: {spec.protocol} {spec.noise:g} draws noise {noise.digest[:12]} here, but the record has "
             f"{spec.noise_digest[:12]}; replay it with the version of ncbench that recorded it"
         )
-    method = load_method(str(method_file.absolute()) if method_file else spec.method)
+    method = load_method(str(method_file.absolute())) if method_file else _installed(folder, spec.method)
     if (method.name, method.source) != (spec.method, spec.source):
         raise UserError(
             f"{folder}: recorded with method {spec.method} {spec.source or '(installed)'}, found {method.name} "
@@ -52,6 +53,15 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
         )
     make_config(method, spec.settings)
     return PlannedRun(spec, dataset, noise, method)
+
+
+def _installed(folder: Path, name: str) -> type[Method]:
+    """Return a method by the name in a record. Raises UserError for one in a file that the user has not named."""
+    try:
+        return load_method(name, run_found=False)
+    except UserError as error:
+        message = str(error).rstrip(".")
+        raise UserError(f"{folder}: {message}. Name the file that defines it: --method-file FILE.") from error
 
 
 def check_comparable(folder: Path) -> None:

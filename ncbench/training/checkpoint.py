@@ -1,7 +1,7 @@
-"""Snapshots: states (see `ncbench.runtime.state`) in files that a killed process cannot leave half written.
+"""Snapshots: states (see `ncbench.runtime.state`) in files that are complete or absent, even if the process is killed.
 
-A snapshot is two files: `<number>.safetensors` with tensors and arrays, and `<number>.json` with all else, the places
-of the former, and the SHA-256 of both. The second is written last, and each by renaming: a snapshot is there or not.
+A snapshot is two files: `<number>.safetensors` with tensors and arrays, and `<number>.json` with everything else,
+references to the tensors, and the SHA-256 of both. The JSON file is written last, and each file by renaming.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from torch import Tensor
 from ncbench.runtime.files import write_atomic, write_text
 from ncbench.runtime.state import State
 
-KEPT = 2
+SNAPSHOTS_KEPT = 2
 NAME = re.compile(r"\d{8}\.json")
 
-# What JSON has no words for is written as {KIND: name of the kind, VALUE: ...}.
+# What JSON cannot express is written as {KIND: name of the kind, VALUE: ...}.
 KIND, VALUE = "kind", "value"
 
 
 class Damaged(Exception):  # noqa: N818 - an outcome of reading
-    """A snapshot is not what was written."""
+    """A snapshot differs from what was written."""
 
 
 def write_snapshot(folder: Path, number: int, state: State) -> None:
-    """Write `state` as snapshot `number`, and remove all but the latest KEPT ones.
+    """Write `state` as snapshot `number`, and remove all but the latest SNAPSHOTS_KEPT.
 
-    Raises TypeError for a state that `ncbench.runtime.state.capture` cannot return, OSError where `folder` cannot
-    be written.
+    Raises TypeError for a state that `ncbench.runtime.state.capture` cannot return, OSError if `folder` cannot be
+    written.
     """
     tensors: dict[str, Tensor] = {}
     content = {"number": number, "state": _plain(state, tensors), "tensors": ""}
@@ -49,24 +49,24 @@ def write_snapshot(folder: Path, number: int, state: State) -> None:
     stem = folder / f"{number:08d}"
     write_atomic(stem.with_suffix(".safetensors"), lambda file: file.write(binary))
     write_text(stem.with_suffix(".json"), text)
-    for old in _snapshots(folder)[KEPT:]:
-        # The one that makes it a snapshot goes first.
+    for old in _snapshots(folder)[SNAPSHOTS_KEPT:]:
+        # Without its JSON file it is not a snapshot any more.
         old.unlink(missing_ok=True)
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def read_snapshot(folder: Path, warn: Callable[[str], None]) -> State | None:
-    """Return the state of the latest snapshot that is whole; None if there is none. `warn` is told of damaged ones."""
+    """Return the state of the latest intact snapshot, or None. `warn` is called with a message for each damaged one."""
     for path in _snapshots(folder):
         try:
             return _read(path)
         except Damaged as error:
-            warn(f"{path}: {error}; going back to the snapshot before it.")
+            warn(f"{path}: {error}; using the snapshot before it.")
     return None
 
 
 def latest_number(folder: Path) -> int:
-    """Return the number of the latest snapshot, whole or not; -1 if there is none."""
+    """Return the number of the latest snapshot, intact or not; -1 if there is none."""
     return max((int(path.stem) for path in _snapshots(folder)), default=-1)
 
 
@@ -80,10 +80,10 @@ def _read(path: Path) -> State:
         content = json.loads(path.read_bytes())
         claimed = content.pop("sha256")
         if _digest(content) != claimed:
-            raise Damaged("its content is not what was written")
+            raise Damaged("its content differs from what was written")
         binary = path.with_suffix(".safetensors").read_bytes()
         if hashlib.sha256(binary).hexdigest() != content["tensors"]:
-            raise Damaged("its tensors are not what was written")
+            raise Damaged("its tensors differ from what was written")
         state = _restored(content["state"], from_safetensors(binary))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise Damaged(f"it cannot be read ({error})") from error
@@ -96,13 +96,13 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return `value` for JSON; tensors and arrays go to `tensors`, and their names take their places."""
+    """Return `value` for JSON. Tensors and arrays move to `tensors`, and are replaced by their names."""
     if isinstance(value, Tensor | np.ndarray):
         name = str(len(tensors))
         tensors[name] = (torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value).contiguous()
         return {KIND: "array" if isinstance(value, np.ndarray) else "tensor", VALUE: name}
     if isinstance(value, dict):
-        # Pairs, as keys may be numbers and as their order counts.
+        # A list of pairs, as keys may be numbers and their order matters.
         return {KIND: "dict", VALUE: [[key, _plain(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list):
         return [_plain(item, tensors) for item in value]

@@ -1,4 +1,4 @@
-"""Pairs that a method is told are clean: so many of the truly clean training pairs, at random."""
+"""Clean pairs that a method is given: a random sample of the truly clean training pairs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ncbench.runtime.seeds import derive_rng
 
 
 def clean_pairs(method: str, needed: int, clean: NDArray[np.bool_] | None) -> IntVector:
-    """Return the numbers of the pairs that are `clean`, (pairs,) bool, ascending, for a method that needs some.
+    """Return the numbers of the `clean` pairs, (pairs,) bool, ascending, for a method that needs some.
 
-    Raises UserError where there are fewer than `needed`, or nobody knows which they are: `clean` is None.
+    Raises UserError if there are fewer than `needed`, or if the dataset has no ground truth (`clean` is None).
     """
-    must = f"{method} must be told of {needed} clean pairs"
+    needs = f"{method} needs {needed} clean pairs"
     if clean is None:
-        raise UserError(f"{must}, and nobody knows which are clean in this dataset; take a method that needs none.")
+        raise UserError(f"{needs}, but this dataset has no ground truth. Choose another method.")
     found = np.flatnonzero(clean)
     if len(found) < needed:
-        raise UserError(f"{must}, and of {len(clean)} pairs {len(found)} are clean; lower --noise, or what it needs.")
+        raise UserError(f"{needs}, but only {len(found)} of {len(clean)} pairs are clean. Lower --noise.")
     return found
 
 
 def draw_clean_pairs(method: str, needed: int, clean: NDArray[np.bool_] | None, seed: int) -> IntVector:
-    """Return the numbers of `needed` of the clean pairs, drawn at random, ascending. Raises as `clean_pairs`.
+    """Return the numbers of `needed` random clean pairs, ascending. Raises like `clean_pairs`.
 
-    They follow from the seed of the run alone, whatever the method; of a larger number, the smaller ones are a part.
+    The draw depends on the seed of the run only, not on the method. A smaller sample is part of a larger one.
     """
     drawn = derive_rng(seed, "told clean pairs").permutation(clean_pairs(method, needed, clean))
     return np.sort(drawn[:needed])

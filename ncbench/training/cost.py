@@ -1,4 +1,4 @@
-"""What a run costs: FLOPs of plain training, the meters of its budget, threads."""
+"""The cost of a run: FLOPs of plain training, the meters of its budget, threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORWARD_AND_BACKWARD = 3
 def baseline_epoch_work(backbone: Backbone, captions: Captions, batch_size: int) -> int:
     """Return the FLOPs of one epoch of plain triplet training: every pair once, forward and backward.
 
-    Batches are taken in the order of the captions; the last one may be smaller.
+    Batches follow the order of the captions. The last one may be smaller.
     """
     n_regions = backbone.sizes.n_regions
     total = 0
@@ -38,19 +38,19 @@ def baseline_epoch_work(backbone: Backbone, captions: Captions, batch_size: int)
     return total
 
 
-SMALL_STEP = 10**10  # FLOPs of a training step
+MIN_STEP_FOR_THREADS = 10**10  # FLOPs
 
 
 @dataclass(frozen=True)
 class Work:
-    """FLOPs of plain triplet training under a spec: an epoch, and a step."""
+    """FLOPs of an epoch and of a step of plain triplet training."""
 
     epoch: int
     step: int
 
     @staticmethod
     def of(spec: RunSpec, dataset: Dataset) -> Work:
-        """Return the work that `spec` stands for on `dataset`."""
+        """Return the work of plain training under `spec` on `dataset`."""
         captions = dataset.splits["train"].captions
         with torch.device("meta"):  # only the cost formulas are needed, not the weights
             backbone = build_backbone(spec.backbone, sizes_of(spec, dataset))
@@ -61,7 +61,7 @@ class Work:
 def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
     """Return the meters of the budget of `spec`, one for each member of its backbone.
 
-    Members get the same epochs, of either kind, the same time, and their part of FLOPs by what an epoch costs them.
+    Each member gets the same number of epochs, or the same time. FLOPs are divided by the cost of an epoch.
     """
     members = members_of(spec.backbone)
     works = [Work.of(replace(spec, backbone=name), dataset).epoch for name in members]
@@ -76,9 +76,9 @@ def meters_of(spec: RunSpec, dataset: Dataset) -> list[Meter]:
 
 @contextmanager
 def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
-    """Train on one thread where steps are so small (FLOPs) that handing them out costs more than it saves.
+    """Train on one thread if steps (FLOPs) are so small that more threads would cost more than they save.
 
-    A number of threads that the user has set (OMP_NUM_THREADS) is left alone.
+    Does nothing if the user has set OMP_NUM_THREADS.
     """
     before = torch.get_num_threads()
     if is_small(step_work, device) and "OMP_NUM_THREADS" not in os.environ:
@@ -91,7 +91,7 @@ def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Take denormal numbers for zero: the Adam moments of rare words decay into them, and they are slow."""
+    """Flush denormal numbers to zero: the Adam moments of rare words decay into them, and they are slow."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -100,5 +100,5 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def is_small(step_work: int, device: torch.device) -> bool:
-    """Return whether steps of `step_work` FLOPs do not fill more than one core of a CPU."""
-    return device.type == "cpu" and step_work < SMALL_STEP
+    """Return whether steps of `step_work` FLOPs are too small for more than one core of a CPU."""
+    return device.type == "cpu" and step_work < MIN_STEP_FOR_THREADS

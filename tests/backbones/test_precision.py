@@ -211,7 +211,7 @@ class Quick(Method):
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(self.config.batch_size, self.rng):
             self.seen.append((type(self.net).__name__, self.net.precision, flags()))
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+            loss = losses.hinge_mean(self.net(*batch.inputs), 0.2)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 

@@ -296,9 +296,9 @@ def test_broken_ones_do_not_hide_the_others(
     result = call("data", "list")
     assert result.exit_code == 0
     assert "scenes-large" in result.stdout
-    broken, ended, kind, partial = result.stderr.splitlines()
+    broken, kind, partial = result.stderr.splitlines()
     assert broken.endswith("dataset 'broken' (somewhere:Thing) cannot be loaded: ImportError: no such thing")
-    assert ended.endswith("some.py cannot be loaded: SystemExit: gone")
+    assert "ended" in result.stdout  # a file that would fail is not run
     assert "dataset 'kind' is not an ncbench.data.dataset.DatasetSource: it is a class" in kind
     assert "it lacks name and summary and needs_root and load" in partial
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from correspondences import draw
 
 from ncbench import UserError
 from ncbench.checks.noise import CHECKS, ProtocolUnderTest
 from ncbench.checks.verdicts import Verdict, judge
 from ncbench.cli import main
-from ncbench.noise.registry import GROUP, check_protocol, draw_noise, load_protocol, protocol_names
+from ncbench.noise.registry import GROUP, check_protocol, load_protocol, protocol_names
 from ncbench.plugins.discovery import plugin_names
 
 TEXT = '''
@@ -186,7 +187,7 @@ def test_a_protocol_in_a_file(file: Path, call: Callable[..., Result]) -> None:
     listed = call("noise", "list")
     assert "carousel" in listed.stdout
     true = np.arange(50) // 5
-    by_name, by_path = (draw_noise(text, 0.4, true, 10, 0) for text in ("carousel", str(file)))
+    by_name, by_path = (draw(text, 0.4, true, 10, 0) for text in ("carousel", str(file)))
     assert by_name == by_path
     assert by_path.protocol == "carousel"
     assert by_path.mismatch(true) == 0.4
@@ -266,6 +267,6 @@ def test_runs_take_protocols_in_files(
 def test_an_error_of_a_protocol_is_told_in_a_line(file: Path, call: Callable[..., Result]) -> None:
     file.write_text(TEXT.replace(CHOSEN, "order[: 1 // 0]"))
     with pytest.raises(UserError) as caught:
-        draw_noise("carousel", 0.4, np.arange(10), 10, 0)
+        draw("carousel", 0.4, np.arange(10), 10, 0)
     expected = "noise protocol 'carousel' failed at ratio 0.4: ZeroDivisionError: integer division or modulo by zero"
     assert str(caught.value) == f"{expected} (carousel.py, line 13)"

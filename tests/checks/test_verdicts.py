@@ -55,7 +55,7 @@ def test_an_error_of_a_library_has_no_location() -> None:
 def test_differences_of_lists_and_nan() -> None:
     assert differences({"a": [1, float("nan")]}, {"a": [1, float("nan")]}) == []
     assert differences({"a": [1, 2]}, {"a": [1, 3]}) == ["['a'][1]"]
-    assert differences({"a": 1, "b": 2}, {"b": 2, "a": 1}) == [": keys in another order"]
+    assert differences({"a": 1, "b": 2}, {"b": 2, "a": 1}) == [": keys in a different order"]
     assert differences([1], [1, 2]) == [": 1 and 2 items"]
     assert differences(1, 1.0) == [": int and float"]
     assert differences(np.zeros(2), np.zeros(2, np.float32)) == [""]

@@ -41,7 +41,7 @@ class Judge(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(8, self.task.rng(str(epoch))):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+            loss = losses.hinge_mean(self.net(*batch.inputs), 0.2)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 

@@ -11,6 +11,7 @@ import torch
 
 from ncbench import Batch, TrainingView, UserError
 from ncbench.data.dataset import Dataset, ImageFeatures
+from ncbench.data.training_view import Batches
 from ncbench.runtime.seeds import derive_rng
 from ncbench.runtime.state import capture
 
@@ -44,12 +45,13 @@ def test_public_names_hold_no_truth(view: TrainingView) -> None:
     assert {name for name in dir(view) if not name.startswith("_")} == {
         "batch",
         "batches",
-        "begin_epoch",
         "claimed",
+        "endless_batches",
         "images",
         "load_state_dict",
-        "midway",
         "n_images",
+        "new_epoch",
+        "recording",
         "state_dict",
     }
 
@@ -76,6 +78,9 @@ def test_a_batch_holds_captions_and_the_images_they_claim(view: TrainingView, ti
         words = tiny.vocabulary.encode(train.captions.texts[pair].split())
         assert batch.tokens[row].tolist() == words + [0] * (batch.tokens.shape[1] - length)
         assert length == len(words)
+    assert all(
+        part is whole for part, whole in zip(batch.inputs, (batch.images, batch.tokens, batch.lengths), strict=True)
+    )
     assert (batch.tokens.dtype, batch.lengths.dtype, batch.lengths.device.type) == (torch.int64, torch.int64, "cpu")
 
 
@@ -110,66 +115,96 @@ def test_an_epoch_covers_every_pair_once_in_random_order(view: TrainingView, pai
     assert again == orders[0]
 
 
+def pairs_of(batches: Iterable[Batch]) -> list[list[int]]:
+    return [batch.pairs.tolist() for batch in batches]
+
+
 def test_epochs_of_one_generator_differ(view: TrainingView) -> None:
     rng = derive_rng(0)
     first, second = (np.concatenate([b.pairs for b in view.batches(8, rng)]).tolist() for _ in range(2))
     assert first != second
 
 
-def pairs_of(batches: Iterable[Batch]) -> list[list[int]]:
-    return [batch.pairs.tolist() for batch in batches]
+def test_nothing_is_drawn_before_the_first_batch(view: TrainingView) -> None:
+    rng = derive_rng(0)
+    before = rng.bit_generator.state
+    batches = [view.batches(8, rng), view.endless_batches(8, rng)]
+    assert rng.bit_generator.state == before
+    for found in batches:
+        next(found)
+        assert rng.bit_generator.state != before
+        before = rng.bit_generator.state
+    assert len(list(batches[0])) == 5
+    assert rng.bit_generator.state == before
 
 
-def test_an_epoch_goes_on_from_its_middle_with_what_it_keeps(view: TrainingView) -> None:
-    rng, other = derive_rng(0), derive_rng(1)
-    view.begin_epoch()
-    assert not view.midway
-    kept = view.batches(8, rng, keep="pairs")
-    beside = view.batches(10, other, np.arange(30), drop_last=True, keep="others")
-    scanned = view.batches(8, rng)
-    for batches, count in ((kept, 2), (beside, 3), (scanned, 1)):
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_endless_batches_are_passes_one_after_the_other(view: TrainingView, drop_last: bool) -> None:
+    rng, other, pairs = derive_rng(0), derive_rng(0), np.arange(19)
+    endless = view.endless_batches(8, rng, pairs, drop_last=drop_last)
+    passes = [pairs_of(view.batches(8, other, pairs, drop_last=drop_last)) for _ in range(3)]
+    for expected in passes:
+        assert [next(endless).pairs.tolist() for _ in expected] == expected
+    assert rng.bit_generator.state == other.bit_generator.state  # the next pass is not drawn before it is needed
+
+
+@pytest.mark.parametrize(("n_pairs", "drop_last"), [(0, False), (1, False), (7, True)])
+def test_endless_batches_of_too_few_pairs(view: TrainingView, n_pairs: int, drop_last: bool) -> None:
+    rng = derive_rng(0)
+    before = rng.bit_generator.state
+    assert list(view.endless_batches(8, rng, np.arange(n_pairs), drop_last=drop_last)) == []
+    assert rng.bit_generator.state == before
+
+
+def test_a_resumed_epoch_continues_its_batches_in_the_order_of_their_creation(view: TrainingView) -> None:
+    rng, other, late = derive_rng(0), derive_rng(1), derive_rng(2)
+
+    def created() -> list[Batches]:
+        return [
+            view.batches(8, rng),
+            view.batches(10, other, np.arange(30), drop_last=True),
+            view.batches(8, late),
+            view.endless_batches(8, other, np.arange(20)),
+        ]
+
+    view.new_epoch()
+    with view.recording():
+        first = created()
+    scanned = view.batches(8, rng)  # not part of the epoch
+    for batches, count in zip([*first, scanned], (2, 3, 0, 4, 1), strict=True):
         for _ in range(count):
             next(batches)
-    state, draws = capture(view.state_dict()), rng.bit_generator.state
-    assert set(state) == {"pairs", "others"}
-    rest = pairs_of(kept)
-    assert len(rest) == 4
-    assert list(beside) == []
+    state = capture(view.state_dict())
+    draws = {generator: generator.bit_generator.state for generator in (rng, other, late)}
+    assert [None if left is None else len(left) for left in state["batches"]] == [32, 0, None, 12]
+    expected = [*map(pairs_of, first[:3]), [next(first[3]).pairs.tolist() for _ in range(9)]]
 
-    view.begin_epoch()
+    view.new_epoch()
     view.load_state_dict(state)
-    assert view.midway
-    rng.bit_generator.state = draws
-    again = view.batches(8, rng, keep="pairs")
-    assert rng.bit_generator.state == draws  # nothing is drawn
-    assert pairs_of(again) == rest
-    assert list(view.batches(10, other, np.arange(30), drop_last=True, keep="others")) == []
-    # Once it is through, the name stands for new ones, as in a loop without end.
-    anew = view.batches(8, rng, keep="pairs")
-    assert rng.bit_generator.state != draws
-    assert len(pairs_of(anew)) == 6
-    view.begin_epoch()
-    assert not view.midway
-    assert view.state_dict() == {}
+    for generator, drawn in draws.items():
+        generator.bit_generator.state = drawn
+    assert len(list(view.batches(8, derive_rng(3)))) == 6  # not part of the epoch either
+    with view.recording():
+        again = created()
+    assert {generator: generator.bit_generator.state for generator in draws} == draws
+    assert [*map(pairs_of, again[:3]), [next(again[3]).pairs.tolist() for _ in range(9)]] == expected
+    assert [len(batches) for batches in expected] == [4, 0, 6, 9]
+    with view.recording():
+        assert len(list(view.batches(8, rng))) == 6  # one more than were saved
+    view.new_epoch()
+    assert view.state_dict() == {"batches": []}
 
 
-def test_what_an_epoch_keeps_is_what_it_took_last(view: TrainingView) -> None:
-    rng = derive_rng(0)
-    first, second = view.batches(8, rng, keep="noisy"), view.batches(8, rng, keep="noisy")
-    next(first)
-    next(second)
-    next(second)
-    (state,) = view.state_dict().values()
-    assert state["position"] == 16
-
-
-def test_a_state_that_is_not_asked_for_is_kept_for_the_next_checkpoint(view: TrainingView) -> None:
-    rng = derive_rng(0)
-    batches = view.batches(8, rng, keep="late")
-    next(batches)
+def test_batches_that_are_not_created_again_yet_stay_in_the_state(view: TrainingView) -> None:
+    view.new_epoch()
+    with view.recording():
+        for batches in (view.batches(8, derive_rng(0)), view.batches(8, derive_rng(1))):
+            next(batches)
     state = capture(view.state_dict())
     view.load_state_dict(state)
-    assert view.state_dict()["late"]["position"] == 8
+    with view.recording():
+        next(view.batches(8, derive_rng(0)))
+    assert [len(left) for left in view.state_dict()["batches"]] == [32, 40]
 
 
 def test_batches_that_are_read_ahead_are_the_same(
@@ -181,20 +216,20 @@ def test_batches_that_are_read_ahead_are_the_same(
     plain, ahead = (
         TrainingView(images, train.captions, claimed, torch.device("cpu")) for images in (train.images, on_disk)
     )
-    monkeypatch.setattr("ncbench.data.training_view.READ_AHEAD", 1)
+    monkeypatch.setattr("ncbench.data.training_view.MIN_NUMBERS_TO_PREFETCH", 1)
     batches = [list(view.batches(7, derive_rng(0, "order"))) for view in (plain, ahead)]
     assert len(batches[0]) == len(batches[1]) == 7
     for one, other in zip(*batches, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.tokens, other.tokens)
         assert np.array_equal(one.pairs, other.pairs)
-    # What was read ahead is not yet taken: a checkpoint goes on before it.
-    ahead.begin_epoch()
-    begun = ahead.batches(7, derive_rng(0, "order"), keep="all")
-    next(begun)
-    state = ahead.state_dict()
-    ahead.load_state_dict(state)
-    rest = list(ahead.batches(7, derive_rng(9, "other"), keep="all"))
+    # A batch that was read ahead is not taken yet: a checkpoint resumes before it.
+    ahead.new_epoch()
+    with ahead.recording():
+        next(ahead.batches(7, derive_rng(0, "order")))
+    ahead.load_state_dict(ahead.state_dict())
+    with ahead.recording():
+        rest = list(ahead.batches(7, derive_rng(9, "other")))
     assert [batch.pairs.tolist() for batch in rest] == [batch.pairs.tolist() for batch in batches[0][1:]]
 
 
@@ -205,7 +240,7 @@ def test_what_fails_while_it_is_read_ahead_is_raised(
     np.save(tmp_path / "features.npy", train.images.take(np.arange(len(train.images))))
     on_disk = ImageFeatures([np.load(tmp_path / "features.npy", mmap_mode="r")])
     view = TrainingView(on_disk, train.captions, claimed, torch.device("cpu"))
-    monkeypatch.setattr("ncbench.data.training_view.READ_AHEAD", 1)
+    monkeypatch.setattr("ncbench.data.training_view.MIN_NUMBERS_TO_PREFETCH", 1)
     with (tmp_path / "features.npy").open("r+b") as opened:
         opened.truncate(100)
     with pytest.raises(UserError, match="truncated while in use"):

@@ -96,7 +96,7 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
         yield from [*small, "--jobs", "1", *(() if "--backbone" in words else ("--backbone", "vse"))]
         methods = words[words.index("--method") + 1].split(",") if "--method" in words else ()
         for method in methods:
-            yield from ("--set", f"{method}.batch_size=8")
+            yield from ("--set", f"{Path(method).stem}.batch_size=8")
 
 
 README = ROOT / "README.md"

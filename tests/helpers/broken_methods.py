@@ -21,7 +21,6 @@ class Sound(Method):
     """Keeps the contract."""
 
     name = "sound"
-    resumes_midway = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -35,8 +34,8 @@ class Sound(Method):
         self.net = task.new_backbone()
         self.optimiser = Optimiser.of(self.config, [self.net], task.budget)
 
-    def batches(self) -> Iterator[Batch]:
-        return self.task.data.batches(self.config.batch_size, self.order, keep="pairs")
+    def batches(self, pairs: Any = None) -> Iterator[Batch]:
+        return self.task.data.batches(self.config.batch_size, self.order, pairs)
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.batches():
@@ -48,7 +47,7 @@ class Sound(Method):
         return loss.item()
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        return losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+        return losses.hinge_mean(self.net(*batch.inputs), 0.2)
 
     def pair_scores(self) -> Any:
         return np.full(len(self.task.data), 0.5)
@@ -110,7 +109,6 @@ class Endless(Sound):
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         while True:
             yield from super().train_epoch(epoch)
-            self.task.data.begin_epoch()
 
 
 class OverSure(Sound):
@@ -219,10 +217,34 @@ class Opaque(Sound):
 
 
 class Restless(Sound):
-    """Claims to go on in the middle of an epoch, and begins it anew."""
+    """Counts the updates of an epoch in a local variable, which is lost when the epoch is resumed."""
 
-    def batches(self) -> Iterator[Batch]:
-        return self.task.data.batches(self.config.batch_size, self.order)
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        for number, batch in enumerate(self.batches()):
+            loss = self.loss(batch) / (1 + number)
+            self.optimiser.step(loss)
+            yield {"loss": loss.item()}
+
+
+class Fickle(Sound):
+    """Creates its batches in another order when an epoch is resumed."""
+
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        self.turn = 0
+        self.halves = np.array_split(np.arange(len(task.data)), 2)
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.turn = 0
+
+    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+        made = {turn: self.batches(self.halves[turn]) for turn in (self.turn, 1 - self.turn)}
+        while True:
+            batch = next(made[self.turn], None)
+            if batch is None:
+                return
+            self.turn = 1 - self.turn
+            yield {"loss": self.update(batch)}
 
 
 class Peeping(Sound):
@@ -233,8 +255,8 @@ class Peeping(Sound):
         seen = [info.frame.f_locals.get("truth") for info in inspect.stack()]
         self.known = next((np.flatnonzero(truth) for truth in seen if truth is not None), None)
 
-    def batches(self) -> Iterator[Batch]:
-        return self.task.data.batches(self.config.batch_size, self.order, self.known, keep="pairs")
+    def batches(self, pairs: Any = None) -> Iterator[Batch]:
+        return super().batches(self.known)
 
 
 class Hoarding(Sound):
@@ -270,7 +292,7 @@ class Rigid(Sound):
     """Has a matrix of labels of the size that the settings say."""
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        similarities = self.net(batch.images, batch.tokens, batch.lengths)
+        similarities = self.net(*batch.inputs)
         return -(similarities * torch.eye(self.config.batch_size)).mean() + super().loss(batch)
 
 
@@ -290,25 +312,26 @@ class Regional(Sound):
 
 
 BROKEN: dict[type[Method], tuple[str, str]] = {
-    Silent: ("trains", "yields ['cost'], and no 'loss'"),
-    Idle: ("trains", "its first epoch yields nothing"),
+    Silent: ("trains", "yields ['cost'] without 'loss'"),
+    Idle: ("trains", "epoch 0 of sound did no work"),
     Infinite: ("trains", "its loss is inf within 3 updates"),
-    Homemade: ("trains", "builds no backbone by task.new_backbone()"),
-    Deaf: ("budget", "a BudgetSpent does not get through"),
+    Homemade: ("trains", "builds no backbone with task.new_backbone()"),
+    Deaf: ("budget", "it catches BudgetSpent"),
     Forger: ("budget", "spends more than 1.5 times its budget"),
-    Endless: ("budget", "an epoch of its own does not end within 40 baseline epochs"),
-    OverSure: ("pair-scores", "pair_scores() before training must lie in [0, 1], found 1.2 for pair 0, and 256 such"),
+    Endless: ("budget", "one of its own epochs does not end within 40 baseline epochs"),
+    OverSure: ("pair-scores", "pair_scores() before training must be in [0, 1], found 1.2 for pair 0 (256 values"),
     Half: ("pair-scores", "soft_labels() before training must be an array of 256 floats, found float64 (128,)"),
     Astray: ("pair-scores", "images of rematches() before training must be in [0, 128), found 128 to 128"),
     Lazy: ("learns", "it must be 2 times"),
-    Unmetered: ("metered", "times the FLOPs that were charged; at most 1.25 times is in order"),
-    Unseen: ("metered", "times the FLOPs that were charged; at most 1.25 times is in order"),
+    Unmetered: ("metered", "times the FLOPs that were charged; expected at most 1.25 times"),
+    Unseen: ("metered", "times the FLOPs that were charged; expected at most 1.25 times"),
     EarlyBird: ("outside", "a backward pass in setup"),
     LateBird: ("outside", "weights change in pair_scores"),
-    Moody: ("same-seed", "the same run, a second time, ends in another result"),
-    Forgetful: ("state", "its state is another when it is taken back by a new object"),
+    Moody: ("same-seed", "a second run ends in another result"),
+    Forgetful: ("state", "its state differs after a new object has loaded it"),
     Opaque: ("state", "TypeError: cannot save sound.seen: type set is not supported"),
-    Restless: ("resume", "a run that was broken off 3 times ends in another result"),
+    Restless: ("resume", "a run that was interrupted 3 times ends in another result"),
+    Fickle: ("resume", "a run that was interrupted 3 times ends in another result"),
     Peeping: ("hidden", "self.known"),
     Hoarding: ("hidden", "is the true correspondence"),
     Rooted: ("devices", "on cpu:0: RuntimeError: Expected all tensors to be on the same device"),

@@ -34,7 +34,13 @@ def split_of(true, n_images, seed=0, regions=3, dim=5, words=12):
 
 def drawn(protocol, ratio=0.4, seed=0, true=FIVE_EACH, n_images=100, split=None):
     """Noise of a protocol that looks at images or captions."""
-    return draw_noise(protocol, ratio, true, n_images, seed, split or split_of(true, n_images))
+    return draw_noise(protocol, ratio, split or split_of(true, n_images), seed)
+
+
+def draw(protocol, ratio, true, n_images, seed):
+    """Noise of a protocol that looks at the correspondence alone."""
+    split = Split(ImageFeatures([np.zeros((n_images, 1, 1), np.float32)]), Captions([], []), true)
+    return draw_noise(protocol, ratio, split, seed)
 
 
 def pinned_split():

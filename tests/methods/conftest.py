@@ -1,4 +1,4 @@
-"""Tasks on the tiny dataset, without a runner around them."""
+"""Tasks on the tiny dataset, without a run around them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from toy_methods import Toy
 
 from ncbench import Task, TrainingView
-from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.base import Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
+from ncbench.training import loop
 from ncbench.training.cost import baseline_epoch_work
+from ncbench.training.loop import Workshop
 
 CPU = torch.device("cpu")
 
@@ -28,14 +31,8 @@ def make_task(tiny: Dataset) -> Callable[..., Task]:
         sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.0)
         torch.manual_seed(seed)
         epoch = baseline_epoch_work(build_backbone(backbone, sizes), train.captions, 8)
-        meter = WorkMeter(round(budget * epoch))
-
-        def new_backbone(*, head: int = 0) -> Backbone:
-            net = build_backbone(backbone, replace(sizes, head=head))
-            net.on_work = meter.charge
-            return net
-
+        workshop = Workshop(backbone, sizes, CPU, "float32", WorkMeter(round(budget * epoch)))
         view = TrainingView(train.images, train.captions, train.true if claimed is None else claimed, CPU)
-        return Task(view, CPU, meter, new_backbone, seed)
+        return replace(loop.make_task(Toy(Toy.Config()), view, workshop, seed), seed=seed)  # whatever the method
 
     return make

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import train_epoch
 from scipy import stats
 from torch import Tensor
 
@@ -254,7 +255,7 @@ def naive_labels(method: BiCro, judge: int, clean: Any, noisy: Any, n_anchors: i
 
 def test_labels_are_those_of_a_naive_loop_and_steps_take_the_noisy_batch_first(make_task: MakeTask) -> None:
     method = make(make_task(), surest=0.2, reject=0.8)
-    for _ in method.train_epoch(0):  # so that networks are not fresh
+    for _ in train_epoch(method, 0):  # so that networks are not fresh
         pass
     clean, noisy = method.task.data.batch(np.arange(0, 32, 2)), method.task.data.batch(np.arange(1, 24, 2))
     of_clean, of_noisy = naive_labels(method, 1, clean, noisy, n_anchors=16 // 5 + 1)
@@ -307,7 +308,7 @@ def test_an_epoch_costs_what_is_needed(make_task: MakeTask, monkeypatch: pytest.
         method = make(make_task(), noisy_after=noisy_after)
         half = np.tile([0.9, 0.1], 24)  # one caption of every image
         monkeypatch.setattr(method, "_posterior", lambda x, half=half: half)
-        list(method.train_epoch(0))
+        list(train_epoch(method, 0))
         spent.append(method.task.budget.progress * 100 * 3)
     assert spent[0] == pytest.approx(2 + 2 * 4 / 2, rel=0.03)
     assert 2 + 2 * (4 + 3) / 2 < spent[1] < 1.03 * (2 + 2 * (4 + 4) / 2)

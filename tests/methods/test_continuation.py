@@ -1,4 +1,4 @@
-"""A method that goes on from its state in another process does what it would have done without the break."""
+"""A method that is resumed in another process does what it would have done without the break."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from places import ROOT
 
-from ncbench import Method, Task, TrainingView
-from ncbench.backbones.base import Backbone, Sizes
+from ncbench import Method, TrainingView
+from ncbench.backbones.base import Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.budget import WorkMeter
 from ncbench.checks.method.sameness import differences
 from ncbench.noise.registry import draw_noise
-from ncbench.runtime.state import capture
 from ncbench.training.cost import baseline_epoch_work
+from ncbench.training.loop import Loop, Workshop
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -63,64 +62,49 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def make(name: str, seed: int) -> Method:
-    """Return a method after `setup`, with networks that dropout and batch statistics give a state; `seed` is theirs."""
+def make(name: str, seed: int) -> Loop:
+    """Return the loop of a method, set up, with networks that dropout and batch statistics give a state of `seed`."""
     tiny = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["tiny_dataset"]()
     train = tiny.splits["train"]
     sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.4)
     torch.manual_seed(seed)
     epoch = baseline_epoch_work(build_backbone("saf", sizes), train.captions, 8)
-    meter = WorkMeter(20 * epoch)
-
-    def new_backbone(*, head: int = 0) -> Backbone:
-        net = build_backbone("saf", replace(sizes, head=head))
-        net.on_work = meter.charge
-        return net
-
-    claimed = draw_noise("shuffle-captions", 0.4, train.true, 24, 1).claimed
+    workshop = Workshop("saf", sizes, CPU, "float32", WorkMeter(20 * epoch))
+    claimed = draw_noise("shuffle-captions", 0.4, train, 1).claimed
     view = TrainingView(train.images, train.captions, claimed, CPU)
     kind = method_class(name)
-    method = kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]}))
-    truth = claimed == train.true
-    told = np.flatnonzero(truth)[: method.clean_pairs_needed(len(view))]
-    method.setup(Task(view, CPU, meter, new_backbone, 0, truth if kind.needs_truth else None, told))
-    return method
+    loop = Loop(kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]})), view, workshop, 0, claimed == train.true)
+    loop.set_up()
+    return loop
 
 
-def train(method: Any, epoch: int) -> list[float]:
-    return [scalars["loss"] for scalars in method.train_epoch(epoch)]
+def train(loop: Loop) -> list[float]:
+    """Train to the end of the epoch; return the losses."""
+    return [scalars["loss"] for scalars in takewhile(lambda scalars: scalars is not None, loop.updates())]
 
 
-def snapshot(method: Any) -> dict[str, Any]:
-    """Return all that training goes on from; the snapshot is of the middle of an epoch if `view` holds anything."""
-    return {
-        "state": method.state_dict(),
-        "view": capture(dict(sorted(method.task.data.state_dict().items()))),
-        "random": torch.get_rng_state(),
-        "used": method.task.budget.used,
-    }
+def snapshot(loop: Loop) -> dict[str, Any]:
+    """Return all that resuming needs."""
+    return {**loop.state_dict(), "random": torch.get_rng_state()}
 
 
-def go_on(name: str, path: Path) -> None:
-    """Train from the snapshot in `path` to the end of the second epoch, and put another snapshot in its place."""
-    method: Any = make(name, seed=1)
+def resume(name: str, path: Path) -> None:
+    """Train from the snapshot in `path` to the end of the epoch, and put another snapshot in its place."""
+    loop = make(name, seed=1)
     saved = torch.load(path, weights_only=False)
-    torch.set_num_threads(saved["threads"])
-    method.load_state_dict(saved["state"])
+    torch.set_num_threads(saved.pop("threads"))
+    loop.load_state_dict(saved)
     torch.set_rng_state(saved["random"])
-    method.task.budget.used = saved["used"]
-    if saved["view"]:
-        method.task.data.load_state_dict(saved["view"])
-    losses = train(method, 1)
-    torch.save({**snapshot(method), "losses": losses}, path)
+    losses = train(loop)
+    torch.save({**snapshot(loop), "losses": losses}, path)
 
 
 def serve() -> None:
-    """Go on with every method that standard input names, followed by a tab and a path; answer in one line."""
+    """Resume every method that standard input names, followed by a tab and a path; answer in one line."""
     for line in sys.stdin:
         name, _, path = line.rstrip("\n").partition("\t")
         try:
-            go_on(name, Path(path))
+            resume(name, Path(path))
             print("done", flush=True)
         except Exception as error:
             print(repr(error).replace("\n", " "), flush=True)
@@ -128,7 +112,7 @@ def serve() -> None:
 
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
-    """Return a function that has another process `go_on`."""
+    """Return a function that lets another process `resume`."""
     command = [sys.executable, "-c", SERVE, str(ROOT / "tests"), __file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -144,23 +128,26 @@ def ask() -> Iterator[Ask]:
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3], ids=lambda done: f"after-{done}-updates-of-an-epoch")
 @pytest.mark.parametrize("name", SETTINGS)
-def test_goes_on_in_another_process(name: str, done: int, ask: Ask, tmp_path: Path) -> None:
-    method, path = make(name, seed=0), tmp_path / "snapshot"
-    assert method.resumes_midway
-    train(method, 0)
-    method.task.data.begin_epoch()  # type: ignore[attr-defined]
-    epoch = method.train_epoch(1)
+def test_a_method_resumes_in_another_process(name: str, done: int, ask: Ask, tmp_path: Path) -> None:
+    loop, path = make(name, seed=0), tmp_path / "snapshot"
+    assert loop.method.resumes_midway
+    train(loop)
+    updates = loop.updates()
     for _ in range(done):
-        next(epoch)
-    torch.save({**snapshot(method), "threads": torch.get_num_threads()}, path)
-    losses = [scalars["loss"] for scalars in epoch]
-    expected = {**snapshot(method), "losses": losses}
-    before = torch.load(path, weights_only=False)
-    del before["threads"]
+        next(updates)
+    before = snapshot(loop)
+    assert (before["epoch"], before["view"] is not None) == (1, done > 0)
+    torch.save({**before, "threads": torch.get_num_threads()}, path)
+    losses = [scalars["loss"] for scalars in takewhile(lambda scalars: scalars is not None, updates)]
+    expected = {**snapshot(loop), "losses": losses}
 
     assert ask(name, path) == "done"
     assert differences(torch.load(path, weights_only=False), expected) == []
     moved = differences({**before, "losses": []}, expected)
-    networks = ("['state']['backbone']", "['state']['networks']"), ("['state']['optimiser']", "['state']['optimisers']")
-    for parts in (("['random']",), ("['used']",), ("['losses']",), *networks):
+    state = "['method']"
+    networks = (
+        (f"{state}['backbone']", f"{state}['networks']"),
+        (f"{state}['optimiser']", f"{state}['optimisers']"),
+    )
+    for parts in (("['random']",), ("['work']",), ("['losses']",), *networks):
         assert any(place.startswith(parts) for place in moved), f"the second epoch leaves {parts} as they were"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import train_epoch
 from scipy import stats
 from torch import Tensor
 from torch.func import functional_call
@@ -20,7 +21,7 @@ from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.retrieval import evaluate
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench_methods.mscn import MSCN, adaptive_margins, beta_posterior, body_of, head_of, inputs, virtual_step
+from ncbench_methods.mscn import MSCN, adaptive_margins, beta_posterior, body_of, head_of, virtual_step
 
 MakeTask = Callable[..., Task]
 
@@ -162,16 +163,16 @@ def test_the_head_follows_the_slope_of_what_a_step_does_to_known_pairs(backbone:
         moved = {name: w + distance * d for (name, w), d in zip(moved.items(), directions, strict=True)}
         weights = {name: w.detach().requires_grad_() for name, w in network.named_parameters() if name not in moved}
         state = {**moved, **{name: buffer.clone() for name, buffer in network.named_buffers()}}
-        S = functional_call(network, {**state, **weights}, inputs(clean))
+        S = functional_call(network, {**state, **weights}, clean.inputs)
         # The margin, too, follows from the head, but no gradient runs through it.
         loss = losses.hinge_max(S, margins)
         slopes = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         stepped = {name: w - 0.1 * g for (name, w), g in zip(weights.items(), slopes, strict=True)}
-        scores = functional_call(network, {**state, **stepped}, inputs(meta), {"each": True})
+        scores = functional_call(network, {**state, **stepped}, meta.inputs, {"each": True})
         return functional.binary_cross_entropy(scores, labels).item()
 
     state = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    margins = adaptive_margins(functional_call(network, state, inputs(clean)).diagonal().detach(), 0.2)
+    margins = adaptive_margins(functional_call(network, state, clean.inputs).diagonal().detach(), 0.2)
     seen: list[list[Tensor]] = []
     method.head_optimisers[0].apply = lambda: seen.append([w.grad.clone() for w in head_of(network).parameters()])
     found = method._learn_head(0, clean, meta, labels)
@@ -255,7 +256,7 @@ def test_known_pairs_train_nothing_but_heads(make_task: MakeTask) -> None:
         method._learn_body = lambda learner, batch, o=original, t=taken: t.append(batch.pairs) or o(learner, batch)
         batches = method.task.data.batches
         method.task.data.batches = lambda *given, b=batches, t=taken, **named: t.append(given[2]) or b(*given, **named)
-        list(method.train_epoch(0))
+        list(train_epoch(method, 0))
         assert not set(np.concatenate(taken)) & set(told)
 
 
@@ -265,12 +266,12 @@ def test_how_many_are_needed() -> None:
     assert MSCN(MSCN.Config(meta=0.1, meta_batch=8)).clean_pairs_needed(200) == 20
 
 
-def test_it_must_be_told(make_task: MakeTask) -> None:
+def test_it_needs_clean_pairs(make_task: MakeTask) -> None:
     for told in (None, np.empty(0, np.int64)):
         method = MSCN(MSCN.Config(**SMALL))
-        with pytest.raises(ValueError, match=r"^mscn must be told some clean pairs, task\.clean holds none$"):
+        with pytest.raises(ValueError, match="needs some clean pairs"):
             method.setup(replace(make_task(), clean=told))
-    with pytest.raises(UserError, match=r"^mscn needs two pairs beside the 47 known ones; lower meta or meta_batch\.$"):
+    with pytest.raises(UserError, match="two pairs besides the 47 known ones; lower meta"):
         make(make_task(), told=np.arange(47))
 
 
@@ -284,7 +285,7 @@ def test_each_network_trains_on_what_the_other_calls_clean(make_task: MakeTask) 
     method._judge = lambda judge: verdicts[judge]
     taken: list[tuple[int, np.ndarray]] = []
     method._learn_body = lambda learner, batch: taken.append((learner, batch.pairs)) or 0.0
-    scalars = list(method.train_epoch(0))
+    scalars = list(train_epoch(method, 0))
     assert [learner for learner, _ in taken] == [0, 1, 0, 1, 0]
     assert sorted(np.concatenate([pairs for learner, pairs in taken if learner == 0])) == list(range(30, 48))
     assert sorted(np.concatenate([pairs for learner, pairs in taken if learner == 1])) == list(range(8, 20))
@@ -297,7 +298,7 @@ def test_heads_may_learn_less_often(make_task: MakeTask) -> None:
     method._judge = lambda judge: np.ones(48)
     learned: list[int] = []
     method._learn_head = lambda learner, *_: learned.append(learner) or 1.0
-    assert len(list(method.train_epoch(0))) == 10  # five each
+    assert len(list(train_epoch(method, 0))) == 10  # five each
     assert sorted(learned) == [0] * 3 + [1] * 3
 
 
@@ -307,7 +308,7 @@ def test_without_clean_pairs_an_epoch_of_warm_up_follows(n_clean: int, make_task
     p_clean = np.zeros(48)
     p_clean[:9][: 8 + n_clean] = 1  # all that is known, and one pair more
     method._judge = lambda judge: p_clean
-    scalars = list(method.train_epoch(0))
+    scalars = list(train_epoch(method, 0))
     assert len(scalars) == 10
     assert all("loss_meta" not in one for one in scalars)
 
@@ -316,7 +317,7 @@ def test_warm_up_trains_head_and_rest_until_its_end(make_task: MakeTask) -> None
     method = make(make_task(budget=4.0), warmup=0.25)
     before = [weight.clone() for network in method.networks for weight in network.parameters()]
     assert method.pair_scores() is None
-    list(method.train_epoch(0))
+    list(train_epoch(method, 0))
     assert 0.15 < method.task.budget.progress < 0.4
     assert method.p_clean is None
     after = [weight for network in method.networks for weight in network.parameters()]
@@ -345,12 +346,12 @@ def test_settings() -> None:
 def test_learns_within_its_budget(backbone: str, make_task: MakeTask, tiny: Dataset) -> None:
     task = make_task(40.0, backbone=backbone)
     method = make(task, warmup=0.3)
-    updates = chain.from_iterable(method.train_epoch(epoch) for epoch in range(100))
+    updates = chain.from_iterable(train_epoch(method, epoch) for epoch in range(100))
     with pytest.raises(BudgetSpent):
         list(updates)
     assert 0.9 < task.budget.progress <= 1
     assert method.pair_scores() is not None
     with task.budget.paused():
         similarities = similarity_matrix(method.networks, tiny.splits["test"], task.device)
-    # Chance is about 300 of 600 on 8 images.
-    assert evaluate(similarities, tiny.splits["test"].true).rsum > 420
+    # Chance is 329 on 8 images. Of the seeds 0 to 5 the worst reaches 512 with VSE and 488 with SAF.
+    assert evaluate(similarities, tiny.splits["test"].true).rsum > 400

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import train_epoch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from ncbench.budget import BudgetSpent
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
 from ncbench.noise.registry import draw_noise
-from ncbench_methods._coteaching import CoTeaching, Turns, agreement, hinge_max_by_entry, split
+from ncbench_methods._coteaching import CoTeaching, agreement, hinge_max_by_entry, split
 from ncbench_methods.bicro import BiCro
 from ncbench_methods.ncr import NCR, clean_labels, predict
 
@@ -39,7 +40,7 @@ def updates(made: CoTeaching) -> Iterator[Any]:
     """Yield the scalars of all updates until the budget is spent."""
     try:
         for epoch in range(1000):
-            yield from made.train_epoch(epoch)
+            yield from train_epoch(made, epoch)
     except BudgetSpent:
         return
     raise AssertionError("the budget is never spent")
@@ -47,7 +48,7 @@ def updates(made: CoTeaching) -> Iterator[Any]:
 
 @pytest.fixture
 def noisy(tiny: Dataset) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 1).claimed
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -132,7 +133,7 @@ def test_steps_are_those_of_a_naive_loop(released: bool, make_task: MakeTask) ->
 
     def scores(learner: int, batch: Any) -> Tensor:
         with torch.no_grad():
-            return method.networks[learner](batch.images, batch.tokens, batch.lengths).double()
+            return method.networks[learner](*batch.inputs).double()
 
     def naive_predict(learner: int, batch: Any) -> NDArray[np.float64]:
         found = np.array(naive_agreement(scores(learner, batch), 0.2))
@@ -183,49 +184,7 @@ def test_one_per_cent_is_noisy_where_all_look_clean(count: int, n_noisy: int) ->
     assert (~split(np.ones(count), 0.5)).sum() == n_noisy  # ties do not take each other along
 
 
-def test_a_loss_scan_measures_every_pair_in_its_batch(make_task: MakeTask) -> None:
-    method = make(make_task(backbone="saf"), batch_size=47)  # one pair is left over
-    before = method.scanning.bit_generator.state
-    found = method._scan_losses()
-    method.scanning.bit_generator.state = before
-    order = method.scanning.permutation(48)
-    batch = method.task.data.batch(order[:47])
-    for network, row in zip(method.networks, found, strict=True):
-        assert not network.training
-        with torch.no_grad():
-            scores = network(batch.images, batch.tokens, batch.lengths).double()
-        np.testing.assert_allclose(row[order[:47]], naive_losses(scores, 0.2), atol=1e-6)
-        assert row[order[47]] == pytest.approx(row[order[:47]].mean())
-    assert (found[0] != found[1]).any()
-
-
 # Who trains when, and on what.
-
-
-def test_turns_are_lazy_and_go_on_when_one_ends() -> None:
-    done: list[str] = []
-
-    def work(name: str, count: int) -> Iterator[dict[str, float]]:
-        for number in range(count):
-            done.append(f"{name}{number}")
-            yield {"loss": float(number)}
-
-    for number, _ in enumerate(Turns().take(work("a", 1), work("b", 3))):
-        assert len(done) == number + 1
-    assert done == ["a0", "b0", "b1", "b2"]
-
-
-def test_turns_go_on_with_whose_turn_it_is() -> None:
-    def work(name: str, count: int) -> Iterator[dict[str, float]]:
-        return iter([{name: number} for number in range(count)])
-
-    turns, other = Turns(), Turns()
-    epochs = turns.take(work("a", 3), work("b", 3))
-    assert [next(epochs) for _ in range(3)] == [{"a": 0}, {"b": 0}, {"a": 1}]
-    other.load_state_dict(turns.state_dict())
-    assert list(other.take(work("a", 1), work("b", 2))) == [{"b": 0}, {"a": 0}, {"b": 1}]
-    turns.begin()
-    assert list(turns.take(work("a", 1), work("b", 1))) == [{"a": 0}, {"b": 0}]
 
 
 @both_methods
@@ -244,7 +203,7 @@ def test_each_network_trains_on_the_split_of_the_other(
         return update(learner, clean, p_clean, noisy)
 
     monkeypatch.setattr(made, "_update", spy)
-    scalars = list(made.train_epoch(0))
+    scalars = list(train_epoch(made, 0))
     assert [entry[0] for entry in seen] == [0, 1] * 4  # four batches each; one of B's last is not full
     assert all(entry["loss"] == entry["loss_clean"] + entry["loss_noisy"] for entry in scalars)
     for learner in (0, 1):
@@ -283,7 +242,7 @@ def test_soft_labels_are_those_of_the_latest_epoch(
     monkeypatch.setattr(made, "_step", spy)
     for epoch in range(2):
         used.clear()
-        updates = made.train_epoch(epoch)
+        updates = train_epoch(made, epoch)
         next(updates)
         early = made.soft_labels()
         list(updates)
@@ -326,7 +285,7 @@ def test_sets_without_clean_or_noisy_batches(
     asked: list[bool] = []
     update = made._update
     monkeypatch.setattr(made, "_update", lambda *given: (asked.append(given[3] is not None), update(*given))[1])
-    scalars = list(made.train_epoch(0))
+    scalars = list(train_epoch(made, 0))
     assert asked == [with_noisy] * 2 * updates
     assert sum("loss_clean" not in entry for entry in scalars) == 2 * warm_ups
     assert all(np.isfinite(entry["loss"]) for entry in scalars)
@@ -339,7 +298,7 @@ def test_a_network_without_clean_pairs_does_not_keep_the_other_from_training(
     made = make(make_task(), method)
     given = iter([np.zeros(48), np.repeat([0.9, 0.1], 24)])
     monkeypatch.setattr(made, "_posterior", lambda x: next(given))
-    kinds = ["loss_clean" in entry for entry in made.train_epoch(0)]
+    kinds = ["loss_clean" in entry for entry in train_epoch(made, 0)]
     assert kinds == [True, False] * 3 + [False] * 3
 
 
@@ -387,17 +346,17 @@ def test_no_beliefs_before_the_first_split_and_whole_ones_after(
     method: type[CoTeaching], make_task: MakeTask, noisy: np.ndarray
 ) -> None:
     made = make(make_task(budget=8.0, claimed=noisy), method, warmup=0.2)
-    list(made.train_epoch(0))
+    list(train_epoch(made, 0))
     assert made.pair_scores() is None
     assert made.rematches() is None
-    next(made.train_epoch(1))
+    next(train_epoch(made, 1))
     scores = made.pair_scores()
     assert (scores.shape, scores.dtype) == ((48,), np.float64)
     assert scores.min() >= 0
     assert scores.max() <= 1
     made.task.budget.used = made.task.budget.total  # the next scan cannot be paid
     with pytest.raises(BudgetSpent):
-        next(made.train_epoch(2))
+        next(train_epoch(made, 2))
     assert np.array_equal(made.pair_scores(), scores)
 
 
@@ -417,7 +376,7 @@ def test_oracles_tell_clean_pairs_from_noisy_ones(
     made = make(make_task(claimed=noisy), method, batch_size=16)
     made.networks = [OracleNetwork(), OracleNetwork()]
     monkeypatch.setattr(made, "_update", lambda *given: {"loss": 0.0})
-    assert list(made.train_epoch(0))
+    assert list(train_epoch(made, 0))
     clean = noisy == tiny.splits["train"].true
     found = detect(made.pair_scores(), clean)
     assert found.auc > 0.9
@@ -430,9 +389,9 @@ def test_a_state_continues_bit_by_bit(
     method: type[CoTeaching], warmup: float, make_task: MakeTask, noisy: np.ndarray
 ) -> None:
     through = make(make_task(claimed=noisy), method, warmup=warmup, noisy_after=0.0)
-    list(through.train_epoch(0))
+    list(train_epoch(through, 0))
     state, used = through.state_dict(), through.task.budget.used
-    list(through.train_epoch(1))
+    list(train_epoch(through, 1))
 
     resumed = make(make_task(claimed=noisy), method, warmup=warmup, noisy_after=0.0)
     for weight in (weight for network in resumed.networks for weight in network.parameters()):
@@ -441,7 +400,7 @@ def test_a_state_continues_bit_by_bit(
     resumed.task.budget.used = used
     scores = resumed.pair_scores()
     assert (scores is None) == (warmup > 0)
-    list(resumed.train_epoch(1))
+    list(train_epoch(resumed, 1))
     for ours, theirs in zip(through.networks, resumed.networks, strict=True):
         for key, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[key]), key
@@ -463,7 +422,7 @@ def test_networks_train_in_training_mode_and_judge_in_evaluation_mode(
             return encode(images)
 
         monkeypatch.setattr(network, "encode_images", spy)
-    assert len(list(made.train_epoch(0))) == 6
+    assert len(list(train_epoch(made, 0))) == 6
 
 
 @both_methods
@@ -474,7 +433,7 @@ def test_released_and_correct_labels_train_differently(
     ends = []
     for labels in ("correct", "released", "correct"):
         made = make(make_task(backbone=backbone), method, labels=labels, noisy_after=0.0)
-        assert all(np.isfinite(entry["loss"]) for entry in islice(made.train_epoch(0), 3))
+        assert all(np.isfinite(entry["loss"]) for entry in islice(train_epoch(made, 0), 3))
         ends.append(torch.cat([weight.detach().flatten() for weight in made.networks[0].parameters()]))
     assert torch.equal(ends[0], ends[2])
     assert (ends[0] - ends[1]).abs().max() > 1e-4
@@ -486,7 +445,7 @@ def test_an_epoch_of_ncr_costs_what_is_needed(make_task: MakeTask, monkeypatch: 
         made = make(make_task(), noisy_after=noisy_after)
         half = np.tile([0.9, 0.1], 24)  # one caption of every image
         monkeypatch.setattr(made, "_posterior", lambda x, half=half: half)
-        list(made.train_epoch(0))
+        list(train_epoch(made, 0))
         assert made.task.budget.progress * 100 * 3 == pytest.approx(expected, rel=0.03)  # lengths differ
 
 
@@ -510,7 +469,7 @@ def test_epochs_are_those_of_a_plain_loop(make_task: MakeTask, noisy: np.ndarray
 
     settings = {"warmup": 0.09, "noisy_after": 0.1, "decay_every": 0.2, "clip": 0.5, "surest": 0.2}
     made = make(make_task(budget=20.0, claimed=noisy), **settings)
-    entries = [entry for epoch in range(4) for entry in made.train_epoch(epoch)]
+    entries = [entry for epoch in range(4) for entry in train_epoch(made, epoch)]
 
     task = make_task(budget=20.0, claimed=noisy)
     nets = [task.new_backbone() for _ in range(2)]
@@ -534,7 +493,7 @@ def test_epochs_are_those_of_a_plain_loop(make_task: MakeTask, noisy: np.ndarray
         return (by_image.sum(1) + by_caption.sum(0)) / len(scores)
 
     def forward(net: Any, batch: Any) -> Tensor:
-        return net(batch.images, batch.tokens, batch.lengths)
+        return net(*batch.inputs)
 
     def guess(net: Any, batch: Any) -> Tensor:
         with torch.no_grad():

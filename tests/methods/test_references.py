@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from epochs import train_epoch
 from torch import Tensor
 
 from ncbench import Method, Task, UserError
@@ -42,8 +43,8 @@ def true(tiny: Dataset) -> np.ndarray:
 
 
 @pytest.fixture
-def claimed(true: np.ndarray) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, true, 24, 1).claimed
+def claimed(tiny: Dataset) -> np.ndarray:
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 # InfoNCE and RCE.
@@ -75,7 +76,7 @@ LOSSES = [(InfoNCE, naive_info_nce, 1.691375), (RCE, naive_rce, 7.011832)]
 @pytest.mark.parametrize(("kind", "naive", "expected"), LOSSES)
 def test_losses_of_a_worked_example(kind: type[Method], naive: Callable[..., float], expected: float) -> None:
     method: Any = kind(kind.Config())
-    assert method.loss(EXAMPLE).item() == pytest.approx(expected, abs=2e-6)
+    assert method.loss(EXAMPLE, None).item() == pytest.approx(expected, abs=2e-6)
     assert naive(EXAMPLE.tolist(), 0.05) == pytest.approx(expected, abs=2e-5)
 
 
@@ -84,7 +85,7 @@ def test_losses_of_a_worked_example(kind: type[Method], naive: Callable[..., flo
 def test_losses_against_naive_ones(kind: type[Method], naive: Callable[..., float], _: float, tau: float) -> None:
     S = torch.rand((6, 6), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     method: Any = kind(kind.Config(tau=tau))
-    assert method.loss(S).item() == pytest.approx(naive(S.tolist(), tau), rel=1e-5)
+    assert method.loss(S, None).item() == pytest.approx(naive(S.tolist(), tau), rel=1e-5)
 
 
 def plain_loss(kind: type[Method], S: Tensor, tau: float) -> Tensor:
@@ -101,7 +102,7 @@ def test_updates_are_those_of_a_plain_loop(kind: type[Method], make_task: MakeTa
     """Every pair once, in the order of the stream, clipped Adam at a rate that falls."""
     method = make(kind, make_task(2.0), clip=0.5, decay_every=0.4, tau=0.1)
     for epoch in range(2):
-        list(method.train_epoch(epoch))
+        list(train_epoch(method, epoch))
 
     task = make_task(2.0)
     net = task.new_backbone()
@@ -111,7 +112,7 @@ def test_updates_are_those_of_a_plain_loop(kind: type[Method], make_task: MakeTa
         for start in range(0, 48, 8):
             batch = task.data.batch(order[start : start + 8])
             adam.zero_grad()
-            plain_loss(kind, net(batch.images, batch.tokens, batch.lengths), 0.1).backward()
+            plain_loss(kind, net(*batch.inputs), 0.1).backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
             adam.param_groups[0]["lr"] = 1e-2 * 0.1 ** int(task.budget.progress / 0.4)
             adam.step()
@@ -122,7 +123,7 @@ def test_updates_are_those_of_a_plain_loop(kind: type[Method], make_task: MakeTa
 @pytest.mark.parametrize("kind", [InfoNCE, RCE])
 def test_training_lowers_the_loss(kind: type[Method], make_task: MakeTask) -> None:
     method = make(kind, make_task())
-    epochs = [np.mean([scalars["loss"] for scalars in method.train_epoch(epoch)]) for epoch in range(8)]
+    epochs = [np.mean([scalars["loss"] for scalars in train_epoch(method, epoch)]) for epoch in range(8)]
     assert epochs[-1] < 0.8 * epochs[0]
 
 
@@ -130,13 +131,13 @@ def test_training_lowers_the_loss(kind: type[Method], make_task: MakeTask) -> No
 def test_mode_budget_and_short_batches(kind: type[Method], make_task: MakeTask) -> None:
     method = make(kind, make_task(budget=0.5, backbone="saf"))
     method.backbone.eval()
-    updates = method.train_epoch(0)
+    updates = train_epoch(method, 0)
     next(updates)
     assert method.backbone.training
     with pytest.raises(BudgetSpent):
         list(updates)
-    assert len(list(make(kind, make_task(), batch_size=46).train_epoch(0))) == 2
-    assert len(list(make(kind, make_task(), batch_size=47).train_epoch(0))) == 1
+    assert len(list(train_epoch(make(kind, make_task(), batch_size=46), 0))) == 2
+    assert len(list(train_epoch(make(kind, make_task(), batch_size=47), 0))) == 1
 
 
 def test_published_settings() -> None:
@@ -160,7 +161,7 @@ def test_presets_are_configs(kind: type[Method]) -> None:
 @pytest.mark.parametrize("kind", [InfoNCE, RCE, Oracle])
 def test_no_beliefs(kind: type[Method], make_task: MakeTask) -> None:
     method = make(kind, told(make_task(), np.ones(48, bool)))
-    list(method.train_epoch(0))
+    list(train_epoch(method, 0))
     assert method.pair_scores() is None
     assert method.rematches() is None
 
@@ -188,7 +189,7 @@ def test_the_oracle_takes_every_clean_pair_once_an_epoch_and_no_other(
     orders = []
     for epoch in range(2):
         taken.clear()
-        list(method.train_epoch(epoch))
+        list(train_epoch(method, epoch))
         orders.append(np.concatenate(taken).tolist())
         assert sorted(orders[-1]) == np.flatnonzero(claimed == true).tolist()
         assert 20 < len(orders[-1]) < 40
@@ -197,7 +198,7 @@ def test_the_oracle_takes_every_clean_pair_once_an_epoch_and_no_other(
 
 def weights_after(method: Any, epochs: int = 2) -> list[Tensor]:
     for epoch in range(epochs):
-        list(method.train_epoch(epoch))
+        list(train_epoch(method, epoch))
     return list(method.backbone.parameters())
 
 
@@ -221,7 +222,7 @@ def test_claims_of_mismatched_pairs_do_not_reach_the_oracle(
 
 
 def test_the_oracle_must_be_told(make_task: MakeTask) -> None:
-    with pytest.raises(ValueError, match=r"^oracle must be told which pairs are clean, task\.truth is None$"):
+    with pytest.raises(ValueError, match=r"task\.truth is None"):
         make(Oracle, make_task())
 
 
@@ -229,8 +230,7 @@ def test_the_oracle_must_be_told(make_task: MakeTask) -> None:
 def test_the_oracle_needs_two_clean_pairs(n_clean: int, make_task: MakeTask) -> None:
     task = told(make_task(), np.arange(48) < n_clean)
     if n_clean == 2:
-        assert len(list(make(Oracle, task).train_epoch(0))) == 1
+        assert len(list(train_epoch(make(Oracle, task), 0))) == 1
         return
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=f"at least two clean pairs, found {n_clean}; lower --noise"):
         make(Oracle, task)
-    assert str(caught.value) == f"oracle needs two clean pairs to train on, found {n_clean}; lower --noise."

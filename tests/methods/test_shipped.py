@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from dataclasses import fields
+from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from places import ROOT
 
+import ncbench
 from ncbench.method.registry import GROUP, load_method
 from ncbench.method.settings import Settings
 from ncbench.plugins.discovery import plugin_names
@@ -60,3 +64,15 @@ def test_a_method_is_described_in_a_line_and_at_length(name: str) -> None:
     line = (inspect.getdoc(method) or "").partition("\n")[0]
     assert 20 < len(line) < 120
     assert len((inspect.getdoc(inspect.getmodule(method)) or "").splitlines()) > 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "methods").glob("*.py")), ids=lambda path: path.stem)
+def test_methods_import_public_names_of_ncbench_and_no_other_method(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        assert not any(name.startswith(("ncbench.", "ncbench_methods")) for name in names), names
+        if module.startswith("ncbench_methods"):  # an underscore says that it is no method
+            assert module.startswith("ncbench_methods._"), module
+        elif module.startswith("ncbench"):
+            assert (module, set(names) - set(ncbench.__all__)) == ("ncbench", set())

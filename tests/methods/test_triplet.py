@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from epochs import train_epoch
 
 from ncbench import Task, losses
 from ncbench.budget import BudgetSpent
@@ -39,7 +40,7 @@ def test_mean_of_negatives_at_first_then_the_hardest(
     method = Triplet(Triplet.Config(batch_size=8, warmup=warmup, margin=0.3))
     method.setup(task)
     for epoch in range(2):
-        scalars = list(method.train_epoch(epoch))
+        scalars = list(train_epoch(method, epoch))
         assert len(scalars) == 6
     assert len(called) == 12
     assert [name for name, _ in called] == ["hinge_mean" if share < warmup else "hinge_max" for _, share in called]
@@ -50,7 +51,7 @@ def test_mean_of_negatives_at_first_then_the_hardest(
 def test_the_budget_ends_training(make_task: MakeTask) -> None:
     method = Triplet(Triplet.Config(batch_size=8))
     method.setup(make_task(budget=0.5))
-    updates = method.train_epoch(0)
+    updates = train_epoch(method, 0)
     for _ in range(2):
         next(updates)
     with pytest.raises(BudgetSpent):
@@ -63,7 +64,7 @@ def test_updates_are_those_of_a_plain_loop(make_task: MakeTask) -> None:
     method, task = Triplet(config), make_task(budget)
     method.setup(task)
     for epoch in range(2):
-        list(method.train_epoch(epoch))
+        list(train_epoch(method, epoch))
 
     task = make_task(budget)
     net = task.new_backbone()
@@ -73,7 +74,7 @@ def test_updates_are_those_of_a_plain_loop(make_task: MakeTask) -> None:
         order = rng.permutation(48)
         for start in range(0, 48, 8):
             batch = task.data.batch(order[start : start + 8])
-            scores = net(batch.images, batch.tokens, batch.lengths)
+            scores = net(*batch.inputs)
             done = task.budget.progress
             costs = (
                 (scores - scores.diagonal()[:, None] + 0.2).clamp(min=0),
@@ -104,6 +105,6 @@ def test_training_mode_is_restored_by_the_method(make_task: MakeTask) -> None:
     method = Triplet(Triplet.Config(batch_size=8))
     method.setup(make_task(backbone="saf"))
     method.backbone.eval()
-    next(iter(method.train_epoch(0)))
+    next(iter(train_epoch(method, 0)))
     assert method.backbone.training
     assert np.isfinite(sum(weight.sum().item() for weight in method.backbone.parameters()))

@@ -3,11 +3,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from correspondences import FIVE_EACH, SHUFFLES
+from correspondences import FIVE_EACH, SHUFFLES, draw
 from places import SHARED
 
 from ncbench.errors import UserError
-from ncbench.noise.registry import draw_noise
 
 
 def save(folder, array, name="index.npy"):
@@ -36,7 +35,7 @@ def captions_moved(true, ratio, seed=0):
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint64", ">i4", "uint8"])
 def test_image_file_is_applied_through_the_truth(tmp_path, dtype):
     moved = images_moved(100, 0.4)
-    noise = draw_noise(save(tmp_path, moved.astype(dtype)), 0.4, FIVE_EACH, 100, 0)
+    noise = draw(save(tmp_path, moved.astype(dtype)), 0.4, FIVE_EACH, 100, 0)
     assert noise.unit == "images"
     assert noise.claimed.dtype == np.int64
     assert noise.claimed.tolist() == [int(moved[image]) for image in FIVE_EACH]
@@ -44,29 +43,29 @@ def test_image_file_is_applied_through_the_truth(tmp_path, dtype):
 
 def test_repeated_image_file_is_of_unit_images(tmp_path):
     moved = images_moved(100, 0.4)
-    per_image = draw_noise(save(tmp_path, moved, "a.npy"), 0.4, FIVE_EACH, 100, 0)
-    repeated = draw_noise(save(tmp_path, np.repeat(moved, 5), "b.npy"), 0.4, FIVE_EACH, 100, 0)
+    per_image = draw(save(tmp_path, moved, "a.npy"), 0.4, FIVE_EACH, 100, 0)
+    repeated = draw(save(tmp_path, np.repeat(moved, 5), "b.npy"), 0.4, FIVE_EACH, 100, 0)
     assert repeated.unit == "images"
     assert repeated.digest == per_image.digest
 
 
 def test_caption_file_is_claimed_itself(tmp_path):
     moved = captions_moved(FIVE_EACH, 0.4)
-    noise = draw_noise(save(tmp_path, moved), 0.4, FIVE_EACH, 100, 0)
+    noise = draw(save(tmp_path, moved), 0.4, FIVE_EACH, 100, 0)
     assert noise.unit == "captions"
     assert np.array_equal(noise.claimed, moved)
 
 
 def test_seed_does_not_change_a_file(tmp_path):
     protocol = save(tmp_path, images_moved(100, 0.4))
-    assert draw_noise(protocol, 0.4, FIVE_EACH, 100, 0).digest == draw_noise(protocol, 0.4, FIVE_EACH, 100, 1).digest
+    assert draw(protocol, 0.4, FIVE_EACH, 100, 0).digest == draw(protocol, 0.4, FIVE_EACH, 100, 1).digest
 
 
 @pytest.mark.parametrize("kind", ["file", "file-images", "file-captions"])
 def test_units_agree_for_one_caption_per_image(tmp_path, kind):
     moved = images_moved(100, 0.4)
     save(tmp_path, moved)
-    noise = draw_noise(f"{kind}:{tmp_path / 'index.npy'}", 0.4, np.arange(100), 100, 0)
+    noise = draw(f"{kind}:{tmp_path / 'index.npy'}", 0.4, np.arange(100), 100, 0)
     assert np.array_equal(noise.claimed, moved)
     assert noise.unit == ("captions" if kind == "file-captions" else "images")
 
@@ -74,7 +73,7 @@ def test_units_agree_for_one_caption_per_image(tmp_path, kind):
 def test_caption_file_need_not_be_a_permutation(tmp_path):
     claimed = np.arange(100)
     claimed[:40] = 99
-    assert np.array_equal(draw_noise(save(tmp_path, claimed), 0.4, np.arange(100), 100, 0).claimed, claimed)
+    assert np.array_equal(draw(save(tmp_path, claimed), 0.4, np.arange(100), 100, 0).claimed, claimed)
 
 
 def test_as_many_images_as_captions_in_another_order_must_be_stated(tmp_path):
@@ -82,16 +81,16 @@ def test_as_many_images_as_captions_in_another_order_must_be_stated(tmp_path):
     moved = images_moved(100, 0.4)
     path = tmp_path / "index.npy"
     with pytest.raises(UserError, match=r"reads differently per image and per caption.*file-images:PATH or"):
-        draw_noise(save(tmp_path, moved), 0.4, true, 100, 0)
-    assert np.array_equal(draw_noise(f"file-images:{path}", 0.4, true, 100, 0).claimed, moved[true])
+        draw(save(tmp_path, moved), 0.4, true, 100, 0)
+    assert np.array_equal(draw(f"file-images:{path}", 0.4, true, 100, 0).claimed, moved[true])
     np.save(path, moved[true])
-    assert np.array_equal(draw_noise(f"file-captions:{path}", 0.4, true, 100, 0).claimed, moved[true])
+    assert np.array_equal(draw(f"file-captions:{path}", 0.4, true, 100, 0).claimed, moved[true])
 
 
 @pytest.mark.parametrize("kind", ["file", "file-images", "file-captions"])
 def test_clean_file_is_of_either_unit(tmp_path, kind):
     np.save(tmp_path / "clean.npy", FIVE_EACH)
-    noise = draw_noise(f"{kind}:{tmp_path / 'clean.npy'}", 0, FIVE_EACH, 100, 0)
+    noise = draw(f"{kind}:{tmp_path / 'clean.npy'}", 0, FIVE_EACH, 100, 0)
     assert np.array_equal(noise.claimed, FIVE_EACH)
 
 
@@ -101,8 +100,8 @@ def test_what_shuffles_draw_passes_as_a_file_of_that_ratio(tmp_path, protocol, r
     # Few and uneven captions often stay in place; the tolerance must not refuse an honest shuffle.
     true = np.repeat(np.arange(30), np.arange(30) % 5 + 1)
     for seed in range(50):
-        drawn = draw_noise(protocol, ratio, true, 30, seed)
-        read = draw_noise(save(tmp_path, drawn.claimed), ratio, true, 30, seed)
+        drawn = draw(protocol, ratio, true, 30, seed)
+        read = draw(save(tmp_path, drawn.claimed), ratio, true, 30, seed)
         assert np.array_equal(read.claimed, drawn.claimed)
         assert read.unit == drawn.unit
 
@@ -112,7 +111,7 @@ def test_what_shuffles_draw_passes_as_a_file_of_that_ratio(tmp_path, protocol, r
 
 def refuse(protocol, match, ratio=0.4, true=FIVE_EACH, n_images=100):
     with pytest.raises(UserError, match=match) as caught:
-        draw_noise(protocol, ratio, true, n_images, 0)
+        draw(protocol, ratio, true, n_images, 0)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -158,7 +157,7 @@ def test_garbled_header(tmp_path):
             changed[position] = byte
             (tmp_path / "garbled.npy").write_bytes(changed)
             with suppress(UserError):  # no other error; some changes do not matter
-                draw_noise(f"file:{tmp_path / 'garbled.npy'}", 0, FIVE_EACH, 100, 0)
+                draw(f"file:{tmp_path / 'garbled.npy'}", 0, FIVE_EACH, 100, 0)
 
 
 def test_objects(tmp_path):
@@ -217,7 +216,7 @@ def test_ratio_that_the_file_does_not_have(tmp_path, ratio, unit):
     true = np.arange(5000) // 5
     moved = images_moved(1000, 0.4) if unit == "images" else captions_moved(true, 0.4)
     protocol = save(tmp_path, moved)
-    assert draw_noise(protocol, 0.4, true, 1000, 0).unit == unit
+    assert draw(protocol, 0.4, true, 1000, 0).unit == unit
     share = r"0\.4000" if unit == "images" else r"0\.39\d\d"
     refuse(protocol, rf"mismatches {share} of the {unit}, but the noise ratio is {ratio};", ratio, true, 1000)
 
@@ -239,7 +238,7 @@ published = pytest.mark.skipif(
 
 
 def published_noise(name, kind="file", ratio=0.4):
-    return draw_noise(f"{kind}:{PUBLISHED / name}", ratio, F30K, 29_000, 0)
+    return draw(f"{kind}:{PUBLISHED / name}", ratio, F30K, 29_000, 0)
 
 
 @published
@@ -291,5 +290,5 @@ def test_published_files_at_another_ratio_are_refused(name, ratio):
     ("protocol", "name"), [(SHUFFLES[0], "f30k_captions_0.4.npy"), (SHUFFLES[1], "f30k_images_0.4.npy")]
 )
 def test_shuffles_survive_as_the_published_files_do(protocol, name):
-    drawn = draw_noise(protocol, 0.4, F30K, 29_000, 0)
+    drawn = draw(protocol, 0.4, F30K, 29_000, 0)
     assert drawn.survival(F30K) == pytest.approx(published_noise(name).survival(F30K), abs=3e-3)

@@ -3,13 +3,13 @@ import json
 
 import numpy as np
 import pytest
-from correspondences import FIVE_EACH, SHUFFLES, drawn
+from correspondences import FIVE_EACH, SHUFFLES, draw, drawn
 
 from ncbench.data.splices import Splices
 from ncbench.errors import UserError
 from ncbench.noise.base import NoiseProtocol, noise_digest
 from ncbench.noise.ratio import check_ratio
-from ncbench.noise.registry import check_protocol, draw_noise, load_protocol, protocol_names
+from ncbench.noise.registry import check_protocol, load_protocol, protocol_names
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, float("nan"), float("inf")])
@@ -17,13 +17,13 @@ def test_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(UserError, match=r"is not a noise ratio; it must be at least 0 and below 1"):
         check_ratio(ratio)
     with pytest.raises(UserError, match="is not a noise ratio"):
-        draw_noise("shuffle-captions", ratio, FIVE_EACH, 100, 0)
+        draw("shuffle-captions", ratio, FIVE_EACH, 100, 0)
 
 
 @pytest.mark.parametrize("true", [FIVE_EACH.reshape(100, 5), FIVE_EACH.astype(np.int32), FIVE_EACH + 1, FIVE_EACH - 1])
 def test_malformed_truth_is_a_programming_error(true):
     with pytest.raises(ValueError, match=r"true must be an int64 vector with values in \[0, 100\)"):
-        draw_noise("shuffle-captions", 0.4, true, 100, 0)
+        draw("shuffle-captions", 0.4, true, 100, 0)
 
 
 @pytest.mark.parametrize("text", ["shuffle-captions", "shuffle-images", "file:a.npy", "file-images:C:/a.npy"])
@@ -59,7 +59,7 @@ def test_registry_names_agree():
 
 
 def test_record_is_json_without_the_vector():
-    record = draw_noise("shuffle-images", 0.4, FIVE_EACH, 100, 5).record()
+    record = draw("shuffle-images", 0.4, FIVE_EACH, 100, 5).record()
     assert json.loads(json.dumps(record)) == record
     assert set(record) == {"protocol", "version", "unit", "ratio", "seed", "digest"}
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from ncbench.data.dataset import ImageFeatures, Split
 from ncbench.errors import UserError
 from ncbench.noise.content import content_of
-from ncbench.noise.registry import draw_noise
 from ncbench.noise.semantic import N_NEAREST
 
 
@@ -54,11 +53,6 @@ def test_images_that_all_look_alike_are_refused():
     split = Split(ImageFeatures([np.ones((4, 1, 2), np.float32)]), split_of(np.arange(4), 4).captions, np.arange(4))
     with pytest.raises(UserError, match="noise protocol 'semantic': image 0 looks the same as all others"):
         drawn("semantic", 0.99, 0, np.arange(4), 4, split)
-
-
-def test_numbers_alone_are_refused():
-    with pytest.raises(UserError, match="'semantic': this protocol needs the content of images or captions"):
-        draw_noise("semantic", 0.4, FIVE_EACH, 100, 0)
 
 
 def test_noise_of_version_1_never_changes():

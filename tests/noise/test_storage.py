@@ -1,25 +1,24 @@
 import numpy as np
 import pytest
-from correspondences import FIVE_EACH, drawn
+from correspondences import FIVE_EACH, draw, drawn
 
 from ncbench.errors import UserError
-from ncbench.noise.registry import draw_noise
 from ncbench.noise.storage import load_noise, save_noise
 
 
 def test_saved_noise_loads_unchanged(tmp_path):
-    noise = draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5)
+    noise = draw("shuffle-captions", 0.4, FIVE_EACH, 100, 5)
     save_noise(noise, tmp_path / "noise.npy")
     loaded = load_noise(tmp_path / "noise.npy")
     assert loaded == noise
     assert np.array_equal(loaded.claimed, noise.claimed)
-    as_file = draw_noise(f"file:{tmp_path / 'noise.npy'}", 0.4, FIVE_EACH, 100, 0)
+    as_file = draw(f"file:{tmp_path / 'noise.npy'}", 0.4, FIVE_EACH, 100, 0)
     assert as_file.digest == noise.digest
 
 
 def test_saved_noise_that_was_changed_is_refused(tmp_path):
     path = tmp_path / "noise.npy"
-    save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
+    save_noise(draw("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
     np.save(path, FIVE_EACH)
     with pytest.raises(UserError, match=r"noise.npy has digest .* but noise.json says"):
         load_noise(path)
@@ -37,7 +36,7 @@ def test_saved_noise_that_was_changed_is_refused(tmp_path):
 )
 def test_malformed_sidecar_is_refused(tmp_path, sidecar, message):
     path = tmp_path / "noise.npy"
-    save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
+    save_noise(draw("shuffle-captions", 0.4, FIVE_EACH, 100, 5), path)
     path.with_suffix(".json").unlink()
     if sidecar is not None:
         path.with_suffix(".json").write_text(sidecar)
@@ -47,7 +46,7 @@ def test_malformed_sidecar_is_refused(tmp_path, sidecar, message):
 
 def test_noise_is_saved_as_npy_only(tmp_path):
     with pytest.raises(ValueError, match=r"ending in .npy, found 'noise.txt'"):
-        save_noise(draw_noise("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
+        save_noise(draw("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
 
 
 def test_splices_are_saved_next_to_the_noise(tmp_path):

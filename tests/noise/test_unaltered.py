@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from correspondences import FIVE_EACH
+from correspondences import FIVE_EACH, draw, drawn
 
 from ncbench.errors import UserError
 from ncbench.noise.base import noise_digest
-from ncbench.noise.registry import draw_noise
 
 
 @pytest.mark.parametrize(("name", "version"), [("clean", "clean"), ("natural", "1")])
 def test_the_claims_are_the_true_pairs(name: str, version: str) -> None:
-    noise = draw_noise(name, 0.0, FIVE_EACH, 100, seed=3)
+    noise = draw(name, 0.0, FIVE_EACH, 100, seed=3)
     np.testing.assert_array_equal(noise.claimed, FIVE_EACH)
     assert not np.shares_memory(noise.claimed, FIVE_EACH)
     assert (noise.label, noise.version, noise.unit, noise.ratio) == (name, version, name, 0.0)
@@ -23,12 +22,9 @@ def test_the_claims_are_the_true_pairs(name: str, version: str) -> None:
 @pytest.mark.parametrize("name", ["clean", "natural"])
 def test_other_ratios_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"'{name}': makes no noise, found ratio 0\.4; use --noise 0"):
-        draw_noise(name, 0.4, FIVE_EACH, 100, seed=0)
+        draw(name, 0.4, FIVE_EACH, 100, seed=0)
 
 
 @pytest.mark.parametrize("name", ["shuffle-images", "shuffle-captions", "semantic", "partial", "concentrated"])
 def test_every_protocol_is_clean_at_ratio_0(name: str) -> None:
-    from ncbench.checks.noise import split_of
-
-    noise = draw_noise(name, 0.0, FIVE_EACH, 100, seed=0, split=split_of(FIVE_EACH, 100))
-    assert noise.digest == draw_noise("clean", 0.0, FIVE_EACH, 100, seed=0).digest
+    assert drawn(name, 0.0).digest == draw("clean", 0.0, FIVE_EACH, 100, seed=0).digest

@@ -138,7 +138,7 @@ def test_methods_have_settings(config: object, register: Register) -> None:
     with pytest.raises(UserError) as caught:
         load_method("unset")
     assert str(caught.value) == (
-        "method 'unset': Other has no dataclass Config; begin it with `@dataclass(frozen=True) class "
+        "method 'unset': Other has no dataclass Config; start it with `@dataclass(frozen=True) class "
         "Config(TrainingSettings)`."
     )
 

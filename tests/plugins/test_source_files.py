@@ -42,7 +42,7 @@ class Mine(Method):
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(8, self.order):
-            loss = losses.hinge_mean(self.net(batch.images, batch.tokens, batch.lengths), self.config.margin)
+            loss = losses.hinge_mean(self.net(*batch.inputs), self.config.margin)
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 '''
@@ -208,8 +208,8 @@ def test_a_broken_file_does_not_hide_the_others(file: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     assert "A method of one's own." in result.stdout
     assert "triplet" in result.stdout
-    assert "broken" not in result.stdout
-    warning = f"Warning: method file {file.with_name('broken.py')} cannot be loaded: SyntaxError: invalid syntax"
+    assert " broken " not in result.stdout
+    warning = f"Warning: method file {file.with_name('broken.py')} cannot be parsed: SyntaxError: invalid syntax"
     assert result.stderr.startswith(warning)
 
 

@@ -46,17 +46,13 @@ def test_told_pairs_follow_from_seed_and_noise() -> None:
 def test_all_clean_pairs_can_be_told_and_no_more() -> None:
     np.testing.assert_array_equal(draw_clean_pairs("m", 30, CLEAN, 3), np.flatnonzero(CLEAN))
     np.testing.assert_array_equal(clean_pairs("m", 30, CLEAN), np.flatnonzero(CLEAN))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"^m needs 31 clean pairs, but only 30 of 40 pairs are clean\. Lower --noise"):
         draw_clean_pairs("m", 31, CLEAN, 3)
-    expected = "m must be told of 31 clean pairs, and of 40 pairs 30 are clean; lower --noise, or what it needs."
-    assert str(caught.value) == expected
 
 
-def test_where_nobody_knows() -> None:
-    with pytest.raises(UserError) as caught:
+def test_without_ground_truth() -> None:
+    with pytest.raises(UserError, match=r"^m needs 1 clean pairs, but this dataset has no ground truth"):
         clean_pairs("m", 1, None)
-    expected = "nobody knows which are clean in this dataset; take a method that needs none."
-    assert str(caught.value) == f"m must be told of 1 clean pairs, and {expected}"
 
 
 class Informed(Toy):
@@ -134,19 +130,19 @@ def test_others_are_told_nothing(tmp_path: Path) -> None:
     assert (result.clean_pairs_given, result.beliefs) == (0, Judgement())
 
 
-@pytest.mark.parametrize(("need", "message"), [(30, "of 48 pairs 29 are clean"), (29, None)])
+@pytest.mark.parametrize(("need", "message"), [(30, "only 29 of 48 pairs are clean"), (29, None)])
 def test_a_sweep_checks_before_any_work(need: int, message: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Informed, "clean_pairs_needed", lambda self, pairs: need)
     if message is None:
         assert len(plan_sweep(GRID)) == 1
         return
-    with pytest.raises(UserError, match=f"^informed must be told of 30 clean pairs, and {message}; lower --noise"):
+    with pytest.raises(UserError, match=f"^informed needs 30 clean pairs, but {message}. Lower --noise"):
         plan_sweep(GRID)
 
 
-def test_a_sweep_refuses_where_nobody_knows() -> None:
+def test_a_sweep_refuses_datasets_without_ground_truth() -> None:
     natural = replace(GRID, datasets=["natural"], ratios=["natural"])
-    with pytest.raises(UserError, match=r"^informed must be told of 6 clean pairs, and nobody knows"):
+    with pytest.raises(UserError, match=r"^informed needs 6 clean pairs, but this dataset has no ground truth"):
         plan_sweep(natural)
     assert len(plan_sweep(replace(natural, methods=["toy"]))) == 1
 

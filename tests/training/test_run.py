@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import prepare_run
 from safetensors.torch import load_file
-from toy_methods import Diverging, Spoiling, Toy, Twins
+from toy_methods import Diverging, Toy, Twins
 
 from ncbench import Method, Rematches, UserError
 from ncbench.backbones.base import Sizes
@@ -32,7 +32,15 @@ from ncbench.records.networks import read_checkpoint
 from ncbench.records.progress import Progress
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.training.cost import SMALL_STEP, Work, baseline_epoch_work, denormals_flushed, is_small, threads_for
+from ncbench.training import trainer
+from ncbench.training.cost import (
+    MIN_STEP_FOR_THREADS,
+    Work,
+    baseline_epoch_work,
+    denormals_flushed,
+    is_small,
+    threads_for,
+)
 from ncbench.training.run import Run
 from ncbench.training.trainer import Diverged
 
@@ -58,7 +66,7 @@ class Believer(Toy):
 
     def _forward(self) -> None:
         batch = self.task.data.batch(np.arange(len(self.task.data)))
-        self.nets[0](batch.images, batch.tokens, batch.lengths)
+        self.nets[0](*batch.inputs)
 
 
 class Doubter(Believer):
@@ -81,7 +89,7 @@ class Doubter(Believer):
 
 
 def method_of(name: str) -> type[Method]:
-    mine = {method.name: method for method in (Toy, Twins, Believer, Spoiling, Diverging, Doubter)}
+    mine = {method.name: method for method in (Toy, Twins, Believer, Diverging, Doubter)}
     return mine[name] if name in mine else load_method(name)
 
 
@@ -124,9 +132,9 @@ def test_another_seed_gives_another_run(tiny: Dataset, tmp_path: Path) -> None:
 
 
 def test_training_learns(tiny: Dataset, tmp_path: Path) -> None:
-    _, result = execute(tiny, tmp_path, "triplet", ratio=0.0, budget=5)
-    # Chance is about 300 of 600 on 8 images: rank 10 never fails for captions.
-    assert result["metrics"]["test"]["rsum"] > 420
+    _, result = execute(tiny, tmp_path, "triplet", ratio=0.0, budget=20)
+    # Chance is 329 on 8 images. Of the seeds 0 to 7 the worst reaches 538.
+    assert result["metrics"]["test"]["rsum"] > 430
 
 
 @pytest.mark.parametrize(("method", "backbone"), [("triplet", "vse"), ("triplet", "saf"), ("l2rm", "vse")])
@@ -154,14 +162,14 @@ def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path
     assert result["work"]["used"] == result["work"]["budget"]
 
 
-def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path) -> None:
-    _, result = execute(tiny, tmp_path, "spoiling", ratio=0.0, budget=5, evaluations=8)
+def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rsums = [20.0, 40.0, 60.0, 30.0]  # scripted: training gets worse at the end
+    scripted = iter(rsums)
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: Retrieval(*[Recalls(*[next(scripted) / 6] * 3, 1.0, 1.0)] * 2))
+    _, result = execute(tiny, tmp_path, "toy", budget=2, evaluations=4)
     history = Record(tmp_path).history_lines()
-    rsums = [line["dev"]["rsum"] for line in history]
-    assert rsums[-1] < max(rsums), "the test needs a run that gets worse"
-    best = history[int(np.argmax(rsums))]  # the first of equals
-    assert result["selected"] == {"dev_rsum": max(rsums), "share": best["share"]}
-    assert_model_scores(tiny, tmp_path, result, "vse", 1)
+    assert [line["dev"]["rsum"] for line in history] == pytest.approx(rsums)
+    assert result["selected"] == {"dev_rsum": pytest.approx(60), "share": history[2]["share"]}
 
 
 @pytest.mark.parametrize(
@@ -400,7 +408,10 @@ def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("work", "small"), [(1, True), (SMALL_STEP - 1, True), (SMALL_STEP, False), (10**15, False)])
+@pytest.mark.parametrize(
+    ("work", "small"),
+    [(1, True), (MIN_STEP_FOR_THREADS - 1, True), (MIN_STEP_FOR_THREADS, False), (10**15, False)],
+)
 def test_small_steps_get_one_thread(work: int, small: bool, four_threads: None) -> None:
     assert is_small(work, CPU) is small
     with threads_for(work, CPU):
@@ -690,7 +701,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
 
 def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:
     small = replace(prepare(tiny, tmp_path, "triplet", "sgraf").spec, budget=Budget(0.01))
-    noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"].true, 24, 0)
+    noise = draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 0)
     with pytest.raises(UserError, match=r"^a budget of 0\.01 is too small for one update of triplet"):
         Run(small, tiny, noise, load_method("triplet"), tmp_path, CPU, lambda _: None).execute()
 

@@ -1,1 +1,1 @@
-"""What `ncbench methods check` examines."""
+"""The checks of `ncbench methods check`."""

@@ -1,4 +1,4 @@
-"""Whether what a method believes about its training pairs has the shape and the range that records want."""
+"""Whether the beliefs of a method about its training pairs have the shape and range that records expect."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.budget import WorkMeter
-from ncbench.checks.method.candidate import Candidate, Loop
+from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.verdicts import Check, Failed, Skipped
 from ncbench.method.base import Rematches
+from ncbench.training.loop import Loop
 
-BUDGET = 10.0  # baseline epochs: what comes after a warm-up has its turn
+BUDGET = 10.0  # baseline epochs, enough to get past a warm-up
 
 
 def _examine(candidate: Candidate) -> str:
     loop = candidate.loop(WorkMeter(round(BUDGET * candidate.epoch_work)))
     loop.set_up()
-    _told(loop, "before training")
+    _beliefs(loop, "before training")
     for _ in loop.updates():
         pass
-    told = _told(loop, "after training")
-    if not told:
-        raise Skipped("it tells nothing of its pairs: pair_scores, soft_labels and rematches are None")
-    return ", ".join(told)
+    found = _beliefs(loop, "after training")
+    if not found:
+        raise Skipped("it has no beliefs: pair_scores, soft_labels and rematches are None")
+    return ", ".join(found)
 
 
-def _told(loop: Loop, when: str) -> list[str]:
-    """Return what the method tells, checked. Raises Failed."""
+def _beliefs(loop: Loop, when: str) -> list[str]:
+    """Check the beliefs of the method and describe them. Raises Failed."""
     with loop.meter.paused():
         scores, labels, rematches = loop.method.pair_scores(), loop.method.soft_labels(), loop.method.rematches()
-    pairs, told = len(loop.view), []
+    pairs, found = len(loop.view), []
     for name, values in (("pair_scores()", scores), ("soft_labels()", labels)):
         if values is not None:
             _check_shares(f"{name} {when}", values, pairs)
-            told.append(f"{name} in [{values.min():.2f}, {values.max():.2f}]")
+            found.append(f"{name} in [{values.min():.2f}, {values.max():.2f}]")
     if rematches is not None:
         _check_rematches(f"rematches() {when}", rematches, pairs, loop.view.n_images)
-        told.append(f"{len(rematches.captions)} rematches")
-    return told
+        found.append(f"{len(rematches.captions)} rematches")
+    return found
 
 
 def _check_shares(what: str, values: object, count: int) -> None:
@@ -47,7 +48,7 @@ def _check_shares(what: str, values: object, count: int) -> None:
     wrong = ~((values >= 0) & (values <= 1))  # NaN too
     if wrong.any():
         pair = int(np.argmax(wrong))
-        raise Failed(f"{what} must lie in [0, 1], found {values[pair]} for pair {pair}, and {wrong.sum()} such in all")
+        raise Failed(f"{what} must be in [0, 1], found {values[pair]} for pair {pair} ({wrong.sum()} values in all)")
 
 
 def _check_rematches(what: str, found: object, pairs: int, images: int) -> None:
@@ -70,8 +71,8 @@ def _check_numbers(what: str, values: object, stop: int) -> None:
 
 CHECK = Check(
     "pair-scores",
-    "pair_scores and soft_labels are (pairs,) floats in [0, 1], rematches name what exists; or they are None",
-    "return float64 arrays with one entry per training pair, P(clean) for pair_scores; None while there is no belief",
+    "pair_scores and soft_labels are (pairs,) floats in [0, 1], rematches name existing pairs; or they are None",
+    "return float64 arrays with one entry per training pair, P(clean) for pair_scores; None while there is no estimate",
     _examine,
     after=("trains", "budget"),
 )

@@ -1,8 +1,8 @@
-"""Whether a method can know what is hidden from it: which pairs are clean, the true ratio, dev and test.
+"""Whether a method can see what is hidden from it: which pairs are clean, the noise ratio, dev and test.
 
-Two ways are tried. From all that a method is handed and holds, references are followed as far as they lead. And what is
-hidden is changed behind its back: the same claimed pairs with another truth, another ratio, another dev and test split
-must train the same weights, to the last bit. A method that looks elsewhere, through frames or files, betrays itself so.
+There are two tests. One follows references from everything that the method receives and holds. The other changes what
+is hidden: the same claimed pairs with another truth, another ratio, another dev and test split must train the same
+weights, bit by bit. This finds a method that looks elsewhere, in frames or files.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from ncbench.training.trainer import Trainer
 OTHER_RATIO = 0.6
 OTHER_SEED = 1
 KEEPERS = {
-    Run: "the run with all that it knows",
-    Trainer: "the trainer, which knows the run",
-    RunSpec: "what defines the run, its noise ratio included",
-    Noise: "the noise, its ratio included",
+    Run: "the run, with all of its data",
+    Trainer: "the trainer, with the spec of the run",
+    RunSpec: "the spec of the run, with the noise ratio",
+    Noise: "the noise, with its ratio",
     Dataset: "the whole dataset",
 }
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What a method must not be able to reach in a run on `dataset` under `noise`; `told` it may know."""
+    """What a method must not reach in a run on `dataset` under `noise`. It may know the `given` clean pairs."""
 
     dataset: Dataset
     noise: Noise
-    told: IntVector
+    given: IntVector
 
     def found(self, roots: dict[str, object]) -> Iterator[str]:
-        """Yield in words every secret that can be reached from `roots`, with the path to it."""
+        """Yield a description of every secret that can be reached from `roots`, with the path to it."""
         for path, thing in reachable(roots):
-            words = self._named(thing)
+            words = self._name(thing)
             if words:
                 yield f"{path} is {words}"
 
-    def _named(self, thing: Any) -> str | None:
+    def _name(self, thing: Any) -> str | None:
         for kind, words in KEEPERS.items():
             if isinstance(thing, kind):
                 return words
@@ -64,11 +64,11 @@ class Secrets:
             if isinstance(thing, np.ndarray) and any(np.may_share_memory(thing, chunk) for chunk in chunks(split)):
                 return f"features of {name}"
         if isinstance(thing, Split):
-            return "a split, with its truth"
+            return "a split, with its true correspondence"
         return self._as_vector(thing)
 
     def _as_vector(self, thing: Any) -> str | None:
-        """Return what the numbers in `thing` say, if they say what is hidden."""
+        """Return what the numbers in `thing` reveal, if anything."""
         vector = as_vector(thing)
         if vector is None:
             return None
@@ -80,7 +80,7 @@ class Secrets:
             return "which pairs are clean"
         for numbers, words in ((np.flatnonzero(clean), "clean"), (np.flatnonzero(~clean), "mismatched")):
             if len(vector) == len(numbers) and np.array_equal(np.sort(vector), numbers):
-                return None if np.array_equal(numbers, self.told) else f"the numbers of the {words} pairs"
+                return None if np.array_equal(numbers, self.given) else f"the numbers of the {words} pairs"
         return None
 
 
@@ -105,30 +105,30 @@ def as_vector(thing: Any) -> NDArray[Any] | None:
 
 def _examine(candidate: Candidate) -> str:
     if candidate.method.needs_truth:
-        raise Skipped("it asks to be told the truth (needs_truth): a reference, no contestant")
+        raise Skipped("it sees ground truth (needs_truth): a reference, not a contestant")
     dataset = replace(candidate.dataset, semantics=None)
     noise = candidate.noise(dataset)
     run, task = _trained(candidate, dataset, noise)
-    told = run.trainers[0].told
-    leaks = list(Secrets(dataset, noise, told).found(_roots(run, task)))
-    elsewhere = behind_its_back(dataset, noise, told)
+    given = run.trainers[0].told
+    leaks = list(Secrets(dataset, noise, given).found(_roots(run, task)))
+    elsewhere = with_other_secrets(dataset, noise, given)
     other, other_task = _trained(candidate, *elsewhere)
-    # A method that is good enough may find the truth by itself: it then holds one truth, not the other.
-    also = set(Secrets(*elsewhere, told).found(_roots(other, other_task)))
+    # A good method may find the truth by itself. It then holds one truth, not the other.
+    also = set(Secrets(*elsewhere, given).found(_roots(other, other_task)))
     for leak in leaks:
         if leak in also:
             raise Failed(leak)
     places = differences(run.trainers[0].method.state_dict(), other.trainers[0].method.state_dict())
     if places:
         raise Failed(
-            f"trains otherwise where only the truth, the ratio, dev and test are others: {len(places)} places of its "
+            f"trains differently if only the truth, the ratio, dev and test differ: {len(places)} places of its "
             f"state differ, the first is {places[0]}"
         )
-    return "nothing hidden can be reached, and nothing hidden makes a difference"
+    return "nothing hidden can be reached, and nothing hidden affects training"
 
 
 def _roots(run: Run, task: Task) -> dict[str, object]:
-    """Return where a method can begin to look: its task, itself and its classes."""
+    """Return where a method can start to look: its task, itself and its classes."""
     method = run.trainers[0].method
     classes = [kind for kind in type(method).__mro__ if issubclass(kind, Method) and kind is not Method]
     own = {name: value for kind in reversed(classes) for name, value in vars(kind).items() if not name.startswith("__")}
@@ -136,11 +136,11 @@ def _roots(run: Run, task: Task) -> dict[str, object]:
 
 
 def _trained(candidate: Candidate, dataset: Dataset, noise: Noise) -> tuple[Run, Task]:
-    """Return a run that is over, selected at its end alone, and the task that its method was given."""
+    """Return a finished run, selected at its end only, and the task of its method."""
     tasks: list[Task] = []
     original = candidate.method
 
-    def setup(self: Method, task: Task) -> None:  # which leads to nothing that the method could not reach anyway
+    def setup(self: Method, task: Task) -> None:  # leads to nothing that the method could not reach anyway
         tasks.append(task)
         original.setup(self, task)
 
@@ -152,14 +152,14 @@ def _trained(candidate: Candidate, dataset: Dataset, noise: Noise) -> tuple[Run,
     return run, tasks[0]
 
 
-def behind_its_back(dataset: Dataset, noise: Noise, told: IntVector) -> tuple[Dataset, Noise]:
-    """Return a dataset and noise with the same claimed pairs, of which others are clean, and another dev and test.
+def with_other_secrets(dataset: Dataset, noise: Noise, given: IntVector) -> tuple[Dataset, Noise]:
+    """Return a dataset and noise with the same claimed pairs, but other clean ones, and another dev and test split.
 
-    As many pairs are clean, and those `told` still are, in the same places among the clean ones.
+    As many pairs are clean, and the `given` ones still are, in the same places among the clean ones.
     """
     train = dataset.splits["train"]
     clean = noise.clean(train.true)
-    others = swapped(clean, told)
+    others = swapped(clean, given)
     wrong = (noise.claimed + 1) % len(train.images)
     true = np.where(others, noise.claimed, np.where(clean | (train.true == noise.claimed), wrong, train.true))
     elsewhere = Shapes(seed=OTHER_SEED).load()
@@ -167,13 +167,13 @@ def behind_its_back(dataset: Dataset, noise: Noise, told: IntVector) -> tuple[Da
     return replace(dataset, splits=splits), replace(noise, ratio=OTHER_RATIO)
 
 
-def swapped(clean: NDArray[np.bool_], told: IntVector) -> NDArray[np.bool_]:
-    """Return `clean`, (pairs,) bool, with neighbours of which one is clean exchanged, but for pairs that are `told`."""
+def swapped(clean: NDArray[np.bool_], given: IntVector) -> NDArray[np.bool_]:
+    """Return `clean`, (pairs,) bool, with neighbours swapped where one of the two is clean and neither is `given`."""
     result = clean.copy()
     pair = 0
     while pair + 1 < len(clean):
         both = [pair, pair + 1]
-        if clean[pair] != clean[pair + 1] and not np.isin(both, told).any():
+        if clean[pair] != clean[pair + 1] and not np.isin(both, given).any():
             result[both] = result[both[::-1]]
             pair += 1
         pair += 1
@@ -182,8 +182,8 @@ def swapped(clean: NDArray[np.bool_], told: IntVector) -> NDArray[np.bool_]:
 
 CHECK = Check(
     "hidden",
-    f"cannot reach which pairs are clean, the noise ratio, dev or test (at {RATIO:.0%} noise), nor trains by them",
-    "use only what ncbench.Task gives; a method that must know the truth says needs_truth, and is a reference then",
+    f"cannot reach, and does not use, which pairs are clean, the noise ratio, dev or test (at {RATIO:.0%} noise)",
+    "use only what is in ncbench.Task; a method that needs the truth sets needs_truth and is a reference",
     _examine,
     after=("trains", "budget", "pair-scores", "state", "same-seed"),
 )

@@ -1,4 +1,4 @@
-"""Whether a method does the same again: from the same seed, from its saved state, after an interruption."""
+"""Whether training is reproducible: from the same seed, from a saved state, after an interruption."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ncbench.runtime.state import State
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.run import Cadence, Run
 
-STOPS = (1, 6, 13)  # updates after which a run is broken off; an epoch of plain training has 8
+STOPS = (1, 6, 13)  # updates after which a run is interrupted; an epoch of plain training has 8
 AT_EPOCHS = Cadence(epoch=0.0, midway=math.inf)
-FIRST = 10  # updates before a state is taken
+UPDATES_BEFORE_STATE = 10
 
 
 def disturb(number: int) -> None:
-    """Leave the global generators as another process might."""
+    """Seed the global generators differently, as another process might."""
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
@@ -42,29 +42,29 @@ def _same_seed(candidate: Candidate) -> str:
     _ = candidate.plain
     disturb(1)
     time.sleep(0.01)
-    _compare(candidate, Recorded.of(candidate.run()), "the same run, a second time,")
-    return "two runs end in the same result, to the last bit"
+    _compare(candidate, Recorded.of(candidate.run()), "a second run")
+    return "two runs end in the same result, bit by bit"
 
 
 def _state(candidate: Candidate) -> str:
     loop = candidate.loop()
     loop.set_up()
     for number, scalars in enumerate(loop.updates()):
-        if (number >= FIRST and loop.method.resumes_midway) or scalars is None:
+        if (number >= UPDATES_BEFORE_STATE and loop.method.resumes_midway) or scalars is None:
             break
     kept = loop.method.state_dict()
     folder = candidate.new_folder()
     write_snapshot(folder, 0, kept)
     read = read_snapshot(folder, _complain)
     if read is None:
-        raise Failed("its state cannot be read again")
-    _equal("comes out of the file", kept, read)
+        raise Failed("its state cannot be read back")
+    _equal("after reading it from a file", kept, read)
     again = candidate.loop(first_weights=1)
     again.set_up()
     again.method.load_state_dict(read)
-    _equal("is taken back by a new object", kept, again.method.state_dict())
+    _equal("after a new object has loaded it", kept, again.method.state_dict())
     size = sum(file.stat().st_size for file in folder.iterdir())
-    return f"{size / 1024:.0f} KiB of safetensors and JSON, taken back by a new object"
+    return f"{size / 1024:.0f} KiB of safetensors and JSON, restored by a new object"
 
 
 def _complain(message: str) -> None:
@@ -74,12 +74,12 @@ def _complain(message: str) -> None:
 def _equal(how: str, kept: State, other: State) -> None:
     places = differences(kept, other)
     if places:
-        raise Failed(f"its state is another when it {how}: {', '.join(places[:3])}")
+        raise Failed(f"its state differs {how}: {', '.join(places[:3])}")
 
 
 def _resume(candidate: Candidate) -> str:
     folder = candidate.new_folder()
-    broken = 0
+    interrupted = 0
     for number, stop in enumerate((*STOPS, None)):
         disturb(100 + number)
         run = candidate.run(folder=folder, cadence=AT_EPOCHS)
@@ -88,38 +88,39 @@ def _resume(candidate: Candidate) -> str:
             found = Recorded.of(run)
             break
         except Stopped:
-            broken += 1
-    if not broken:
-        raise Skipped("it makes one update only, and cannot be broken off before its end")
-    _compare(candidate, found, f"a run that was broken off {broken} times")
-    how = "in the middle of epochs too" if candidate.method.resumes_midway else "from the last epoch that was over"
-    return f"broken off {broken} times, goes on {how}, to the same result"
+            interrupted += 1
+    if not interrupted:
+        raise Skipped("it makes only one update, so it cannot be interrupted")
+    _compare(candidate, found, f"a run that was interrupted {interrupted} times")
+    how = "in the middle of epochs" if candidate.method.resumes_midway else "after complete epochs"
+    return f"interrupted {interrupted} times and resumed {how}, with the same result"
 
 
 def _stop_at(run: Run, updates: int | None) -> None:
-    """Let `run` be broken off once it has made so many updates; None: never."""
+    """Interrupt `run` after so many updates; None: never."""
     if updates is not None:
         run.should_stop = lambda: run.trainers[0].updates >= updates
 
 
 SAME_SEED = Check(
     "same-seed",
-    "the same seed gives the same result on this device, to the last bit",
+    "the same seed gives the same result on this device, bit by bit",
     "draw from task.rng('a name') or torch's global generator; nothing may depend on time, sets or object addresses",
     _same_seed,
     after=("trains", "budget", "pair-scores"),
 )
 STATE = Check(
     "state",
-    "its state goes through safetensors and JSON, and a new object takes it back, to the last bit",
-    "keep state in attributes of known kinds (ncbench.runtime.state), or define state_dict and load_state_dict",
+    "its state survives safetensors and JSON, and a new object restores it, bit by bit",
+    "keep state in attributes of supported types (ncbench.runtime.state), or define state_dict and load_state_dict",
     _state,
     after=("trains", "budget"),
 )
 RESUME = Check(
     "resume",
-    "a run that is broken off and goes on from its checkpoint ends in the result of one that is not",
-    "keep what an epoch goes on with in attributes, its batches with keep='a name'; or set resumes_midway = False",
+    "an interrupted run that resumes from its checkpoint ends in the same result as one without a break",
+    "train_epoch is called again when an epoch is resumed: create batches there, in the same order every time; keep "
+    "other state in attributes, not in local variables; prepare epochs in begin_epoch; or set resumes_midway = False",
     _resume,
     after=("trains", "budget", "pair-scores", "same-seed", "state"),
 )

@@ -1,4 +1,4 @@
-"""Whether a method trains: at all, better than chance, on every device, under heavy noise."""
+"""Whether a method trains at all, beats chance, runs on every device and survives heavy noise."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ncbench.checks.verdicts import Check, Failed
 from ncbench.data.dataset import Split
 from ncbench.training.trainer import Diverged
 
-FACTOR = 2.0
+MIN_GAIN = 2.0  # rSum over that of chance
 BUDGET = 30.0  # baseline epochs
-HEAVY = 0.8
-FEW = 3  # updates
+HEAVY_NOISE_RATIO = 0.8
+FIRST_UPDATES = 3
 
 
 def chance_rsum(split: Split) -> float:
-    """Return the expected rSum of scores at random.
+    """Return the expected rSum of random scores.
 
-    Of N captions, c of them an image's own, one is among the K best with probability 1 - C(N - c, K) / C(N, K); the
-    image of a caption is among the K best of I with probability K / I.
+    Of N captions, one of an image's own c is among the top K with probability 1 - C(N - c, K) / C(N, K). The image of a
+    caption is among the top K of I with probability K / I.
     """
     captions, images = len(split.captions), len(split.images)
     own = np.bincount(split.true, minlength=images)
@@ -40,16 +40,16 @@ def chance_rsum(split: Split) -> float:
 def _trains(candidate: Candidate) -> str:
     loop = candidate.loop()
     loop.set_up()
-    updates = [scalars for scalars in islice(loop.updates(), FEW + 1) if scalars is not None][:FEW]
+    updates = [scalars for scalars in islice(loop.updates(), FIRST_UPDATES + 1) if scalars is not None][:FIRST_UPDATES]
     if not updates:
-        raise Failed("its first epoch yields nothing; yield a mapping of scalars after every update")
+        raise Failed("its first epoch yields nothing; yield a dict of scalars after every update")
     for scalars in updates:
         if "loss" not in scalars:
-            raise Failed(f"yields {sorted(scalars)}, and no 'loss'")
+            raise Failed(f"yields {sorted(scalars)} without 'loss'")
         if not math.isfinite(scalars["loss"]):
-            raise Failed(f"its loss is {scalars['loss']} within {FEW} updates")
+            raise Failed(f"its loss is {scalars['loss']} within {FIRST_UPDATES} updates")
     if not loop.workshop.made:
-        raise Failed("builds no backbone by task.new_backbone(), so that there is nothing to test")
+        raise Failed("builds no backbone with task.new_backbone(), so there is nothing to evaluate")
     return f"{len(loop.workshop.made)} {'network' if len(loop.workshop.made) == 1 else 'networks'}"
 
 
@@ -57,13 +57,13 @@ def _learns(candidate: Candidate) -> str:
     result = Recorded.of(candidate.run(budget=BUDGET)).result
     found, chance = result["metrics"]["test"]["rsum"], chance_rsum(candidate.dataset.splits["test"])
     words = f"rSum {found:.0f}, {found / chance:.1f} times chance ({chance:.0f})"
-    if found < FACTOR * chance:
-        raise Failed(f"{words}, after {result['work']['updates']} updates; it must be {FACTOR:g} times")
+    if found < MIN_GAIN * chance:
+        raise Failed(f"{words}, after {result['work']['updates']} updates; it must be {MIN_GAIN:g} times")
     return words
 
 
 def _heavy_noise(candidate: Candidate) -> str:
-    noise = candidate.noise(ratio=HEAVY)
+    noise = candidate.noise(ratio=HEAVY_NOISE_RATIO)
     run = candidate.run(noise=noise)
     try:
         run.execute()
@@ -77,20 +77,20 @@ def _heavy_noise(candidate: Candidate) -> str:
 
 
 def devices() -> dict[str, bool]:
-    """Return the kinds of devices, and whether one is here."""
+    """Return the kinds of devices, and whether each is available."""
     return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
 def _devices(candidate: Candidate) -> str:
-    here = [name for name, present in devices().items() if present]
-    for name in here:
+    available = [name for name, present in devices().items() if present]
+    for name in available:
         there = replace(candidate, device=torch.device(name), folder=candidate.new_folder())
         try:
             Recorded.of(there.run())
         except Exception as error:
             raise Failed(f"on {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    absent = [name for name, present in devices().items() if not present]
-    return f"on {', '.join(here)}" + (f"; not tried, as there is none here: {', '.join(absent)}" if absent else "")
+    missing = [name for name, present in devices().items() if not present]
+    return f"on {', '.join(available)}" + (f"; not available on this machine: {', '.join(missing)}" if missing else "")
 
 
 TRAINS = Check(
@@ -101,22 +101,22 @@ TRAINS = Check(
 )
 LEARNS = Check(
     "learns",
-    f"rSum on test is at least {FACTOR:g} times chance after {BUDGET:g} baseline epochs at 20 % noise, on a tiny set",
-    "look at the loss and the learning rate; settings for this set alone can be a preset called 'shapes'",
+    f"rSum on test is at least {MIN_GAIN:g} times chance after {BUDGET:g} baseline epochs at 20 % noise, on a tiny set",
+    "check the loss and the learning rate; a preset called 'shapes' can hold settings for this dataset",
     _learns,
     after=("trains", "budget", "pair-scores"),
 )
 HEAVY_NOISE = Check(
     "heavy-noise",
-    f"losses and weights stay finite at {HEAVY:.0%} noise",
-    "guard logarithms and divisions: a batch may have hardly any clean pair, or none",
+    f"losses and weights stay finite at {HEAVY_NOISE_RATIO:.0%} noise",
+    "guard logarithms and divisions: a batch may have few clean pairs, or none",
     _heavy_noise,
     after=("trains", "budget", "pair-scores"),
 )
 DEVICES = Check(
     "devices",
-    "trains on every kind of device that is here",
-    "make new tensors on task.device, and take arrays back with .cpu()",
+    "trains on every kind of device of this machine",
+    "create tensors on task.device, and convert to arrays with .cpu()",
     _devices,
     after=("trains", "budget", "pair-scores"),
 )

@@ -1,7 +1,7 @@
-"""What can be reached from an object: along its attributes, items, closures and generators, as far as they lead.
+"""What can be reached from an object through attributes, items, closures and generators.
 
-Modules, classes and call frames end a path: through these everything in a process can be reached from everywhere, and
-nobody comes by them in good faith.
+A path ends at modules, classes and call frames: everything in a process can be reached through these, and no honest
+method uses them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ import torch
 
 ATOMS = (str, bytes, bytearray, int, float, complex, bool, type(None), type, types.ModuleType, types.FrameType)
 ENDS = (*ATOMS, types.CodeType, np.dtype, np.generic, torch.dtype, torch.device, torch.Size)
-MOST = 2_000_000  # objects
+MAX_OBJECTS = 2_000_000
 
 
 def reachable(roots: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
-    """Yield every object that can be reached from `roots`, these included, once, with a path that leads there.
-
-    Paths are such as `task.data._images`; the shortest come first.
+    """Yield every object that can be reached from `roots`, including these, once, with a path such as
+    `task.data._images`. Shorter paths come first.
     """
-    seen: dict[int, object] = {}  # the objects too, so that no number is given to another one
+    seen: dict[int, object] = {}  # holds the objects, so that no id is used again
     waiting = deque(roots.items())
-    while waiting and len(seen) < MOST:
+    while waiting and len(seen) < MAX_OBJECTS:
         path, thing = waiting.popleft()
         if isinstance(thing, ENDS) or id(thing) in seen:
             continue
@@ -40,8 +39,8 @@ def reachable(roots: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what `thing` refers to, with the step that leads there."""
-    if isinstance(thing, types.FunctionType):  # not its globals, which are a module
+    """Yield what `thing` refers to, each with the step that leads there."""
+    if isinstance(thing, types.FunctionType):  # its globals are those of a module
         for cell in thing.__closure__ or ():
             yield ".__closure__", _content(cell)
         yield ".__defaults__", thing.__defaults__
@@ -79,7 +78,7 @@ def _of_instance(thing: Any) -> Iterator[tuple[str, Any]]:
         yield ".obj", thing.obj
     attributes = getattr(thing, "__dict__", {})
     yield from _items(attributes, ".{}")
-    # What else an object holds, in slots or in C, has no name that Python knows of.
+    # What else an object holds, in slots or in C, has no name in Python.
     yield from ((" -> ", part) for part in gc.get_referents(thing) if part is not attributes)
 
 

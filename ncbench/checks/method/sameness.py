@@ -1,4 +1,4 @@
-"""In which places two states differ (see `ncbench.runtime.state`)."""
+"""Where two states differ (see `ncbench.runtime.state`)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
-    """Return the places in which two states are not equal to the last bit; types, shapes and orders of keys included.
+    """Return the places where two states are not equal bit by bit, including types, shapes and the order of keys.
 
-    NaN is the same as NaN. States are numbers, texts, None, arrays, tensors; dictionaries, lists and tuples of these.
+    NaN equals NaN. States are numbers, strings, None, arrays, tensors, and dictionaries, lists and tuples of these.
     """
     if type(left) is not type(right):
         return [f"{where}: {type(left).__name__} and {type(right).__name__}"]
     if isinstance(left, dict):
         if list(left) != list(right):
             apart = sorted(map(str, left.keys() ^ right.keys()))
-            return [f"{where}: keys {', '.join(apart) or 'in another order'}"]
+            return [f"{where}: keys {', '.join(apart) or 'in a different order'}"]
         return [place for key in left for place in differences(left[key], right[key], f"{where}[{key!r}]")]
     if isinstance(left, list | tuple):
         if len(left) != len(right):

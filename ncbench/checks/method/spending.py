@@ -1,7 +1,9 @@
-"""Whether a method spends what it is given and no more, and whether the meter sees all that it does."""
+"""Whether a method keeps its budget, and whether the meter sees all of its work."""
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,24 +18,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
-from ncbench.checks.method.candidate import LARGEST_BATCH, SHORT, Candidate
+from ncbench.checks.method.candidate import MAX_BATCH, SHORT, Candidate
 from ncbench.checks.verdicts import Check, Failed
 from ncbench.method import losses
+from ncbench.training.loop import NoWork
 
-OVER = 1.5  # times the budget: then a method is stopped that would go on for ever
+MAX_OVERSPENDING = 1.5  # times the budget, at which a method that does not stop is stopped
 OWN_EPOCHS = 2
-LONGEST_EPOCH = 40.0  # baseline epochs that an epoch of the method's own may take
-UNSEEN = 1.25  # times the work charged that torch may count: losses, and what formulas leave out
-IDLE_SECONDS = 0.02  # for which nothing may train between two updates
-WATCHED = 6  # updates
+MAX_EPOCH = 40.0  # baseline epochs that one of the method's own epochs may take
+MAX_UNCHARGED = 1.25  # FLOPs that torch counts, losses included, over FLOPs charged by formula
+PATIENCE = 2.0  # seconds in all to wait for threads of the method to change weights, between updates
+UPDATES_TO_WATCH = 6
+
+
+CAUGHT = "it catches BudgetSpent"
 
 
 class Overspent(BaseException):
-    """A method goes on although its budget is spent; it is not to be caught."""
+    """A method continues although its budget is spent. Not an Exception, so that it does not catch it."""
 
 
 class StrictMeter(WorkMeter):
-    """A budget of work that cannot be reset: what was accepted is counted apart."""
+    """A budget of work that a method cannot reset: it keeps its own count."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
@@ -41,18 +47,18 @@ class StrictMeter(WorkMeter):
 
     @property
     def accepted(self) -> int:
-        """FLOPs that were accepted, whatever the method has done to `used`."""
+        """FLOPs that were charged, whatever the method has done to `used`."""
         return self._accepted
 
     @property
     def refused(self) -> int:
-        """How often a pass was refused."""
+        """How many passes were refused."""
         return self._refused
 
     def charge(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
-        """Count a pass as a WorkMeter does. Raises Overspent for a method that asks on and on."""
+        """Count a pass as a WorkMeter does. Raises Overspent if the method does not stop."""
         if self._refused > 1:
-            raise Overspent("asks for more work after its budget was spent")
+            raise Overspent("continues after its budget is spent")
         try:
             super().charge(flops, pairs, samples)
         except BudgetSpent:
@@ -60,8 +66,8 @@ class StrictMeter(WorkMeter):
             raise
         if not self._paused:
             self._accepted += flops
-        if self._accepted > OVER * self.total:
-            raise Overspent(f"spends more than {OVER:g} times its budget")
+        if self._accepted > MAX_OVERSPENDING * self.total:
+            raise Overspent(f"spends more than {MAX_OVERSPENDING:g} times its budget")
 
 
 def _budget(candidate: Candidate) -> str:
@@ -71,28 +77,28 @@ def _budget(candidate: Candidate) -> str:
     try:
         loop.set_up()
         for scalars in loop.updates():
-            before, updates = updates, updates + (scalars is not None)
+            updates += scalars is not None
             if meter.refused:
-                raise Failed("goes on after its budget is spent: a BudgetSpent does not get through")
-            if before == updates == 0:
-                raise Failed("an epoch without an update, which would go on for ever")
+                raise Failed(f"continues after its budget is spent; {CAUGHT}")
     except Overspent as error:
-        raise Failed(f"{error}: a BudgetSpent does not get through") from None
+        raise Failed(f"{error}; {CAUGHT}") from None
+    except NoWork as error:
+        raise Failed(f"continues after its budget is spent; {CAUGHT}" if meter.refused else str(error)) from None
     if meter.accepted != meter.used:
-        raise Failed(f"{meter.accepted:,} FLOPs were charged, but its meter says {meter.used:,}: it was tampered with")
+        raise Failed(f"{meter.accepted:,} FLOPs were charged, but its meter shows {meter.used:,}: it changes the meter")
     if not updates:
         raise Failed(f"spends {SHORT:g} baseline epochs without an update")
     if not meter.refused:
-        raise Failed("ends by itself before its budget is spent")
+        raise Failed("ends before its budget is spent")
     return f"{meter.used / meter.total:.1%} of the budget in {updates} updates; {_own_epochs(candidate)}"
 
 
 def _own_epochs(candidate: Candidate) -> str:
-    """Train for so many epochs of the method's own, which must end."""
+    """Train for OWN_EPOCHS epochs of the method's own, which must end."""
 
     class Bounded(EpochMeter):
         def _allows(self, flops: int) -> bool:
-            if self.used + flops > OWN_EPOCHS * LONGEST_EPOCH * candidate.epoch_work:
+            if self.used + flops > OWN_EPOCHS * MAX_EPOCH * candidate.epoch_work:
                 raise Overspent
             return True
 
@@ -102,8 +108,8 @@ def _own_epochs(candidate: Candidate) -> str:
         for _ in loop.updates():
             pass
     except Overspent:
-        raise Failed(f"an epoch of its own does not end within {LONGEST_EPOCH:g} baseline epochs") from None
-    return f"an epoch of its own takes {loop.meter.used / OWN_EPOCHS / candidate.epoch_work:.1f}"
+        raise Failed(f"one of its own epochs does not end within {MAX_EPOCH:g} baseline epochs") from None
+    return f"its own epochs take {loop.meter.used / OWN_EPOCHS / candidate.epoch_work:.1f}"
 
 
 def _metered(candidate: Candidate) -> str:
@@ -112,37 +118,38 @@ def _metered(candidate: Candidate) -> str:
     with FlopCounterMode(display=False) as counter:
         loop.set_up()
         for number, _ in enumerate(loop.updates()):
-            if number >= WATCHED:
+            if number >= UPDATES_TO_WATCH:
                 break
     share = counter.get_total_flops() / max(1, meter.accepted)
     words = f"torch counts {share:.2f} times the FLOPs that were charged"
-    most = UNSEEN * max(1.0, _plain_share(candidate))
+    most = MAX_UNCHARGED * max(1.0, _plain_share(candidate))
     if share > most:
-        raise Failed(f"{words}; at most {most:.2f} times is in order")
+        raise Failed(f"{words}; expected at most {most:.2f} times")
     return words
 
 
 def _plain_share(candidate: Candidate) -> float:
-    """Return how many times the FLOPs charged torch counts in plain training: what formulas of small networks omit."""
+    """Return the FLOPs that torch counts in plain training over those charged: what cost formulas omit."""
     meter = WorkMeter(candidate.epoch_work)
     loop = candidate.loop(meter)
     network = loop.workshop()
-    batch = loop.view.batch(np.arange(LARGEST_BATCH))
+    batch = loop.view.batch(np.arange(MAX_BATCH))
     with FlopCounterMode(display=False) as counter:
         losses.hinge_mean(network(batch.images, batch.tokens, batch.lengths), 0.2).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / meter.used)
 
 
 class Watch:
-    """Notes training that happens while nothing may train: backward passes, steps of optimisers, changed weights."""
+    """Records training at times when nothing may train: backward passes, optimiser steps, changed weights."""
 
     def __init__(self, made: list[Backbone]) -> None:
         self.trained: list[str] = []
         self._made, self._doing = made, ""
+        self._workers, self._patience = workers(), PATIENCE
 
     @contextmanager
     def outside(self, doing: str) -> Iterator[None]:
-        """Nothing may train inside; `doing` says where that is. Raises Failed if something does."""
+        """Raise Failed if something trains inside; `doing` says where that is."""
         before, self._doing = [fingerprint(network) for network in self._made], doing
         try:
             yield
@@ -154,9 +161,19 @@ class Watch:
         if self.trained:
             raise Failed(self.trained[0])
 
+    def wait(self) -> None:
+        """If the method has started threads or processes, give them time to change weights."""
+        before = [fingerprint(network) for network in self._made]
+        while workers() - self._workers and self._patience > 0:
+            since = time.monotonic()
+            time.sleep(0.01)
+            if [fingerprint(network) for network in self._made] != before:
+                return
+            self._patience -= time.monotonic() - since
+
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen to torch."""
+        """Notice the backward passes and optimiser steps of torch."""
 
         def noting(function: Callable[..., Any]) -> Callable[..., Any]:
             def noted(*args: Any, **kwargs: Any) -> Any:
@@ -174,9 +191,14 @@ class Watch:
             yield
 
     def note(self, what: str) -> None:
-        """Note `what` if it happens where nothing may train."""
+        """Record `what` if nothing may train now."""
         if self._doing:
             self.trained.append(f"{what} {self._doing}")
+
+
+def workers() -> set[int]:
+    """Return the identifiers of all threads that run Python, and of child processes."""
+    return {*sys._current_frames(), *(process.pid or 0 for process in multiprocessing.active_children())}
 
 
 def fingerprint(network: Backbone) -> bytes:
@@ -195,35 +217,35 @@ def _outside(candidate: Candidate) -> str:
             loop.set_up()
         updates = 0
         for scalars in loop.updates():
-            with watch.outside("between two updates, while nothing was asked of it"):
-                time.sleep(IDLE_SECONDS)
+            with watch.outside("between two updates"):
+                watch.wait()
             updates += scalars is not None
-            if updates >= WATCHED:
+            if updates >= UPDATES_TO_WATCH:
                 break
         with loop.meter.paused():
             for name in ("pair_scores", "soft_labels", "rematches", "state_dict"):
                 with watch.outside(f"in {name}"):
                     getattr(loop.method, name)()
-    return f"nothing trains in setup, between {updates} updates, nor when it is asked for beliefs or state"
+    return f"nothing trains in setup, between {updates} updates, or when its beliefs or state are read"
 
 
 BUDGET = Check(
     "budget",
-    "trains until its budget is spent, and stops there; epochs of its own end",
-    "let BudgetSpent through (no bare except around a pass), leave the meter alone, and end train_epoch after one pass",
+    "trains until its budget is spent, then stops; its own epochs end",
+    "do not catch BudgetSpent (no bare except around a pass), leave the meter alone, end train_epoch after one pass",
     _budget,
     after=("trains",),
 )
 METERED = Check(
     "metered",
-    f"the meter sees its work: of FLOPs charged, torch counts at most {UNSEEN:g} times what it does in plain training",
-    "call the backbone itself, not its parts; call task.budget.charge(flops) before passes of networks of your own",
+    f"all work is charged: torch counts at most {MAX_UNCHARGED:g} times the FLOPs per FLOP charged of plain training",
+    "call the backbone itself, not its parts; call task.budget.charge(flops) before a pass of your own networks",
     _metered,
     after=("trains", "budget"),
 )
 OUTSIDE = Check(
     "outside",
-    "nothing is trained outside of updates: not in setup, between yields, or where beliefs are told",
+    "nothing trains outside of updates: not in setup, between yields, or when beliefs are read",
     "train in train_epoch only, in the thread that calls it, and yield after the update",
     _outside,
     after=("trains", "budget", "pair-scores", "state"),

@@ -34,10 +34,10 @@ CHECKS: Sequence[Check[Candidate]] = (
 def check_method_class(
     method: type[Method], backbone: str = "vse", overrides: Sequence[Override] = ()
 ) -> Generator[Verdict, None, None]:
-    """Yield the verdicts on a method, in the order of CHECKS, as they come. Records are removed again.
+    """Yield the verdicts on a method, in the order of CHECKS, as they arrive. All records are deleted.
 
-    It is trained with its preset for `shapes` or else `scenes`, changed by `overrides`. Raises UserError for settings
-    that it refuses, and for a backbone that is unknown, an ensemble, or not one for this method.
+    The method trains with its preset for `shapes` or else `scenes`, changed by `overrides`. Raises UserError for
+    settings that it refuses, and for a backbone that is unknown, an ensemble or not suitable for this method.
     """
     with tempfile.TemporaryDirectory(prefix="ncbench-check-") as folder:
         candidate = Candidate(method, Path(folder), backbone, overrides=tuple(overrides))

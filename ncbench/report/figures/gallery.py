@@ -122,7 +122,7 @@ def _dataset_with_pictures(
 
     Raises UserError if the data found are not those of the run.
     """
-    if run is None or (dataset_source(table.key["dataset"]).needs_root and data_root is None):
+    if run is None or (dataset_source(table.key["dataset"], run_found=False).needs_root and data_root is None):
         return None
     dataset = Record(run.folder).dataset(data_root)
     return None if dataset.pictures is None else dataset

@@ -12,7 +12,7 @@ import pytest
 import torch
 from broken_methods import Sound
 
-from ncbench.checks.method.blindness import Secrets, as_vector, behind_its_back, swapped
+from ncbench.checks.method.blindness import Secrets, as_vector, swapped, with_other_secrets
 from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.method.reach import reachable
 from ncbench.noise.registry import draw_noise
@@ -100,13 +100,13 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
     assert list(secrets.found({"task": loop.task})) == []
     # What used to be reached: the trainer that made the backbones, and by it what defines the run.
     leaks = list(secrets.found({"task": SimpleNamespace(new_backbone=trainer.set_up)}))
-    assert "task.new_backbone.__self__ is the trainer, which knows the run" in leaks
-    assert "task.new_backbone.__self__.spec is what defines the run, its noise ratio included" in leaks
+    assert "task.new_backbone.__self__ is the trainer, with the spec of the run" in leaks
+    assert "task.new_backbone.__self__.spec is the spec of the run, with the noise ratio" in leaks
     clean = run.noise.clean(train.true)
     for thing, words in (
-        (run.spec, "what defines the run, its noise ratio included"),
+        (run.spec, "the spec of the run, with the noise ratio"),
         (run.dataset, "the whole dataset"),
-        (run.noise, "the noise, its ratio included"),
+        (run.noise, "the noise, with its ratio"),
         (train.true.copy(), "the true correspondence"),
         (train.true.tolist(), "the true correspondence"),
         (torch.from_numpy(train.true), "the true correspondence"),
@@ -126,10 +126,10 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
 def test_another_truth_behind_the_same_claims(tmp_path: Path) -> None:
     candidate = Candidate(Sound, tmp_path)
     train = candidate.dataset.splits["train"]
-    noise = draw_noise("shuffle-captions", 0.4, train.true, len(train.images), 3)
+    noise = draw_noise("shuffle-captions", 0.4, train, 3)
     clean = noise.clean(train.true)
     told = np.flatnonzero(clean)[5:40]
-    dataset, other = behind_its_back(candidate.dataset, noise, told)
+    dataset, other = with_other_secrets(candidate.dataset, noise, told)
     true = dataset.splits["train"].true
     assert other.claimed is noise.claimed
     assert (other.ratio, noise.ratio) == (0.6, 0.4)

@@ -261,7 +261,7 @@ def test_other_runs_come_one_after_another(planned: list[PlannedRun], monkeypatc
     large = plan_sweep(replace(TRIPLET, overrides=[], backbones=["sgr"]))  # as published
     assert default_jobs(large, CPU) == 1
     assert default_jobs([*planned, *large], CPU) == 1
-    monkeypatch.setattr(cost, "SMALL_STEP", 0)
+    monkeypatch.setattr(cost, "MIN_STEP_FOR_THREADS", 0)
     assert default_jobs(planned, CPU) == 1
 
 

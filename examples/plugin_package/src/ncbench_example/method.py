@@ -1,30 +1,28 @@
 """Soft margin: a triplet loss without a kink.
 
-The hinge of triplet training stops pulling as soon as a pair beats its negatives by the margin; its smooth form,
-log(1 + exp(x)), never quite does, and every negative of the batch counts (as in N-pair training: Sohn, NeurIPS 2016).
+The hinge of triplet training is zero once a pair beats its negatives by the margin. Its smooth form, log(1 + exp(x)),
+never is, and every negative of the batch counts (as in N-pair training: Sohn, NeurIPS 2016).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ncbench import Method, Optimiser, Task, TrainingSettings, setting
+from ncbench import Batch, SingleNetwork, TrainingSettings, setting
 
 
-class SoftMargin(Method):
+class SoftMargin(SingleNetwork):
     """Triplet training with a smooth margin over all negatives; no defence against mismatched pairs."""
 
     name = "soft-margin"
-    resumes_midway = True  # batches are taken with `keep`
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
-        """Hyper-parameters: batch_size, lr, decay_every and clip come with TrainingSettings."""
+        """Hyper-parameters, in addition to the batch_size, lr, decay_every and clip of TrainingSettings."""
 
         tau: float = setting(0.1, "similarity over which the margin is smoothed", "a first guess", above=0)
 
@@ -33,20 +31,9 @@ class SoftMargin(Method):
         "dots": {"batch_size": 32, "lr": 1e-2},
     }
 
-    def setup(self, task: Task) -> None:
-        """Build the one backbone and its optimiser."""
-        self.task = task
-        self.order = task.rng("order of pairs")
-        self.backbone = task.new_backbone()
-        self.optimiser = Optimiser.of(self.config, [self.backbone], task.budget)
-
-    def train_epoch(self, epoch: int) -> Iterator[Mapping[str, float]]:
-        """Pass over the pairs once."""
-        for batch in self.task.data.batches(self.config.batch_size, self.order, keep="pairs"):
-            self.backbone.train()
-            loss = soft_margin(self.backbone(batch.images, batch.tokens, batch.lengths), self.config.tau)
-            self.optimiser.step(loss)
-            yield {"loss": loss.item()}
+    def loss(self, similarities: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        return soft_margin(similarities, self.config.tau)
 
 
 def soft_margin(S: Tensor, tau: float) -> Tensor:
