@@ -32,7 +32,7 @@ from ncbench.method.optimiser import Optimiser
 from ncbench.runtime import environment
 from ncbench.runtime.state import State, capture
 from ncbench.training.checkpoint import write_snapshot
-from ncbench.training.run import USUAL
+from ncbench.training.run import DEFAULT_CADENCE
 
 UNLIMITED_FLOPS = 10**18
 
@@ -106,7 +106,7 @@ def main(repeats: int, threads: int, folder: Path | None, out: Path | None) -> N
         click.echo(f"{ {name: round(times[-1], 4) for name, times in turns.items()} }", err=True)
     medians = {name: statistics.median(times) for name, times in turns.items()}
     parts = [meter / whole for meter, whole in zip(turns["meter"], turns["step"], strict=True)]
-    shares = {"meter": statistics.median(parts), **{name: medians[name] / USUAL.midway for name in states}}
+    shares = {"meter": statistics.median(parts), **{name: medians[name] / DEFAULT_CADENCE.midway for name in states}}
     rows = [("step", f"{medians['step']:.3g} s", "-", "-")]
     rows += [("meter", f"{medians['meter'] * 1e3:.3g} ms", "-", f"{shares['meter']:.4%} of the step")]
     rows += [

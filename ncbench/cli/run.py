@@ -210,8 +210,7 @@ def run(
     from ncbench.sweeps.launchers import make_launcher
     from ncbench.sweeps.launchers.base import Sweep
     from ncbench.sweeps.record import record_for, watch_for_stop
-    from ncbench.training.run import USUAL as DEFAULT_CADENCE
-    from ncbench.training.run import Cadence
+    from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
     chosen = make_launcher(launcher, options)
     if not dry_run:

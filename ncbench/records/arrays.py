@@ -50,7 +50,7 @@ PLAN_ARRAYS = ("plan_captions", "plan_images", "plan")
 
 def save_beliefs(path: Path, beliefs: Beliefs) -> None:
     """Write beliefs. Raises OSError."""
-    arrays: dict[str, Any] = {"told": beliefs.told.astype(np.int32)}
+    arrays: dict[str, Any] = {"told": beliefs.given_clean.astype(np.int32)}
     for name in ("p_clean", "soft_labels"):
         values = getattr(beliefs, name)
         if values is not None:

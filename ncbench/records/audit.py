@@ -88,7 +88,7 @@ class Audit:
     @property
     def judged(self) -> IntVector:
         """The pairs that the method had to judge: all but the clean pairs that it was given."""
-        return np.setdiff1d(np.arange(len(self.p_clean)), self.beliefs.told)
+        return np.setdiff1d(np.arange(len(self.p_clean)), self.beliefs.given_clean)
 
     def clean(self) -> BoolVector:
         """Return which pairs are truly matched, (pairs,) bool. Raises UserError without ground truth."""
@@ -185,7 +185,7 @@ def _check_fit(beliefs: Beliefs, n_pairs: int, n_images: int, path: Path) -> Non
         values = getattr(beliefs, name)
         if values is not None and (len(values) != n_pairs or values.max(initial=0) > 1):
             raise UserError(f"{path}: {name} must be {n_pairs:,} numbers in [0, 1], one per training pair; restore it")
-    pairs, images = [beliefs.told], []
+    pairs, images = [beliefs.given_clean], []
     if beliefs.rematches is not None:
         pairs.append(beliefs.rematches.captions)
         images.append(beliefs.rematches.images)
@@ -215,7 +215,7 @@ def _strongest(beliefs: Beliefs, n_pairs: int) -> tuple[IntVector, NDArray[np.fl
 
 
 def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
-    texts, told = audit.captions.texts, set(audit.beliefs.told.tolist())
+    texts, told = audit.captions.texts, set(audit.beliefs.given_clean.tolist())
     labels = audit.beliefs.soft_labels
     for rank, pair in enumerate(audit.order[:top].tolist(), 1):
         proposed = audit.rematched[pair] != NO_REMATCH

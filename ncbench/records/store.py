@@ -82,20 +82,20 @@ class Store:
         line = error.strip().rpartition("\n")[2]
         write_json(folder / STATUS_FILE, {"status": status, "error": _MODULES.sub("", line)})
 
-    def forget_end(self, spec: RunSpec) -> None:
+    def clear_outcome(self, spec: RunSpec) -> None:
         """Remove what `note` wrote, once the run has a result."""
         for name in (ERROR_FILE, STATUS_FILE):
             (self.folder(spec) / name).unlink(missing_ok=True)
 
-    def how_it_ended(self, spec: RunSpec) -> tuple[Status, str]:
+    def noted_outcome(self, spec: RunSpec) -> tuple[Status, str]:
         """Return the noted status and error of a run without a result; `interrupted` if there is no note."""
-        return _how_it_ended(self.folder(spec))
+        return _noted_outcome(self.folder(spec))
 
     def unfinished(self) -> Iterator[Unfinished]:
         """Yield the runs without a result, in the order of their paths. Raises UserError for a damaged spec."""
         for folder in map(Path, _run_folders(str(self.root))):
             if (folder / SPEC_FILE).is_file() and not (folder / RESULT_FILE).is_file():
-                status, error = _how_it_ended(folder)
+                status, error = _noted_outcome(folder)
                 if is_held(folder):
                     status, error = "running", ""
                 yield Unfinished(folder, Record(folder).spec, status, error)
@@ -123,7 +123,7 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
         yield from _run_folders(path, depth - 1) if depth > 1 else (path,)
 
 
-def _how_it_ended(folder: Path) -> tuple[Status, str]:
+def _noted_outcome(folder: Path) -> tuple[Status, str]:
     """Return the noted status and error of a run that no process executes; `interrupted` if there is no note."""
     try:
         content = json.loads((folder / STATUS_FILE).read_bytes())

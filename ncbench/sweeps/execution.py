@@ -24,7 +24,7 @@ from ncbench.records.spec import RunSpec
 from ncbench.records.store import Status, Store
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.sweeps.grid import PlannedRun
-from ncbench.training.run import USUAL, Cadence, Run
+from ncbench.training.run import DEFAULT_CADENCE, Cadence, Run
 from ncbench.training.trainer import Diverged
 
 POLL_SECONDS = 2.0  # between checks of runs that other processes execute
@@ -61,7 +61,7 @@ def execute(
     store: Store,
     device: torch.device,
     on_progress: Callable[[Progress], None],
-    cadence: Cadence = USUAL,
+    cadence: Cadence = DEFAULT_CADENCE,
 ) -> Outcome:
     """Execute one run of a sweep, unless it has a result or another process is executing it.
 
@@ -125,7 +125,7 @@ def _execute(
         ) from error
     except Exception as error:
         return _failed(run, store, folder, error)
-    store.forget_end(run.spec)
+    store.clear_outcome(run.spec)
     progress_file.remove()
     return Outcome(run.spec, "done", folder, result)
 
@@ -150,7 +150,11 @@ def status_of(error: Exception) -> Status:
 
 
 def run_sweep(
-    runs: Sequence[PlannedRun], store: Store, device: torch.device, observer: Observer, cadence: Cadence = USUAL
+    runs: Sequence[PlannedRun],
+    store: Store,
+    device: torch.device,
+    observer: Observer,
+    cadence: Cadence = DEFAULT_CADENCE,
 ) -> Iterator[Outcome]:
     """Execute the runs that have no result one after another in this process; yield the outcome of each.
 

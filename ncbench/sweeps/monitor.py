@@ -61,7 +61,7 @@ class Monitor:
         folder, result = self._store.folder(spec), self._store.find(spec)
         if result is not None:
             return Outcome(spec, "done" if self._polled else "kept", folder, result)
-        status, error = self._store.how_it_ended(spec)
+        status, error = self._store.noted_outcome(spec)
         if status in FAILURES and not is_held(folder):
             return Outcome(spec, status, folder, error=RuntimeError(error))
         return None

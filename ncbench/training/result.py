@@ -78,7 +78,7 @@ class Assessment:
             spec=self.spec,
             vocabulary_digest=self.dataset.vocabulary.digest,
             sees_truth=self.trainers[0].method.needs_truth,
-            clean_pairs_given=len(self.trainers[0].told),
+            clean_pairs_given=len(self.trainers[0].given_clean),
             metrics=Metrics(scores) if folded is None else Metrics(Scores.of(folded.retrieval()), scores),
             selected=self._selected(),
             work=self._work(),
@@ -157,7 +157,7 @@ class Assessment:
             np.mean(p_clean, axis=0) if p_clean else None,
             np.mean(soft_labels, axis=0) if soft_labels else None,
             Rematches(*joined) if rematches else None,
-            self.trainers[0].told,
+            self.trainers[0].given_clean,
             plans[0] if plans else None,
             self.noise.clean(true) if known else None,
             true[plans[0].captions] if known and plans else None,
@@ -170,7 +170,7 @@ class Assessment:
         # The meaning of captions with words of other captions is unknown.
         known = semantics is not None and self.noise.splices is None
         closeness = partial(semantics.closeness, "train") if semantics is not None and known else None
-        judged = np.setdiff1d(np.arange(len(clean)), beliefs.told)
+        judged = np.setdiff1d(np.arange(len(clean)), beliefs.given_clean)
         detection = soft_labels = rematches = None
         if beliefs.p_clean is not None:
             detection = detect(beliefs.p_clean[judged], clean[judged])

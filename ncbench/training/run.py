@@ -1,4 +1,4 @@
-"""One run: train within the budget, test what was selected on dev, judge what the method believes, record."""
+"""One run: train within the budget, select on dev, test, judge the beliefs of the method, and write the record."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class Cadence:
-    """Seconds from one checkpoint to the next: after an epoch, and in the middle of one."""
+    """Least seconds between checkpoints: at the end of an epoch, and in the middle of one."""
 
     epoch: float = 10.0
     midway: float = 120.0
 
 
-USUAL = Cadence()
+DEFAULT_CADENCE = Cadence()
 
 
 class Run:
-    """A run in progress; `execute` carries it through and writes its record into `folder`.
+    """A run; `execute` completes it and writes its record into `folder`.
 
-    The members of an ensemble are trained one after the other, each by a method of its own within the work that the
-    budget means for it, and selected each on its own; their similarities are averaged (SGRAF, AAAI 2021, section 4).
+    The members of an ensemble are trained one after the other. Each has its own method, its part of the budget and its
+    own selection on dev; their similarities are averaged (SGRAF, AAAI 2021, section 4).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Run:
         folder: Path,
         device: torch.device,
         on_progress: Callable[[Progress], None],
-        cadence: Cadence = USUAL,
+        cadence: Cadence = DEFAULT_CADENCE,
         should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
@@ -96,10 +96,10 @@ class Run:
         self.assessment = Assessment(spec, dataset, noise, self.trainers, self.clock, device)
 
     def execute(self) -> Result:
-        """Train, select, test and record; returns the result. Raises Diverged, and UserError for a tiny budget.
+        """Train, select, test and record; return the result.
 
-        Where the folder holds a checkpoint, training goes on from there, to the same result. Raises Stopped, after
-        writing one, as soon as `should_stop`.
+        If the folder has a checkpoint, training resumes from it and ends in the same result. Raises Diverged, UserError
+        if the budget is too small for an update, and Stopped, after writing a checkpoint, once `should_stop` is true.
         """
         with threads_for(self.work.step, self.device), denormals_flushed(), matmul_precision(self.spec.precision):
             return self._execute()
@@ -114,9 +114,9 @@ class Run:
         view = TrainingView(train.images, captions, self.noise.claimed, self.device)
         truth = self.noise.clean(train.true) if self.dataset.truth_known else None
         overhead.reset({})
-        begun = self._go_on(view, truth)
+        begun = self._resume(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)
-        LOG.info("run %s: %s", self.spec.id, f"goes on after {done} updates" if begun else f"begins, in {self.folder}")
+        LOG.info("run %s: %s", self.spec.id, f"resumes after {done} updates" if begun else f"starts in {self.folder}")
         self._saved = time.monotonic()
         for number, trainer in enumerate(self.trainers):
             if number >= begun:
@@ -137,7 +137,7 @@ class Run:
         return result
 
     def _between(self, number: int, epoch_is_over: bool) -> None:
-        """Write a checkpoint while trainer `number` trains, if it is time; raise Stopped if that was asked for."""
+        """Write a checkpoint while trainer `number` trains, if one is due. Raises Stopped on request."""
         stop = self.should_stop()
         waited = time.monotonic() - self._saved
         due = waited >= (self.cadence.epoch if epoch_is_over else self.cadence.midway)
@@ -147,7 +147,7 @@ class Run:
             raise Stopped
 
     def _save(self, number: int) -> None:
-        """Write a checkpoint of trainer `number`, and of those before it. Raises UserError if the data have changed."""
+        """Write a checkpoint of the trainers up to `number`. Raises UserError if the files of the data have changed."""
         check_unchanged(self.dataset.files)
         since = time.perf_counter()
         state = {
@@ -163,10 +163,10 @@ class Run:
         self.clock.spend("checkpoints", since)
         self._saved = time.monotonic()
 
-    def _go_on(self, view: TrainingView, truth: NDArray[np.bool_] | None) -> int:
-        """Take back the latest checkpoint, if there is one; return how many trainers it holds.
+    def _resume(self, view: TrainingView, truth: NDArray[np.bool_] | None) -> int:
+        """Restore the latest checkpoint, if there is one; return how many trainers it holds.
 
-        Raises UserError for the checkpoint of something else.
+        Raises UserError for a checkpoint that does not fit.
         """
         state = read_snapshot(self.folder / CHECKPOINT, partial(warnings.warn, category=RuntimeWarning, stacklevel=2))
         if state is None:
@@ -182,7 +182,7 @@ class Run:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.folder / CHECKPOINT}: does not fit this version of {self.spec.method} ({error}); "
-                "go on with the version that wrote it, or delete it to begin anew."
+                "resume with the version that wrote it, or delete it to start over"
             ) from error
         return len(state["trainers"])
 

@@ -76,7 +76,7 @@ class Trainer:
         self.workshop = Workshop(name, sizes, device, spec.precision, meter)
         self.backbones = self.workshop.made
         self.selected = Selected()
-        self.told: IntVector = np.empty(0, np.int64)
+        self.given_clean: IntVector = np.empty(0, np.int64)
         self.updates = self.marks = 0
         self.done = False
         self.loss: float | None = None
@@ -85,7 +85,7 @@ class Trainer:
         """Let the method build what it trains on `view`. `truth` says which pairs are clean: see `make_task`."""
         self.loop = Loop(self.method, view, self.workshop, self.spec.seed, truth)
         if self.loop.task.clean is not None:
-            self.told = self.loop.task.clean
+            self.given_clean = self.loop.task.clean
         self.loop.set_up()
 
     def train(self, dev: Split, report: Callable[[str], None], between: Callable[[bool], None]) -> None:

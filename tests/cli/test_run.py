@@ -18,7 +18,7 @@ from ncbench.noise.base import NoiseProtocol, NoiseRequest
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import Outcome
 from ncbench.sweeps.launchers.base import Sweep
-from ncbench.training.run import USUAL, Cadence
+from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
 
 def test_comma_lists_make_a_grid(toy_run: Callable[..., Result], tmp_path: Path) -> None:
@@ -245,7 +245,9 @@ def test_noise_is_drawn_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), USUAL), (("--checkpoint-every", 0.5), Cadence(0.5, 0.5))])
+@pytest.mark.parametrize(
+    ("words", "expected"), [((), DEFAULT_CADENCE), (("--checkpoint-every", 0.5), Cadence(0.5, 0.5))]
+)
 def test_checkpoint_interval(
     words: tuple[object, ...],
     expected: Cadence,

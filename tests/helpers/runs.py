@@ -15,7 +15,7 @@ from ncbench.method.registry import settings_of
 from ncbench.noise.registry import draw_noise
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
-from ncbench.training.run import USUAL, Cadence, Run
+from ncbench.training.run import DEFAULT_CADENCE, Cadence, Run
 
 
 def prepare_run(
@@ -31,7 +31,7 @@ def prepare_run(
     seed: int = 0,
     on_progress: Callable[[Progress], None] = lambda _: None,
     settings: dict[str, object] | None = None,
-    cadence: Cadence = USUAL,
+    cadence: Cadence = DEFAULT_CADENCE,
 ) -> Run:
     """Return a run of a method under caption noise, with settings under which it trains fast."""
     train = dataset.splits["train"]

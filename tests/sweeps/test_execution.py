@@ -81,7 +81,7 @@ def test_runs_of_other_processes_are_waited_for_at_the_end(
             held.set()
             assert free.wait(30)
             if not it_dies:
-                execution._execute(runs[0], store, CPU, lambda progress: None, execution.USUAL, claim)
+                execution._execute(runs[0], store, CPU, lambda progress: None, execution.DEFAULT_CADENCE, claim)
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -100,6 +100,6 @@ def test_a_run_that_loses_its_claim_stops(tiny: Dataset, tmp_path: Path, monkeyp
     with take(store.folder(run.spec)) as claim:
         assert claim is not None
         claim._lost.set()
-        outcome = execution._execute(run, store, CPU, lambda progress: None, execution.USUAL, claim)
+        outcome = execution._execute(run, store, CPU, lambda progress: None, execution.DEFAULT_CADENCE, claim)
     assert outcome.status == "running"
     assert not (outcome.folder / "result.json").exists()

@@ -92,13 +92,13 @@ class Fake:
         self.method = kind(kind.Config(**spec.settings))
         history = History(folder / "history.jsonl")
         self.trainer = Trainer(spec, backbone, SIZES, self.method, self.meter, CPU, Clock(), history)
-        self.told: list[tuple[str, float]] = []  # what is done, and the share of the budget by then
+        self.given_clean: list[tuple[str, float]] = []  # what is done, and the share of the budget by then
 
     def train(self, truth: np.ndarray | None = None) -> Trainer:
         train = self.dataset.splits["train"]
         view = TrainingView(train.images, train.captions, self.claimed, CPU)
         torch.manual_seed(0)
-        report = lambda doing: self.told.append((doing, self.meter.progress))  # noqa: E731
+        report = lambda doing: self.given_clean.append((doing, self.meter.progress))  # noqa: E731
         self.trainer.set_up(view, truth)
         self.trainer.train(self.dataset.splits["dev"], report, lambda epoch_is_over: None)
         return self.trainer
@@ -124,10 +124,10 @@ def test_dev_is_evaluated_so_often_at_equal_work(
     trained = fake.train()
     assert len(seen) == evaluations
     assert all(split is tiny.splits["dev"] for split in seen)
-    assert [doing for doing, _ in fake.told].count("evaluating") == evaluations
+    assert [doing for doing, _ in fake.given_clean].count("evaluating") == evaluations
     history = fake.history
     assert len(history) == evaluations
-    shares = [0.0, *(share for doing, share in fake.told if doing == "training")]
+    shares = [0.0, *(share for doing, share in fake.given_clean if doing == "training")]
     for number, line in enumerate(history[:-1], start=1):
         earlier = [share for share in shares if share < line["share"]]
         assert max(earlier) < number / evaluations <= line["share"]

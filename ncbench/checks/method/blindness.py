@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ncbench.checks.method.candidate import RATIO, SHORT, Candidate
+from ncbench.checks.method.candidate import RATIO, SHORT_BUDGET, Candidate
 from ncbench.checks.method.reach import reachable
 from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
@@ -109,7 +109,7 @@ def _examine(candidate: Candidate) -> str:
     dataset = replace(candidate.dataset, semantics=None)
     noise = candidate.noise(dataset)
     run, task = _trained(candidate, dataset, noise)
-    given = run.trainers[0].told
+    given = run.trainers[0].given_clean
     leaks = list(Secrets(dataset, noise, given).found(_roots(run, task)))
     elsewhere = with_other_secrets(dataset, noise, given)
     other, other_task = _trained(candidate, *elsewhere)
@@ -146,7 +146,7 @@ def _trained(candidate: Candidate, dataset: Dataset, noise: Noise) -> tuple[Run,
 
     spied = cast("type[Method]", type(original.__name__, (original,), {"setup": setup}))
     run = replace(candidate, method=spied, folder=candidate.new_folder()).run(
-        dataset=dataset, noise=noise, budget=SHORT, evaluations=1
+        dataset=dataset, noise=noise, budget=SHORT_BUDGET, evaluations=1
     )
     run.execute()
     return run, tasks[0]

@@ -31,9 +31,9 @@ from ncbench.training.run import Cadence, Run
 
 MAX_BATCH = 32  # pairs; the tiny dataset has 256
 RATIO = 0.2
-SHORT = 3.0  # baseline epochs, of 8 updates each
+SHORT_BUDGET = 3.0  # baseline epochs, of 8 updates each
 PRESETS = ("shapes", "scenes")
-NEVER = Cadence(epoch=math.inf, midway=math.inf)
+NO_CHECKPOINTS = Cadence(epoch=math.inf, midway=math.inf)
 CPU = torch.device("cpu")
 
 
@@ -103,10 +103,10 @@ class Candidate:
         *,
         dataset: Dataset | None = None,
         noise: Noise | None = None,
-        budget: float = SHORT,
+        budget: float = SHORT_BUDGET,
         seed: int = 0,
         evaluations: int = 3,
-        cadence: Cadence = NEVER,
+        cadence: Cadence = NO_CHECKPOINTS,
         folder: Path | None = None,
     ) -> Run:
         """Return a run of the method, ready to execute, in `folder` or a new one."""
@@ -140,17 +140,17 @@ class Candidate:
     @cached_property
     def epoch_work(self) -> int:
         """FLOPs of a baseline epoch on the tiny dataset."""
-        spec = self.spec(self.dataset, self.noise(), SHORT, 0, 1)
+        spec = self.spec(self.dataset, self.noise(), SHORT_BUDGET, 0, 1)
         return Work.of(spec, self.dataset).epoch
 
     def loop(self, meter: Meter | None = None, *, first_weights: int = 0) -> Loop:
-        """Return the training loop of a method that is not set up yet, with a budget of `SHORT` or a meter.
+        """Return the training loop of a method that is not set up yet, with a budget of `SHORT_BUDGET` or a meter.
 
         Torch is seeded by `first_weights`, which the first weights follow from.
         """
         train, noise = self.dataset.splits["train"], self.noise()
-        meter = meter or WorkMeter(round(SHORT * self.epoch_work))
-        spec = self.spec(self.dataset, noise, SHORT, 0, 1)
+        meter = meter or WorkMeter(round(SHORT_BUDGET * self.epoch_work))
+        spec = self.spec(self.dataset, noise, SHORT_BUDGET, 0, 1)
         workshop = Workshop(self.backbone, sizes_of(spec, self.dataset), self.device, spec.precision, meter)
         captions = noise.seen(train.captions, self.dataset.vocabulary)
         view = TrainingView(train.images, captions, noise.claimed, self.device)

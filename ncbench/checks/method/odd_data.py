@@ -20,25 +20,25 @@ def _trained_on(candidate: Candidate, shapes: Shapes) -> str:
     return f"{result['work']['updates']} updates on {len(train.captions)} pairs of {len(train.images)} images"
 
 
-AFTER = ("trains", "budget", "pair-scores")
+PREREQUISITES = ("trains", "budget", "pair-scores")
 SHORT_BATCH: Check[Candidate] = Check(
     "short-batch",
     f"handles a last batch that is shorter than the others, here {LAST_BATCH} pairs",
     "take sizes from the batch (len(batch)), not from the settings; or use batches(..., drop_last=True)",
     lambda candidate: _trained_on(candidate, SHORT_BATCH_SET),
-    AFTER,
+    PREREQUISITES,
 )
 ONE_CAPTION: Check[Candidate] = Check(
     "one-caption",
     "handles images with one caption each, and an odd number of pairs",
     "do not assume a number of captions per image: task.data.claimed says which image each pair claims",
     lambda candidate: _trained_on(candidate, ONE_CAPTION_SET),
-    AFTER,
+    PREREQUISITES,
 )
 ONE_REGION: Check[Candidate] = Check(
     "one-region",
     "handles images of a single region (R = 1), such as global features",
     "take R from the shape of batch.images, (B, R, D); it may be 1",
     lambda candidate: _trained_on(candidate, ONE_REGION_SET),
-    AFTER,
+    PREREQUISITES,
 )

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
-from ncbench.checks.method.candidate import MAX_BATCH, SHORT, Candidate
+from ncbench.checks.method.candidate import MAX_BATCH, SHORT_BUDGET, Candidate
 from ncbench.checks.verdicts import Check, Failed
 from ncbench.method import losses
 from ncbench.training.loop import NoWork
@@ -71,7 +71,7 @@ class StrictMeter(WorkMeter):
 
 
 def _budget(candidate: Candidate) -> str:
-    meter = StrictMeter(round(SHORT * candidate.epoch_work))
+    meter = StrictMeter(round(SHORT_BUDGET * candidate.epoch_work))
     loop = candidate.loop(meter)
     updates = 0
     try:
@@ -87,7 +87,7 @@ def _budget(candidate: Candidate) -> str:
     if meter.accepted != meter.used:
         raise Failed(f"{meter.accepted:,} FLOPs were charged, but its meter shows {meter.used:,}: it changes the meter")
     if not updates:
-        raise Failed(f"spends {SHORT:g} baseline epochs without an update")
+        raise Failed(f"spends {SHORT_BUDGET:g} baseline epochs without an update")
     if not meter.refused:
         raise Failed("ends before its budget is spent")
     return f"{meter.used / meter.total:.1%} of the budget in {updates} updates; {_own_epochs(candidate)}"
@@ -113,7 +113,7 @@ def _own_epochs(candidate: Candidate) -> str:
 
 
 def _metered(candidate: Candidate) -> str:
-    meter = StrictMeter(round(SHORT * candidate.epoch_work))
+    meter = StrictMeter(round(SHORT_BUDGET * candidate.epoch_work))
     loop = candidate.loop(meter)
     with FlopCounterMode(display=False) as counter:
         loop.set_up()

@@ -99,7 +99,7 @@ def _status(store: Store, run: PlannedRun, cost: Estimate) -> str:
     if cost.done == 1.0:
         return "done"
     folder = store.folder(run.spec)
-    status = store.how_it_ended(run.spec)[0] if (folder / "spec.json").is_file() else "waiting"
+    status = store.noted_outcome(run.spec)[0] if (folder / "spec.json").is_file() else "waiting"
     return f"{status} at {cost.done:.0%}" if cost.done else status
 
 

@@ -45,7 +45,7 @@ def collect_beliefs(table: Comparison) -> dict[str, tuple[NDArray[np.float64], N
     for variant, folder in zip(table.runs["variant"], table.runs["folder"], strict=True):
         beliefs = Record(Path(folder)).beliefs
         if beliefs is not None and beliefs.p_clean is not None and beliefs.clean is not None:
-            judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.told)
+            judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.given_clean)
             found.setdefault(str(variant), []).append((beliefs.p_clean[judged], beliefs.clean[judged]))
     return {
         name: (np.concatenate([p for p, _ in parts]), np.concatenate([clean for _, clean in parts]))

@@ -12,7 +12,7 @@ from ncbench.runtime.device import choose_device
 from ncbench.sweeps.execution import Observer, Outcome
 from ncbench.sweeps.grid import Grid, PlannedRun
 from ncbench.sweeps.record import SweepRecord
-from ncbench.training.run import USUAL, Cadence
+from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sweep:
     record: SweepRecord
     device: str = "auto"
     jobs: int | None = None
-    cadence: Cadence = USUAL
+    cadence: Cadence = DEFAULT_CADENCE
     max_memory: int | None = None
 
     def waiting(self) -> list[int]:

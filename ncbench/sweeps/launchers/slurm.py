@@ -109,7 +109,7 @@ class Slurm(Launcher):
         for start in range(0, len(without_job), size):
             part = without_job[start : start + size]
             for index in part:
-                sweep.store.forget_end(sweep.runs[index].spec)
+                sweep.store.clear_outcome(sweep.runs[index].spec)
             submitted = _submit(executor, [_job(sweep, index) for index in part], after if sweep.jobs else None)
             jobs |= {sweep.runs[index].spec.id: job for index, job in zip(part, submitted, strict=True)}
             write_json(sweep.record.folder / JOBS, jobs)
@@ -204,7 +204,7 @@ def _submit(executor: submitit.SlurmExecutor, jobs: Sequence[RunJob], after: str
 def _outcome_without_result(spec: RunSpec, store: Store, record: SweepRecord, job: str, state: str) -> Outcome:
     """Return the outcome of a run whose job ended without writing a result or an error."""
     folder = store.folder(spec)
-    if state == "CANCELLED" or (state == "COMPLETED" and store.how_it_ended(spec)[0] == "interrupted"):
+    if state == "CANCELLED" or (state == "COMPLETED" and store.noted_outcome(spec)[0] == "interrupted"):
         return Outcome(spec, "interrupted", folder)
     end = "is no longer known to Slurm" if state == UNKNOWN else f"ended with state {state}"
     error = RuntimeError(f"Slurm job {job} {end}; see {log_of(record.folder / LOGS, job)}")

@@ -93,7 +93,7 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
     candidate = Candidate(Sound, tmp_path)
     run = candidate.run()
     trainer = run.trainers[0]
-    secrets = Secrets(run.dataset, run.noise, trainer.told)
+    secrets = Secrets(run.dataset, run.noise, trainer.given_clean)
     train = run.dataset.splits["train"]
     loop = candidate.loop()
     loop.set_up()

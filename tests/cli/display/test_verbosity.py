@@ -56,7 +56,7 @@ def test_verbose_says_what_is_done(flag: str, toy_run: Callable[..., Result], tm
         ("data.registry", "loading dataset tiny"),
         ("data.registry", "dataset tiny: images train 24, dev 8, test 8 ("),
         *([("noise.registry", "drew noise shuffle-images 0.4 with seed ")] if flag == "--debug" else []),
-        ("training.run", f"run {folder.name}: begins, in {folder}"),
+        ("training.run", f"run {folder.name}: starts in {folder}"),
         ("training.run", f"run {folder.name}: recorded in {folder}"),
     ):
         start = f"ncbench.{module}: {words}" if flag == "--debug" else words

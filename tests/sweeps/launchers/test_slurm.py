@@ -29,7 +29,7 @@ from ncbench.sweeps.launchers.base import Sweep
 from ncbench.sweeps.launchers.slurm import cancel_jobs, jobs_of, query_states
 from ncbench.sweeps.launchers.slurm_job import RunJob
 from ncbench.sweeps.record import SweepRecord
-from ncbench.training.run import USUAL
+from ncbench.training.run import DEFAULT_CADENCE
 
 pytest.importorskip("submitit")
 
@@ -149,7 +149,7 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
         assert list(make_launcher("slurm").launch(sweep, Ends())) == []
     _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
-    assert sweep.store.how_it_ended(sweep.runs[1].spec) == ("interrupted", "")  # the old failure is removed
+    assert sweep.store.noted_outcome(sweep.runs[1].spec) == ("interrupted", "")  # the old failure is removed
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_jobs_that_cannot_be_read(content: str, tmp_path: Path) -> None:
 def job(sweep: Sweep) -> RunJob:
     run: PlannedRun = sweep.runs[0]
     assert run.cell is not None
-    return RunJob(run.cell, run.spec, sweep.record, "", "cpu", USUAL, None)
+    return RunJob(run.cell, run.spec, sweep.record, "", "cpu", DEFAULT_CADENCE, None)
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def test_a_job_whose_run_has_changed_says_so(job: RunJob, sweep: Sweep, handler:
     changed = replace(job, cell=replace(job.cell, seeds=[9]))
     with pytest.raises(UserError, match=r"its method or dataset changed after it was submitted"):
         changed()
-    status, words = sweep.store.how_it_ended(job.spec)
+    status, words = sweep.store.noted_outcome(job.spec)
     assert status == "failed"
     assert "changed after it was submitted" in words
 
@@ -359,7 +359,7 @@ def test_allocations_without_progress_come_to_an_end(job: RunJob, sweep: Sweep) 
     (folder / "00000005.json").touch()
     assert job.checkpoint() is not None
     assert [job.checkpoint() is None for _ in range(3)] == [False, False, True]
-    status, words = sweep.store.how_it_ended(job.spec)
+    status, words = sweep.store.noted_outcome(job.spec)
     assert (status, words) == ("failed", "no new checkpoint in 3 allocations; request more time with --slurm time=...")
 
 
