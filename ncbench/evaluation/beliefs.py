@@ -19,7 +19,7 @@ class Beliefs:
     """What a method believes about its training pairs, with the ground truth where it is known.
 
     `p_clean` and `soft_labels` are (pairs,) in [0, 1]; `given_clean` are the numbers of the clean pairs that the method
-    was given. Ground truth, or None: `clean` (pairs,) bool, and `true_images`, the images of the captions of the `plan`.
+    was given. Ground truth, or None: `clean` (pairs,) bool, and `true_images`, those of the captions of the `plan`.
     """
 
     p_clean: NDArray[np.float64] | None
