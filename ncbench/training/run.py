@@ -157,8 +157,10 @@ class Run:
             "outside": overhead.spent(),
             "history": list(self.history.lines),
         }
-        updates = sum(trainer.updates for trainer in self.trainers)
-        write_snapshot(self.folder / CHECKPOINT, updates, state)
+        trained = self.trainers[: number + 1]
+        updates = sum(trainer.updates for trainer in trained)
+        # Epochs count too: a snapshot at the end of an epoch must not replace that of its last update.
+        write_snapshot(self.folder / CHECKPOINT, updates + sum(trainer.loop.epoch for trainer in trained), state)
         LOG.debug("run %s: checkpoint after %d updates", self.spec.id, updates)
         self.clock.spend("checkpoints", since)
         self._saved = time.monotonic()

@@ -39,7 +39,7 @@ def test_a_method_that_passes(few: None, cli: Callable[..., Result]) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("Checks of method triplet")
     assert "│ trains      │ pass    │ 1 network" in result.stdout
-    assert "│ pair-scores │ skipped │ it tells nothing of its pairs: " in result.stdout
+    assert "│ pair-scores │ skipped │ it has no beliefs: " in result.stdout
     assert result.stdout.endswith("\n3 passed, 0 failed, 1 skipped\n")
 
 
@@ -81,7 +81,7 @@ def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
         (("triplet", "--set", "lr=1"), "--set 'lr=1' is not of the form method.key=value, for example l2rm.reg=0.05."),
         (("triplet", "--set", "triplet.lr=0"), "settings of triplet: lr must be above 0, found 0.0."),
         (("triplet", "--set", "backbone.embed=0"), "--set backbone.embed=0: must be above 0."),
-        (("triplet", "--backbone", "sgraf"), "--backbone sgraf: checks take one network; choose sgr or saf."),
+        (("triplet", "--backbone", "sgraf"), "--backbone sgraf: checks need a single network; choose sgr or saf."),
         (("triplet", "--backbone", "vze"), "unknown backbone 'vze'. Did you mean 'vse'?"),
         (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse"),
         (("triplet", "--json", "/no/where.json"), "--json /no/where.json: folder /no does not exist."),

@@ -119,6 +119,7 @@ def test_checkpoints_keep_their_distance(
     result = prepare_run(with_dropout, tmp_path / "0", load_method("triplet"), cadence=ALWAYS).execute()
     updates = result.work.updates
     assert len(written) > updates  # after each, and after each epoch
+    assert written == sorted(set(written))  # none replaces another
     for cadence, expected in ((NEVER, 0), (Cadence(epoch=0.0, midway=1e9), updates // 6)):
         written.clear()
         prepare_run(with_dropout, tmp_path / str(expected), load_method("triplet"), cadence=cadence).execute()
