@@ -221,7 +221,7 @@ def test_a_broken_one_does_not_hide_the_others(
     assert "shuffle-images" in result.stdout
     alias, bad, gone, other = result.stderr.splitlines()
     assert alias.endswith("entry point 'alias' loads a noise protocol named 'file'; the two names must match")
-    assert bad.startswith(f"Warning: noise protocol file {file.with_name('bad.py')} cannot be loaded: SyntaxError: ")
+    assert bad.startswith(f"Warning: noise protocol file {file.with_name('bad.py')} cannot be parsed: SyntaxError: ")
     assert gone.endswith("'gone' (somewhere:Thing) cannot be loaded: ImportError: No module named 'gone'")
     assert other.endswith("noise protocol 'other' is <built-in function len>, expected an ncbench.NoiseProtocol")
     with pytest.raises(

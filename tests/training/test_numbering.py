@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncbench import Plan, Rematches
-from ncbench.data.dataset import Captions, CaptionVectors, ImageFeatures
+from ncbench.data.dataset import Captions, CaptionVectors, ImageFeatures, Split
 from ncbench.noise.registry import draw_noise
 from ncbench.training.numbering import Numbering
 
@@ -64,7 +64,7 @@ def test_what_is_said_of_pairs_comes_back(n: int, n_images: int, seed: int) -> N
 @pytest.mark.parametrize("ratio", [0.2, 0.8])
 def test_numbers_tell_nothing_of_the_truth(protocol: str, ratio: float) -> None:
     images, captions, true = split_of(200, 5)
-    noise = draw_noise(protocol, ratio, true, 200, 0)
+    noise = draw_noise(protocol, ratio, Split(images, captions, true), 0)
     view = Numbering.draw(1000, 200, 0).view(images, captions, noise.claimed, CPU)
     assert np.mean(noise.claimed == np.arange(1000) // 5) > 0.15  # of the data set, they tell all
     assert np.mean(view.claimed == np.arange(1000) // 5) < 0.02
