@@ -75,5 +75,5 @@ def test_a_run_whose_data_change_leaves_no_record_and_no_later_checkpoint(
         run.execute()
     assert not (folder / "result.json").exists()
     if when == "training":
-        # The change comes with the eighth update: the last checkpoint is the one before.
-        assert max(int(path.stem) for path in (folder / CHECKPOINT).glob("*.json")) == 7
+        # The change comes with the eighth update. The last checkpoint is from before it: 7 updates, and an epoch of 6.
+        assert max(int(path.stem) for path in (folder / CHECKPOINT).glob("*.json")) == 7 + 1
