@@ -37,10 +37,6 @@ class ImageFeatures:
         self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
         self._files = [RowsFile.of(chunk) for chunk in chunks]
 
-    def reordered(self, order: IntVector) -> ImageFeatures:
-        """Return the features of images `order`, (n,) image numbers, as images 0 to n - 1; no feature is copied."""
-        return _Reordered(self, order)
-
     @property
     def on_disk(self) -> bool:
         """Whether rows are read from files."""
@@ -74,26 +70,6 @@ class ImageFeatures:
             file.read(rows, out)
         else:
             out[...] = self._chunks[number][rows]
-
-
-class _Reordered(ImageFeatures):
-    """Features of some images under other numbers."""
-
-    def __init__(self, features: ImageFeatures, order: IntVector) -> None:
-        self._features, self._order = features, order
-        self.n_regions, self.dim = features.n_regions, features.dim
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether rows are read from files."""
-        return self._features.on_disk
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
-        """Return a copy of the features of `images`, as `ImageFeatures.take`."""
-        return self._features.take(self._order[images], out)
 
 
 class Captions:
@@ -137,12 +113,6 @@ class Captions:
         positions = np.where(inside, self._offsets[captions][:, None] + columns, 0)
         return np.where(inside, self._tokens[positions], 0), lengths
 
-    def reordered(self, order: IntVector) -> Captions:
-        """Return a copy of captions `order`, (n,) caption numbers, as captions 0 to n - 1."""
-        starts, lengths = self._offsets[order], self.lengths[order]
-        positions = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
-        return Captions.of_arrays([self.texts[caption] for caption in order], self._tokens[positions], lengths)
-
     def tokens(self, caption: int) -> IntVector:
         """Return the word ids of a caption, with start and end tokens, (length,) int64."""
         return self._tokens[self._offsets[caption] : self._offsets[caption + 1]]
@@ -175,10 +145,6 @@ class CaptionVectors(Captions):
     def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
         """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), all 1."""
         return self._vectors.take(captions)[:, 0], self.lengths[captions]
-
-    def reordered(self, order: IntVector) -> Captions:
-        """Return a copy of captions `order`, as `Captions.reordered`."""
-        return CaptionVectors([self.texts[caption] for caption in order], self._vectors.take(order)[:, 0])
 
     def tokens(self, caption: int) -> IntVector:
         """Raise ValueError: vectors have no words."""
