@@ -117,7 +117,7 @@ def test_a_method_that_changes_words_is_refused(
 
     monkeypatch.setattr(module, "load_dataset", lambda name, root: told)
     grid = module.Grid(["tiny"], ["shuffle-images"], [0.4], ["crcl"], ["vse"], [], [0])
-    with pytest.raises(UserError, match=r"crcl. changes the words of captions"):
+    with pytest.raises(UserError, match=r"crcl' changes the words of captions"):
         module.plan_sweep(grid)
     with pytest.raises(UserError, match=r"^sgr reads words"):
         module.plan_sweep(dataclasses.replace(grid, methods=["triplet"], backbones=["sgr"]))
