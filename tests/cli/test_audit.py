@@ -37,7 +37,7 @@ class Judge(Method):
         self.optimiser = Optimiser([self.net], task.budget, lr=1e-2)
 
     def clean_pairs_needed(self, pairs: int) -> int:
-        return self.config.given_clean
+        return self.config.told
 
     def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
         for batch in self.task.data.batches(8, self.task.rng(str(epoch))):

@@ -38,7 +38,7 @@ def test_beliefs_are_read_back(
 ) -> None:
     save_beliefs(tmp_path / "beliefs.npz", Beliefs(p_clean, soft_labels, rematches, TOLD))
     found = load_beliefs(tmp_path / "beliefs.npz")
-    for name, given in (("p_clean", p_clean), ("soft_labels", soft_labels), ("told", TOLD)):
+    for name, given in (("p_clean", p_clean), ("soft_labels", soft_labels), ("given_clean", TOLD)):
         np.testing.assert_array_equal(getattr(found, name), given)
     assert (found.rematches is None) == (rematches is None)
     if rematches is not None and found.rematches is not None:

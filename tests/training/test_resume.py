@@ -149,7 +149,7 @@ def test_the_checkpoint_of_another_version_is_refused_and_kept(with_dropout: Dat
         prepare_run(with_dropout, tmp_path, Toy, cadence=ALWAYS, on_progress=killed_at(20), budget=9.0).execute()
     before = sorted(path.name for path in (tmp_path / CHECKPOINT).iterdir())
     assert before
-    message = r"checkpoint: does not fit this version of toy \('the state of toy differs in queue'\); go on with"
+    message = r"checkpoint: does not fit this version of toy \('the state of toy differs in queue'\); resume with"
     with pytest.raises(UserError, match=message):
         prepare_run(with_dropout, tmp_path, Newer, cadence=ALWAYS, budget=9.0).execute()
     assert sorted(path.name for path in (tmp_path / CHECKPOINT).iterdir()) == before
