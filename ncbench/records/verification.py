@@ -1,9 +1,10 @@
-"""Whether a record is consistent: scores match ranks, work keeps the budget, ids and digests match."""
+"""Whether a record is consistent: scores match ranks and beliefs, work keeps the budget, ids and digests match."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,20 @@ import numpy as np
 
 from ncbench.backbones.registry import members_of
 from ncbench.errors import UserError
+from ncbench.evaluation.beliefs import detect
+from ncbench.method.registry import GROUP, load_method
 from ncbench.noise.storage import load_noise
-from ncbench.records.arrays import TOP_K_FILE
+from ncbench.plugins.discovery import plugin_names
+from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
 from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
 
 TOLERANCE = 1e-9
 """Of scores, in points: the formulas are the same, but sums may be taken in another order."""
 
+ROUNDING = 1e-3
+"""Of detection: beliefs are stored in single precision, which may change an order or pass a threshold."""
+
+DETECTION = ("auc", "precision", "recall")
 MAX_OVERTIME = 1.1
 """Of a budget in seconds, plus one second: the last step may end late."""
 
@@ -144,6 +152,51 @@ def _noise(record: Record) -> Iterator[str]:
         yield f"the stored noise has ratio {noise.ratio:g}, the spec says {spec.noise:g}"
 
 
+def _beliefs(record: Record) -> Iterator[str]:
+    """Judge the stored beliefs again; older records and submissions do not have them."""
+    result, beliefs = record.result, record.beliefs
+    if beliefs is None:
+        return
+    if len(beliefs.given_clean) != result.clean_pairs_given:
+        yield f"{BELIEFS_FILE} has {len(beliefs.given_clean)} given clean pairs, the result {result.clean_pairs_given}"
+    if beliefs.clean is None:
+        return
+    if result.mismatched is None or abs(float(np.mean(~beliefs.clean)) - result.mismatched) > TOLERANCE:
+        yield f"the result has {result.mismatched} mismatched pairs, {BELIEFS_FILE} {np.mean(~beliefs.clean)}"
+    judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.given_clean)
+    for name, scores, said in (
+        ("detection", beliefs.p_clean, result.beliefs.detection),
+        ("soft_labels", beliefs.soft_labels, result.beliefs.soft_labels),
+    ):
+        if (scores is None) != (said is None):
+            yield f"the result {'has no' if said is None else 'has'} {name}, but {BELIEFS_FILE} says otherwise"
+        elif scores is not None and said is not None:
+            if len(scores) != len(beliefs.clean):
+                yield f"{BELIEFS_FILE} has {len(scores)} scores for {len(beliefs.clean)} pairs"
+                continue
+            found = asdict(detect(scores[judged], beliefs.clean[judged]))
+            for key in DETECTION:
+                if not _alike(getattr(said, key), found[key]):
+                    yield f"{name} {key} is {getattr(said, key)}, but {BELIEFS_FILE} gives {found[key]}"
+
+
+def _alike(said: float | None, found: float | None) -> bool:
+    if said is None or found is None:
+        return said is found
+    return math.isclose(said, found, rel_tol=0, abs_tol=ROUNDING)
+
+
+def _ground_truth(record: Record) -> Iterator[str]:
+    """Compare whether a run saw the ground truth with what its method says, if that is installed."""
+    spec = record.result.spec
+    if spec.source or spec.method not in plugin_names(GROUP):
+        return
+    needs_truth = load_method(spec.method, run_found=False).needs_truth
+    if record.result.sees_truth != needs_truth:
+        said = "saw the ground truth" if record.result.sees_truth else "did not see the ground truth"
+        yield f"the result says that {spec.method} {said}, but the method says otherwise"
+
+
 def _measurements(record: Record) -> Iterator[str]:
     measurements, budget = record.measurements, record.result.spec.budget
     if measurements is None:
@@ -159,5 +212,7 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _work,
     _course,
     _noise,
+    _beliefs,
+    _ground_truth,
     _measurements,
 )

@@ -161,3 +161,35 @@ def test_the_folder_one_stands_in(run: Path, cli: Callable[..., Result], monkeyp
 def test_a_history_that_is_damaged(run: Path) -> None:
     (run / "history.jsonl").write_text("{")
     assert any("history.jsonl: cannot be read as a run record" in problem for problem in verify_run(run))
+
+
+L2RM = ("--method", "l2rm", "--set", "l2rm.batch_size=8", "--set", "l2rm.queue=12", "--set", "l2rm.warmup=0.2")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda r: r["beliefs"]["detection"].update(auc=0.123), "detection auc is 0.123, but beliefs.npz gives "),
+        (lambda r: r["beliefs"]["detection"].update(recall=0.123), "detection recall is 0.123, but beliefs.npz gives "),
+        (lambda r: r["beliefs"].pop("detection"), "the result has no detection, but beliefs.npz says otherwise"),
+        (lambda r: r.update(mismatched=0.123), "the result has 0.123 mismatched pairs, beliefs.npz 0."),
+        (lambda r: r.update(told_clean=3), "beliefs.npz has 0 given clean pairs, the result 3"),
+        (lambda r: r.update(told_truth=True), "l2rm saw the ground truth, but the method says otherwise"),
+    ],
+)
+def test_beliefs_that_were_improved(how: Change, said: str, toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    assert toy_run(*L2RM, "--noise", 0.4, "--budget", 2).exit_code == 0
+    (folder,) = (tmp_path / "runs/tiny/l2rm").iterdir()
+    assert verify_run(folder) == []
+    change(folder / "result.json", how)
+    (problem,) = verify_run(folder)
+    assert said in problem
+
+
+def test_a_reference_that_claims_to_be_a_contestant(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    assert toy_run("--method", "oracle", "--set", "oracle.batch_size=8", "--noise", 0.4).exit_code == 0
+    (folder,) = (tmp_path / "runs/tiny/oracle").iterdir()
+    assert verify_run(folder) == []
+    change(folder / "result.json", lambda r: r.update(told_truth=False))
+    (problem,) = verify_run(folder)
+    assert "oracle did not see the ground truth, but the method says otherwise" in problem
