@@ -101,7 +101,7 @@ def test_numbers_beyond_half_precision(root: Path, tmp_path: Path) -> None:
     np.save(path, features)
     with pytest.raises(UserError, match=r"train_ims\.npy: row 17 contains a number beyond 65,504"):
         check(root, tmp_path / "half")
-    with pytest.raises(UserError, match="is where the released files lie; name another folder"):
+    with pytest.raises(UserError, match="is the folder of the released files"):
         check(root, root)
 
 
