@@ -43,11 +43,8 @@ from ncbench.data.dataset import Captions, Dataset, ImageFeatures, Split
 from ncbench.data.tokenise import Tokeniser
 from ncbench.evaluation.beliefs import detect, rematch_quality
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.noise.storage import load_noise
-from ncbench.records.arrays import BELIEFS_FILE, load_beliefs
 from ncbench.records.networks import read_checkpoint
-from ncbench.records.record import load_data, read_spec
-from ncbench.records.store import noise_path, records_around
+from ncbench.records.record import Record
 
 SPLITS = ("train", "dev", "test")
 DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged": 1, "closer": 3, "by chance": 3}
@@ -151,24 +148,24 @@ def chosen(rows: pd.DataFrame) -> float:
 
 def rematched(folder: Path, dataset: Dataset, judgments: Judgments) -> dict[str, float | None]:
     """Return how many rematches of a run were judged by people, and how good all of them are by wording."""
-    found, train = load_beliefs(folder / BELIEFS_FILE).rematches, dataset.splits["train"]
-    if found is None:
+    record, train = Record(folder), dataset.splits["train"]
+    if record.beliefs is None or record.beliefs.rematches is None:
         return {"judged": None, "closer": None, "by chance": None}
+    found = record.beliefs.rematches
     texts = train.captions.texts
     mine = judgments.rows[judgments.rows["split"] == "train"]
     said = {(judgments.texts[row.caption], row.image) for row in mine.itertuples()}
     pairs = {(texts[caption], int(image)) for caption, image in zip(found.captions, found.images, strict=True)}
     close = judgments.in_training.of(texts)
-    claimed = load_noise(noise_path(records_around(folder), read_spec(folder))).claimed
     quality = rematch_quality(
-        found.captions, found.images, found.weights, claimed, lambda c, i: close[i, c], len(train.images)
+        found.captions, found.images, found.weights, record.noise.claimed, lambda c, i: close[i, c], len(train.images)
     )
     return {"judged": len(pairs & said), "closer": quality.closer, "by chance": quality.chance}
 
 
 def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> dict[str, float | None]:
     """Return how the run in `folder` agrees with human judgments. Raises UserError."""
-    dataset = load_data(folder, read_spec(folder), None)
+    dataset = Record(folder).dataset(None)
     starts = dict(zip(splits, np.cumsum([0, *(len(dataset.splits[split].images) for split in splits)]), strict=False))
     rows = judgments.rows[judgments.rows["split"].isin(splits)].copy()
     matrix = similarities(folder, dataset, judgments.texts, splits)

@@ -24,7 +24,7 @@ from ncbench.budget import Budget
 from ncbench.data.dataset import Captions, Dataset, IntVector, Split
 from ncbench.method.settings import Override
 from ncbench.noise.registry import draw_noise
-from ncbench.records.store import read_history
+from ncbench.records.record import Record
 from ncbench.runtime.device import choose_device
 from ncbench.runtime.environment import describe
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
@@ -80,8 +80,8 @@ def measure(name: str, budget: float, seed: int, evaluations: int) -> dict[str, 
         result = Run(
             run.spec, run.dataset, run.noise, run.method, Path(folder), device, lambda progress: None
         ).execute()
-        curve = [round(line["dev"]["rsum"], 1) for line in read_history(Path(folder))]
-    return {"test": result["metrics"]["test"], "dev_curve": curve}
+        curve = [round(line.dev.rsum, 1) for line in Record(Path(folder)).history]
+    return {"test": result.to_dict()["metrics"]["test"], "dev_curve": curve}
 
 
 @click.command()

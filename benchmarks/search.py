@@ -26,7 +26,8 @@ from scipy.stats import qmc
 from ncbench.budget import Budget
 from ncbench.method.registry import load_method
 from ncbench.method.settings import Override
-from ncbench.records.store import Store, read_record
+from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.runtime.files import write_json
 from ncbench.runtime.seeds import derive_seed
@@ -179,8 +180,9 @@ def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
     }
     if outcome.result is None:
         return {**entry, "error": str(outcome.error), "dev_rsum": None}
-    commit = read_record(outcome.folder / "measurements.json")["environment"]["commit"]
-    return {**entry, **outcome.result["selected"], "commit": commit}
+    measurements, selected = Record(outcome.folder).measurements, outcome.result.selected
+    commit = measurements and measurements.environment.commit
+    return {**entry, "dev_rsum": selected.dev_rsum, "share": selected.share, "commit": commit}
 
 
 def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

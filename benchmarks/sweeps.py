@@ -4,17 +4,15 @@ Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3]
 
 A trivial run trains `triplet` with a `vse` of width 16 for one or two updates on the few pairs in tests/fixtures/f30k.
 Each single-machine launcher executes all of them. The time that the runs do not measure themselves (training,
-evaluation, checkpoints) is the cost of planning, locking, recording and dispatching. Then the record of one run is
+evaluation, checkpoints) is the cost of planning, leases, recording and dispatching. Then the record of one run is
 copied under other seeds, ratios and methods to make RECORDS records, and everything that `ncbench report` reads from
-them is read: without an index, while writing it, and with it. Besides wall time, CPU time is reported, because other
-work on the machine affects it less.
+them is read. Besides wall time, CPU time is reported, because other work on the machine affects it less.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -31,7 +29,6 @@ import torch
 from ncbench.budget import Budget
 from ncbench.cli.display.output import print_table
 from ncbench.method.settings import parse_override
-from ncbench.records import index
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.records.table import load_runs
@@ -95,7 +92,7 @@ def run_trivial(name: str, jobs: int, count: int, root: Path) -> dict[str, float
         sweep = Sweep(grid, runs, store, record, "cpu", jobs)
         ends = [outcome.status for outcome in make_launcher(name).launch(sweep, NullWatcher())]
     assert ends == ["done"] * count
-    own = sum(sum(measurements["seconds"].values()) for _, _, measurements in store.results())
+    own = sum(record.measurements.seconds.total for record in store.results() if record.measurements)
     files = [path for path in root.rglob("*") if path.is_file()]
     return {
         "planning": found["planning wall"] / count,
@@ -123,20 +120,12 @@ def make_records(source: Path, root: Path, count: int) -> None:
 
 
 def scan(root: Path) -> dict[str, float]:
-    """Return the seconds of reading all that a report reads, without an index and with it."""
+    """Return the seconds of reading all that a report reads."""
     found: dict[str, float] = {}
-    shutil.rmtree(root / index.FOLDER, ignore_errors=True)
-    reads: dict[str, Callable[[], Any]] = {
-        "runs": lambda: load_runs(root),
-        "courses": lambda: load_training_curves(root),
-    }
-    for state in ("writing it", "with it"):
-        for name, read in reads.items():
-            with timed(found, f"{name}, {state}"):
-                read()
-    with timed(found, "plain reading"):
-        for _ in Store(root).results():
-            pass
+    reads: dict[str, Callable[[Path], Any]] = {"runs": load_runs, "training curves": load_training_curves}
+    for name, read in reads.items():
+        with timed(found, name):
+            read(root)
     return found
 
 
@@ -157,11 +146,9 @@ def main(count: int, records: int, repeats: int, folder: Path | None, out: Path 
         source = next((Path(name) / "here").glob("*/*/*/result.json")).parent
         large = Path(name) / "large"
         make_records(source, large, records)
-        time.sleep(index.SETTLED + 1)
         for _ in range(repeats):
             scans.append(scan(large))
             click.echo(f"{ {key: round(value, 3) for key, value in scans[-1].items()} }", err=True)
-        sizes = {path.name: path.stat().st_size for path in (large / index.FOLDER).iterdir()}
     rows = [
         (
             f"{where}, {LAUNCHERS[where]} at a time",
@@ -180,7 +167,7 @@ def main(count: int, records: int, repeats: int, folder: Path | None, out: Path 
     print_table(f"Scanning {records} records", ("what", "wall", "CPU"), cells)
     if out is not None:
         facts = {"command": sys.argv, "environment": environment.describe(torch.device("cpu"))}
-        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans, "index bytes": sizes}
+        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans}
         out.write_text(json.dumps({**facts, **content}, indent=1) + "\n")
 
 

@@ -68,7 +68,7 @@ def audit(
     if figure and clean is not None:
         from ncbench.report.figures.beliefs import draw_beliefs
 
-        draw_beliefs(found.p_clean[found.untold], clean[found.untold], found.title, figure)
+        draw_beliefs(found.p_clean[found.judged], clean[found.judged], found.title, figure)
     images = sorted({str(file) for row in shown for file in (row.claimed, row.rematched) if file})
     if as_json:
         print_json(

@@ -52,11 +52,9 @@ def replay(
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.signals import catch_signals, stop_signal
     from ncbench.sweeps.execution import run_sweep
-    from ncbench.sweeps.replay import compare, plan_again, read_compared
+    from ncbench.sweeps.replay import check_comparable, compare, plan_again
 
-    if not (run / "result.json").is_file():
-        raise UserError(f"{run} is not the folder of a finished run; expected a result.json in it")
-    read_compared(run)  # fail before training if the record cannot be compared
+    check_comparable(run)  # fail before training if the record cannot be compared
     planned = plan_again(run, data_root, method_file)
     chosen = choose_device(device)
     with ExitStack() as stack:

@@ -38,21 +38,17 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     unfinished = list(Store(folder).unfinished())
     # If there are no runs at all, `load_runs` raises an error that says how to make some.
     done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
+    rest = [
+        {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
+    ]
     if as_json:
-        rest = [{"id": run.folder.name, **run.spec, "status": run.status, "error": run.error} for run in unfinished]
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
     if done:
         rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
         print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-    if unfinished:
-        rows = [
-            [
-                _text(column, _cell(column, {"id": run.folder.name, **run.spec, **vars(run)}))
-                for column in UNFINISHED_COLUMNS
-            ]
-            for run in unfinished
-        ]
+    if rest:
+        rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
         print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
 
 
@@ -64,7 +60,7 @@ def _cell(column: str, run: Mapping[Any, Any]) -> object:
     if column == "budget":
         from ncbench.budget import Budget
 
-        return str(Budget(run["budget"], run.get("budget_unit", "epochs")))
+        return str(Budget(run["budget"], run["budget_unit"]))
     return run[column]
 
 

@@ -1,4 +1,4 @@
-"""Settings from the command line: `method.key=value`, checked against the method's Config, and `backbone.key=value`."""
+"""Settings of methods, and how the command line overrides them: `method.key=value` and `backbone.key=value`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+import msgspec
+
 from ncbench.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from ncbench.method.base import Method
 
 BACKBONE = "backbone"
-# Sizes.head is not for users: the method chooses it.
+# `Sizes.head` is missing: the method chooses it, not the user.
 SIZES = {"embed": int, "similarity": int, "word": int, "dropout": float, "lse": float}
 
 
 @dataclass(frozen=True)
 class Override:
-    """One `target.key=value` as given to `option`; the target is a method, or `backbone`."""
+    """A `target.key=value` given to `option`; the target is a method or `backbone`."""
 
     target: str
     key: str
@@ -29,11 +31,11 @@ class Override:
 
 
 def parse_override(text: str, option: str = "--set") -> Override:
-    """Return the override that `text` states. Raises UserError where it is not `target.key=value`."""
+    """Return the override in `text`. Raises UserError unless it has the form `target.key=value`."""
     name, equals, value = text.partition("=")
     target, dot, key = name.partition(".")
     if not (equals and dot and target and key and value):
-        raise UserError(f"{option} {text!r} is not of the form method.key=value, for example l2rm.reg=0.05.")
+        raise UserError(f"{option} {text!r} is not of the form method.key=value, for example l2rm.reg=0.05")
     return Override(target, key, value, option)
 
 
@@ -49,9 +51,9 @@ def apply_sizes(scale: Mapping[str, float], overrides: Iterable[Override]) -> di
     sizes = {**scale, **_parsed(BACKBONE, SIZES, overrides)}
     for key, value in sizes.items():
         if key == "dropout" and not 0 <= value < 1:
-            raise UserError(f"--set backbone.dropout={value}: must be at least 0 and below 1.")
+            raise UserError(f"--set backbone.dropout={value}: must be at least 0 and below 1")
         if key != "dropout" and value <= 0:
-            raise UserError(f"--set backbone.{key}={value}: must be above 0.")
+            raise UserError(f"--set backbone.{key}={value}: must be above 0")
     return sizes
 
 
@@ -70,18 +72,18 @@ def _parse(wanted: Any, override: Override) -> object:
     if get_origin(wanted) is Literal:
         choices = get_args(wanted)
         if override.value not in choices:
-            raise UserError(f"{where}: must be one of {', '.join(map(str, choices))}.")
+            raise UserError(f"{where}: must be one of {', '.join(map(str, choices))}")
         return override.value
     if wanted is bool:
         if override.value not in ("true", "false"):
-            raise UserError(f"{where}: must be true or false.")
+            raise UserError(f"{where}: must be true or false")
         return override.value == "true"
     try:
         value = wanted(override.value)
     except ValueError:
-        raise UserError(f"{where}: must be of type {wanted.__name__}.") from None
+        raise UserError(f"{where}: must be of type {wanted.__name__}") from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: must be finite.")
+        raise UserError(f"{where}: must be finite")
     result: object = value
     return result
 
@@ -102,9 +104,9 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """Declare a hyper-parameter of Settings: its default, what it means (with its unit), where the default is from.
+    """Declare a hyper-parameter: its default, its meaning (with the unit), and the source of the default.
 
-    Values that are not `above`, `at_least` or `at_most` a bound that is given are refused.
+    Other values must be `above`, `at_least` or `at_most` the given bounds.
     """
     bounds = {"above": above, "at least": at_least, "at most": at_most}
     given = {words: bound for words, bound in bounds.items() if bound is not None}
@@ -113,11 +115,17 @@ def setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """What a method's Config derives from: checks the bounds of its settings. Raises ValueError."""
+    """Base class of a method's Config. Checks types and bounds of the settings; raises ValueError."""
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
         for entry in fields(self):
             value = getattr(self, entry.name)
+            try:
+                msgspec.convert(value, types[entry.name])
+            except msgspec.ValidationError as error:
+                problem = str(error)
+                raise ValueError(f"{entry.name}: {problem[0].lower()}{problem[1:]}, found {value!r}") from error
             for words, kept in BOUNDS.items():
                 bound = entry.metadata.get(words)
                 if bound is not None and not kept(value, bound):
@@ -126,7 +134,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class TrainingSettings(Settings):
-    """What nearly all published methods share; the defaults are those for Flickr30K."""
+    """Settings that nearly all published methods have. The defaults are those for Flickr30K."""
 
     batch_size: int = setting(128, "pairs per update", "SGRAF", at_least=2)
     lr: float = setting(2e-4, "learning rate of Adam", "SGRAF", above=0)

@@ -1,10 +1,14 @@
-"""`beliefs.npz`: what a method believed of every training pair at the end, in the order of the pairs.
+"""The arrays of a record: beliefs, ranks, and what was retrieved first.
 
-`p_clean` and `soft_labels` are (pairs,) float32; `rematch_captions`, `rematch_images` (n,) int32 and `rematch_weights`
-(n,) float32 are pairs that it believed in instead of claimed ones; `told` are the pairs that it was told are clean.
-`plan` (images, captions) float32 is the transport plan of one batch, `plan_images` and `plan_captions` say of what.
-What a method does not estimate is not there. Beside it stands what the harness knows, where anybody does: which pairs
-are `clean`, (pairs,) bool, and `plan_true`, the true images of the captions of the plan.
+`beliefs.npz` holds the beliefs about every training pair at the end of training, in the order of the pairs:
+
+* `p_clean`, `soft_labels`: (pairs,) float32;
+* `rematch_captions`, `rematch_images` (n,) int32, `rematch_weights` (n,) float32: pairs used instead of claimed ones;
+* `told`: (n,) int32, the clean pairs that the method was given;
+* `plan` (images, captions) float32: the transport plan of one batch; `plan_images`, `plan_captions`: its pairs;
+* `clean` (pairs,) bool and `plan_true` (captions,) int32: the ground truth, if it is known.
+
+Arrays that a method does not estimate are missing.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from ncbench.method.base import Plan, Rematches
 from ncbench.runtime.files import read_arrays, write_atomic
 
 BELIEFS_FILE = "beliefs.npz"
-KINDS: Mapping[str, tuple[type[np.generic], int]] = {
+BELIEF_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
     "p_clean": (np.floating, 1),
     "soft_labels": (np.floating, 1),
     "rematch_captions": (np.integer, 1),
@@ -38,10 +42,10 @@ KINDS: Mapping[str, tuple[type[np.generic], int]] = {
     "plan_images": (np.integer, 1),
     "plan_true": (np.integer, 1),
 }
-"""What an array holds, and its number of dimensions."""
+"""Type and number of dimensions of each array."""
 
-REMATCHES = ("rematch_captions", "rematch_images", "rematch_weights")
-PLAN = ("plan_captions", "plan_images", "plan")
+REMATCH_ARRAYS = ("rematch_captions", "rematch_images", "rematch_weights")
+PLAN_ARRAYS = ("plan_captions", "plan_images", "plan")
 
 
 def save_beliefs(path: Path, beliefs: Beliefs) -> None:
@@ -67,43 +71,43 @@ def save_beliefs(path: Path, beliefs: Beliefs) -> None:
 
 
 def load_beliefs(path: Path) -> Beliefs:
-    """Return what `save_beliefs` wrote. Raises UserError for a file that is missing, damaged, or something else."""
+    """Return what `save_beliefs` wrote. Raises UserError for a file that is missing, damaged, or of another kind."""
     try:
         arrays = read_arrays(path)
         for name, array in arrays.items():
-            kind, dimensions = KINDS[name]
+            kind, dimensions = BELIEF_ARRAYS[name]
             if array.ndim != dimensions or not np.issubdtype(array.dtype, kind):
-                raise ValueError(f"{name} is not of its kind")
+                raise ValueError(f"{name} has {array.ndim} dimensions of {array.dtype}")
             if not np.isfinite(array).all() or (array.size and array.min() < 0):
-                raise ValueError(f"{name} holds values below 0, or none at all")
+                raise ValueError(f"{name} has values that are negative or not finite")
         return Beliefs(
-            _given(arrays, "p_clean", np.float64),
-            _given(arrays, "soft_labels", np.float64),
+            _optional(arrays, "p_clean", np.float64),
+            _optional(arrays, "soft_labels", np.float64),
             _rematches(arrays),
             arrays["told"].astype(np.int64),
             _plan(arrays),
             arrays.get("clean"),
-            _given(arrays, "plan_true", np.int64),
+            _optional(arrays, "plan_true", np.int64),
         )
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it.") from error
+        raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it") from error
 
 
-def _given(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+def _optional(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
     return arrays[name].astype(dtype) if name in arrays else None
 
 
 def _all_or_none(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...], what: str) -> list[NDArray[Any]]:
     found = [arrays[name] for name in names if name in arrays]
     if found and len(found) != len(names):
-        raise ValueError(f"{what} is not complete")
+        raise ValueError(f"{what}: incomplete")
     return found
 
 
 def _rematches(arrays: Mapping[str, NDArray[Any]]) -> Rematches | None:
-    found = _all_or_none(arrays, REMATCHES, "what was rematched")
+    found = _all_or_none(arrays, REMATCH_ARRAYS, "rematches")
     if len({len(array) for array in found}) > 1:
-        raise ValueError("what was rematched is not complete")
+        raise ValueError("rematches: arrays of different lengths")
     if not found:
         return None
     captions, images, weights = found
@@ -111,7 +115,7 @@ def _rematches(arrays: Mapping[str, NDArray[Any]]) -> Rematches | None:
 
 
 def _plan(arrays: Mapping[str, NDArray[Any]]) -> Plan | None:
-    found = _all_or_none(arrays, PLAN, "the plan")
+    found = _all_or_none(arrays, PLAN_ARRAYS, "the plan")
     if not found:
         return None
     captions, images, mass = found
@@ -127,7 +131,7 @@ SIDES = ("i2t", "t2i")
 
 
 def save_ranks(path: Path, whole: Ranks, folded: Ranks | None = None) -> None:
-    """Write the ranks among the whole test split, and within its folds if it has any. Raises OSError."""
+    """Write the ranks within the whole test split, and within its folds if it has any. Raises OSError."""
     arrays = {side: getattr(whole, side)[0] for side in SIDES}
     if folded is not None:
         for side in SIDES:
@@ -138,9 +142,9 @@ def save_ranks(path: Path, whole: Ranks, folded: Ranks | None = None) -> None:
 
 
 def load_ranks(path: Path) -> dict[str, Ranks]:
-    """Return ranks by what records call their scores: `test`, and `test_unfolded` where `test` is one of folds.
+    """Return ranks by the metric that they belong to: `test`, and `test_unfolded` if `test` is a mean over folds.
 
-    Raises UserError for a file that is missing, damaged, or holds something else.
+    Raises UserError for a file that is missing, damaged, or of another kind.
     """
     try:
         arrays = read_arrays(path)
@@ -149,23 +153,23 @@ def load_ranks(path: Path) -> dict[str, Ranks]:
             return {"test": whole}
         return {"test": Ranks(*(_split(arrays, side) for side in SIDES)), "test_unfolded": whole}
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as ranks ({error}); restore it.") from error
+        raise UserError(f"{path}: cannot be read as ranks ({error}); restore it") from error
 
 
 def _vector(arrays: Mapping[str, NDArray[np.generic]], name: str) -> IntVector:
     found = arrays[name]
     if found.ndim != 1 or len(found) == 0 or not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"{name} is no vector of integers")
+        raise ValueError(f"{name} is not a vector of integers")
     vector: IntVector = found.astype(np.int64)
     if vector.min() < 0:
-        raise ValueError(f"{name} holds {vector.min()}")
+        raise ValueError(f"{name} has a rank of {vector.min()}")
     return vector
 
 
 def _split(arrays: Mapping[str, NDArray[np.generic]], side: str) -> tuple[IntVector, ...]:
     ranks, counts = _vector(arrays, f"{side}_folded"), _vector(arrays, f"{side}_per_fold")
     if counts.min() == 0 or counts.sum() != len(ranks):
-        raise ValueError(f"{side}_per_fold does not fit {side}_folded")
+        raise ValueError(f"{side}_per_fold does not match {side}_folded")
     return tuple(np.split(ranks, np.cumsum(counts)[:-1]))
 
 
@@ -173,23 +177,23 @@ TOP_K_FILE = "retrieved.npz"
 
 
 def save_retrieved(path: Path, found: Retrieved) -> None:
-    """Write what was found. Raises OSError."""
+    """Write the items that were retrieved first. Raises OSError."""
     arrays = {name: getattr(found, name).astype(np.int32) for name in ("i2t", "t2i", "true")}
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def load_retrieved(path: Path) -> Retrieved:
-    """Return what `save_retrieved` wrote. Raises UserError for a file that is missing, damaged, or something else."""
+    """Return what `save_retrieved` wrote. Raises UserError for a file that is missing, damaged, or of another kind."""
     try:
         arrays = read_arrays(path)
         i2t, t2i, true = (arrays[name] for name in ("i2t", "t2i", "true"))
         for array, dimensions, stop in ((i2t, 2, len(t2i)), (t2i, 2, len(i2t)), (true, 1, len(i2t))):
             if array.ndim != dimensions or not array.size or not np.issubdtype(array.dtype, np.integer):
-                raise ValueError("it does not hold the tables of numbers that it should")
+                raise ValueError("its arrays must be tables of integers")
             if array.min() < 0 or array.max() >= stop:
-                raise ValueError("it names what there is not")
+                raise ValueError("it has numbers of images or captions that do not exist")
         if len(true) != len(t2i):
-            raise ValueError("it has not one true image per caption")
+            raise ValueError("it must have one true image per caption")
         return Retrieved(*(array.astype(np.int64) for array in (i2t, t2i, true)))
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as what was retrieved ({error}); restore it.") from error
+        raise UserError(f"{path}: cannot be read as retrieved items ({error}); restore it") from error

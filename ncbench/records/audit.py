@@ -1,4 +1,4 @@
-"""Noise audits: which of the claimed training pairs of a finished run its method believes to be mismatched."""
+"""Noise audits: which training pairs the method of a finished run believes to be mismatched."""
 
 from __future__ import annotations
 
@@ -19,12 +19,9 @@ from ncbench.errors import UserError
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.noise.base import BoolVector, Noise
 from ncbench.noise.ratio import noise_in_words
-from ncbench.noise.storage import load_noise
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
-from ncbench.records.record import load_data, read_spec
+from ncbench.records.arrays import BELIEFS_FILE
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import noise_path, records_around
 from ncbench.runtime.files import check_absent, write_atomic
 
 COLUMNS = (
@@ -38,20 +35,21 @@ COLUMNS = (
     "weight",
     "told_clean",
 )
-PICTURES = ("claimed_picture", "rematched_picture")
+PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a cell begins with that spreadsheets take for a formula, or may after trimming it."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""Spreadsheets may take a cell for a formula if it begins with one of these, some after trimming it."""
 
-NONE = -1
+NO_REMATCH = -1
+"""The number of the rematched image of pairs without a rematch."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A run with all that its audit is made of; everything is in the order of the training pairs.
+    """A run with everything its audit needs; arrays are in the order of the training pairs.
 
-    `p_clean` is (pairs,) in [0, 1]. `rematched` (pairs,) int64 are the images that the method believed in most instead
-    of the claimed ones, NONE where it proposed none, and `weights` (pairs,) how much it did.
+    `p_clean` is (pairs,) in [0, 1]. `rematched` (pairs,) int64 is the rematched image of the highest weight, NO_REMATCH
+    without one; `weights` (pairs,) are these weights.
     """
 
     spec: RunSpec
@@ -64,90 +62,84 @@ class Audit:
 
     @property
     def title(self) -> str:
-        """Which run it is, in words."""
+        """A description of the run."""
         spec = self.spec
         noise = noise_in_words(spec.protocol, spec.noise)
         return f"{spec.method} on {spec.dataset}, {noise}, {spec.backbone}, seed {spec.seed}"
 
     @property
     def captions(self) -> Captions:
-        """The training captions as the method saw them. Raises UserError for splices of others."""
+        """The training captions as the method saw them. Raises UserError for noise of another dataset."""
         try:
             return self.noise.seen(self.dataset.splits["train"].captions, self.dataset.vocabulary)
         except ValueError as error:
-            raise UserError(f"the noise that is kept does not fit {self.dataset.name}: {error}; restore it.") from error
+            raise UserError(f"the stored noise does not fit {self.dataset.name}: {error}; restore it") from error
 
     @property
     def order(self) -> IntVector:
-        """The pairs, the most likely mismatched first; those alike by number."""
+        """The pairs, the most likely mismatched first; ties by number."""
         return np.argsort(self.p_clean, kind="stable")
 
     @property
     def flagged(self) -> int:
-        """How many pairs are more likely mismatched than not."""
+        """The number of pairs that are more likely mismatched than not."""
         return int(np.count_nonzero(self.p_clean < 0.5))
 
     @property
-    def untold(self) -> IntVector:
-        """The pairs that the method had to judge by itself: not told that they are clean."""
+    def judged(self) -> IntVector:
+        """The pairs that the method had to judge: all but the clean pairs that it was given."""
         return np.setdiff1d(np.arange(len(self.p_clean)), self.beliefs.told)
 
     def clean(self) -> BoolVector:
-        """Return which pairs are truly matched, (pairs,) bool. Raises UserError where nobody knows."""
+        """Return which pairs are truly matched, (pairs,) bool. Raises UserError without ground truth."""
         if not self.dataset.truth_known:
-            raise UserError(f"{self.dataset.name} is mismatched by nature: nobody knows which of its pairs are.")
+            raise UserError(f"{self.dataset.name} has no ground truth: which of its pairs are mismatched is unknown")
         return self.noise.clean(self.dataset.splits["train"].true)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The files of the pictures of a row: of the claimed image and of the rematched one, None if there is none."""
+    """The picture files of a row: the claimed image, and the rematched one or None."""
 
     claimed: Path
     rematched: Path | None
 
 
 def load_audit(folder: Path, data_root: Path | None) -> Audit:
-    """Return the audit of the finished run in `folder`, whose noise lies in the folder of records around it.
+    """Return the audit of the finished run in `folder`; its noise is in the folder of records around it.
 
-    Raises UserError where it says nothing of single pairs, or does not fit the data at hand.
+    Raises UserError if the method stated no beliefs about single pairs, or the record does not fit the available data.
     """
-    if not (folder / "result.json").is_file():
-        raise UserError(f"{folder} holds no finished run; give a folder that has a result.json.")
-    spec, path = read_spec(folder), folder / arrays.BELIEFS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"{folder} has no {arrays.BELIEFS_FILE}: it was run before records held beliefs of pairs; run it again."
-        )
-    beliefs = load_beliefs(path)
+    record = Record(folder)
+    record.check_finished()
+    spec, beliefs = record.spec, record.beliefs
+    if beliefs is None:
+        raise UserError(f"{folder}: {BELIEFS_FILE} is missing, as in older records; run it again")
     if beliefs.p_clean is None:
         raise UserError(
-            f"{folder}: {spec.method} did not say how likely pairs are mismatched: it never does, or not within so "
-            "small a budget; audit another run."
+            f"{folder}: {spec.method} stated no probability that pairs are mismatched: it never does, or its budget "
+            "was too small; audit another run"
         )
-    noise = load_noise(noise_path(records_around(folder), spec))
-    if noise.digest != spec.noise_digest:
-        raise UserError(
-            f"{folder}: was run under noise {spec.noise_digest[:12]}, kept is {noise.digest[:12]}; restore it."
-        )
-    dataset = load_data(folder, spec, data_root)
+    noise, dataset = record.noise, record.dataset(data_root)
     n_images, n_pairs = len(dataset.splits["train"].images), len(dataset.splits["train"].captions)
     if len(noise.claimed) != n_pairs or not _all_below(noise.claimed, n_images) or noise.claimed.min(initial=0) < 0:
-        raise UserError(f"{folder}: the noise that is kept is not of the pairs of {dataset.name}; restore it.")
-    _check_fit(beliefs, n_pairs, n_images, path)
+        raise UserError(
+            f"{record.noise_path}: does not fit the training pairs of {dataset.name}; restore the stored noise"
+        )
+    _check_fit(beliefs, n_pairs, n_images, folder / BELIEFS_FILE)
     return Audit(spec, dataset, noise, beliefs, beliefs.p_clean, *_strongest(beliefs, n_pairs))
 
 
 def write_audit(
     audit: Audit, path: Path, top: int | None = None, with_truth: bool = False, shown: Sequence[Shown] = ()
 ) -> int:
-    """Write the CSV of the `top` pairs (None: all), the most likely mismatched first; return how many they are.
+    """Write the CSV of the `top` pairs (None: all), the most likely mismatched first; return the number of rows.
 
-    `with_truth` adds which of them are mismatched; `shown` holds the files of the first rows, for columns of their own
-    with paths as seen from the CSV. Raises UserError where the truth is not known, and OSError.
+    `with_truth` adds a column that says which pairs are mismatched. `shown` holds the picture files of the first rows,
+    which are written as paths relative to the CSV. Raises UserError without ground truth, and OSError.
     """
     clean = audit.clean() if with_truth else None
-    names = [*COLUMNS, *(["mismatched"] if with_truth else []), *(PICTURES if shown else [])]
+    names = [*COLUMNS, *(["mismatched"] if with_truth else []), *(PICTURE_COLUMNS if shown else [])]
     content = io.StringIO()
     writer = csv.DictWriter(content, names, lineterminator="\n")
     writer.writeheader()
@@ -157,8 +149,8 @@ def write_audit(
             row["mismatched"] = not clean[row["pair"]]
         if shown:
             files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
-            row |= {name: _as_seen(file, path) for name, file in zip(PICTURES, files, strict=True)}
-        writer.writerow({name: _harmless(value) for name, value in row.items()})
+            row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}
+        writer.writerow({name: _escaped(value) for name, value in row.items()})
         count += 1
     write_atomic(path, lambda file: file.write(content.getvalue().encode(errors="replace")))
     return count
@@ -167,12 +159,12 @@ def write_audit(
 def write_pictures(audit: Audit, top: int, folder: Path, replace: bool = False) -> list[Shown]:
     """Write PNGs of the claimed and rematched images of the `top` pairs into `folder`; return the files of each row.
 
-    Files that hold the same picture are left alone, and others refused unless they are to be replaced.
-    Raises UserError for that, and where the dataset has no pictures.
+    Files that have the same content are not rewritten. Raises UserError for files with other content unless `replace`
+    is given, and for datasets without pictures.
     """
     pictures = audit.dataset.pictures
     if pictures is None:
-        raise UserError(f"{audit.dataset.name} has no pictures, only features of them; leave out --pictures.")
+        raise UserError(f"{audit.dataset.name} has features, but no pictures; leave out --pictures")
     written: dict[int, Path] = {}
 
     def file_of(image: int) -> Path:
@@ -183,23 +175,23 @@ def write_pictures(audit: Audit, top: int, folder: Path, replace: bool = False) 
 
     pairs = audit.order[:top]
     claimed = [file_of(int(audit.noise.claimed[pair])) for pair in pairs]
-    rematched = [file_of(int(image)) if image != NONE else None for image in audit.rematched[pairs]]
+    rematched = [file_of(int(image)) if image != NO_REMATCH else None for image in audit.rematched[pairs]]
     return [Shown(*files) for files in zip(claimed, rematched, strict=True)]
 
 
 def _check_fit(beliefs: Beliefs, n_pairs: int, n_images: int, path: Path) -> None:
-    """Raise UserError unless `beliefs` are of a training set of this size."""
+    """Raise UserError unless `beliefs` fit a training set of this size."""
     for name in ("p_clean", "soft_labels"):
         values = getattr(beliefs, name)
         if values is not None and (len(values) != n_pairs or values.max(initial=0) > 1):
-            raise UserError(f"{path}: {name} must be {n_pairs:,} numbers in [0, 1], one per training pair; restore it.")
+            raise UserError(f"{path}: {name} must be {n_pairs:,} numbers in [0, 1], one per training pair; restore it")
     pairs, images = [beliefs.told], []
     if beliefs.rematches is not None:
         pairs.append(beliefs.rematches.captions)
         images.append(beliefs.rematches.images)
     if not all(_all_below(part, n_pairs) for part in pairs) or not all(_all_below(part, n_images) for part in images):
         raise UserError(
-            f"{path}: names pairs or images beyond the {n_pairs:,} and {n_images:,} of the training set; restore it."
+            f"{path}: has pairs or images beyond the {n_pairs:,} and {n_images:,} of the training set; restore it"
         )
 
 
@@ -208,11 +200,11 @@ def _all_below(numbers: IntVector, stop: int) -> bool:
 
 
 def _strongest(beliefs: Beliefs, n_pairs: int) -> tuple[IntVector, NDArray[np.float64]]:
-    """Return per pair the image of its rematch of most weight, and the weight; of equal ones the lowest image.
+    """Return the rematched image of the highest weight of every pair, and the weight; of ties the lowest image.
 
-    Rematches of weight 0 are not believed: such pairs have NONE, as those without any.
+    Rematches of weight 0 do not count: such pairs have NO_REMATCH, like those without a rematch.
     """
-    images, weights = np.full(n_pairs, NONE), np.zeros(n_pairs)
+    images, weights = np.full(n_pairs, NO_REMATCH), np.zeros(n_pairs)
     found = beliefs.rematches
     if found is not None:
         believed = np.flatnonzero(found.weights > 0)
@@ -226,7 +218,7 @@ def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
     texts, told = audit.captions.texts, set(audit.beliefs.told.tolist())
     labels = audit.beliefs.soft_labels
     for rank, pair in enumerate(audit.order[:top].tolist(), 1):
-        proposed = audit.rematched[pair] != NONE
+        proposed = audit.rematched[pair] != NO_REMATCH
         values = (
             rank,
             pair,
@@ -241,20 +233,20 @@ def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
         yield dict(zip(COLUMNS, values, strict=True))
 
 
-def _as_seen(file: Path | None, path: Path) -> str:
-    """Return the relative path from the folder of `path` to `file`; nothing if there is none."""
+def _relative(file: Path | None, path: Path) -> str:
+    """Return `file` relative to the folder of `path`; "" for None."""
     return "" if file is None else Path(os.path.relpath(file, path.parent)).as_posix()
 
 
-def _harmless(value: object) -> object:
-    """Return a cell that no spreadsheet computes: text that begins like a formula gets an apostrophe before it.
+def _escaped(value: object) -> object:
+    """Return a cell that spreadsheets do not compute: an apostrophe is put before text that begins like a formula.
 
-    Carriage returns become line feeds: older versions of the csv module leave them unquoted, where they end a row.
+    Carriage returns become line feeds: older versions of the csv module do not quote them, so that they end the row.
     """
     if not isinstance(value, str):
         return value
     text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if value.startswith(FORMULA) else text
+    return f"'{text}" if value.startswith(FORMULA_STARTS) else text
 
 
 def _write_png(picture: NDArray[np.uint8], path: Path, replace: bool) -> None:

@@ -1,9 +1,9 @@
-"""Claims: of several processes that share a folder of runs, one works on each run; on a network file system too.
+"""Leases: of the processes that share a folder of records, at most one works on each run; also on network file systems.
 
-A claim is a file that is created only where there is none, and whose time of change its holder keeps fresh. One that
-has not been refreshed for STALE seconds belongs to a process that died, as does one whose process is seen to be gone
-where it ran: it is moved away, which only one process can do, and made anew. Times are those of the file system, so
-that clocks of machines need not agree.
+A lease is a file that is created only if it does not exist, and whose modification time its holder keeps fresh. A lease
+is stale if it has not been refreshed for STALE_SECONDS, or if its process is known to have ended on this machine. A
+stale lease is moved away, which only one process can do, and created anew. Ages are measured by the clock of the file
+system, so the clocks of machines need not agree.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "claim.json"
-BEAT = 10.0  # seconds between two signs of life
-STALE = 60.0  # seconds without one after which a claim is void: several missed ones
+LEASE_FILE = "claim.json"
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0  # several heartbeats
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a claim: a machine, where on it processes know each other, a process, and a name that is used once."""
+    """The holder of a lease: machine, PID namespace, process, and a token that is never used again."""
 
     host: str
     space: str
@@ -35,13 +35,13 @@ class Holder:
 
     @staticmethod
     def new() -> Holder:
-        """Return this process, under a name of its own."""
-        return Holder(socket.gethostname(), _space(), os.getpid(), uuid.uuid4().hex)
+        """Return this process with a new token."""
+        return Holder(socket.gethostname(), _pid_namespace(), os.getpid(), uuid.uuid4().hex)
 
     @property
     def gone(self) -> bool:
-        """Whether the process is known to have ended; False where that cannot be seen from here."""
-        if (self.host, self.space) != (socket.gethostname(), _space()):
+        """Whether the process is known to have ended; False if that cannot be seen from here."""
+        if (self.host, self.space) != (socket.gethostname(), _pid_namespace()):
             return False
         try:
             os.kill(self.process, 0)
@@ -55,69 +55,72 @@ class Holder:
         return f"process {self.process} on {self.host}"
 
 
-class Claim:
-    """The right to work on the run in `folder`, while it is held; `take` is the way to have one."""
+class Lease:
+    """The right to work on the run in `folder` until it is released. Use `take` to get one."""
 
-    def __init__(self, folder: Path, holder: Holder, beat: float) -> None:
-        self._path, self._holder, self._beat = folder / NAME, holder, beat
-        self._given_up = threading.Event()
+    def __init__(self, folder: Path, holder: Holder, heartbeat: float) -> None:
+        self.holder = holder
+        self._path, self._heartbeat = folder / LEASE_FILE, heartbeat
+        self._released = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
         self._thread.start()
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over, as it does where there was no sign of life for too long."""
+        """Whether another process has taken over because this one did not refresh the lease for too long."""
         return self._lost.is_set()
 
-    def give_up(self) -> None:
-        """Let others have the run."""
-        self._given_up.set()
+    def release(self) -> None:
+        """Let other processes have the run."""
+        self._released.set()
         self._thread.join()
-        if holder_of(self._path.parent) == self._holder:
+        if holder_of(self._path.parent) == self.holder:
             self._path.unlink(missing_ok=True)
 
     def _keep_fresh(self) -> None:
-        while not self._given_up.wait(self._beat):
-            if holder_of(self._path.parent) != self._holder:
+        while not self._released.wait(self._heartbeat):
+            if holder_of(self._path.parent) != self.holder:
                 self._lost.set()
                 return
-            with suppress(OSError):  # a file system that is away for a moment; the next beat may reach it
+            with suppress(OSError):  # the file system may be away for a moment: try again at the next heartbeat
                 os.utime(self._path)
 
 
 @contextmanager
-def take(folder: Path, *, beat: float = BEAT, stale: float = STALE) -> Iterator[Claim | None]:
-    """Hold the claim of the run in `folder`, which is created if need be; None where another process holds it."""
+def take(
+    folder: Path, *, heartbeat: float = HEARTBEAT_SECONDS, stale_after: float = STALE_SECONDS
+) -> Iterator[Lease | None]:
+    """Hold the lease of the run in `folder`, which is created if needed; None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     holder = Holder.new()
-    if not (_create(folder, holder) or (_clear_stale(folder, stale) and _create(folder, holder))):
+    if not (_create(folder, holder) or (_clear_stale(folder, stale_after) and _create(folder, holder))):
         yield None
         return
-    claim = Claim(folder, holder, beat)
+    lease = Lease(folder, holder, heartbeat)
     try:
-        yield claim
+        yield lease
     finally:
-        claim.give_up()
+        lease.release()
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Return who holds the claim of the run in `folder`; None where nobody does, or the file does not say."""
+    """Return the holder of the lease of the run in `folder`; None without a lease, or if the file does not say."""
     try:
-        content = json.loads((folder / NAME).read_bytes())
+        content = json.loads((folder / LEASE_FILE).read_bytes())
         return Holder(str(content["host"]), str(content["space"]), int(content["process"]), str(content["token"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def is_held(folder: Path, stale: float = STALE) -> bool:
+def is_held(folder: Path, stale_after: float = STALE_SECONDS) -> bool:
     """Return whether a living process works on the run in `folder`."""
     age, holder = _age(folder), holder_of(folder)
-    return age is not None and age <= stale and not (holder is not None and holder.gone)
+    return age is not None and age <= stale_after and not (holder is not None and holder.gone)
 
 
-def _space() -> str:
-    """Return the name of what process numbers are unique in, on this machine: containers have one each."""
+def _pid_namespace() -> str:
+    """Return the name of the PID namespace, within which process numbers are unique: containers have their own."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -125,62 +128,62 @@ def _space() -> str:
 
 
 def _create(folder: Path, holder: Holder) -> bool:
-    """Create the claim, if there is none; return whether it was."""
+    """Create the lease unless it exists; return whether this was done."""
     try:
-        with (folder / NAME).open("x") as file:
+        with (folder / LEASE_FILE).open("x") as file:
             json.dump(vars(holder), file)
     except FileExistsError:
         return False
-    except OSError as error:  # a full disk: nothing empty must stay, which others would wait for
-        (folder / NAME).unlink(missing_ok=True)
-        error.filename = error.filename or str(folder / NAME)
+    except OSError as error:  # a full disk: do not leave an empty file, for which others would wait
+        (folder / LEASE_FILE).unlink(missing_ok=True)
+        error.filename = error.filename or str(folder / LEASE_FILE)
         raise
     return True
 
 
-def _clear_stale(folder: Path, stale: float) -> bool:
-    """Move a stale claim away; return whether this process did, or found none."""
+def _clear_stale(folder: Path, stale_after: float) -> bool:
+    """Move a stale lease away; return whether this process did, or found no lease."""
     before = holder_of(folder)
     if _age(folder) is None:
         return True
-    if is_held(folder, stale):
+    if is_held(folder, stale_after):
         return False
-    away = folder / f".{NAME}.{uuid.uuid4().hex}"
+    away = folder / f".{LEASE_FILE}.{uuid.uuid4().hex}"
     try:
-        (folder / NAME).rename(away)
+        (folder / LEASE_FILE).rename(away)
     except FileNotFoundError:
         return True
     try:
         moved = json.loads(away.read_bytes()).get("token")
     except (OSError, ValueError, AttributeError):
         moved = None
-    if before is not None and moved != before.token:  # another process was faster, and this is its fresh claim
-        away.rename(folder / NAME)  # in the place of a third one, whose holder will notice
+    if before is not None and moved != before.token:  # another process was faster, and this is its fresh lease
+        away.rename(folder / LEASE_FILE)  # may replace the lease of a third process, which will notice
         return False
     away.unlink(missing_ok=True)
     return True
 
 
 def _age(folder: Path) -> float | None:
-    """Return the seconds since the claim's last sign of life, by the clock of the file system; None without a claim.
+    """Return the seconds since the last heartbeat, by the clock of the file system; None without a lease.
 
-    Who may not write there has this machine's clock.
+    Without permission to write in the folder, this machine's clock is used.
     """
-    probe = folder / f".{NAME}.{uuid.uuid4().hex}"
+    probe = folder / f".{LEASE_FILE}.{uuid.uuid4().hex}"
     try:
         probe.touch()
-        return probe.stat().st_mtime - (folder / NAME).stat().st_mtime
+        return probe.stat().st_mtime - (folder / LEASE_FILE).stat().st_mtime
     except FileNotFoundError:
         return None
     except PermissionError:
-        return _age_here(folder)
+        return _age_by_local_clock(folder)
     finally:
         with suppress(PermissionError):
             probe.unlink(missing_ok=True)
 
 
-def _age_here(folder: Path) -> float | None:
+def _age_by_local_clock(folder: Path) -> float | None:
     try:
-        return time.time() - (folder / NAME).stat().st_mtime
+        return time.time() - (folder / LEASE_FILE).stat().st_mtime
     except OSError:
         return None

@@ -25,15 +25,15 @@ from ncbench.backbones.released.checkpoint import (
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.method.settings import SIZES
+from ncbench.records.record import SPEC_FILE, Record
 from ncbench.records.spec import RunSpec, sizes_of
-from ncbench.records.store import read_record
 
-MODEL, SPEC = "model.safetensors", "spec.json"
+MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class RunCheckpoint(Checkpoint):
-    """The networks of a run of ours; `spec` says what they are."""
+    """The networks of a run, which `spec` defines."""
 
     spec: RunSpec
 
@@ -47,43 +47,40 @@ class RunCheckpoint(Checkpoint):
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the networks in `path`: a checkpoint of a released code, the folder of a run, or its model.safetensors.
+    """Return the networks in `path`: a checkpoint of released code, the folder of a run, or its model.safetensors.
 
-    Nothing that the file holds is executed. Raises UserError for a file that is no checkpoint, a checkpoint of another
-    kind of network, and weights that are missing, too many, misshapen or not finite.
+    No code in the file is executed. Raises UserError for other files, for checkpoints of other networks, and for
+    weights that are missing, unexpected, not finite, or of a wrong shape.
     """
     if path.is_dir():
-        return read_run(path, path / MODEL)
+        return read_run(path, path / MODEL_FILE)
     if path.suffix == ".safetensors":
         return read_run(path.parent, path)
     return read_published(path)
 
 
 def read_run(folder: Path, model: Path) -> RunCheckpoint:
-    """Return the networks in `model`, recorded by a run in `folder`. Raises UserError as `read_checkpoint`."""
-    missing = [path.name for path in (folder / SPEC, model) if not path.is_file()]
+    """Return the networks in `model`, written by the run in `folder`. Raises UserError like `read_checkpoint`."""
+    missing = [path.name for path in (folder / SPEC_FILE, model) if not path.is_file()]
     if missing:
         raise UserError(
-            f"{folder}: lacks {' and '.join(missing)}; right would be the folder of a finished run or a checkpoint"
+            f"{folder}: {' and '.join(missing)} not found; give the folder of a finished run or a checkpoint"
         )
-    record = read_record(folder / SPEC)
+    spec = Record(folder).spec
     try:
-        spec = RunSpec.from_dict(record)
         check_backbone(spec.backbone)
         _check_sizes(spec.sizes)
         networks = _numbered(load_file(model))
-    except (UserError, TypeError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: cannot be read as the record of a run ({error}); restore it or run again"
-        ) from error
+    except (UserError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be read as a run record ({error}); restore it or run it again") from error
     for network in networks:
         check_values(model, network)
     return RunCheckpoint(model, [_kind_in_run(spec, network) for network in networks], networks, None, spec)
 
 
 def _kind_in_run(spec: RunSpec, network: Weights) -> str:
-    """Return the backbone of the run, or the member of it that has the weights called as those of `network`."""
-    sizes = Sizes(1, 1, 1, **dict[str, Any](spec.sizes))  # names do not depend on what the dataset dictates
+    """Return the backbone of the run, or its member whose weights have the names of those of `network`."""
+    sizes = Sizes(1, 1, 1, **dict[str, Any](spec.sizes))  # names do not depend on the sizes of the dataset
     for kind in members_of(spec.backbone):
         if weight_shapes(kind, _with_head(kind, sizes, network)).keys() == network.keys():
             return kind
@@ -91,20 +88,18 @@ def _kind_in_run(spec: RunSpec, network: Weights) -> str:
 
 
 def _with_head(kind: str, sizes: Sizes, network: Weights) -> Sizes:
-    """Return the sizes of a backbone whose head is that of a network: the record of a run has no width of it."""
+    """Return `sizes` with the width of the head of a network, which records do not have."""
     return replace(sizes, head=head_width(network) if "head" in backbone_class(kind).ABILITIES else 0)
 
 
-def _check_sizes(sizes: object) -> None:
-    if not isinstance(sizes, Mapping):
-        raise ValueError(f"sizes {sizes!r}")
+def _check_sizes(sizes: Mapping[str, float]) -> None:
     for key, value in sizes.items():
-        if key not in SIZES or not isinstance(value, int | float) or value < (SIZES[key] is int):
+        if key not in SIZES or value < (SIZES[key] is int):
             raise ValueError(f"size {key!r} is {value!r}")
 
 
 def _numbered(weights: Weights) -> list[Weights]:
-    """Return the weights of every network of a run from those called `<number>.<name>`. Raises ValueError."""
+    """Return the weights of each network from weights named `<number>.<name>`. Raises ValueError."""
     networks: dict[int, dict[str, Tensor]] = {}
     for key, weight in weights.items():
         number, _, name = key.partition(".")

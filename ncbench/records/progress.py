@@ -1,6 +1,6 @@
-"""How far a run is, in its folder: what others than those who execute it can see of it.
+"""`progress.json`: how far a run is, for processes that do not execute it.
 
-`progress.json` is there while a run is at work, and stays where it ended without a result. It is no part of the record.
+The file exists while a run is executed, and remains if it ended without a result. It is not part of the record.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from ncbench.runtime.files import write_atomic
 
 PROGRESS_FILE = "progress.json"
-EVERY = 5.0  # seconds from one writing to the next: a thousand runs at work are two hundred small files a second
-TELLING = 0.01  # share of the budget from which on the time that is left can be told
+WRITE_INTERVAL = 5.0  # seconds: a thousand runs then write two hundred small files per second
+MIN_SHARE = 0.01  # share of the budget after which the remaining time can be estimated
 
 
 class ProgressFile:
-    """Keeps the progress of the run in `folder`, with the seconds that are left; a disk that is full loses it."""
+    """Writes the progress of the run in `folder`, with the remaining seconds. Errors of the file system are ignored."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / PROGRESS_FILE
@@ -28,29 +28,29 @@ class ProgressFile:
         self._began: tuple[float, float] | None = None  # when, and at which share
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of progress, and write it if it is time."""
+        """Receive progress, and write it after every WRITE_INTERVAL."""
         now = time.monotonic()
         if self._began is None:
             self._began = now, progress.share
-        if now - self._written >= EVERY:
+        if now - self._written >= WRITE_INTERVAL:
             self._written = now
             content = asdict(replace(progress, left=self._left(progress.share, now)))
-            known = {key: value for key, value in content.items() if not _is_no_number(value)}
+            known = {key: value for key, value in content.items() if not _is_not_finite(value)}
             with suppress(OSError):
                 write_atomic(self._path, lambda file: file.write(json.dumps(known).encode()), durable=False)
 
     def remove(self) -> None:
-        """Leave nothing behind: the run has a result."""
+        """Remove the file, once the run has a result."""
         self._path.unlink(missing_ok=True)
 
     def _left(self, share: float, now: float) -> float | None:
         assert self._began is not None
         since, first = self._began
-        return (now - since) * (1 - share) / (share - first) if share - first >= TELLING else None
+        return (now - since) * (1 - share) / (share - first) if share - first >= MIN_SHARE else None
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """Return the progress of the run in `folder`; None where nothing, or nothing readable, is noted."""
+    """Return the progress of the run in `folder`; None without a readable file."""
     try:
         content = json.loads((folder / PROGRESS_FILE).read_bytes())
         numbers = {name: _number(content.get(name)) for name in ("loss", "dev_rsum", "left")}
@@ -60,18 +60,18 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not _is_no_number(value) else None
+    return float(value) if isinstance(value, int | float) and not _is_not_finite(value) else None
 
 
-def _is_no_number(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: share of the budget spent, latest loss, best dev rsum so far, what it is doing.
+    """How far a run is: share of the budget spent, latest loss, best dev rSum so far, current activity.
 
-    `left` are the seconds that it will take, where who executes it has told.
+    `left` is the estimate of the remaining seconds; None if it is unknown.
     """
 
     share: float

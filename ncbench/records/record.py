@@ -1,54 +1,199 @@
-"""What a record was run on: its spec, and its data once more."""
+"""The record of one run: its spec, result, measurements, history and arrays, read and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ncbench.data.registry import load_recorded
+import msgspec
+
 from ncbench.errors import UserError
-from ncbench.records.spec import RunSpec
-from ncbench.records.store import read_record
+from ncbench.records.arrays import (
+    BELIEFS_FILE,
+    RANKS_FILE,
+    TOP_K_FILE,
+    load_beliefs,
+    load_ranks,
+    load_retrieved,
+)
+from ncbench.records.checked import checked
+from ncbench.records.history import HistoryLine
+from ncbench.records.measurements import Measurements
+from ncbench.records.result import Result
+from ncbench.records.spec import SCHEMA, RunSpec
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
+    from ncbench.evaluation.beliefs import Beliefs
+    from ncbench.evaluation.retrieval import Ranks
+    from ncbench.evaluation.top_k import Retrieved
+    from ncbench.noise.base import Noise
 
-TEXTS = ("dataset", "dataset_version", "dataset_digest", "protocol", "noise_digest", "method", "backbone")
+SPEC_FILE, RESULT_FILE = "spec.json", "result.json"
+MEASUREMENTS_FILE, HISTORY_FILE, ORIGIN_FILE = "measurements.json", "history.jsonl", "origin.json"
 
-
-def read_spec(folder: Path) -> RunSpec:
-    """Return the spec of the run in `folder`. Raises UserError for one that is damaged or of another version."""
-    path = folder / "spec.json"
-    record = read_record(path)
-    try:
-        spec = RunSpec.from_dict(record)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: is of another version of ncbench ({error}).") from error
-    for name in TEXTS:
-        if not isinstance(getattr(spec, name), str):
-            raise UserError(f"{path}: its {name!r} is {getattr(spec, name)!r}, which is no text; restore it.")
-    return spec
+T = TypeVar("T")
 
 
-def read_measurements(folder: Path) -> dict[str, Any]:
-    """Return the measurements of the run in `folder`, {} where there are none; commands without the path to ncbench.
+class Record:
+    """The record of the run in `folder`.
 
-    Raises UserError for a file that is damaged.
+    Files are read when they are needed. Whatever reads one raises UserError, in one line, for a file that is missing or
+    damaged, has another schema, or holds values of the wrong type.
     """
-    path = folder / "measurements.json"
-    measured = read_record(path) if path.is_file() else {}
-    command = measured.get("environment", {}).get("command")
-    if command:  # records of old tell where ncbench was installed, which is nobody's business
-        measured["environment"]["command"] = [Path(command[0]).name, *command[1:]]
-    return measured
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has a result."""
+        return (self.folder / RESULT_FILE).is_file()
+
+    def check_finished(self) -> None:
+        """Raise UserError unless the run has a result."""
+        if not self.finished:
+            raise UserError(f"{self.folder} is not a finished run; give a folder that has a {RESULT_FILE}")
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What defines the run."""
+        return self._read(SPEC_FILE, RunSpec.from_dict)
+
+    @cached_property
+    def result(self) -> Result:
+        """What the run achieved."""
+        return self._read(RESULT_FILE, Result.from_dict)
+
+    @cached_property
+    def measurements(self) -> Measurements | None:
+        """What was measured while it was executed; None without the file."""
+        if not (self.folder / MEASUREMENTS_FILE).is_file():
+            return None
+        return self._read(MEASUREMENTS_FILE, Measurements.from_dict)
+
+    @cached_property
+    def history(self) -> list[HistoryLine]:
+        """The dev evaluations, in their order; empty without the file."""
+        lines = self.history_lines()
+        return self._valid(HISTORY_FILE, lambda: checked(lines, list[HistoryLine]))
+
+    @cached_property
+    def ranks(self) -> dict[str, Ranks]:
+        """The test rank of every query, by the name of the metric: `test`, and `test_unfolded` beside folds."""
+        return load_ranks(self.folder / RANKS_FILE)
+
+    @cached_property
+    def top_k(self) -> Retrieved | None:
+        """What was retrieved first for every test query; None without the file."""
+        path = self.folder / TOP_K_FILE
+        return load_retrieved(path) if path.is_file() else None
+
+    @cached_property
+    def beliefs(self) -> Beliefs | None:
+        """What the method believed about every training pair; None without the file."""
+        path = self.folder / BELIEFS_FILE
+        return load_beliefs(path) if path.is_file() else None
+
+    @property
+    def root(self) -> Path:
+        """The folder of records that holds this one, as an absolute path."""
+        parents = self.folder.resolve().parents
+        return parents[min(2, len(parents) - 1)]
+
+    @property
+    def noise_path(self) -> Path:
+        """Where the noise of the run is stored."""
+        return noise_path(self.root, self.spec)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise of the run. Raises UserError where another one is stored."""
+        from ncbench.noise.storage import load_noise
+
+        noise, expected = load_noise(self.noise_path), self.spec.noise_digest
+        if noise.digest != expected:
+            raise UserError(
+                f"{self.folder}: the stored noise has digest {noise.digest[:12]}, but the run used {expected[:12]}; "
+                f"restore {self.noise_path}"
+            )
+        return noise
+
+    def dataset(self, data_root: Path | None) -> Dataset:
+        """Return the dataset of the run. Raises UserError if another version or content is available."""
+        from ncbench.data.registry import load_recorded
+
+        spec = self.spec
+        dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
+        if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
+            raise UserError(
+                f"{self.folder}: the run used {spec.dataset} version {spec.dataset_version} "
+                f"({spec.dataset_digest[:12]}), found version {dataset.version} ({dataset.digest[:12]}); "
+                "use the same data"
+            )
+        return dataset
+
+    def content(self, name: str) -> dict[str, Any]:
+        """Return the JSON object in a file of the record as it was written, of any version with this schema."""
+        content = self._decode(name)
+        found = content.get("schema") if isinstance(content, dict) else None
+        if not isinstance(content, dict) or found != SCHEMA:
+            raise UserError(f"{self.folder / name}: schema {found!r} is not supported (expected {SCHEMA})")
+        return content
+
+    def history_lines(self) -> list[Any]:
+        """Return the lines of the history as they were written; none without the file."""
+        if not (self.folder / HISTORY_FILE).is_file():
+            return []
+        lines: list[Any] = self._decode(HISTORY_FILE, msgspec.json.Decoder().decode_lines)
+        return lines
+
+    def public_measurements(self) -> dict[str, Any]:
+        """Return the measurements as they were written, {} without the file; the command has no path to ncbench.
+
+        Older versions recorded that path, which says where ncbench was installed.
+        """
+        if self.measurements is None:
+            return {}
+        content = self.content(MEASUREMENTS_FILE)
+        if self.measurements.environment.command:
+            program, *words = self.measurements.environment.command
+            content["environment"]["command"] = [Path(program).name, *words]
+        return content
+
+    def origin(self) -> dict[str, Any] | None:
+        """Return the name and the digest of the submission with the record; None for a run that was executed here."""
+        if not (self.folder / ORIGIN_FILE).is_file():
+            return None
+        content = self._decode(ORIGIN_FILE)
+        found: dict[str, Any] = self._valid(ORIGIN_FILE, lambda: checked(content, dict[str, Any]))
+        return found
+
+    def _read(self, name: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
+        return self._valid(name, lambda: parse(self.content(name)))
+
+    def _valid(self, name: str, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except ValueError as error:
+            raise UserError(
+                f"{self.folder / name}: is damaged or was written by another version of ncbench ({error}); restore it "
+                "or delete its folder"
+            ) from error
+
+    def _decode(self, name: str, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:
+        path = self.folder / name
+        try:
+            return decode(path.read_bytes())
+        except (OSError, RecursionError, ValueError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise UserError(
+                f"{path}: cannot be read as a run record ({problem}); restore it or delete its folder"
+            ) from error
 
 
-def load_data(folder: Path, spec: RunSpec, data_root: Path | None) -> Dataset:
-    """Return the dataset that the run in `folder` was run on. Raises UserError where that at hand is another one."""
-    dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
-    if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
-        raise UserError(
-            f"{folder}: was run on {spec.dataset} version {spec.dataset_version} ({spec.dataset_digest[:12]}), here is "
-            f"version {dataset.version} ({dataset.digest[:12]}); it needs the data that it was run on."
-        )
-    return dataset
+def noise_path(root: Path, spec: RunSpec) -> Path:
+    """Return where a folder of records stores the noise of a run; all runs under this noise share the file."""
+    return root / spec.dataset / "noise" / f"{spec.noise_digest[:12]}.npy"

@@ -1,15 +1,19 @@
-"""What defines a run."""
+"""`spec.json`: what defines a run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from msgspec import Meta
 
 from ncbench.backbones.precision import Precision
-from ncbench.budget import Budget
+from ncbench.budget import Budget, Unit
+from ncbench.plugins.discovery import NAME
+from ncbench.records.checked import checked
 
 if TYPE_CHECKING:
     from ncbench.backbones.base import Sizes
@@ -22,6 +26,15 @@ SCHEMA = 1
 
 ADDED_LATER: Mapping[str, object] = {"precision": "float32", "budget_unit": "epochs", "source": ""}
 """Keys that older specs lack, with the values that they stand for. At these values they are no part of an id."""
+
+Number: TypeAlias = int | float
+"""Integers stay integers: ids are hashes of the JSON text, where 16 and 16.0 differ."""
+
+Ratio: TypeAlias = Annotated[int, Meta(ge=0, lt=1)] | Annotated[float, Meta(ge=0, lt=1)]
+"""A noise ratio, in [0, 1)."""
+
+NAMES_IN_PATHS = ("dataset", "noise_digest")
+"""Fields that name files and folders."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +52,14 @@ class RunSpec:
     protocol: str
     protocol_version: str
     unit: str
-    noise: float
+    noise: Ratio
     noise_digest: str
     method: str
     settings: Mapping[str, object]
     backbone: str
-    sizes: Mapping[str, float]
+    sizes: Mapping[str, Number]
     budget: Budget
-    evaluations: int
+    evaluations: Annotated[int, Meta(ge=1)]
     seed: int
     precision: Precision = "float32"
     source: str = ""
@@ -90,13 +103,18 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RunSpec:
-        """Return the spec that `to_dict` wrote, by any version. Raises TypeError or ValueError for other content."""
+        """Return the spec that `to_dict` wrote, by any version. Raises ValueError for other content."""
         content = {**ADDED_LATER, **content}
-        try:
-            budget = Budget(content.pop("budget"), content.pop("budget_unit"))
-        except KeyError as error:
-            raise TypeError(f"missing {error}") from error
-        return cls(**content, budget=budget)
+        amount, unit = content.pop("budget", None), content.pop("budget_unit")
+        content["budget"] = Budget(checked(amount, Number, "budget"), checked(unit, Unit, "budget_unit"))
+        unknown = content.keys() - {entry.name for entry in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+        spec: RunSpec = checked(content, cls)
+        for name in NAMES_IN_PATHS:
+            if not NAME.fullmatch(getattr(spec, name)):
+                raise ValueError(f"{name}: {getattr(spec, name)!r} is not a valid name")
+        return spec
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `spec.json`."""

@@ -1,8 +1,8 @@
-"""Submissions: records in one file, small enough to be reviewed, complete enough that scores can be recomputed.
+"""Submissions: several records in one file, small enough to review, complete enough to recompute the scores.
 
-A submission is JSON: its `schema`, `name`, what it is `about`, and `runs`. Of a run it holds `result`, `measurements`
-and `history` as they are in its record, and the test `ranks`. Weights, beliefs and noise stay behind: noise is drawn
-again from its protocol and seed, and known by its digest.
+A submission is JSON with `schema`, `name`, `about` and `runs`. Each run has the `result`, `measurements` and `history`
+of its record, and the test `ranks`. Weights, beliefs and noise are left out: noise can be drawn again from its protocol
+and seed, and is identified by its digest.
 """
 
 from __future__ import annotations
@@ -10,64 +10,110 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.plugins.discovery import NAME
-from ncbench.records import arrays
-from ncbench.records.arrays import load_ranks, save_ranks
-from ncbench.records.record import read_measurements
+from ncbench.records.arrays import RANKS_FILE, SIDES, save_ranks
+from ncbench.records.checked import checked
+from ncbench.records.history import HistoryLine
+from ncbench.records.measurements import Measurements
+from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import ORIGIN, Store, read_history, read_record
+from ncbench.records.store import Store
 from ncbench.records.verification import verify_run
 from ncbench.runtime.files import write_json, write_text
 
 SCHEMA = 1
-LARGEST = 256 * 2**20
-"""Bytes of a submission: some 1,500 runs on a test set of 5,000 images and 25,000 captions."""
+MAX_BYTES = 256 * 2**20
+"""Size of a submission: some 1,500 runs on a test split of 5,000 images and 25,000 captions."""
 
-_KEYS = {"result", "measurements", "history", "ranks"}
+Rank: TypeAlias = Annotated[int, Meta(ge=0, lt=2**31)]
+Folds: TypeAlias = Annotated[list[Annotated[list[Rank], Meta(min_length=1)]], Meta(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Submission:
-    """A submission that was read: its name, what it is about, its runs, and the SHA-256 of its file in hex."""
+class SubmittedRanks(msgspec.Struct, frozen=True):
+    """Ranks of the queries of both directions, per fold."""
 
+    i2t: Folds
+    t2i: Folds
+
+    def to_ranks(self) -> Ranks:
+        """Return them as arrays."""
+        return Ranks(*(tuple(np.array(fold, np.int64) for fold in getattr(self, side)) for side in SIDES))
+
+
+class SubmittedMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ranks by the metric that they belong to, see `ncbench.records.result.Metrics`."""
+
+    test: SubmittedRanks
+    test_unfolded: SubmittedRanks | None = None
+
+
+class SubmittedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run in a submission; everything but `ranks` as it is in its record."""
+
+    result: dict[str, Any]
+    measurements: dict[str, Any]
+    history: list[dict[str, Any]]
+    ranks: SubmittedMetrics
+
+    def spec(self) -> RunSpec:
+        """Return the spec after checking the whole run. Raises ValueError."""
+        result = Result.from_dict(self.result)
+        Measurements.from_dict(self.measurements)
+        checked(self.history, list[HistoryLine], "history")
+        if not NAME.fullmatch(result.spec.method):
+            raise ValueError(f"spec.method: {result.spec.method!r} is not a valid name")
+        if result.id != result.spec.id:
+            raise ValueError(f"its id is {result.id}, but that of its spec is {result.spec.id}")
+        return result.spec
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """The content of a submission: its name, what it is about, and its runs."""
+
+    schema: int
     name: str
     about: str
-    runs: Sequence[Mapping[str, Any]]
-    digest: str
+    runs: Annotated[list[SubmittedRun], Meta(min_length=1)]
 
 
 def bundle(name: str, folders: Sequence[Path], about: str) -> dict[str, Any]:
-    """Return the submission of the runs in `folders`, by their specs. Raises UserError for one that does not hold."""
+    """Return a submission of the runs in `folders`, ordered by dataset, method and id.
+
+    Raises UserError for a run that does not pass `verify_run`.
+    """
     check_name(name)
     runs = {}
     for folder in folders:
         problems = verify_run(folder)
         if problems:
-            raise UserError(f"{folder}: {problems[0]}; only records that `ncbench verify` passes can be submitted.")
-        result = read_record(folder / "result.json")
-        spec = RunSpec.from_dict(result["spec"])
+            raise UserError(f"{folder}: {problems[0]}; only records that `ncbench verify` passes can be submitted")
+        record = Record(folder)
+        spec = record.result.spec
+        ranks = {
+            name: {side: [fold.tolist() for fold in getattr(found, side)] for side in SIDES}
+            for name, found in record.ranks.items()
+        }
         runs[(spec.dataset, spec.method, spec.id)] = {
-            "result": result,
-            "measurements": read_measurements(folder),
-            "history": read_history(folder),
-            "ranks": {
-                name: {side: [fold.tolist() for fold in getattr(ranks, side)] for side in arrays.SIDES}
-                for name, ranks in load_ranks(folder / arrays.RANKS_FILE).items()
-            },
+            "result": record.content(RESULT_FILE),
+            "measurements": record.public_measurements(),
+            "history": record.history_lines(),
+            "ranks": ranks,
         }
     return {"schema": SCHEMA, "name": name, "about": about, "runs": [runs[key] for key in sorted(runs)]}
 
 
 def write_submission(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what `bundle` returned: a line per run, so that changes can be read. Raises OSError."""
+    """Write what `bundle` returned, one line per run, so that diffs are readable. Raises OSError."""
     head = {key: value for key, value in content.items() if key != "runs"}
     runs = ",\n".join(json.dumps(run, sort_keys=True, allow_nan=False) for run in content["runs"])
     write_text(path, f'{json.dumps(head, sort_keys=True)[:-1]}, "runs": [\n{runs}\n]}}\n')
@@ -76,94 +122,52 @@ def write_submission(path: Path, content: Mapping[str, Any]) -> None:
 def read_submission(path: Path) -> Submission:
     """Return the submission in `path`. Raises UserError for a file that is missing, too large, or something else."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST / 2**20:.0f} MiB")
-        data = path.read_bytes()
-        content = json.loads(data, parse_constant=_refuse)
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise ValueError(f"it is of no schema that is known, {SCHEMA}")
-        name, about, runs = content["name"], content["about"], content["runs"]
-        if not (isinstance(name, str) and isinstance(about, str) and isinstance(runs, list) and runs):
-            raise ValueError("it has not a name, what it is about, and runs")
-        for number, run in enumerate(runs):
-            if not isinstance(run, dict) or set(run) != _KEYS:
-                raise ValueError(f"run {number} does not consist of {', '.join(sorted(_KEYS))}")
-    except (OSError, RecursionError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a submission ({error}); write one with: ncbench submit.") from error
-    check_name(name)
-    return Submission(name, about, runs, hashlib.sha256(data).hexdigest())
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES / 2**20:.0f} MiB")
+        content = msgspec.json.decode(path.read_bytes())
+        found = content.get("schema") if isinstance(content, dict) else None
+        if found != SCHEMA:
+            raise ValueError(f"schema {found!r} is not supported, expected {SCHEMA}")
+        submission: Submission = checked(content, Submission)
+    except (OSError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a submission ({error}); write one with: ncbench submit") from error
+    check_name(submission.name)
+    return submission
 
 
 def unpack(path: Path, root: Path) -> list[Path]:
     """Write the records of the submission in `path` into the folder of records `root`; return the folders written.
 
-    Runs that have a record there are left as they are. Raises UserError as `read_submission`, and for a run that is
-    none, before anything is written.
+    Runs that have a record there are skipped. Raises UserError as `read_submission`, and for an invalid run, before
+    anything is written.
     """
     submission, store = read_submission(path), Store(root)
-    parsed = [
-        (run, _spec(run, f"{path}: run {number}"), _ranks(run, f"{path}: run {number}"))
-        for number, run in enumerate(submission.runs)
-    ]
+    specs = [_spec(run, f"{path}: run {number}") for number, run in enumerate(submission.runs)]
+    origin = {"submission": submission.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
     written = []
-    for run, spec, ranks in parsed:
+    for run, spec in zip(submission.runs, specs, strict=True):
         if store.find(spec) is not None:
             continue
-        folder = store.start(spec)
-        save_ranks(folder / arrays.RANKS_FILE, ranks.get("test_unfolded", ranks["test"]), _folded(ranks))
-        write_text(
-            folder / "history.jsonl", "".join(f"{json.dumps(line, sort_keys=True)}\n" for line in run["history"])
-        )
-        write_json(folder / "measurements.json", run["measurements"])
-        write_json(folder / ORIGIN, {"submission": submission.name, "digest": submission.digest})
-        write_json(folder / "result.json", run["result"])
+        folder, ranks = store.start(spec), run.ranks
+        whole = (ranks.test_unfolded or ranks.test).to_ranks()
+        save_ranks(folder / RANKS_FILE, whole, ranks.test.to_ranks() if ranks.test_unfolded else None)
+        lines = [f"{json.dumps(line, sort_keys=True)}\n" for line in run.history]
+        write_text(folder / HISTORY_FILE, "".join(lines))
+        write_json(folder / MEASUREMENTS_FILE, run.measurements)
+        write_json(folder / ORIGIN_FILE, origin)
+        write_json(folder / RESULT_FILE, run.result)
         written.append(folder)
     return written
 
 
 def check_name(name: str) -> None:
-    """Raise UserError unless a submission may be called so."""
+    """Raise UserError unless `name` is valid for a submission."""
     if not NAME.fullmatch(name):
-        raise UserError(f"submission {name!r}: use letters, digits, '.', '_' and '-' for its name.")
+        raise UserError(f"submission {name!r}: use letters, digits, '.', '_' and '-' in its name")
 
 
-def _spec(run: Mapping[str, Any], where: str) -> RunSpec:
-    """Return the spec of a run, whose names are safe to make folders of."""
+def _spec(run: SubmittedRun, where: str) -> RunSpec:
     try:
-        spec = RunSpec.from_dict(run["result"]["spec"])
-        if not all(isinstance(name, str) and NAME.fullmatch(name) for name in (spec.dataset, spec.method)):
-            raise ValueError(f"dataset {spec.dataset!r} or method {spec.method!r} is no name")
-        if json.loads(json.dumps(spec.to_dict())) != run["result"]["spec"] or run["result"]["id"] != spec.id:
-            raise ValueError("its id is not that of its spec")
-        if not all(isinstance(run[part], dict) for part in ("result", "measurements", "ranks")):
-            raise ValueError("its parts are no objects")
-        if not isinstance(run["history"], list):
-            raise ValueError("its history is no list")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is no record ({error}); write the submission anew with: ncbench submit.") from error
-    return spec
-
-
-def _ranks(run: Mapping[str, Any], where: str) -> dict[str, Ranks]:
-    try:
-        found = {
-            name: Ranks(*(tuple(np.array(fold, np.int64) for fold in sides[side]) for side in arrays.SIDES))
-            for name, sides in run["ranks"].items()
-        }
-        if set(found) not in ({"test"}, {"test", "test_unfolded"}):
-            raise ValueError(f"there are ranks for {', '.join(sorted(found)) or 'nothing'}")
-        for ranks in found.values():
-            for fold in (*ranks.i2t, *ranks.t2i):
-                if fold.ndim != 1 or not len(fold) or fold.min() < 0:
-                    raise ValueError("ranks must be numbers from 0")
-        return found
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise UserError(f"{where} has no ranks ({error}); write the submission anew with: ncbench submit.") from error
-
-
-def _folded(ranks: Mapping[str, Ranks]) -> Ranks | None:
-    return ranks["test"] if "test_unfolded" in ranks else None
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"it holds {constant}")
+        return run.spec()
+    except ValueError as error:
+        raise UserError(f"{where} is not a record ({error}); write it again with: ncbench submit") from error

@@ -1,151 +1,163 @@
-"""Whether a record holds together: its scores follow from its ranks, its work keeps its budget, its digests fit."""
+"""Whether a record is consistent: scores match ranks, work keeps the budget, ids and digests match."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ncbench.backbones.registry import members_of
 from ncbench.errors import UserError
 from ncbench.noise.storage import load_noise
-from ncbench.records import arrays
-from ncbench.records.arrays import load_ranks, load_retrieved
-from ncbench.records.spec import RunSpec
-from ncbench.records.store import ORIGIN, noise_path, read_history, read_record, records_around
+from ncbench.records.arrays import TOP_K_FILE
+from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
 
-TOLERANCE = 1e-9  # of scores, in points: the formulas are the same, sums may be taken in another order
-OVERTIME = 1.1  # of a budget in seconds, and a second more: the last step may end late
+TOLERANCE = 1e-9
+"""Of scores, in points: the formulas are the same, but sums may be taken in another order."""
+
+MAX_OVERTIME = 1.1
+"""Of a budget in seconds, plus one second: the last step may end late."""
 
 
 def verify_run(folder: Path) -> list[str]:
-    """Return what is wrong with the record in `folder`, in a sentence each; nothing if all is well."""
-    problems: list[str] = []
+    """Return the problems of the record in `folder`, one sentence each; empty if it is consistent."""
+    record, problems = Record(folder), list[str]()
     try:
-        result = read_record(folder / "result.json")
-        spec = RunSpec.from_dict(result["spec"])
-    except (UserError, KeyError, TypeError) as error:
-        return [f"result.json is no result of this version ({error})"]
-    for check in (_identity, _scores, _retrieved, _work, _course, _noise, _measurements):
+        _ = record.result
+    except UserError as error:
+        return [str(error)]
+    for check in CHECKS:
         try:
-            problems += check(folder, spec, result)
+            problems += check(record)
         except UserError as error:
             problems.append(str(error))
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            problems.append(f"the record lacks or garbles what is needed to check its {check.__name__[1:]} ({error!r})")
-    return problems
+    return list(dict.fromkeys(problems))  # several checks read the same file
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """Return the folders of finished runs: `folder` itself, or those of the store that it is. Raises UserError."""
-    if (folder / "result.json").is_file():
+    """Return the folders of finished runs: `folder` itself, or those in a folder of records. Raises UserError."""
+    if Record(folder).finished:
         return [folder]
-    found = sorted(path.parent for path in folder.glob("*/*/*/result.json"))
+    found = sorted(path.parent for path in folder.glob(f"*/*/*/{RESULT_FILE}"))
     if not found:
-        raise UserError(f"{folder} is neither a finished run nor a folder of records with one.")
+        raise UserError(f"{folder} is neither a finished run nor a folder of records with one")
     return found
 
 
-def _identity(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
+def _identity(record: Record) -> Iterator[str]:
+    result, spec = record.result, record.result.spec
     path = (spec.dataset, spec.method, spec.id)
-    if result["id"] != spec.id:
-        yield f"the id is {result['id']}, but that of its spec is {spec.id}"
-    if folder.resolve().parts[-3:] != path:
+    if result.id != spec.id:
+        yield f"the id is {result.id}, but that of its spec is {spec.id}"
+    if record.folder.resolve().parts[-3:] != path:
         yield f"the folder of this spec would be {'/'.join(path)}"
-    if read_record(folder / "spec.json") != result["spec"]:
+    if record.spec != spec:
         yield "spec.json differs from the spec in result.json"
-    if result["status"] != "done":
-        yield f"a result has the status 'done', found {result['status']!r}"
+    if result.status != "done":
+        yield f"the status of a result must be 'done', found {result.status!r}"
 
 
-def _scores(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    ranks = load_ranks(folder / "ranks.npz")
-    if set(ranks) != set(result["metrics"]):
-        yield f"there are ranks for {sorted(ranks)} and scores for {sorted(result['metrics'])}"
-    for name in sorted(set(ranks) & set(result["metrics"])):
-        for place, said, found in _differences(result["metrics"][name], ranks[name].retrieval().to_dict()):
+def _scores(record: Record) -> Iterator[str]:
+    scores, ranks = record.result.metrics.by_name(), record.ranks
+    names = record.content(RESULT_FILE)["metrics"]  # unknown ones too
+    if set(ranks) != set(names):
+        yield f"there are ranks for {sorted(ranks)} and scores for {sorted(names)}"
+    for name in sorted(set(ranks) & set(scores)):
+        expected = ranks[name].retrieval().to_dict()
+        for place, said, found in _differences(msgspec.to_builtins(scores[name]), expected):
             yield f"{name} {place} is {said}, but its ranks give {found}"
 
 
 def _differences(said: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if set(said) != set(found):
-        yield f"{prefix}(names)", sorted(said), sorted(found)
-    for key in [key for key in found if key in said]:
-        if isinstance(found[key], Mapping):
-            yield from _differences(said[key], found[key], f"{prefix}{key} ")
-        elif not abs(said[key] - found[key]) <= TOLERANCE:  # also not for NaN
-            yield f"{prefix}{key}", said[key], found[key]
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _differences(said[key], value, f"{prefix}{key} ")
+        elif not math.isclose(said[key], value, rel_tol=0, abs_tol=TOLERANCE):
+            yield f"{prefix}{key}", said[key], value
 
 
-def _retrieved(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    """Compare what was found first with the ranks: a record of old may not hold it."""
-    path = folder / arrays.TOP_K_FILE
-    if not path.is_file() or not (folder / "ranks.npz").is_file():
+def _retrieved(record: Record) -> Iterator[str]:
+    """Compare what was retrieved first with the ranks; older records do not have it."""
+    found = record.top_k
+    if found is None:
         return
-    found, ranks = load_retrieved(path), load_ranks(folder / "ranks.npz")
-    whole = ranks.get("test_unfolded", ranks["test"])
+    whole = record.ranks.get("test_unfolded", record.ranks["test"])
     described = np.unique(found.true)  # images without captions have no rank
     for side, right in (("i2t", found.i2t_correct[described]), ("t2i", found.t2i_correct)):
         said = getattr(whole, side)[0]
         shown = np.where(right.any(1), right.argmax(1), right.shape[1])
         if len(said) != len(shown):
-            yield f"{arrays.TOP_K_FILE} is of {len(shown)} {side} queries, ranks.npz of {len(said)}"
+            yield f"{TOP_K_FILE} has {len(shown)} {side} queries, ranks.npz has {len(said)}"
         elif wrong := int(np.count_nonzero(shown != np.minimum(said, right.shape[1]))):
-            yield f"{arrays.TOP_K_FILE} contradicts ranks.npz in {wrong} of {len(said)} {side} queries"
+            yield f"{TOP_K_FILE} contradicts ranks.npz in {wrong} of {len(said)} {side} queries"
 
 
-def _work(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    work = result["work"]
-    budget, used, epoch = work["budget"], work["used"], work.get("baseline_epoch")
-    if not used > 0 or not work["updates"] > 0:
-        yield f"{work['updates']} updates did work of {used} FLOPs; both must be above 0"
-    if spec.budget.unit in ("seconds", "own-epochs"):
+def _work(record: Record) -> Iterator[str]:
+    work, spec, budget = record.result.work, record.result.spec, record.result.spec.budget
+    if not work.used or not work.updates:
+        yield f"{work.updates} updates did work of {work.used} FLOPs; both must be above 0"
+    if budget.unit in ("seconds", "own-epochs"):
         return
-    if used > budget:
-        yield f"work of {used} FLOPs exceeds the budget of {budget}"
-    amount = spec.budget.amount
-    due = amount if spec.budget.unit == "flops" else epoch and amount * epoch  # older records have no epoch
-    if due and abs(budget - due) > len(members_of(spec.backbone)):
-        yield f"the budget is {budget} FLOPs, but its spec means {due:.0f}"
-
-
-def _course(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    """Compare the result with history.jsonl: the last line of every member, and the best one."""
-    history = read_history(folder)
-    last = {line["backbone"]: line for line in history}
-    if list(last) != list(members_of(spec.backbone)):
-        yield f"history.jsonl tells of {', '.join(last) or 'nothing'}, not of {', '.join(members_of(spec.backbone))}"
+    if work.budget is None:
+        yield f"a budget of {budget} bounds FLOPs, but work.budget is null"
         return
-    for what in ("updates", "used"):
-        told = sum(line[{"used": "work"}.get(what, what)] for line in last.values())
-        if told != result["work"][what]:
-            yield f"history.jsonl ends with {what} of {told}, the result says {result['work'][what]}"
-    selected = result["selected"]
-    for name, chosen in selected.get("members", {spec.backbone: selected}).items():
-        best = max(line["dev"]["rsum"] for line in history if line["backbone"] == name)
-        if chosen["dev_rsum"] != best:
-            yield f"{name} was selected at dev rSum {chosen['dev_rsum']}, but the best in history.jsonl is {best}"
+    if work.used > work.budget:
+        yield f"work of {work.used} FLOPs exceeds the budget of {work.budget}"
+    due = budget.amount if budget.unit == "flops" else budget.amount * record.result.baseline_epoch
+    if abs(work.budget - due) > len(members_of(spec.backbone)):
+        yield f"the budget is {work.budget} FLOPs, but its spec means {due:.0f}"
 
 
-def _noise(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    path = noise_path(records_around(folder), spec)
-    if not path.is_file() and (folder / ORIGIN).is_file():
-        return  # a submission names noise by its digest alone
-    noise = load_noise(path)
+def _course(record: Record) -> Iterator[str]:
+    """Compare the result with the history: the last line of every member, and the best one."""
+    result, history = record.result, record.history
+    last = {line.backbone: line for line in history}
+    members = members_of(result.spec.backbone)
+    if list(last) != list(members):
+        yield f"history.jsonl has evaluations of {', '.join(last) or 'nothing'}, expected {', '.join(members)}"
+        return
+    sums: Sequence[tuple[str, int, int]] = (
+        ("updates", sum(line.updates for line in last.values()), result.work.updates),
+        ("used", sum(line.work for line in last.values()), result.work.used),
+    )
+    for what, found, said in sums:
+        if found != said:
+            yield f"history.jsonl ends with {what} of {found}, the result says {said}"
+    for name, chosen in (result.selected.members or {result.spec.backbone: result.selected}).items():
+        best = max((line.dev.rsum for line in history if line.backbone == name), default=None)
+        if chosen.dev_rsum != best:
+            yield f"{name} was selected at dev rSum {chosen.dev_rsum}, but the best in history.jsonl is {best}"
+
+
+def _noise(record: Record) -> Iterator[str]:
+    if not record.noise_path.is_file() and (record.folder / ORIGIN_FILE).is_file():
+        return  # a submission identifies noise by its digest only
+    spec, noise = record.result.spec, load_noise(record.noise_path)
     if noise.digest != spec.noise_digest:
-        yield f"the noise that is kept has digest {noise.digest}, the spec names {spec.noise_digest}"
-    # What is drawn of a tiny set may be nothing, whatever the ratio: such noises share a digest, and a file.
+        yield f"the stored noise has digest {noise.digest}, the spec names {spec.noise_digest}"
+    # In a tiny set, nothing may be drawn at any ratio: such noises share a digest, and a file.
     if noise.ratio != spec.noise and noise.ratio and spec.noise:
-        yield f"the noise that is kept is of ratio {noise.ratio:g}, the spec says {spec.noise:g}"
+        yield f"the stored noise has ratio {noise.ratio:g}, the spec says {spec.noise:g}"
 
 
-def _measurements(folder: Path, spec: RunSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    seconds = read_record(folder / "measurements.json")["seconds"]
-    for use, value in seconds.items():
-        if not (math.isfinite(value) and value >= 0):
-            yield f"the seconds of {use} are {value}"
-    if spec.budget.unit == "seconds" and seconds["training"] > OVERTIME * spec.budget.amount + 1:
-        yield f"training took {seconds['training']:.1f} s of a budget of {spec.budget}"
+def _measurements(record: Record) -> Iterator[str]:
+    measurements, budget = record.measurements, record.result.spec.budget
+    if measurements is None:
+        yield "measurements.json is missing"
+    elif budget.unit == "seconds" and measurements.seconds.training > MAX_OVERTIME * budget.amount + 1:
+        yield f"training took {measurements.seconds.training:.1f} s of a budget of {budget.amount:g} s"
+
+
+CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
+    _identity,
+    _scores,
+    _retrieved,
+    _work,
+    _course,
+    _noise,
+    _measurements,
+)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +24,11 @@ from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.records.index import indexed_results
+from ncbench.records.history import History
 from ncbench.records.progress import read_progress
-from ncbench.records.spec import sizes_of
-from ncbench.records.store import History, Store
+from ncbench.records.record import Record
+from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
@@ -75,12 +75,12 @@ class Speeds:
 
     def __init__(self, store: Store, device: str, on_measure: Callable[[PlannedRun], None]) -> None:
         self._device, self._on_measure = device, on_measure
-        self._recorded = _speeds_of_records(indexed_results(store.root))
+        self._recorded = _speeds_of_records(store.results())
         self._measured: dict[Kind, Speed] = {}
 
     def of(self, run: PlannedRun) -> Speed:
         """Return the speed of a run. Raises UserError if the device is not available."""
-        kind = kind_of(vars(run.spec))
+        kind = kind_of(run.spec)
         if kind in self._recorded:
             return self._recorded[kind]
         if kind not in self._measured:
@@ -98,7 +98,7 @@ def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
     training = training_work(run, speed)
     evaluation = spec.evaluations * dev + test
     seconds = training / speed.flops + speed.evaluation * (spec.evaluations + test / dev)
-    if (folder / "result.json").is_file():
+    if Record(folder).finished:
         done = 1.0
     else:
         progress = read_progress(folder)
@@ -197,11 +197,10 @@ def part_of(split: Split, size: int) -> Split:
     return Split(ImageFeatures([split.images.take(images)]), Captions(texts, words), np.zeros_like(captions))
 
 
-def kind_of(spec: Mapping[str, Any]) -> Kind:
+def kind_of(spec: RunSpec) -> Kind:
     """Return the parts of a spec that determine its speed."""
-    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec["sizes"].items()))
-    named = (str(spec[name]) for name in ("dataset", "dataset_version", "method", "backbone"))
-    return (*named, sizes, str(spec.get("precision", "float32")))
+    sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec.sizes.items()))
+    return (spec.dataset, spec.dataset_version, spec.method, spec.backbone, sizes, spec.precision)
 
 
 @dataclass(frozen=True)
@@ -215,22 +214,21 @@ class _RecordedSpeed:
     folder: Path
 
 
-def _speeds_of_records(results: Iterable[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]) -> dict[Kind, Speed]:
+def _speeds_of_records(records: Iterable[Record]) -> dict[Kind, Speed]:
     """Return speeds by kind of run: the median over the latest records made on the device of the most recent one."""
     found: dict[Kind, list[_RecordedSpeed]] = {}
-    for folder, result, measurements in results:
-        try:
-            spec, spent = result["spec"], measurements["seconds"]
-            recorded = _RecordedSpeed(
-                float(measurements["started"]),
-                str(measurements["environment"]["device"]),
-                result["work"]["used"] / spent["training"],
-                spent["evaluation"] / (spec["evaluations"] + 1),
-                folder,
-            )
-            found.setdefault(kind_of(spec), []).append(recorded)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):  # older records, or records without measurements
+    for record in records:
+        result, measured = record.result, record.measurements
+        if measured is None or measured.started is None or not measured.seconds.training or not result.work.used:
             continue
+        speed = _RecordedSpeed(
+            measured.started,
+            measured.environment.device,
+            result.work.used / measured.seconds.training,
+            measured.seconds.evaluation / (result.spec.evaluations + 1),
+            record.folder,
+        )
+        found.setdefault(kind_of(result.spec), []).append(speed)
     return {kind: _median_speed(recorded, backbone=kind[3]) for kind, recorded in found.items()}
 
 

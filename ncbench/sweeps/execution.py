@@ -10,16 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from ncbench.errors import UserError
 from ncbench.noise.storage import save_noise
-from ncbench.records.lease import Claim, take
+from ncbench.records.lease import Lease, take
 from ncbench.records.progress import Progress, ProgressFile
+from ncbench.records.record import noise_path
+from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import Status, Store, noise_path
+from ncbench.records.store import Status, Store
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.run import USUAL, Cadence, Run
@@ -37,7 +39,7 @@ class Outcome:
     spec: RunSpec
     status: Status | Literal["kept"]
     folder: Path
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: Exception | None = None
 
 
@@ -70,13 +72,13 @@ def execute(
     found = store.find(run.spec)
     if found is not None:
         return Outcome(run.spec, "kept", folder, found)
-    with take(folder) as claim:
-        if claim is None:
+    with take(folder) as lease:
+        if lease is None:
             return Outcome(run.spec, "running", folder)
         found = store.find(run.spec)  # another process may have finished it in the meantime
         if found is not None:
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, claim)
+        return _execute(run, store, device, on_progress, cadence, lease)
 
 
 def _execute(
@@ -85,7 +87,7 @@ def _execute(
     device: torch.device,
     on_progress: Callable[[Progress], None],
     cadence: Cadence,
-    claim: Claim,
+    lease: Lease,
 ) -> Outcome:
     folder = store.start(run.spec)
     save_noise(run.noise, noise_path(store.root, run.spec))
@@ -105,10 +107,10 @@ def _execute(
             device,
             progressed,
             cadence,
-            should_stop=lambda: claim.lost or stop_signal() is not None,
+            should_stop=lambda: lease.lost or stop_signal() is not None,
         ).execute()
     except Stopped:
-        if claim.lost:
+        if lease.lost:
             return Outcome(run.spec, "running", folder)
         store.note(run.spec, "interrupted")
         return Outcome(run.spec, "interrupted", folder)

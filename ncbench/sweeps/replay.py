@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ncbench.errors import UserError
 from ncbench.method.registry import load_method, make_config
-from ncbench.noise.storage import load_noise
-from ncbench.records.record import load_data, read_spec
-from ncbench.records.store import noise_path, read_history, read_record, records_around
+from ncbench.records.arrays import SIDES
+from ncbench.records.history import HistoryLine
+from ncbench.records.record import RESULT_FILE, Record
 from ncbench.sweeps.grid import PlannedRun, draw
 
-SIDES, RECALLS = ("i2t", "t2i"), ("r1", "r5", "r10")
+RECALLS = ("r1", "r5", "r10")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,10 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     `method_file` defines the method if it is neither installed nor found automatically. Raises UserError if this
     version of ncbench or the available data cannot reproduce the run.
     """
-    spec = read_spec(folder)
-    dataset = load_data(folder, spec, data_root)
-    if ":" in spec.protocol:  # an index file, of which the record has a copy
-        noise = load_noise(noise_path(records_around(folder), spec))
-    else:
-        noise = draw(dataset, spec.protocol, spec.noise, spec.seed)
+    record = Record(folder)
+    spec, dataset = record.spec, record.dataset(data_root)
+    is_file = ":" in spec.protocol  # an index file, of which the record has a copy
+    noise = record.noise if is_file else draw(dataset, spec.protocol, spec.noise, spec.seed)
     if noise.digest != spec.noise_digest:
         raise UserError(
             f"{folder}: {spec.protocol} {spec.noise:g} draws noise {noise.digest[:12]} here, but the record has "
@@ -56,40 +54,48 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     return PlannedRun(spec, dataset, noise, method)
 
 
-def read_compared(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the parts of a record that `compare` uses: result and dev evaluations. Raises UserError."""
-    return read_record(folder / "result.json"), read_history(folder)
+def check_comparable(folder: Path) -> None:
+    """Raise UserError unless the record in `folder` has what `compare` reads: its result and its history."""
+    record = Record(folder)
+    record.check_finished()
+    _ = record.result, record.history
 
 
 def compare(recorded: Path, again: Path, tolerance: float) -> Verdict:
     """Compare two records of one spec; test recalls may differ by `tolerance` percentage points. Raises UserError."""
-    (before, course), (after, course_after) = read_compared(recorded), read_compared(again)
-    largest = max(
-        abs(before["metrics"]["test"][side][key] - after["metrics"]["test"][side][key])
-        for side in SIDES
-        for key in RECALLS
-    )
-    parting = _first_difference(course, course_after)
-    place = _differing(before, after)
+    before, after = Record(recorded), Record(again)
+    scores = [record.result.metrics.test for record in (before, after)]
+    recalls = [[getattr(getattr(score, side), key) for side in SIDES for key in RECALLS] for score in scores]
+    largest = max(abs(one - other) for one, other in zip(*recalls, strict=True))
+    parting = _first_difference(before, after)
+    place = _differing(before.content(RESULT_FILE), after.content(RESULT_FILE))
     if not parting and not place:
         return Verdict("identical", 0.0, "all scores, all dev evaluations and the training work")
     detail = parting or f"first difference in {place} of the result; all dev evaluations are equal"
-    if before["spec"].get("budget_unit") == "seconds":
+    if before.result.spec.budget.unit == "seconds":
         detail += " (with a budget in seconds, results depend on the speed of the machine)"
     return Verdict("within tolerance" if largest <= tolerance else "different", largest, detail)
 
 
-def _first_difference(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
-    for number, (line, other) in enumerate(zip(before, after, strict=False), 1):
-        if (place := _differing({**line, "seconds": 0}, {**other, "seconds": 0})) is not None:
-            return (
-                f"first difference at dev evaluation {number} of {len(before)}, in {place}: recorded dev rSum "
-                f"{line['dev']['rsum']:.1f} at {line['share']:.0%} of the budget, found {other['dev']['rsum']:.1f} at "
-                f"{other['share']:.0%}"
-            )
-    if len(before) != len(after):
-        return f"recorded {len(before)} dev evaluations, found {len(after)}"
+def _first_difference(before: Record, after: Record) -> str:
+    """Return where the histories differ first, in words; "" if they are equal but for times."""
+    history, history_after = before.history, after.history
+    for number, lines in enumerate(zip(before.history_lines(), after.history_lines(), strict=False)):
+        line, other = ({**line, "seconds": 0} for line in lines)
+        place = _differing(line, other)
+        if place is not None:
+            return _in_words(number, place, history, history_after)
+    if len(history) != len(history_after):
+        return f"recorded {len(history)} dev evaluations, found {len(history_after)}"
     return ""
+
+
+def _in_words(number: int, place: str, before: Sequence[HistoryLine], after: Sequence[HistoryLine]) -> str:
+    line, other = before[number], after[number]
+    return (
+        f"first difference at dev evaluation {number + 1} of {len(before)}, in {place}: recorded dev rSum "
+        f"{line.dev.rsum:.1f} at {line.share:.0%} of the budget, found {other.dev.rsum:.1f} at {other.share:.0%}"
+    )
 
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> str | None:

@@ -24,8 +24,9 @@ from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import evaluate
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.method.base import Method, Task
+from ncbench.records.history import History, HistoryLine
+from ncbench.records.result import Scores
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import History
 from ncbench.runtime.device import synchronise
 from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.state import State, capture
@@ -107,7 +108,7 @@ class Trainer:
         for scalars in self._timed_updates():
             if scalars is not None:
                 self.updates += 1
-                self.loss = scalars["loss"]
+                self.loss = float(scalars["loss"])
                 if not math.isfinite(self.loss):
                     raise Diverged(f"the loss is {self.loss} at update {self.updates}")
             if self._marks_passed() > self.marks:
@@ -216,11 +217,13 @@ class Trainer:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
             self.selected = Selected(retrieval.rsum, self.meter.progress, weights)
         self.history.add(
-            backbone=self.name,
-            share=self.meter.progress,
-            work=self.meter.used,
-            updates=self.updates,
-            loss=self.loss,
-            dev=retrieval.to_dict(),
-            seconds=self.clock.seconds["training"],
+            HistoryLine(
+                backbone=self.name,
+                share=self.meter.progress,
+                work=self.meter.used,
+                updates=self.updates,
+                loss=self.loss,
+                dev=Scores.of(retrieval),
+                seconds=self.clock.seconds["training"],
+            )
         )

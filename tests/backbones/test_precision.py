@@ -238,9 +238,9 @@ def test_a_run_in_bf16(method: str, backbone: str, grid: Grid, tiny: Dataset, tm
     outcome = run(grid, tmp_path)
     assert (outcome.status, outcome.error) == ("done", None)
     result = outcome.result
-    assert outcome.spec.precision == result["spec"]["precision"] == "bf16"
+    assert outcome.spec.precision == result.spec.precision == "bf16"
     assert json.loads((outcome.folder / "spec.json").read_text())["precision"] == "bf16"
-    assert result["id"] == outcome.folder.name == outcome.spec.id
+    assert result.id == outcome.folder.name == outcome.spec.id
     history = [json.loads(line) for line in (outcome.folder / "history.jsonl").read_text().splitlines()]
     assert all(math.isfinite(line["loss"]) for line in history)
     # Evaluation uses the same networks in the same precision, and the stored weights are exact.
@@ -264,7 +264,7 @@ def test_training_in_bf16_learns(grid: Grid, tmp_path: Path) -> None:
     found = {}
     for precision in ("float32", "bf16"):
         outcome = run(replace(grid, ratios=[0.0], budgets=[Budget(12.0)], precision=precision), tmp_path)
-        found[precision] = outcome.result["metrics"]["test"]["rsum"]
+        found[precision] = outcome.result.metrics.test.rsum
     # Chance is about 300 of 600 on 8 images.
     assert min(found.values()) > 400
 

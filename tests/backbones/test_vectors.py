@@ -98,7 +98,7 @@ def test_vse_is_the_cosine_of_two_linear_maps() -> None:
 def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> None:
     run = prepare_run(told, tmp_path, load_method("triplet"), name, ratio=0.0, budget=8.0, evaluations=4)
     result = run.execute()
-    assert result["metrics"]["test"]["rsum"] > 380, "chance is about 250"
+    assert result.metrics.test.rsum > 380, "chance is about 250"
     (backbone,) = run.trainers[0].backbones
     assert {"project_captions.weight", "caption_maps.project.weight"} & set(backbone.state_dict())
 
@@ -107,7 +107,7 @@ def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> Non
 def test_methods_need_no_words(method: str, told: Dataset, tmp_path: Path) -> None:
     settings: dict[str, object] = {"batch_size": 8} | ({"queue": 12} if method == "l2rm" else {})
     run = prepare_run(told, tmp_path, load_method(method), "vse", budget=0.7, evaluations=1, settings=settings)
-    assert run.execute()["status"] == "done"
+    assert run.execute().status == "done"
 
 
 def test_a_method_that_changes_words_is_refused(

@@ -265,8 +265,8 @@ def test_folder_without_runs(command: str, exists: bool, cli: Callable[..., Resu
     if exists:
         folder.mkdir()
     result = cli(command, "--runs", folder, *(("--out", out) if command == "report" else ()))
-    hint = f"make some with: ncbench run --method triplet --out {folder}"
-    judge(result, f"{folder} holds no finished run; {hint}")
+    hint = f"make one with: ncbench run --method triplet --out {folder}"
+    judge(result, f"{folder} has no finished run; {hint}")
     assert not out.exists()
 
 
@@ -279,7 +279,7 @@ def test_folder_that_is_a_file(command: str, cli: Callable[..., Result], tmp_pat
 DAMAGE = [
     (b'{"schema": 1, "met', "result.json: cannot be read as a run record (", "restore it or delete its folder."),
     (b"", "result.json: cannot be read as a run record (", "restore it or delete its folder."),
-    (b'{"schema": 7}', "result.json: is of schema 7, this version of ncbench reads 1."),
+    (b'{"schema": 7}', "result.json: schema 7 is not supported (expected 1)."),
     (b'{"schema": 1}', "result.json"),
     (b'{"schema": 1, "spec": {}, "metrics": {"test": {}}, "id": "x"}', "result.json"),
 ]

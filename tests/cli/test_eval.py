@@ -255,7 +255,9 @@ def test_bad_checkpoints_end_before_the_dataset_is_read(
     (tmp_path / "text.pth").write_text("hello")
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", tmp_path / "text.pth", *F30K)
     refused(result, f"{tmp_path / 'text.pth'}: was not written by torch.save (begins with b'hello')")
-    refused(cli("eval", "--checkpoint", tmp_path, *F30K), f"{tmp_path}: lacks spec.json and model.safetensors; right")
+    refused(
+        cli("eval", "--checkpoint", tmp_path, *F30K), f"{tmp_path}: spec.json and model.safetensors not found; give"
+    )
 
 
 def test_a_checkpoint_of_another_vocabulary_ends_before_scoring(

@@ -15,8 +15,8 @@ from click.testing import Result
 from places import FIXTURES
 
 from ncbench.noise.storage import load_noise
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import read_history
 
 ROOT = FIXTURES / "f30k"
 SIZES = {"backbone.embed": 16, "backbone.word": 8, "triplet.batch_size": 16, "l2rm.batch_size": 16, "l2rm.queue": 16}
@@ -75,7 +75,7 @@ def test_records_are_written_whole(swept: tuple[Path, list[Any], list[str]]) -> 
         assert {path.name for path in where.iterdir()} == FILES
         assert json.loads((where / "result.json").read_text()) == outcome["result"]
         assert RunSpec.from_dict(json.loads((where / "spec.json").read_text())) == spec
-        assert [line["updates"] for line in read_history(where)][-1] == outcome["result"]["work"]["updates"]
+        assert [line["updates"] for line in Record(where).history_lines()][-1] == outcome["result"]["work"]["updates"]
         ranks = np.load(where / "ranks.npz")
         assert 100 * np.mean(ranks["i2t"] < 1) == pytest.approx(outcome["result"]["metrics"]["test"]["i2t"]["r1"])
     assert len(list((folder / "runs" / "f30k" / "noise").glob("*.npy"))) == 3

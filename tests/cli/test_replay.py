@@ -106,17 +106,17 @@ def test_the_replay_is_kept_where_asked(run: Path, cli: Callable[..., Result], t
 
 def test_an_unfinished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("replay", tmp_path)
-    message = f"Error: {tmp_path} is not the folder of a finished run; expected a result.json in it.\n"
+    message = f"Error: {tmp_path} is not a finished run; give a folder that has a result.json.\n"
     assert (result.exit_code, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("dataset_digest", "0" * 64, "was run on tiny version "),
-        ("dataset_version", "7", "was run on tiny version 7 ("),
+        ("dataset_digest", "0" * 64, "the run used tiny version "),
+        ("dataset_version", "7", "the run used tiny version 7 ("),
         ("noise_digest", "0" * 64, "shuffle-images 0.4 draws noise "),
-        ("colour", "red", "is of another version of ncbench ("),
+        ("colour", "red", "was written by another version of ncbench ("),
         ("method", "nobody", "unknown method 'nobody'"),
         ("settings", {"nothing": 1}, "settings of quick: "),
     ],

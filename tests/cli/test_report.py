@@ -109,8 +109,8 @@ def test_an_unknown_format(cli: Callable[..., Result]) -> None:
 
 
 def test_no_runs_to_format(cli: Callable[..., Result], tmp_path: Path) -> None:
-    hint = f"make some with: ncbench run --method triplet --out {tmp_path}"
-    refused(cli("report", "--runs", tmp_path, "--format", "csv"), f"{tmp_path} holds no finished run; {hint}.")
+    hint = f"make one with: ncbench run --method triplet --out {tmp_path}"
+    refused(cli("report", "--runs", tmp_path, "--format", "csv"), f"{tmp_path} has no finished run; {hint}.")
 
 
 @pytest.mark.parametrize("damage", ["{", '{"schema": 1}'])

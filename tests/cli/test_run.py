@@ -101,10 +101,10 @@ def test_options_reach_the_record(
     words: tuple[str, ...], key: str, value: object, toy_run: Callable[..., Result], tmp_path: Path
 ) -> None:
     assert toy_run("--method", "quick", "--noise", "0.2", *words).exit_code == 0
-    ((folder, result, _),) = Store(tmp_path / "runs").results()
-    assert result["spec"][key] == value
+    (record,) = Store(tmp_path / "runs").results()
+    assert record.spec.to_dict()[key] == value
     if key == "evaluations":
-        assert len((folder / "history.jsonl").read_text().splitlines()) == value
+        assert len(record.history) == value
 
 
 def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_is_printed(toy_run: Callable[..., Result], tmp_path: Path) -> None
     assert result.exit_code == 0
     assert result.stderr == ""
     first, second, *table = result.stdout.splitlines()
-    rsums = {f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(tmp_path / "runs").results()}
+    rsums = {f"{record.result.metrics.test.rsum:.1f}" for record in Store(tmp_path / "runs").results()}
     for number, line in enumerate((first, second)):
         start = f"[{number + 1}/2] quick with vse on tiny, shuffle-images 0.2, seed {number}: done, test rSum "
         assert line.startswith(start)
@@ -166,7 +166,7 @@ def test_a_failing_run_leaves_the_others_alone(toy_run: Callable[..., Result], t
         assert first == "Traceback (most recent call last):"
         assert last == "ncbench.training.trainer.Diverged: the loss is nan at update 1"
     assert [": diverged, " in line for line in result.stdout.splitlines()[:4]] == [True, False, True, False]
-    assert [record["spec"]["method"] for _, record, _ in Store(tmp_path / "runs").results()] == ["quick", "quick"]
+    assert [record.spec.method for record in Store(tmp_path / "runs").results()] == ["quick", "quick"]
     assert "Records are in" not in result.stdout
 
 

@@ -141,27 +141,30 @@ def spec_of(content: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("how", "complaint"),
     [
-        (lambda c: c.update(schema=2), "of no schema that is known, 1"),
-        (lambda c: c.pop("about"), "'about'"),
-        (lambda c: c.update(runs=[]), "it has not a name, what it is about, and runs"),
-        (lambda c: c["runs"].append(1), "run 2 does not consist of history, measurements, ranks, result"),
-        (lambda c: c["runs"][1].pop("ranks"), "run 1 does not consist of "),
+        (lambda c: c.update(schema=2), "schema 2 is not supported, expected 1"),
+        (lambda c: c.pop("about"), "object missing required field `about`"),
+        (lambda c: c.update(runs=[]), "runs: expected `array` of length >= 1"),
+        (lambda c: c["runs"].append(1), "runs[2]: expected `object`, got `int`"),
+        (lambda c: c["runs"][1].pop("ranks"), "runs[1]: object missing required field `ranks`"),
         (lambda c: c.update(name="../x"), "submission '../x': use letters"),
         (
             lambda c: spec_of(c).update(dataset="../x"),
-            "run 0 is no record (dataset '../x' or method 'quick' is no name",
+            "run 0 is not a record (spec.dataset: '../x' is not a valid name)",
         ),
-        (lambda c: spec_of(c).update(method="a/b"), "is no name"),
-        (lambda c: spec_of(c).update(colour="red"), "run 0 is no record ("),
-        (lambda c: spec_of(c).update(seed=7), "its id is not that of its spec"),
-        (lambda c: c["runs"][0].update(history={}), "its history is no list"),
-        (lambda c: c["runs"][0].update(measurements=[]), "its parts are no objects"),
-        (lambda c: c["runs"][0].update(ranks={}), "run 0 has no ranks (there are ranks for nothing)"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[-1]]), "ranks must be numbers from 0"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[[1]]]), "ranks must be numbers from 0"),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[["x"]]), "run 0 has no ranks ("),
-        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[2**70]]), "run 0 has no ranks ("),
-        (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "run 0 has no ranks ("),
+        (lambda c: spec_of(c).update(method="a/b"), "spec.method: 'a/b' is not a valid name"),
+        (lambda c: spec_of(c).update(colour="red"), "run 0 is not a record (spec.unknown fields colour)"),
+        (lambda c: spec_of(c).update(seed=7), ", but that of its spec is "),
+        (lambda c: c["runs"][0].update(history={}), "runs[0].history: expected `array`, got `object`"),
+        (lambda c: c["runs"][0].update(measurements=[]), "runs[0].measurements: expected `object`, got `array`"),
+        (lambda c: c["runs"][0].update(ranks={}), "runs[0].ranks: object missing required field `test`"),
+        (
+            lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[-1]]),
+            "i2t[0][0]: expected `int` >= 0",
+        ),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[[1]]]), "i2t[0][0]: expected `int`, got `array`"),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[["x"]]), "i2t[0][0]: expected `int`, got `str`"),
+        (lambda c: c["runs"][0]["ranks"]["test"].update(i2t=[[2**70]]), "i2t[0][0]: expected `int` <= 2147483647"),
+        (lambda c: c["runs"][0]["ranks"]["test"].pop("t2i"), "ranks.test: object missing required field `t2i`"),
     ],
 )
 def test_invalid_submissions(how: Callable[[Any], object], complaint: str, submitted: Path, cli: Cli) -> None:
@@ -183,9 +186,9 @@ def test_invalid_files(content: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_too_large(submitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "LARGEST", 2**20)
+    monkeypatch.setattr(submission, "MAX_BYTES", 2**20)
     read_submission(submitted)
-    monkeypatch.setattr(submission, "LARGEST", 100)
+    monkeypatch.setattr(submission, "MAX_BYTES", 100)
     with pytest.raises(UserError, match="larger than 0 MiB"):
         read_submission(submitted)
 

@@ -56,9 +56,8 @@ def test_a_dry_run_prints_estimates_and_writes_nothing(
     assert (done["seconds_left"], waiting["seconds_left"]) == (0.0, waiting["seconds"])
     assert content["seconds_left"] == waiting["seconds"]
     assert content["jobs"] == 1
-    result = Store(tmp_path / "runs").results()
-    ((_, record, _),) = result
-    assert done["training_flops"] == record["work"]["budget"]
+    (record,) = Store(tmp_path / "runs").results()
+    assert done["training_flops"] == record.result.work.budget
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_watching_a_sweep_that_is_done(
 ) -> None:
     assert toy_run(*QUICK).exit_code == 0
     runs = tmp_path / "runs"
-    rsums = [f"{record['metrics']['test']['rsum']:.1f}" for _, record, _ in Store(runs).results()]
+    rsums = [f"{record.result.metrics.test.rsum:.1f}" for record in Store(runs).results()]
     for words in (("--watch",), ("--sweep", find_sweep(runs).id[:4])):
         result = cli("runs", "--runs", runs, *words)
         assert (result.exit_code, result.stderr) == (0, "")
@@ -224,7 +223,7 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
 def test_runs_leave_no_progress_behind(
     toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     seen: list[Path] = []
     write = progress.write_atomic
     monkeypatch.setattr(progress, "write_atomic", lambda path, *a, **k: seen.append(path) or write(path, *a, **k))

@@ -94,12 +94,12 @@ def test_round_trip_to_a_file(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"true": None}, "true"),
-        ({"i2t": np.zeros(2, int)}, "does not hold the tables"),
-        ({"t2i": np.zeros((3, 1))}, "does not hold the tables"),
-        ({"i2t": np.zeros((0, 2), int)}, "does not hold the tables"),
-        ({"i2t": np.array([[0, 3], [1, 0]])}, "names what there is not"),
-        ({"t2i": np.array([[0], [-1], [1]])}, "names what there is not"),
-        ({"true": np.array([0, 0, 2])}, "names what there is not"),
+        ({"i2t": np.zeros(2, int)}, "must be tables of integers"),
+        ({"t2i": np.zeros((3, 1))}, "must be tables of integers"),
+        ({"i2t": np.zeros((0, 2), int)}, "must be tables of integers"),
+        ({"i2t": np.array([[0, 3], [1, 0]])}, "that do not exist"),
+        ({"t2i": np.array([[0], [-1], [1]])}, "that do not exist"),
+        ({"true": np.array([0, 0, 2])}, "that do not exist"),
         ({"true": np.array([0, 0])}, "one true image per caption"),
         ({"i2t": np.array([None])}, "pickle"),
     ],
@@ -107,10 +107,10 @@ def test_round_trip_to_a_file(tmp_path: Path) -> None:
 def test_files_that_hold_something_else(changes: dict[str, np.ndarray | None], complaint: str, tmp_path: Path) -> None:
     arrays = {name: array for name, array in {**vars(FOUND), **changes}.items() if array is not None}
     np.savez(tmp_path / "retrieved.npz", **arrays)
-    with pytest.raises(UserError, match=rf"retrieved.npz: cannot be read as what was retrieved \(.*{complaint}"):
+    with pytest.raises(UserError, match=rf"retrieved.npz: cannot be read as retrieved items \(.*{complaint}"):
         load_retrieved(tmp_path / "retrieved.npz")
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read as what was retrieved"):
+    with pytest.raises(UserError, match="cannot be read as retrieved items"):
         load_retrieved(tmp_path / "retrieved.npz")

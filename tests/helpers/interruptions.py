@@ -11,7 +11,7 @@ import torch
 from toy_methods import Toy
 
 from ncbench.records.progress import Progress
-from ncbench.records.store import read_history
+from ncbench.records.record import Record
 from ncbench.training.run import CHECKPOINT, Cadence
 
 ALWAYS = Cadence(epoch=0.0, midway=0.0)
@@ -51,7 +51,9 @@ def killed_at(number: int) -> Callable[[Progress], None]:
 def record(folder: Path) -> dict[str, Any]:
     """Return all that a finished run leaves behind, but for times."""
     assert not (folder / CHECKPOINT).exists()
-    history = [{key: value for key, value in line.items() if key != "seconds"} for line in read_history(folder)]
+    history = [
+        {key: value for key, value in line.items() if key != "seconds"} for line in Record(folder).history_lines()
+    ]
     ranks = np.load(folder / "ranks.npz")
     return {
         "result": (folder / "result.json").read_bytes(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ncbench.records.store import read_history
+from ncbench.records.record import Record
 from ncbench.sweeps.record import FOLDER
 
 
@@ -18,7 +18,7 @@ def records(out: Path) -> dict[str, object]:
         if path.is_dir() or path.name == "measurements.json" or path.is_relative_to(out / FOLDER):
             continue
         if path.name == "history.jsonl":
-            lines = read_history(path.parent)
+            lines = Record(path.parent).history_lines()
             found[name] = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
         elif path.name == "ranks.npz":
             with np.load(path) as ranks:

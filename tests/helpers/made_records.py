@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ncbench.evaluation.retrieval import Recalls
+from ncbench.records.result import Judgement, Metrics, Result, Scores, Selected, WorkSpent
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.runtime.files import write_json
 
-KEYS = ("r1", "r5", "r10", "medr", "meanr")
+DETECTION = {"auc": 0.5, "precision": 0.5, "recall": 0.5, "calibration_error": 0.1, "mismatched": 4, "pairs": 10}
+REMATCHES = {"count": 3, "closer": 0.5, "rematched_closeness": 0.5, "claimed_closeness": 0.5}
+BELIEFS: Mapping[str, Mapping[str, Any]] = {
+    "detection": DETECTION,
+    "soft_labels": DETECTION,
+    "rematches": REMATCHES,
+}
 DEFAULTS: Mapping[str, Any] = {
     "dataset": "toy",
     "dataset_version": "1",
@@ -30,6 +38,22 @@ DEFAULTS: Mapping[str, Any] = {
     "evaluations": 4,
     "seed": 0,
 }
+
+
+def made_result(
+    spec: RunSpec, scores: Sequence[float] = (10.0, 20.0, 30.0, 11.0, 21.0, 31.0), used: float = 0.5
+) -> Result:
+    """Return a result with these recalls: i2t R@1, R@5, R@10, then t2i. It used that share of its budget."""
+    test = Scores(Recalls(*scores[:3], 3.0, 4.5), Recalls(*scores[3:], 3.0, 4.5), sum(scores))
+    return Result(
+        id=spec.id,
+        spec=spec,
+        metrics=Metrics(test),
+        selected=Selected(sum(scores) + 1, 1.0),
+        work=WorkSpent(budget=1000, used=round(1000 * used), updates=12),
+        beliefs=Judgement(),
+        mismatched=spec.noise,
+    )
 
 
 @pytest.fixture
@@ -53,28 +77,17 @@ def record(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         spec = RunSpec.from_dict({**DEFAULTS, **axes})
         scores = scores or (10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
-        i2t, t2i = (dict(zip(KEYS, (*values, 3.0, 4.5), strict=True)) for values in (scores[:3], scores[3:]))
         folder = Store(tmp_path).start(spec)
         if seconds is not None:
             measurements = {"schema": 1, "seconds": {"training": seconds, "evaluation": 1.0}}
             if outside is not None:
                 measurements["outside"] = outside
             write_json(folder / "measurements.json", {**measurements, "peak_bytes": peaks or {"host": 2**20}})
-        result = {
-            "schema": 1,
-            "id": spec.id,
-            "spec": spec.to_dict(),
-            "status": "done",
-            "metrics": {"test": {"i2t": i2t, "t2i": t2i, "rsum": sum(scores)}},
-            "selected": {"dev_rsum": sum(scores) + 1, "share": 1.0},
-            "work": {"budget": 1000, "used": round(1000 * used), "updates": 12},
-            "mismatched": spec.noise,
-            "beliefs": beliefs or {},
-        }
-        if told_truth is not None:
-            result["told_truth"] = told_truth
-        if told_clean is not None:
-            result["told_clean"] = told_clean
+        result = made_result(spec, scores, used).to_dict()
+        judged = {name: given and {**BELIEFS[name], **given} for name, given in (beliefs or {}).items()}
+        result |= {"beliefs": judged, "told_truth": told_truth, "told_clean": told_clean}
+        for name in [name for name in ("told_truth", "told_clean") if result[name] is None]:
+            del result[name]
         write_json(folder / "result.json", result)
         return folder
 

@@ -41,7 +41,7 @@ def test_a_new_method_runs_as_it_is(new: Callable[..., Result], tiny: Dataset, t
     method = load_method("soft_margin")  # found in ./methods
     assert (method.__name__, method.name) == ("SoftMargin", "soft_margin")
     found = prepare_run(tiny, tmp_path / "run", method, budget=8.0, settings={"batch_size": 8, "lr": 2e-2}).execute()
-    assert found["metrics"]["test"]["rsum"] > 200  # chance is about 180: 8 images
+    assert found.metrics.test.rsum > 200  # chance is about 180: 8 images
     listed = CliRunner().invoke(main, ["methods", "list"])
     assert "soft_margin" in listed.stdout
     assert listed.stderr == ""

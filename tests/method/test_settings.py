@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,7 +10,7 @@ import pytest
 
 from ncbench import Method, UserError, setting
 from ncbench.method.registry import settings_of
-from ncbench.method.settings import Override, apply_overrides, apply_sizes, parse_override
+from ncbench.method.settings import Override, Settings, apply_overrides, apply_sizes, parse_override
 
 
 class Toy(Method):
@@ -52,7 +53,7 @@ def test_override_forms(text: str, expected: Override) -> None:
 def test_malformed_overrides(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_override(text)
-    assert str(caught.value) == f"--set {text!r} is not of the form method.key=value, for example l2rm.reg=0.05."
+    assert str(caught.value) == f"--set {text!r} is not of the form method.key=value, for example l2rm.reg=0.05"
 
 
 @pytest.mark.parametrize(
@@ -77,12 +78,12 @@ def test_values_get_the_type_of_their_setting(key: str, text: str, value: object
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("size", "4.5", "must be of type int."),
-        ("size", "many", "must be of type int."),
-        ("rate", "fast", "must be of type float."),
-        ("fast", "yes", "must be true or false."),
-        ("fast", "True", "must be true or false."),
-        ("cost", "free", "must be one of learned, complement."),
+        ("size", "4.5", "must be of type int"),
+        ("size", "many", "must be of type int"),
+        ("rate", "fast", "must be of type float"),
+        ("fast", "yes", "must be true or false"),
+        ("fast", "True", "must be true or false"),
+        ("cost", "free", "must be one of learned, complement"),
     ],
 )
 def test_bad_values(key: str, text: str, message: str) -> None:
@@ -129,13 +130,13 @@ def test_sizes_of_a_backbone() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("embed", "0", "--set backbone.embed=0: must be above 0."),
-        ("word", "-3", "--set backbone.word=-3: must be above 0."),
-        ("lse", "0", "--set backbone.lse=0.0: must be above 0."),
-        ("dropout", "1", "--set backbone.dropout=1.0: must be at least 0 and below 1."),
-        ("dropout", "-0.5", "--set backbone.dropout=-0.5: must be at least 0 and below 1."),
-        ("dropout", "nan", "--set backbone.dropout=nan: must be finite."),
-        ("similarity", "2.5", "--set backbone.similarity=2.5: must be of type int."),
+        ("embed", "0", "--set backbone.embed=0: must be above 0"),
+        ("word", "-3", "--set backbone.word=-3: must be above 0"),
+        ("lse", "0", "--set backbone.lse=0.0: must be above 0"),
+        ("dropout", "1", "--set backbone.dropout=1.0: must be at least 0 and below 1"),
+        ("dropout", "-0.5", "--set backbone.dropout=-0.5: must be at least 0 and below 1"),
+        ("dropout", "nan", "--set backbone.dropout=nan: must be finite"),
+        ("similarity", "2.5", "--set backbone.similarity=2.5: must be of type int"),
         ("imbed", "2", "unknown setting of backbone 'imbed'. Did you mean 'embed'"),
     ],
 )
@@ -143,6 +144,37 @@ def test_bad_sizes(key: str, text: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         apply_sizes(SCALE, [Override("backbone", key, text)])
     assert str(caught.value).startswith(message)
+
+
+@dataclass(frozen=True)
+class Checked(Settings):
+    size: int = setting(8, "pairs", "here", at_least=2)
+    rate: float = setting(0.5, "learning rate", "here", above=0, at_most=1)
+    fast: bool = setting(False, "whether it hurries", "here")
+    cost: Literal["learned", "complement"] = setting("learned", "which cost", "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("size", 1, "size must be at least 2, found 1"),
+        ("rate", 0, "rate must be above 0, found 0"),
+        ("rate", 1.5, "rate must be at most 1, found 1.5"),
+        ("size", 2.5, "size: expected `int`, got `float`, found 2.5"),
+        ("size", True, "size: expected `int`, got `bool`, found True"),
+        ("rate", "0.5", "rate: expected `float`, got `str`, found '0.5'"),
+        ("fast", 1, "fast: expected `bool`, got `int`, found 1"),
+        ("cost", "free", "cost: invalid enum value 'free', found 'free'"),
+    ],
+)
+def test_types_and_bounds(key: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Checked(**{key: value})
+
+
+def test_values_within_bounds() -> None:
+    found = Checked(size=2, rate=1, cost="complement")
+    assert (found.size, found.rate, found.cost) == (2, 1, "complement")
 
 
 def test_settings_are_defaults_under_the_preset() -> None:

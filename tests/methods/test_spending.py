@@ -53,7 +53,7 @@ def test_counted_work_is_within_one_step_of_the_budget(
     name: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = watch(monkeypatch)
-    work = prepare(name, tiny, tmp_path, budget=6.0).execute()["work"]
+    work = prepare(name, tiny, tmp_path, budget=6.0).execute().to_dict()["work"]
     assert work["budget"] == 6 * work["baseline_epoch"]
     assert work["used"] <= work["budget"]
     # The last step was broken off at the pass that did not fit; nothing that it had done before is forgotten.
@@ -66,9 +66,9 @@ def test_counted_work_is_within_one_step_of_the_budget(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_flops_buy_the_same_run(name: str, tiny: Dataset, tmp_path: Path) -> None:
-    by_epochs = prepare(name, tiny, tmp_path / "epochs", budget=2.5).execute()
+    by_epochs = prepare(name, tiny, tmp_path / "epochs", budget=2.5).execute().to_dict()
     flops = 2.5 * by_epochs["work"]["baseline_epoch"]
-    by_flops = prepare(name, tiny, tmp_path / "flops", budget=flops, budget_unit="flops").execute()
+    by_flops = prepare(name, tiny, tmp_path / "flops", budget=flops, budget_unit="flops").execute().to_dict()
     for key in ("metrics", "work", "selected", "beliefs"):
         assert by_flops[key] == by_epochs[key]
 
@@ -85,7 +85,7 @@ def test_epochs_of_its_own(name: str, tiny: Dataset, tmp_path: Path) -> None:
         return train_epoch(epoch)
 
     method.train_epoch = counted  # type: ignore[method-assign]
-    work = run.execute()["work"]
+    work = run.execute().to_dict()["work"]
     assert epochs == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert all(progress >= k / 5 for k, progress in enumerate(epochs))  # or a schedule of k / 5 would miss its epoch
     assert work["budget"] is None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from places import FIXTURES
 
 from ncbench.budget import Budget
-from ncbench.records.arrays import load_ranks
-from ncbench.records.spec import RunSpec
-from ncbench.records.store import Store, read_record
+from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.records.verification import verify_run
 from ncbench.report.tables.comparisons import comparisons
@@ -21,14 +18,15 @@ RECORDS = FIXTURES / "records"
 
 
 @pytest.fixture
-def folder() -> Path:
-    (found,) = (folder for folder, _, _ in Store(RECORDS).results())
+def older() -> Record:
+    (found,) = Store(RECORDS).results()
     return found
 
 
-def test_the_id_is_the_same(folder: Path) -> None:
-    spec = RunSpec.from_dict(read_record(folder / "spec.json"))
-    assert spec.id == folder.name
+def test_the_id_is_the_same(older: Record) -> None:
+    spec = older.spec
+    assert spec.id == older.folder.name
+    assert spec == older.result.spec
     assert (spec.budget, spec.precision) == (Budget(5.0), "float32")
 
 
@@ -42,8 +40,17 @@ def test_it_has_its_place_in_a_report() -> None:
     assert table.title == "scenes: shuffle-images 0.4 (unit: images), sgr, budget 5"
 
 
-def test_it_can_be_verified_and_compared(folder: Path) -> None:
+def test_defaults_for_what_it_lacks(older: Record) -> None:
+    result, measurements = older.result, older.measurements
+    assert (result.vocabulary_digest, result.clean_pairs_given, result.work.samples) == (None, 0, None)
+    assert result.baseline_epoch == result.work.budget / 5
+    assert measurements is not None
+    assert (measurements.seconds.checkpoints, measurements.overhead_share) == (0.0, None)
+    assert len(older.history) == 5
+
+
+def test_it_can_be_verified_and_compared(older: Record) -> None:
     # The noise is not kept among the fixtures.
-    assert [problem.split(",")[0][:11] for problem in verify_run(folder)] == ["cannot read"]
-    assert list(load_ranks(folder / "ranks.npz")) == ["test"]
-    assert compare(folder, folder, 0.0).outcome == "identical"
+    assert [problem.split(",")[0][:11] for problem in verify_run(older.folder)] == ["cannot read"]
+    assert list(older.ranks) == ["test"]
+    assert compare(older.folder, older.folder, 0.0).outcome == "identical"

@@ -45,15 +45,15 @@ def test_no_file(tmp_path: Path) -> None:
     ("arrays", "complaint"),
     [
         ({"i2t": np.zeros(3, int)}, "t2i"),
-        ({"i2t": np.zeros((3, 1), int), "t2i": np.zeros(3, int)}, "i2t is no vector of integers"),
-        ({"i2t": np.zeros(0, int), "t2i": np.zeros(3, int)}, "i2t is no vector of integers"),
-        ({"i2t": np.zeros(3), "t2i": np.zeros(3, int)}, "i2t is no vector of integers"),
-        ({"i2t": np.zeros(3, int), "t2i": np.array([1, -1])}, "t2i holds -1"),
+        ({"i2t": np.zeros((3, 1), int), "t2i": np.zeros(3, int)}, "i2t is not a vector of integers"),
+        ({"i2t": np.zeros(0, int), "t2i": np.zeros(3, int)}, "i2t is not a vector of integers"),
+        ({"i2t": np.zeros(3), "t2i": np.zeros(3, int)}, "i2t is not a vector of integers"),
+        ({"i2t": np.zeros(3, int), "t2i": np.array([1, -1])}, "t2i has a rank of -1"),
         ({"i2t": np.array([None]), "t2i": np.zeros(3, int)}, "pickle"),
         (
             {f"{side}{end}": np.ones(2, int) for side in ("i2t", "t2i") for end in ("", "_folded")}
             | {"i2t_per_fold": np.array([1, 2]), "t2i_per_fold": np.array([1, 1])},
-            "i2t_per_fold does not fit i2t_folded",
+            "i2t_per_fold does not match i2t_folded",
         ),
     ],
 )

@@ -8,12 +8,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from made_records import made_result
 
 from ncbench import UserError
 from ncbench.backbones.precision import PRECISIONS
 from ncbench.budget import Budget
 from ncbench.records.spec import ADDED_LATER, SCHEMA, RunSpec
-from ncbench.records.store import History, Store, read_history, read_record
+from ncbench.records.store import Store
 from ncbench.runtime.files import write_json
 
 SPEC = RunSpec(
@@ -108,75 +109,47 @@ def test_start_notes_the_spec(tmp_path: Path) -> None:
 def test_find_a_finished_run(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.find(SPEC) is None
-    result = {"schema": SCHEMA, "metrics": 1}
-    write_json(store.start(SPEC) / "result.json", result)
-    assert store.find(SPEC) == result
+    write_json(store.start(SPEC) / "result.json", made_result(SPEC).to_dict())
+    assert store.find(SPEC) == made_result(SPEC)
     assert store.find(replace(SPEC, seed=1)) is None
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{", "cannot be read as a run record ("),
-        (b"", "cannot be read as a run record ("),
-        (b"\xff\xfe", "cannot be read as a run record ("),
-        (b"[]", "is of schema None, this version of ncbench reads 1."),
-        (b"{}", "is of schema None, this version of ncbench reads 1."),
-        (b'{"schema": 99}', "is of schema 99, this version of ncbench reads 1."),
-    ],
-)
-def test_damaged_records(tmp_path: Path, content: bytes, message: str) -> None:
-    store = Store(tmp_path)
-    path = store.start(SPEC) / "result.json"
-    path.write_bytes(content)
-    for read in (lambda: read_record(path), lambda: store.find(SPEC), lambda: list(store.results())):
-        with pytest.raises(UserError) as caught:
-            read()
-        assert str(caught.value).startswith(f"{path}: {message}")
-
-
-def test_damaged_record_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"; restore it or delete its folder\.$"):
-        read_record(tmp_path / "missing.json")
+    (store.folder(SPEC) / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"result\.json: cannot be read"):
+        store.find(SPEC)
 
 
 def test_results_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     store = Store(tmp_path)
     specs = [replace(SPEC, seed=n, method=m, dataset=d) for n in (1, 0) for m in ("b", "a") for d in ("y", "x")]
-    for number, spec in enumerate(specs):
-        folder = store.start(spec)
-        write_json(folder / "result.json", {"schema": SCHEMA, "id": spec.id})
-        if number % 2:
-            write_json(folder / "measurements.json", {"schema": SCHEMA, "of": spec.id})
+    for spec in specs:
+        write_json(store.start(spec) / "result.json", made_result(spec).to_dict())
     store.start(replace(SPEC, seed=9))  # unfinished
     write_json(tmp_path / "tiny" / "noise" / "abc.json", {"not": "a run"})
     found = list(store.results())
-    assert [folder for folder, _, _ in found] == sorted(store.folder(spec) for spec in specs)
-    for folder, result, measurements in found:
-        number = [spec.id for spec in specs].index(folder.name)
-        assert result["id"] == folder.name
-        assert measurements == ({"schema": SCHEMA, "of": folder.name} if number % 2 else {})
+    assert [record.folder for record in found] == sorted(store.folder(spec) for spec in specs)
+    assert all(record.result.id == record.folder.name for record in found)
+
+
+@pytest.mark.parametrize("where", ["here", "."])
+def test_a_relative_folder(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "here"
+    write_json(Store(root).start(SPEC) / "result.json", made_result(SPEC).to_dict())
+    monkeypatch.chdir(tmp_path if where == "here" else root)
+    (record,) = Store(Path(where)).results()
+    assert record.folder.resolve() == Store(root).folder(SPEC)
+    assert record.root == root
 
 
 def test_results_of_no_folder(tmp_path: Path) -> None:
     assert list(Store(tmp_path / "missing").results()) == []
 
 
-def test_history_grows_by_lines(tmp_path: Path) -> None:
-    assert read_history(tmp_path) == []
-    history = History(tmp_path / "history.jsonl")
-    lines = []
-    for number in range(3):
-        lines.append({"share": number / 2, "loss": None})
-        history.add(**lines[-1])
-        assert read_history(tmp_path) == lines
-    assert (tmp_path / "history.jsonl").read_text().count("\n") == 3
-
-
-def test_a_second_execution_starts_a_history_of_its_own(tmp_path: Path) -> None:
-    History(tmp_path / "history.jsonl").add(share=0.1)
-    History(tmp_path / "history.jsonl").add(share=0.2)
-    assert read_history(tmp_path) == [{"share": 0.2}]
+def test_unfinished_runs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.start(SPEC)
+    (run,) = store.unfinished()
+    assert (run.folder, run.spec, run.status, run.error) == (store.folder(SPEC), SPEC, "interrupted", "")
+    write_json(store.folder(SPEC) / "result.json", made_result(SPEC).to_dict())
+    assert list(store.unfinished()) == []
 
 
 def test_spec_survives_json() -> None:

@@ -71,9 +71,9 @@ def test_work_of_a_budget_is_what_a_run_spends(tiny: Dataset, tmp_path: Path) ->
     run, store = planned(tiny, tmp_path), Store(tmp_path)
     result = execute(run, store, CPU, lambda progress: None).result
     assert result is not None
-    assert training_work(run, SPEED) == result["work"]["budget"]
+    assert training_work(run, SPEED) == result.work.budget
     step = Work.of(run.spec, tiny).step
-    assert training_work(run, SPEED) - 2 * step <= result["work"]["used"] <= training_work(run, SPEED)
+    assert training_work(run, SPEED) - 2 * step <= result.work.used <= training_work(run, SPEED)
 
 
 @pytest.mark.parametrize("name", ["vse", "sgr", "sgraf"])

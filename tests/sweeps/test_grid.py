@@ -197,13 +197,13 @@ def test_equal_settings_are_one_run() -> None:
             {"variants": [Override("triplet", "lr", "1", "--variant")]},
             "unknown --variant target in this sweep 'triplet'. Known: backbone, quick.",
         ),
-        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float."),
+        ({"variants": [Override("quick", "lr", "x", "--variant")]}, "--variant quick.lr=x: must be of type float"),
         ({"overrides": [Override("quick", "rl", "1")]}, "unknown setting of quick 'rl'."),
         (
             {"overrides": [Override("backbone", "embd", "4")]},
             "unknown setting of backbone 'embd'. Did you mean 'embed'",
         ),
-        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float."),
+        ({"overrides": [Override("quick", "lr", "x")]}, "--set quick.lr=x: must be of type float"),
         (
             {"datasets": ["natural"], "ratios": ["natural"], "methods": ["oracle"]},
             "method 'oracle' needs to know which pairs are clean, but natural has no ground truth.",
@@ -243,7 +243,7 @@ def test_sweep_runs_everything_and_tells_the_observer(tmp_path: Path) -> None:
     for outcome in outcomes:
         assert outcome.folder == store.folder(outcome.spec)
         assert outcome.result == store.find(outcome.spec)
-        assert outcome.result["spec"]["seed"] == outcome.spec.seed
+        assert outcome.result.spec.seed == outcome.spec.seed
         assert outcome.error is None
     assert len(list(store.results())) == 2
 
@@ -281,7 +281,7 @@ def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert isinstance(failed.error, Diverged)
     assert (done.status, done.spec.method) == ("done", "quick")
     assert ("ended", 0, "diverged") in watcher.events
-    assert [folder for folder, _, _ in Store(tmp_path).results()] == [done.folder]
+    assert [record.folder for record in Store(tmp_path).results()] == [done.folder]
     (again,) = execute(replace(GRID, methods=["failing"]), tmp_path)
     assert again.status == "diverged"  # tried again, not kept
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from made_records import made_result
 from runs import prepare_run
 from toy_methods import Toy
 from watching import Events
@@ -17,6 +18,7 @@ from ncbench.records.lease import take
 from ncbench.records.progress import Progress, ProgressFile, read_progress
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
+from ncbench.runtime.files import write_json
 from ncbench.sweeps.monitor import STARTING, Monitor
 
 
@@ -31,7 +33,7 @@ def specs(tiny: Dataset, tmp_path: Path) -> list[RunSpec]:
 
 
 def finish(store: Store, spec: RunSpec) -> None:
-    (store.start(spec) / "result.json").write_text('{"schema": 1}')
+    write_json(store.start(spec) / "result.json", made_result(spec).to_dict())
 
 
 def test_a_run_from_waiting_to_done(specs: list[RunSpec], tmp_path: Path) -> None:
@@ -53,7 +55,9 @@ def test_a_run_from_waiting_to_done(specs: list[RunSpec], tmp_path: Path) -> Non
     finish(store, specs[0])
     store.note(specs[1], "diverged", "Traceback\nDiverged: the loss is nan\n")
     outcomes = list(monitor.poll())
-    assert [(o.spec.seed, o.status, o.result) for o in outcomes] == [(0, "done", {"schema": 1}), (1, "diverged", None)]
+    done, diverged = outcomes
+    assert (done.spec.seed, done.status, done.result) == (0, "done", made_result(specs[0]))
+    assert (diverged.spec.seed, diverged.status, diverged.result) == (1, "diverged", None)
     assert repr(outcomes[1].error) == "RuntimeError('Diverged: the loss is nan')"
     assert monitor.unfinished == []
 
@@ -100,7 +104,7 @@ def test_progress_is_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_progress_that_cannot_be_written_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "WRITE_INTERVAL", 0.0)
     (tmp_path / "file").touch()
     ProgressFile(tmp_path / "file")(Progress(0.5, None, None, "training"))
 

@@ -17,6 +17,7 @@ from ncbench import Task, UserError, setting
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
+from ncbench.records.result import Judgement, Result
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
@@ -101,7 +102,7 @@ def plugins(register: Callable[..., None], tiny: Dataset, make_dataset: Callable
     Informed.tasks.clear()
 
 
-def run(folder: Path, **changes: Any) -> tuple[PlannedRun, dict[str, Any]]:
+def run(folder: Path, **changes: Any) -> tuple[PlannedRun, Result]:
     (planned,) = plan_sweep(replace(GRID, **changes))
     outcome = execute(planned, Store(folder), torch.device("cpu"), lambda _: None)
     assert outcome.result is not None, outcome.error
@@ -110,14 +111,14 @@ def run(folder: Path, **changes: Any) -> tuple[PlannedRun, dict[str, Any]]:
 
 def test_a_run_tells_and_says_so(tiny: Dataset, tmp_path: Path) -> None:
     planned, result = run(tmp_path)
-    assert (result["told_clean"], result["told_truth"]) == (6, False)
+    assert (result.clean_pairs_given, result.sees_truth) == (6, False)
     clean = planned.noise.clean(tiny.splits["train"].true)
     (task,) = Informed.tasks
     assert task.truth is None
     np.testing.assert_array_equal(task.clean, draw_clean_pairs("informed", 6, clean, 0))
     others = np.setdiff1d(np.arange(48), task.clean)
     expected = detect(np.linspace(0, 1, 48)[others], clean[others])
-    assert result["beliefs"]["detection"] == vars(expected)
+    assert result.beliefs.detection == expected
     assert expected.pairs == 42
 
 
@@ -125,12 +126,12 @@ def test_members_of_an_ensemble_are_told_the_same(tmp_path: Path) -> None:
     _, result = run(tmp_path, backbones=["sgraf"])
     one, other = Informed.tasks
     np.testing.assert_array_equal(one.clean, other.clean)
-    assert result["told_clean"] == 6
+    assert result.clean_pairs_given == 6
 
 
 def test_others_are_told_nothing(tmp_path: Path) -> None:
     _, result = run(tmp_path, methods=["toy"])
-    assert (result["told_clean"], result["beliefs"]) == (0, {})
+    assert (result.clean_pairs_given, result.beliefs) == (0, Judgement())
 
 
 @pytest.mark.parametrize(("need", "message"), [(30, "of 48 pairs 29 are clean"), (29, None)])

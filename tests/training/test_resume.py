@@ -86,9 +86,9 @@ def test_killed_while_it_tests(with_dropout: Dataset, tmp_path: Path, monkeypatc
     def kill(*given: Any) -> None:
         raise Killed
 
-    for function in ("detect", "rank", "to_safetensors"):
+    for function in ("result.detect", "result.rank", "run.to_safetensors"):
         with monkeypatch.context() as patch:
-            patch.setattr(run, function, kill)
+            patch.setattr(f"ncbench.training.{function}", kill)
             patch.setattr(load_method("triplet"), "pair_scores", lambda self: np.ones(48))
             with pytest.raises(Killed):
                 make("broken").execute()
@@ -116,9 +116,8 @@ def test_checkpoints_keep_their_distance(
 ) -> None:
     written: list[int] = []
     monkeypatch.setattr(run, "write_snapshot", lambda folder, number, state: written.append(number))
-    updates = prepare_run(with_dropout, tmp_path / "0", load_method("triplet"), cadence=ALWAYS).execute()["work"][
-        "updates"
-    ]
+    result = prepare_run(with_dropout, tmp_path / "0", load_method("triplet"), cadence=ALWAYS).execute()
+    updates = result.work.updates
     assert len(written) > updates  # after each, and after each epoch
     for cadence, expected in ((NEVER, 0), (Cadence(epoch=0.0, midway=1e9), updates // 6)):
         written.clear()

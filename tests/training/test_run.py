@@ -30,9 +30,8 @@ from ncbench.noise.registry import draw_noise
 from ncbench.records.arrays import load_beliefs, load_retrieved
 from ncbench.records.networks import read_checkpoint
 from ncbench.records.progress import Progress
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import read_history
-from ncbench.training import run, trainer
 from ncbench.training.cost import SMALL_STEP, Work, baseline_epoch_work, denormals_flushed, is_small, threads_for
 from ncbench.training.run import Run
 from ncbench.training.trainer import Diverged
@@ -92,7 +91,7 @@ def prepare(dataset: Dataset, folder: Path, method: str = "triplet", backbone: s
 
 def execute(*arguments: Any, **changes: Any) -> tuple[Run, dict[str, Any]]:
     run = prepare(*arguments, **changes)
-    return run, run.execute()
+    return run, run.execute().to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +156,7 @@ def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path
 
 def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path) -> None:
     _, result = execute(tiny, tmp_path, "spoiling", ratio=0.0, budget=5, evaluations=8)
-    history = read_history(tmp_path)
+    history = Record(tmp_path).history_lines()
     rsums = [line["dev"]["rsum"] for line in history]
     assert rsums[-1] < max(rsums), "the test needs a run that gets worse"
     best = history[int(np.argmax(rsums))]  # the first of equals
@@ -178,8 +177,8 @@ def test_test_is_looked_at_once_after_training(
         splits.append(next(name for name, known in tiny.splits.items() if known is split))
         return similarity_matrix(backbones, split, device)
 
-    for module in (run, trainer):
-        monkeypatch.setattr(module, "similarity_matrix", watch)
+    for module in ("result", "trainer"):
+        monkeypatch.setattr(f"ncbench.training.{module}.similarity_matrix", watch)
     execute(tiny, tmp_path, "toy", backbone, budget=1, evaluations=3)
     assert splits == expected
 
@@ -267,7 +266,7 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert found["seconds"]["evaluation"] > 0
     assert found["seconds"]["checkpoints"] == 0  # it was over before one was due
     assert found["environment"]["device"] == "cpu"
-    seconds = [line["seconds"] for line in read_history(tmp_path)]
+    seconds = [line["seconds"] for line in Record(tmp_path).history_lines()]
     assert seconds == sorted(seconds)
     assert seconds[-1] == found["seconds"]["training"]
 
@@ -281,7 +280,7 @@ def test_evaluation_is_not_charged(tiny: Dataset, tmp_path: Path) -> None:
 def test_beliefs_are_not_charged(tiny: Dataset, tmp_path: Path) -> None:
     _, result = execute(tiny, tmp_path, "believer", budget=0.7)
     assert result["beliefs"]
-    assert result["work"]["used"] == read_history(tmp_path)[-1]["work"]
+    assert result["work"]["used"] == Record(tmp_path).history_lines()[-1]["work"]
 
 
 def test_the_truth_stands_beside_beliefs(tiny: Dataset, tmp_path: Path) -> None:
@@ -473,7 +472,7 @@ class Trained:
     progress: list[Progress]
 
     def history(self, member: str) -> list[dict[str, Any]]:
-        return [line for line in read_history(self.folder) if line["backbone"] == member]
+        return [line for line in Record(self.folder).history_lines() if line["backbone"] == member]
 
 
 MEMBERS = ("sgr", "saf")
@@ -484,7 +483,7 @@ SMALL = Sizes(6, 3, 10, embed=16, similarity=8, word=8)
 def ensemble(request: pytest.FixtureRequest, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder, progress = tmp_path_factory.mktemp("sgraf"), []
     run = prepare(tiny, folder, request.param, "sgraf", budget=2.4, on_progress=progress.append)
-    return Trained(run, run.execute(), folder, progress)
+    return Trained(run, run.execute().to_dict(), folder, progress)
 
 
 def epoch_work(backbone: str, dataset: Dataset) -> int:
@@ -498,7 +497,7 @@ def test_an_epoch_of_an_ensemble_is_one_of_each_member(tiny: Dataset) -> None:
 
 def test_members_are_trained_one_after_the_other_within_their_own_budgets(ensemble: Trained, tiny: Dataset) -> None:
     assert members_of("sgraf") == MEMBERS == tuple(trained.name for trained in ensemble.run.trainers)
-    assert [line["backbone"] for line in read_history(ensemble.folder)] == ["sgr"] * 3 + ["saf"] * 3
+    assert [line["backbone"] for line in Record(ensemble.folder).history_lines()] == ["sgr"] * 3 + ["saf"] * 3
     shares = [0.0, *(progress.share for progress in ensemble.progress)]
     largest = max(round(2.4 * epoch_work(name, tiny)) for name in MEMBERS)
     step = round(max(np.diff(shares)) * len(MEMBERS) * largest) + 1
@@ -569,7 +568,7 @@ def test_the_stored_weights_of_an_ensemble_give_its_record(ensemble: Trained, ti
     assert evaluate(mean, test.true).to_dict() == ensemble.result["metrics"]["test"]
     devs = [similarity_matrix([net], dev, CPU) for net in nets]
     assert evaluate((devs[0] + devs[1]) / 2, dev.true).rsum == ensemble.result["selected"]["dev_rsum"]
-    np.testing.assert_array_equal(ensemble.run._similarities("test"), mean)
+    np.testing.assert_array_equal(ensemble.run.assessment.similarities("test"), mean)
     # The class that scores with both members says the same.
     whole = build_backbone("sgraf", SMALL)
     for member, net in zip(whole.members, nets, strict=True):
@@ -590,7 +589,9 @@ def test_the_checkpoint_of_an_ensemble_is_its_members(ensemble: Trained, tiny: D
     assert tuple(found.kinds) == MEMBERS
     nets = found.build(tiny)
     assert [type(net) for net in nets] == [SGR, SAF]
-    np.testing.assert_array_equal(similarity_matrix(nets, tiny.splits["test"], CPU), ensemble.run._similarities("test"))
+    np.testing.assert_array_equal(
+        similarity_matrix(nets, tiny.splits["test"], CPU), ensemble.run.assessment.similarities("test")
+    )
 
 
 def test_the_first_member_is_what_it_is_alone(ensemble: Trained, tiny: Dataset, tmp_path: Path) -> None:
@@ -601,7 +602,7 @@ def test_the_first_member_is_what_it_is_alone(ensemble: Trained, tiny: Dataset, 
     assert found
     for name, weight in found.items():
         assert torch.equal(weight, whole[name]), name
-    timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in read_history(tmp_path)]
+    timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in Record(tmp_path).history_lines()]
     assert timeless == [{k: v for k, v in line.items() if k != "seconds"} for line in ensemble.history("sgr")]
 
 
@@ -644,7 +645,7 @@ def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_pat
     )
     assert result["beliefs"]["rematches"] == asdict(quality)
     assert result["beliefs"]["rematches"]["count"] == 4
-    ends = {line["backbone"]: line["work"] for line in read_history(tmp_path)}
+    ends = {line["backbone"]: line["work"] for line in Record(tmp_path).history_lines()}
     assert result["work"]["used"] == sum(ends.values())  # telling them is not charged
 
 
@@ -684,7 +685,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
     with pytest.raises(Diverged, match=r"^the loss is inf at update 1$"):
         run.execute()
     assert {path.name for path in tmp_path.iterdir()} == {"history.jsonl"}
-    assert {line["backbone"] for line in read_history(tmp_path)} == {"sgr"}
+    assert {line["backbone"] for line in Record(tmp_path).history_lines()} == {"sgr"}
 
 
 def test_a_budget_too_small_for_a_member(tiny: Dataset, tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from ncbench.evaluation.retrieval import evaluate
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.method.registry import load_method, settings_of
 from ncbench.noise.registry import draw_noise
+from ncbench.records.history import History
+from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import History, read_history
 from ncbench.training import trainer
 from ncbench.training.cost import baseline_epoch_work
 from ncbench.training.trainer import Clock, Diverged, Trainer
@@ -104,7 +105,7 @@ class Fake:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return read_history(self.folder)
+        return Record(self.folder).history_lines()
 
 
 @pytest.mark.parametrize("method", ["triplet", "l2rm"])

@@ -215,5 +215,5 @@ class Recorded:
     @staticmethod
     def of(run: Run) -> Recorded:
         """Execute `run` and return its record. Raises what the run raises."""
-        result = run.execute()
+        result = run.execute().to_dict()
         return Recorded(result, (run.folder / "model.safetensors").read_bytes())

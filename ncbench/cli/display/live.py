@@ -16,7 +16,7 @@ from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import error_message
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
-from ncbench.records.progress import TELLING, Progress
+from ncbench.records.progress import MIN_SHARE, Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
 
@@ -91,7 +91,7 @@ class LiveTable:
             seconds = time.monotonic() - (row.started or time.monotonic())
             facts: list[str] = [outcome.status]
             if outcome.result is not None:
-                facts.append(f"test rSum {outcome.result['metrics']['test']['rsum']:.1f}")
+                facts.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
                 facts.append(error_message(outcome.error).rstrip("."))
             line = (
@@ -141,9 +141,10 @@ class LiveTable:
             scores = [""] * (len(RECALLS) + 1)
             dev = ""
             if done is not None:
-                test = done["metrics"]["test"]
-                scores = [*(f"{test[side][key]:.1f}" for side, key in RECALLS), f"{test['rsum']:.1f}"]
-                dev = f"{done['selected']['dev_rsum']:.1f}"
+                test = done.metrics.test
+                scores = [f"{getattr(getattr(test, side), key):.1f}" for side, key in RECALLS]
+                scores.append(f"{test.rsum:.1f}")
+                dev = f"{done.selected.dev_rsum:.1f}"
             status = {"kept": "already done"}.get(row.outcome.status, row.outcome.status)
             return [*names, status, "", "", dev, *scores]
         if progress is None or row.started is None:
@@ -152,7 +153,7 @@ class LiveTable:
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
         left = progress.left
-        if left is None and progress.share >= TELLING:
+        if left is None and progress.share >= MIN_SHARE:
             left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
         return [*names, bar, "?" if left is None else clock(left), loss, dev]
 

@@ -34,7 +34,7 @@ def print_outcomes(
                     "status": o.status,
                     "folder": str(o.folder),
                     "error": error_message(o.error) if o.error else None,
-                    "result": o.result,
+                    "result": o.result.to_dict() if o.result else None,
                 }
                 for o in outcomes
             ]

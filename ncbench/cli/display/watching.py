@@ -102,8 +102,8 @@ class Snapshot:
             return {
                 "status": status,
                 "share": 1.0 if result else None,
-                "dev_rsum": result["selected"]["dev_rsum"] if result else None,
-                "rsum": result["metrics"]["test"]["rsum"] if result else None,
+                "dev_rsum": result.selected.dev_rsum if result else None,
+                "rsum": result.metrics.test.rsum if result else None,
                 "left": None,
             }
         if progress is None:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.evaluation.beliefs import CALIBRATION_BINS, Detection, detect, reliability
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
+from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, GREY, save, style, tidy
 from ncbench.report.tables.comparisons import Comparison
 
@@ -44,8 +43,7 @@ def collect_beliefs(table: Comparison) -> dict[str, tuple[NDArray[np.float64], N
     """
     found: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
     for variant, folder in zip(table.runs["variant"], table.runs["folder"], strict=True):
-        path = Path(folder) / arrays.BELIEFS_FILE
-        beliefs = load_beliefs(path) if path.is_file() else None
+        beliefs = Record(Path(folder)).beliefs
         if beliefs is not None and beliefs.p_clean is not None and beliefs.clean is not None:
             judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.told)
             found.setdefault(str(variant), []).append((beliefs.p_clean[judged], beliefs.clean[judged]))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.evaluation.top_k import Retrieved
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
-from ncbench.records.audit import NONE, Audit
+from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
+from ncbench.records.audit import NO_REMATCH, Audit
+from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, GREY, save, style
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.runtime.seeds import derive_rng
@@ -65,14 +65,16 @@ def middle_tables(tables: Sequence[Comparison]) -> list[Comparison]:
 
 def best_retrieving(table: Comparison) -> ExampleRun | None:
     """Return the run of the best contestant, lowest seed first, whose record holds retrieved items."""
-    return next(_runs_with(table, arrays.TOP_K_FILE), None)
+    return next(_runs_with(table, TOP_K_FILE), None)
 
 
 def best_rematching(table: Comparison) -> ExampleRun | None:
     """Return the run of the best contestant, lowest seed first, that rematched pairs. Raises UserError."""
-    for run in _runs_with(table, arrays.BELIEFS_FILE):
-        beliefs = load_beliefs(run.folder / arrays.BELIEFS_FILE)
-        if beliefs.p_clean is not None and beliefs.rematches is not None and beliefs.rematches.weights.any():
+    for run in _runs_with(table, BELIEFS_FILE):
+        beliefs = Record(run.folder).beliefs
+        if beliefs is None or beliefs.p_clean is None:
+            continue
+        if beliefs.rematches is not None and beliefs.rematches.weights.any():
             return run
     return None
 
@@ -126,7 +128,7 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     pictures, train = _pictures(audit.dataset), audit.dataset.splits["train"]
-    proposed = np.flatnonzero(audit.rematched != NONE)
+    proposed = np.flatnonzero(audit.rematched != NO_REMATCH)
     if not len(proposed):
         raise ValueError("the run rematched no pairs")
     clean = audit.clean()

@@ -12,10 +12,8 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.registry import dataset_source
 from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
-from ncbench.records import arrays
-from ncbench.records.arrays import load_retrieved
 from ncbench.records.audit import load_audit
-from ncbench.records.record import load_data, read_spec
+from ncbench.records.record import Record
 from ncbench.report.figures import examples
 from ncbench.report.figures.beliefs import collect_beliefs, draw_beliefs_by_variant
 from ncbench.report.figures.noise_curves import draw_noise_curves
@@ -100,9 +98,9 @@ def _example_figures(board: Leaderboard, folder: Path, data_root: Path | None, w
 def _retrieved(table: Comparison, folder: Path, stem: str, data_root: Path | None) -> Figure | None:
     run = examples.best_retrieving(table)
     dataset = _dataset_with_pictures(run, table, data_root)
-    if run is None or dataset is None:
+    found = None if run is None else Record(run.folder).top_k
+    if run is None or dataset is None or found is None:
         return None
-    found = load_retrieved(run.folder / arrays.TOP_K_FILE)
     drawn = examples.draw_retrieved(found, dataset, run.title, folder / f"retrieved-{stem}")
     return _figure(f"Retrieved by {run.title}", drawn, examples.RETRIEVED_CAPTION, EXAMPLES_SECTION)
 
@@ -126,7 +124,7 @@ def _dataset_with_pictures(
     """
     if run is None or (dataset_source(table.key["dataset"]).needs_root and data_root is None):
         return None
-    dataset = load_data(run.folder, read_spec(run.folder), data_root)
+    dataset = Record(run.folder).dataset(data_root)
     return None if dataset.pictures is None else dataset
 
 

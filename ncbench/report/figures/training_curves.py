@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ncbench.errors import UserError
 from ncbench.noise.ratio import noise_in_words
-from ncbench.records.index import indexed
-from ncbench.records.store import read_history, read_record
+from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.report.figures.style import Look, draw_line, legend_size, line_looks, line_names, save, style, tidy
 
 COLUMNS = ("id", "member", "evaluation", "work", "dev_rsum")
@@ -27,19 +25,8 @@ def load_training_curves(folder: Path) -> pd.DataFrame:
     evaluations of this member from 0, `work` is its training work in FLOPs, `dev_rsum` the result.
     Raises UserError for a damaged history.
     """
-    rows: list[dict[str, Any]] = []
-    for _, found in indexed(folder, "training-curves", ("result.json", "history.jsonl"), _read):
-        rows += found
+    rows = [row for record in Store(folder).results() for row in _rows(record)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _read(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of the run in `folder`. Raises UserError."""
-    result = read_record(folder / "result.json")
-    try:
-        return list(_rows(result["id"], read_history(folder)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'history.jsonl'} is not a valid history ({error!r}); restore it") from error
 
 
 def has_training_curves(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
@@ -100,17 +87,10 @@ def _draw_panel(panel: Any, part: pd.DataFrame, looks: Mapping[str, Look]) -> No
     tidy(panel)
 
 
-def _rows(name: str, history: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(record: Record) -> Iterator[tuple[str, str, int, int, float]]:
+    """Yield the rows of a run, in the order of COLUMNS."""
     evaluations: dict[str, int] = {}
-    for line in history:
-        member = str(line["backbone"])
-        evaluations[member] = evaluations.get(member, -1) + 1
-        values = (name, member, evaluations[member], _number(line, "work"), _number(line["dev"], "rsum"))
-        yield dict(zip(COLUMNS, values, strict=True))
-
-
-def _number(line: Mapping[str, Any], key: str) -> float:
-    value = float(line[key])
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{key} is {value}")
-    return value
+    name = record.result.id
+    for line in record.history:
+        evaluations[line.backbone] = evaluations.get(line.backbone, -1) + 1
+        yield name, line.backbone, evaluations[line.backbone], line.work, line.dev.rsum

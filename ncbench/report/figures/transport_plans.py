@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.method.base import Plan
-from ncbench.records import arrays
-from ncbench.records.arrays import load_beliefs
+from ncbench.records.arrays import BELIEFS_FILE
+from ncbench.records.record import Record
 from ncbench.report.figures.style import COLOURS, GREY, save, style
 from ncbench.report.tables.comparisons import Comparison
 
@@ -75,11 +75,11 @@ def collect_plans(tables: Sequence[Comparison]) -> list[RecordedPlan]:
     for table in tables:
         for variant, runs in table.runs.sort_values("seed").groupby("variant", sort=True):
             for folder in runs["folder"]:
-                path = Path(folder) / arrays.BELIEFS_FILE
-                beliefs = load_beliefs(path) if path.is_file() else None
+                beliefs = Record(Path(folder)).beliefs
                 if beliefs is None or beliefs.plan is None or beliefs.true_images is None or beliefs.clean is None:
                     continue
                 if beliefs.plan.captions.max(initial=-1) >= len(beliefs.clean):
+                    path = Path(folder) / BELIEFS_FILE
                     raise UserError(f"{path}: its plan has pairs that do not exist; restore it")
                 claimed = beliefs.clean[beliefs.plan.captions]
                 found.append(RecordedPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images, claimed))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ncbench.records.record import read_measurements
-from ncbench.records.store import ORIGIN, read_record
+from ncbench.records.record import RESULT_FILE, Record
 from ncbench.report.figures.style import Figure, section_names
 from ncbench.report.pages import legend
 from ncbench.report.tables import overview, versus_published
@@ -165,10 +163,10 @@ def _comparison(table: Comparison) -> Table:
 def _runs(table: Comparison) -> Iterator[RunDetails]:
     runs = table.runs.sort_values(["variant", "seed", "id"])
     for variant, seed, rsum, folder in zip(runs["variant"], runs["seed"], runs["rsum"], runs["folder"], strict=True):
-        record = read_record(Path(folder) / "result.json")
-        origin = Path(folder) / ORIGIN
-        from_elsewhere = {"origin": json.loads(origin.read_text())} if origin.is_file() else {}
-        facts = dict(flatten({**from_elsewhere, **record, **read_measurements(Path(folder))}))
+        record = Record(Path(folder))
+        origin = record.origin()
+        content = {**({"origin": origin} if origin else {}), **record.content(RESULT_FILE)}
+        facts = dict(flatten({**content, **record.public_measurements()}))
         yield RunDetails(f"{variant}, seed {seed}", rsum if math.isfinite(rsum) else 0.0, facts)
 
 

@@ -13,7 +13,7 @@ from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
-from ncbench.records.arrays import RANKS_FILE, load_ranks
+from ncbench.records.record import Record
 from ncbench.report.tables.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -122,7 +122,7 @@ def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
     excluded = set(runs.loc[runs["sees_truth"], "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
         try:
-            ranks.setdefault(variant, {})[seed] = load_ranks(Path(folder) / RANKS_FILE)["test"]
+            ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]
         except UserError:
             excluded.add(variant)
     contestants = {name: held for name, held in ranks.items() if name not in excluded}

@@ -36,20 +36,21 @@ def test_runs(recorded: Path, cli: Callable[..., Result]) -> None:
     assert str(recorded) in result.stdout.splitlines()[0]
     rows = body(result.stdout)
     assert len(rows) == 4
-    for row, (_, record, measurements) in zip(rows, Store(recorded).results(), strict=True):
-        spec = record["spec"]
-        assert row[:4] == [record["id"], "tiny", "quick", "vse"]
-        assert row[4:8] == [spec["protocol"], f"{spec['noise']:g}", "0.3", str(spec["seed"])]
-        assert float(row[8]) == pytest.approx(record["metrics"]["test"]["rsum"], abs=0.1)
-        assert float(row[9]) == pytest.approx(measurements["seconds"]["training"], abs=0.06)
+    for row, record in zip(rows, Store(recorded).results(), strict=True):
+        spec, measurements = record.spec, record.measurements
+        assert row[:4] == [record.result.id, "tiny", "quick", "vse"]
+        assert row[4:8] == [spec.protocol, f"{spec.noise:g}", "0.3", str(spec.seed)]
+        assert float(row[8]) == pytest.approx(record.result.metrics.test.rsum, abs=0.1)
+        assert measurements is not None
+        assert float(row[9]) == pytest.approx(measurements.seconds.training, abs=0.06)
 
 
 def test_runs_as_json(recorded: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:
     result = cli("runs", "--runs", recorded, "--json")
     rows = strict_json(result.stdout)
-    records = [record for _, record, _ in Store(recorded).results()]
-    assert [row["id"] for row in rows] == [record["id"] for record in records]
-    assert [row["rsum"] for row in rows] == [record["metrics"]["test"]["rsum"] for record in records]
+    results = [record.result for record in Store(recorded).results()]
+    assert [row["id"] for row in rows] == [result.id for result in results]
+    assert [row["rsum"] for row in rows] == [result.metrics.test.rsum for result in results]
     assert {type(row["seed"]) for row in rows} == {int}
     assert {type(row["noise"]) for row in rows} == {float}
 
@@ -149,9 +150,7 @@ def test_report(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> N
     over_ratios, *tables = body(result.stdout)
     assert (over_ratios[0], len(over_ratios)) == ("quick", 5)
     for clean, row in zip((True, False), tables, strict=True):
-        rsums = [
-            r["metrics"]["test"]["rsum"] for _, r, _ in Store(recorded).results() if bool(r["spec"]["noise"]) != clean
-        ]
+        rsums = [r.result.metrics.test.rsum for r in Store(recorded).results() if bool(r.spec.noise) != clean]
         assert row[0] == "quick"
         assert row[8].startswith(f"{sum(rsums) / 2:.1f} ± ")
         assert row[-1] == "2"

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from made_records import made_result
 from rich.console import Console
 
 from ncbench.budget import Budget
@@ -16,12 +17,6 @@ from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
-
-SIDE = {"r1": 41.23, "r5": 52.3, "r10": 63.4, "medr": 1.0, "meanr": 2.0}
-RESULT = {
-    "metrics": {"test": {"i2t": SIDE, "t2i": {**SIDE, "r1": 7.89}, "rsum": 280.52}},
-    "selected": {"dev_rsum": 291.04, "share": 1.0},
-}
 
 
 def spec(method: str = "triplet", seed: int = 0) -> RunSpec:
@@ -42,6 +37,9 @@ def spec(method: str = "triplet", seed: int = 0) -> RunSpec:
         evaluations=1,
         seed=seed,
     )
+
+
+RESULT = made_result(spec(), (41.23, 52.3, 63.4, 7.89, 52.3, 63.4))
 
 
 def screen(terminal: bool = True, width: int = 200) -> Console:
@@ -80,7 +78,7 @@ def test_a_run_from_waiting_to_done(clock: list[float]) -> None:
     assert printed(table)[0][7:10] == ["1:00", "0.05", "250.1"]
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     recalls = ["41.2", "52.3", "63.4", "7.9", "52.3", "63.4"]
-    assert printed(table) == [[*names, "done", "", "", "291.0", *recalls, "280.5"]]
+    assert printed(table) == [[*names, "done", "", "", "281.5", *recalls, "280.5"]]
 
 
 def test_kept_and_failed_runs() -> None:

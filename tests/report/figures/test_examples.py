@@ -19,7 +19,8 @@ from ncbench.evaluation.top_k import Retrieved
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import load_retrieved
 from ncbench.records.audit import load_audit
-from ncbench.records.store import Store, noise_path
+from ncbench.records.record import noise_path
+from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import examples
@@ -173,7 +174,7 @@ def test_a_report_without_the_data(
     written = write_report(boards, tmp_path / "other", warn=said.append)
     assert not any("retrieved" in path.name for path in written)
     assert len(said) == 2
-    assert all("no examples for tiny: shuffle-captions 0.4 " in text and "here is version 1" in text for text in said)
+    assert all("no examples for tiny: shuffle-captions 0.4 " in text and "found version 1" in text for text in said)
     source = Source(make_dataset(pictures=Painted()))
     source.needs_root = True
     register("ncbench.datasets", "tiny", source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 import pytest
 
 from ncbench import UserError
+from ncbench.evaluation.retrieval import Recalls
+from ncbench.records.history import History, HistoryLine
+from ncbench.records.result import Scores
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import training_curves
@@ -18,14 +20,21 @@ from ncbench.report.figures.training_curves import draw_training_curves, has_tra
 from ncbench.report.tables.leaderboard import leaderboards
 
 Record = Callable[..., Path]
+SIDE = Recalls(10.0, 20.0, 30.0, 4.0, 5.5)
 EPOCH = 250  # FLOPs: records made by hand have a budget of 1000 for four
 
 
 def tell(folder: Path, *points: tuple[float, float], member: str = "sgr") -> None:
     """Add lines to the history of a run: work in FLOPs, dev rSum."""
-    lines = [{"backbone": member, "work": work, "share": work / 1000, "dev": {"rsum": rsum}} for work, rsum in points]
-    with (folder / "history.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    path = folder / "history.jsonl"
+    history = History(path)
+    history.lines = path.read_text().splitlines() if path.exists() else []
+    for work, rsum in points:
+        dev, share = Scores(SIDE, SIDE, rsum), min(1.0, work / 1000)
+        line = HistoryLine(
+            backbone=member, share=share, work=round(work), updates=round(work), loss=None, dev=dev, seconds=1.0
+        )
+        history.add(line)
 
 
 @pytest.fixture

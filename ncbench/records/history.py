@@ -1,0 +1,42 @@
+"""`history.jsonl`: one line per dev evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ncbench.records.result import Count, Scores, Share
+from ncbench.runtime.files import write_text
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A dev evaluation of `backbone`, a member of an ensemble or the run's own.
+
+    `share` of its budget, `work` in FLOPs, `updates` and `seconds` of training are spent by then; `loss` is that of the
+    latest update, `dev` the scores.
+    """
+
+    backbone: str
+    share: Share
+    work: Count
+    updates: Count
+    loss: float | None
+    dev: Scores
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class History:
+    """The lines of a history as JSON. The file is rewritten at each new line, so that readers never see half a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lines: list[str] = []
+
+    def add(self, line: HistoryLine) -> None:
+        """Append a line. Raises OSError."""
+        self.lines.append(json.dumps(msgspec.to_builtins(line), sort_keys=True))
+        write_text(self._path, "\n".join(self.lines) + "\n")

@@ -1,0 +1,82 @@
+"""`measurements.json`: what differs between executions of one spec: times, memory, machine, software."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta, field
+
+from ncbench.records.checked import checked
+from ncbench.records.spec import SCHEMA
+
+Time: TypeAlias = Annotated[float, Meta(ge=0)]
+
+
+class Seconds(msgspec.Struct, frozen=True):
+    """Seconds by what they were spent on."""
+
+    training: Time
+    evaluation: Time
+    checkpoints: Time = 0.0
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return self.training + self.evaluation + self.checkpoints
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """Software, machine and command line of an execution. `device` is the name of a GPU, or `cpu`."""
+
+    ncbench: str = ""
+    python: str = ""
+    packages: dict[str, str] = {}
+    platform: str = ""
+    processor: str = ""
+    cores: int | None = None
+    threads: int | None = None
+    device: str = ""
+    cuda: str | None = None
+    driver: str | None = None
+    command: list[str] = []
+    commit: str | None = None
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured while a run was executed.
+
+    `started` is in seconds since the epoch, `overhead` the seconds of training outside of backbones by what they were
+    spent on, `peak_bytes` the peak of memory by device. None means: not measured.
+    """
+
+    seconds: Seconds
+    started: float | None = None
+    overhead: dict[str, Time] | None = field(default=None, name="outside")
+    peak_bytes: dict[str, int | None] = {}
+    environment: Environment = Environment()
+    schema: int = SCHEMA
+
+    @property
+    def overhead_share(self) -> float | None:
+        """Share of the training time outside of backbones; None if it was not measured."""
+        if self.overhead is None or not self.seconds.training:
+            return None
+        return sum(self.overhead.values()) / self.seconds.training
+
+    @property
+    def peak(self) -> int | None:
+        """The highest peak of any device, in bytes; None if none was measured."""
+        return max((peak for peak in self.peak_bytes.values() if peak is not None), default=None)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Measurements:
+        """Return the measurements in the content of `measurements.json`. Raises ValueError for other content."""
+        found: Measurements = checked(content, cls)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `measurements.json`."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content

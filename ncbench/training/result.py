@@ -1,0 +1,187 @@
+"""The result of a run: scores on test, work spent, and beliefs judged against the hidden ground truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from ncbench.budget import WorkMeter
+from ncbench.data.dataset import Dataset, FloatArray
+from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematch_quality
+from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
+from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.evaluation.top_k import retrieve
+from ncbench.method.base import Plan, Rematches
+from ncbench.noise.base import Noise
+from ncbench.records.arrays import (
+    BELIEFS_FILE,
+    RANKS_FILE,
+    TOP_K_FILE,
+    save_beliefs,
+    save_ranks,
+    save_retrieved,
+)
+from ncbench.records.measurements import Environment, Measurements, Seconds
+from ncbench.records.result import (
+    Judgement,
+    LabelDetection,
+    Metrics,
+    RecordedRematches,
+    Result,
+    Scores,
+    Selected,
+    Selection,
+    WorkSpent,
+)
+from ncbench.records.spec import RunSpec
+from ncbench.runtime import environment, overhead
+from ncbench.runtime.device import peak_bytes
+from ncbench.training.cost import Work
+from ncbench.training.trainer import Clock, Trainer
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Tests and judges what `trainers`, one per member of an ensemble, have learned in the run of `spec`.
+
+    The similarities of the members are averaged (SGRAF, AAAI 2021, section 4).
+    """
+
+    spec: RunSpec
+    dataset: Dataset
+    noise: Noise
+    trainers: Sequence[Trainer]
+    clock: Clock
+    device: torch.device
+
+    def result(self, folder: Path) -> Result:
+        """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
+        similarities, true = self.similarities("test"), self.dataset.splits["test"].true
+        whole = rank(similarities, true)
+        folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
+        save_ranks(folder / RANKS_FILE, whole, folded)
+        save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))
+        beliefs = self._beliefs()
+        save_beliefs(folder / BELIEFS_FILE, beliefs)
+        scores = Scores.of(whole.retrieval())
+        known = self.dataset.truth_known
+        return Result(
+            id=self.spec.id,
+            spec=self.spec,
+            vocabulary_digest=self.dataset.vocabulary.digest,
+            sees_truth=self.trainers[0].method.needs_truth,
+            clean_pairs_given=len(self.trainers[0].told),
+            metrics=Metrics(scores) if folded is None else Metrics(Scores.of(folded.retrieval()), scores),
+            selected=self._selected(),
+            work=self._work(),
+            mismatched=self.noise.mismatch(self.dataset.splits["train"].true) if known else None,
+            beliefs=self._judgement(beliefs) if known else Judgement(),
+        )
+
+    def measurements(self, started: float) -> Measurements:
+        """Return what was measured in this process since `started`, in seconds since the epoch."""
+        return Measurements(
+            started=started,
+            seconds=Seconds(**self.clock.seconds),
+            overhead=overhead.spent(),
+            peak_bytes=peak_bytes(self.device),
+            environment=msgspec.convert(environment.describe(self.device), Environment),
+        )
+
+    def similarities(self, split: str) -> FloatArray:
+        """Return the similarities (images, captions) of a split, averaged over all backbones."""
+        since = time.perf_counter()
+        with ExitStack() as stack:
+            for trainer in self.trainers:
+                stack.enter_context(trainer.meter.paused())
+            backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
+            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
+        self.clock.spend("evaluation", since)
+        return similarities
+
+    def _work(self) -> WorkSpent:
+        meters = [trainer.meter for trainer in self.trainers]
+        return WorkSpent(
+            budget=sum(meter.total for meter in meters if isinstance(meter, WorkMeter)) or None,
+            baseline_epoch=Work.of(self.spec, self.dataset).epoch,
+            used=sum(meter.used for meter in meters),
+            pair_passes=sum(meter.pair_passes for meter in meters),
+            samples=sum(meter.samples for meter in meters),
+            updates=sum(trainer.updates for trainer in self.trainers),
+        )
+
+    def _selected(self) -> Selected:
+        found = {trainer.name: Selection(trainer.selected.rsum, trainer.selected.share) for trainer in self.trainers}
+        if len(found) == 1:
+            (only,) = found.values()
+            return Selected(only.dev_rsum, only.share)
+        whole = evaluate(self.similarities("dev"), self.dataset.splits["dev"].true)
+        return Selected(whole.rsum, max(one.share for one in found.values()), found)
+
+    def _beliefs(self) -> Beliefs:
+        """Return the beliefs about the training pairs at the end.
+
+        For an ensemble, P(clean) and soft labels are means over the members, rematches those of all members, and the
+        plan that of the first.
+        """
+        p_clean: list[FloatVector] = []
+        soft_labels: list[FloatVector] = []
+        rematches: list[Rematches] = []
+        plans: list[Plan] = []
+        for trainer in self.trainers:
+            with trainer.meter.paused():
+                method = trainer.method
+                scores, labels, found = method.pair_scores(), method.soft_labels(), method.rematches()
+                plan = method.transport_plan()
+            if scores is not None:
+                p_clean.append(scores)
+            if labels is not None:
+                soft_labels.append(labels)
+            if found is not None:
+                rematches.append(found)
+            if plan is not None:
+                plans.append(plan)
+        joined = [
+            np.concatenate([getattr(found, f.name) for found in rematches]) for f in fields(Rematches) if rematches
+        ]
+        true, known = self.dataset.splits["train"].true, self.dataset.truth_known
+        return Beliefs(
+            np.mean(p_clean, axis=0) if p_clean else None,
+            np.mean(soft_labels, axis=0) if soft_labels else None,
+            Rematches(*joined) if rematches else None,
+            self.trainers[0].told,
+            plans[0] if plans else None,
+            self.noise.clean(true) if known else None,
+            true[plans[0].captions] if known and plans else None,
+        )
+
+    def _judgement(self, beliefs: Beliefs) -> Judgement:
+        """Judge beliefs about training pairs by the ground truth, leaving out clean pairs that the method was given."""
+        clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
+        semantics = self.dataset.semantics
+        # The meaning of captions with words of other captions is unknown.
+        known = semantics is not None and self.noise.splices is None
+        closeness = partial(semantics.closeness, "train") if semantics is not None and known else None
+        judged = np.setdiff1d(np.arange(len(clean)), beliefs.told)
+        detection = soft_labels = rematches = None
+        if beliefs.p_clean is not None:
+            detection = detect(beliefs.p_clean[judged], clean[judged])
+        if beliefs.soft_labels is not None:
+            labels, wrong = beliefs.soft_labels, np.flatnonzero(~clean)
+            follows = None
+            if closeness is not None:
+                follows = rank_correlation(labels[wrong], closeness(wrong, claimed[wrong]))
+            soft_labels = LabelDetection(**asdict(detect(labels[judged], clean[judged])), closeness_correlation=follows)
+        if beliefs.rematches is not None and closeness is not None:
+            found, n_images = beliefs.rematches, len(self.dataset.splits["train"].images)
+            quality = rematch_quality(found.captions, found.images, found.weights, claimed, closeness, n_images)
+            rematches = RecordedRematches(**asdict(quality))
+        return Judgement(detection, soft_labels, rematches)
