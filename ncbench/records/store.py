@@ -38,7 +38,7 @@ from ncbench.records.lease import is_held
 from ncbench.records.record import RESULT_FILE, SPEC_FILE, Record
 from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.runtime.files import write_json, write_text
+from ncbench.runtime.files import TEMPORARY, write_json, write_text
 
 _MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exception
 STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
@@ -69,8 +69,13 @@ class Store:
         return self.root / spec.dataset / spec.method / spec.id
 
     def start(self, spec: RunSpec) -> Path:
-        """Write the spec of a run and return its folder."""
+        """Write the spec of a run and return its folder, without temporary files that a killed process left there.
+
+        Call it with the lease of the run.
+        """
         folder = self.folder(spec)
+        for path in folder.glob(TEMPORARY):
+            path.unlink(missing_ok=True)
         write_json(folder / "spec.json", spec.to_dict())
         return folder
 

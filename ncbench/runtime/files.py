@@ -23,6 +23,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TEMPORARY = ".*.tmp"
+"""Names of the files that `write_atomic` is about to rename; a killed process leaves one behind."""
+
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Create or replace `path` atomically; `write` writes the content to the binary file that it receives.

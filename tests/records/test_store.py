@@ -15,7 +15,7 @@ from ncbench.backbones.precision import PRECISIONS
 from ncbench.budget import Budget
 from ncbench.records.spec import ADDED_LATER, SCHEMA, RunSpec
 from ncbench.records.store import Store
-from ncbench.runtime.files import write_json
+from ncbench.runtime.files import TEMPORARY, write_atomic, write_json
 
 SPEC = RunSpec(
     dataset="tiny",
@@ -154,3 +154,18 @@ def test_unfinished_runs(tmp_path: Path) -> None:
 
 def test_spec_survives_json() -> None:
     assert RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))).id == SPEC.id
+
+
+def test_what_a_killed_process_was_writing_is_removed_when_the_run_starts_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.start(SPEC)
+    (folder / ".history.jsonl.3av32yoi.tmp").touch()
+    (folder / "history.jsonl").write_text("{}")
+    assert store.start(SPEC) == folder
+    assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "spec.json"]
+
+
+def test_temporary_files_are_known_by_their_name(tmp_path: Path) -> None:
+    seen: list[Path] = []
+    write_atomic(tmp_path / "x.json", lambda file: seen.extend(tmp_path.glob(TEMPORARY)))
+    assert len(seen) == 1
