@@ -92,13 +92,14 @@ def protocol_names() -> list[str]:
     return names_of(KIND)
 
 
-def load_protocol(name: str) -> NoiseProtocol:
+def load_protocol(name: str, *, run_found: bool = True) -> NoiseProtocol:
     """Return the noise protocol with this name, or the one in the file with this path.
 
-    Raises UserError for unknown and broken protocols, files without a protocol, and ambiguous names.
+    Without `run_found`, files are only run if NCBENCH_PLUGINS names them. Raises UserError for unknown and broken
+    protocols, files without a protocol, and ambiguous names.
     """
     try:
-        found, _ = find_plugin(KIND, name, "NoiseProtocol", _protocols_in)
+        found, _ = find_plugin(KIND, name, "NoiseProtocol", _protocols_in, run_found=run_found)
     except UnknownNameError:
         raise unknown_name(KIND.noun, name, _usages()) from None
     if not isinstance(found, NoiseProtocol):
@@ -112,11 +113,11 @@ def _protocols_in(module: ModuleType) -> list[NoiseProtocol]:
 
 
 def _usages() -> list[str]:
-    """Return how users write each protocol; for broken ones, the name."""
+    """Return how users write each protocol; for broken ones, and those in files that are not run, the name."""
     usages = []
     for name in protocol_names():
         try:
-            usages.append(load_protocol(name).usage)
+            usages.append(load_protocol(name, run_found=False).usage)
         except UserError:
             usages.append(name)
     return usages

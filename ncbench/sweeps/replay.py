@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config
+from ncbench.noise.registry import load_protocol
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
 from ncbench.records.record import RESULT_FILE, Record
@@ -38,8 +39,11 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     """
     record = Record(folder)
     spec, dataset = record.spec, record.dataset(data_root)
-    is_file = ":" in spec.protocol  # an index file, of which the record has a copy
-    noise = record.noise if is_file else draw(dataset, spec.protocol, spec.noise, spec.seed)
+    if ":" in spec.protocol:  # an index file, of which the record has a copy
+        noise = record.noise
+    else:
+        load_protocol(spec.protocol, run_found=False)  # raises for a file that only the record names
+        noise = draw(dataset, spec.protocol, spec.noise, spec.seed)
     if noise.digest != spec.noise_digest:
         raise UserError(
             f"{folder}: {spec.protocol} {spec.noise:g} draws noise {noise.digest[:12]} here, but the record has "

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from runs import prepare_run
+from toy_methods import Toy
 
 from ncbench import UserError
 from ncbench.cli import main
+from ncbench.data.dataset import Dataset
 from ncbench.data.registry import check_dataset, dataset_source, load_recorded
 from ncbench.method.registry import load_method
 from ncbench.noise.registry import load_protocol
+from ncbench.records.record import Record
+from ncbench.runtime.files import write_json
+from ncbench.sweeps.replay import plan_again
 
 MARK = 'import pathlib\npathlib.Path("ran").touch()\n'
 METHOD = (
@@ -123,4 +129,22 @@ def test_data_files_are_no_plugins(name: str, here: Path) -> None:
     for check in (check_dataset, dataset_source):
         with pytest.raises(UserError, match=rf"did you mean hf:{name}\?"):
             check(name)
+    assert not (here / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["zz_noise", "noise/mine.py", "./noise/mine.py"])
+def test_a_replay_runs_no_protocol_that_only_the_record_names(name: str, here: Path, tiny: Dataset) -> None:
+    run = prepare_run(tiny, here / "runs/tiny/toy/0", Toy, budget=1.0, evaluations=1)
+    spec = {**run.spec.to_dict(), "protocol": name}
+    write_json(run.folder / "spec.json", spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "dataset", lambda self, root: tiny)
+        with pytest.raises(UserError, match=r"which is only run where you name it|is a path"):
+            plan_again(run.folder, None)
+    assert not (here / "ran").exists()
+
+
+def test_an_unknown_protocol_runs_no_file_for_its_message(here: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown noise protocol 'typo'.*zz_noise"):
+        load_protocol("typo")
     assert not (here / "ran").exists()
