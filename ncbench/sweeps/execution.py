@@ -78,7 +78,10 @@ def execute(
         found = store.find(run.spec)  # another process may have finished it in the meantime
         if found is not None:
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, lease)
+        try:
+            return _execute(run, store, device, on_progress, cadence, lease)
+        except Stopped:  # another process has taken over, and may have finished
+            return Outcome(run.spec, "running", folder)
 
 
 def _execute(
