@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -19,6 +19,7 @@ from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematc
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.top_k import retrieve
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
 from ncbench.records.arrays import (
@@ -61,6 +62,8 @@ class Assessment:
     trainers: Sequence[Trainer]
     clock: Clock
     device: torch.device
+    unfinished: Callable[[str], Unfinished] | None = None
+    """Returns what keeps the similarities of a split while they are computed."""
 
     def result(self, folder: Path) -> Result:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
@@ -103,7 +106,12 @@ class Assessment:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
+            similarities = similarity_matrix(
+                backbones,
+                self.dataset.splits[split],
+                self.device,
+                self.unfinished(split) if self.unfinished is not None else None,
+            )
         self.clock.spend("evaluation", since)
         return similarities
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from interruptions import ALWAYS, NEVER, ByEpochs, record
 from runs import prepare_run
 
 from ncbench.data.dataset import Dataset
+from ncbench.evaluation import similarity
 from ncbench.method.registry import load_method
 from ncbench.records.progress import Progress
 from ncbench.runtime import signals
@@ -73,4 +75,42 @@ def test_a_run_that_is_asked_saves_and_ends(kind: str, tiny: Dataset, tmp_path: 
         tiny, tmp_path / "broken", method, budget=3.0, cadence=NEVER, on_progress=lambda p: again.append(p.share)
     ).execute()
     assert again[0] > (told[-2] if kind == "triplet" else 0.0)
+    assert record(tmp_path / "broken") == record(tmp_path / "whole")
+
+
+def test_requests_are_heard_in_evaluations_which_go_on(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is asked to stop at every second opportunity, of updates and blocks, still makes progress."""
+    monkeypatch.setattr(similarity, "ENCODE_BATCH_SIZE", 3)
+    method: Any = load_method("triplet")
+    prepare_run(tiny, tmp_path / "whole", method, "sgraf", budget=0.4, cadence=NEVER).execute()
+    doing: list[str] = []
+    stopped: list[str] = []
+    for _ in range(500):
+        run = prepare_run(
+            tiny, tmp_path / "broken", method, "sgraf", budget=0.4, on_progress=lambda p: doing.append(p.doing)
+        )
+        calls = iter([False, True])
+        run.should_stop = calls.__next__
+        try:
+            run.execute()
+            break
+        except Stopped:
+            stopped.append(doing[-1])
+        except StopIteration:
+            raise AssertionError("it was not heard") from None
+    assert set(stopped) == {"evaluating", "testing"}
+    assert stopped.count("testing") >= 3
+    assert record(tmp_path / "broken") == record(tmp_path / "whole")
+
+
+def test_an_epoch_that_cannot_be_resumed_is_repeated_with_its_evaluations(tiny: Dataset, tmp_path: Path) -> None:
+    prepare_run(tiny, tmp_path / "whole", ByEpochs, budget=3.0, cadence=NEVER).execute()
+    for number in (3, 9, 15, 25, 10**9):
+        run = prepare_run(tiny, tmp_path / "broken", ByEpochs, budget=3.0, cadence=ALWAYS)
+        calls = iter(range(10**9))
+        run.should_stop = lambda calls=calls, number=number: next(calls) == number  # type: ignore[misc]
+        with suppress(Stopped):
+            run.execute()
     assert record(tmp_path / "broken") == record(tmp_path / "whole")
