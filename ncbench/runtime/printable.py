@@ -27,13 +27,13 @@ def printable(text: str, lines: bool = True) -> str:
 def spreadsheet_cell(value: object) -> object:
     """Return a cell that spreadsheets do not compute: an apostrophe is put before text that begins like a formula.
 
-    Numbers stay as they are, also as text. Carriage returns become line feeds: older versions of the csv module do not
+    Carriage returns become line feeds: older versions of the csv module do not
     quote them, so that they end the row. Other control characters become escapes.
     """
     if not isinstance(value, str):
         return value
     text = printable(value.replace("\r\n", "\n").replace("\r", "\n"))
-    return f"'{text}" if value.lstrip(" ").startswith(FORMULA_STARTS) and not _is_number(value) else text
+    return f"'{text}" if value.lstrip(" ").startswith(FORMULA_STARTS) else text
 
 
 def _is_harmless(character: str, lines: bool) -> bool:
@@ -44,11 +44,3 @@ def _is_harmless(character: str, lines: bool) -> bool:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and not any(character.isspace() for character in text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,7 @@ from ncbench.evaluation import similarity
 from ncbench.method.registry import load_method
 from ncbench.records.progress import Progress
 from ncbench.runtime import signals
-from ncbench.runtime.signals import Stopped, catch_signals, request_stop, stop_signal
+from ncbench.runtime.signals import Stopped, catch_signals, ended_by_sigterm, request_stop, stop_signal
 from ncbench.training.run import CHECKPOINT
 
 
@@ -114,3 +116,39 @@ def test_an_epoch_that_cannot_be_resumed_is_repeated_with_its_evaluations(tiny: 
         with suppress(Stopped):
             run.execute()
     assert record(tmp_path / "broken") == record(tmp_path / "whole")
+
+
+EARLY = """
+import os, signal, sys, tempfile
+from ncbench.cli import main
+import click
+@main.command()
+def wait():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    finally:
+        print("tidied up")
+main(["wait"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_sigterm_before_a_run_begins_leaves_nothing_half_done() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "tidied up\n", "Stopped by SIGTERM.\n")
+
+
+def test_a_handler_that_is_there_stays() -> None:
+    before = signal.signal(signal.SIGTERM, request_stop)
+    try:
+        with ended_by_sigterm():
+            assert signal.getsignal(signal.SIGTERM) == request_stop
+        assert signal.getsignal(signal.SIGTERM) == request_stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with ended_by_sigterm():
+        assert signal.getsignal(signal.SIGTERM) not in (before, request_stop)
+        with catch_signals():
+            assert signal.getsignal(signal.SIGTERM) == request_stop
+    assert signal.getsignal(signal.SIGTERM) == before

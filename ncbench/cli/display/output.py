@@ -44,8 +44,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def console(to_stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file."""
-    from rich.console import Console
+    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file.
 
-    found = Console(stderr=to_stderr)
-    return found if found.is_terminal else Console(stderr=to_stderr, width=PIPE_WIDTH)
+    It prints control characters as escapes.
+    """
+    from ncbench.cli.display.consoles import PrintableConsole
+
+    found = PrintableConsole(stderr=to_stderr)
+    return found if found.is_terminal else PrintableConsole(stderr=to_stderr, width=PIPE_WIDTH)
