@@ -164,12 +164,22 @@ def test_watching_an_idle_sweep(
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}\n"
     waiting = f"No process is working on sweep {record.id}. To resume: {again}"
-    assert cli("runs", "--runs", runs, "--watch").stdout.count(waiting) == 1
+    idle = cli("runs", "--runs", runs, "--watch")
+    assert (idle.exit_code, idle.stdout.count(waiting), len(pauses)) == (watching.IDLE_CODE, 1, watching.IDLE_POLLS - 1)
     pauses.clear()
-    assert "No process" not in cli("runs", "--runs", runs, "--watch", "--quiet").stdout
+    waited = cli("runs", "--runs", runs, "--watch", "--wait")
+    assert (waited.exit_code, waited.stdout.count(waiting)) == (0, 1)
+    pauses.clear()
+    quiet = cli("runs", "--runs", runs, "--watch", "--quiet")
+    assert (quiet.exit_code, "No process" in quiet.stdout) == (watching.IDLE_CODE, False)
     pauses.clear()
     with take(result.parent):
         assert "No process" not in cli("runs", "--runs", runs, "--watch").stdout
+
+
+def test_waiting_without_watching(cli: Callable[..., Result], tmp_path: Path) -> None:
+    result = cli("runs", "--runs", tmp_path, "--wait")
+    assert (result.exit_code, result.stderr) == (2, "Error: --wait needs --watch.\n")
 
 
 @pytest.mark.parametrize("words", [("runs", "--watch"), ("cancel",)])
