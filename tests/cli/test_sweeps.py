@@ -60,12 +60,12 @@ def test_a_dry_run_prints_estimates_and_writes_nothing(
     assert done["training_flops"] == record.result.work.budget
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (5390, "90 min"), (7200, "2.0 h"), (3 * 86400, "3.0 d")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert dry_run.duration(seconds) == words
+def test_a_dry_run_of_several_methods_says_what_each_costs(toy_run: Callable[..., Result]) -> None:
+    shown = toy_run("--method", "quick,triplet", "--noise", "0.2,0.4", "--dry-run").stdout
+    table = shown[shown.index("By method, most expensive first") :]
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in table.splitlines() if line[:1] == "│"]
+    assert sorted((row[0], row[1]) for row in rows) == [("quick", "2"), ("triplet", "2")]
+    assert "By method" not in toy_run(*QUICK, "--dry-run").stdout
 
 
 @pytest.mark.parametrize(

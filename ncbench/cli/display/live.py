@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,7 +21,9 @@ from ncbench.errors import error_message
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress
 from ncbench.records.spec import RunSpec
-from ncbench.sweeps.execution import Outcome
+
+if TYPE_CHECKING:
+    from ncbench.sweeps.execution import Outcome
 
 REFRESH_SECONDS = 0.25
 BAR_WIDTH, NARROW_BAR = 18, 11  # the narrow one, on terminals of less than 80 columns, still holds every status
