@@ -31,6 +31,7 @@ from ncbench.records.progress import Progress
 from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, RESULT_FILE
 from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.store import CHECKPOINT
 from ncbench.runtime import memory, overhead
 from ncbench.runtime.files import write_atomic, write_json
 from ncbench.runtime.rng_state import random_state, seed_all, set_random_state
@@ -42,8 +43,6 @@ from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
 LOG = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation import similarity
 from ncbench.method.registry import load_method
 from ncbench.records.progress import Progress
+from ncbench.records.store import CHECKPOINT
 from ncbench.runtime import signals
 from ncbench.runtime.signals import Stopped, catch_signals, ended_by_sigterm, request_stop, stop_signal
-from ncbench.training.run import CHECKPOINT
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ from ncbench import UserError
 from ncbench.data.dataset import Dataset
 from ncbench.method.registry import GROUP, load_method
 from ncbench.plugins.discovery import plugin_names
+from ncbench.records.store import CHECKPOINT
 from ncbench.training import run
-from ncbench.training.run import CHECKPOINT, Cadence, Run
+from ncbench.training.run import Cadence, Run
 
 EVALUATIONS = 4  # three of dev, and the test
 

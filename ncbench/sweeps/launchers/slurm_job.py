@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ncbench.errors import UserError
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import Store
+from ncbench.records.store import CHECKPOINT, Store
 from ncbench.sweeps.grid import Grid, PlannedRun
 from ncbench.sweeps.record import SweepRecord, watch_for_stop
-from ncbench.training.run import CHECKPOINT, Cadence
+from ncbench.training.run import Cadence
 
 if TYPE_CHECKING:
     from ncbench.sweeps.execution import Outcome
