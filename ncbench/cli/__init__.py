@@ -64,7 +64,8 @@ def _one_line(message: str) -> str:
 
 def _usage_error(error: click.UsageError) -> click.UsageError:
     """Return the error, to be printed in one line: click would print the usage too."""
-    error.ctx, error.message = None, printable(error.message)
+    error.ctx = None
+    vars(error)["message"] = printable(error.message)  # an attribute that click declares as final
     return error
 
 

@@ -164,8 +164,8 @@ def _read(path: Path) -> Holder | None:
         text = file.read(_MAX_BYTES)
     try:
         content = json.loads(text)
-        names = (str(content[key]) for key in ("host", "space"))
-        return Holder(*names, int(content["process"]), str(content["token"]), str(content.get("machine", "")))
+        host, space, token = (str(content[key]) for key in ("host", "space", "token"))
+        return Holder(host, space, int(content["process"]), token, str(content.get("machine", "")))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 

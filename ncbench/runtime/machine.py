@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import platform
 import uuid
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ def machine_id() -> str:
     machines, and clones of a virtual machine share even their `/etc/machine-id`. On other systems, it is the address of
     a network card, unless that is made up, as in containers.
     """
-    if sys.platform.startswith("linux"):
+    if platform.system() == "Linux":
         try:
             return BOOT_ID.read_text().strip()
         except OSError:

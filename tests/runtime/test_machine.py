@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import uuid
@@ -22,7 +23,7 @@ def forgetful() -> Iterator[None]:
 
 
 def test_linux_is_named_by_its_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(machine, "BOOT_ID", tmp_path / "boot_id")
     assert machine.machine_id() == ""  # a sandbox without /proc
     machine.machine_id.cache_clear()
@@ -35,7 +36,7 @@ def test_linux_is_named_by_its_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     [(0x001B63ABCDEF, "001b63abcdef"), (0x0242AC110002, ""), (0x016309ABCDEF, "")],  # a card, a container, made up
 )
 def test_others_are_named_by_a_card_that_is_unique(address: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(uuid, "getnode", lambda: address)
     assert machine.machine_id() == name
 

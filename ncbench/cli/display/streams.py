@@ -44,7 +44,7 @@ class PrintableStream:
 def printable_streams() -> Iterator[None]:
     """Make both streams printable inside the block."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (PrintableStream(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (PrintableStream(stream) for stream in before)
     try:
         yield
     finally:
