@@ -19,7 +19,7 @@ def printable(text: str, lines: bool = True) -> str:
     Terminals obey control characters: they clear the screen, move the cursor or write the clipboard. Format characters
     reorder what is read. Line feeds and tabs remain if `lines`.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(character if _is_harmless(character, lines) else _escape(character) for character in text)
 

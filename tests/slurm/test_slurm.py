@@ -119,16 +119,15 @@ def checkpoints(out: Path) -> set[int]:
 
 def test_the_time_limit_of_slurm_saves_and_requeues(cluster: Cluster, tmp_path: Path) -> None:
     """Slurm itself sends the signal, before the time of the allocation is up; the next allocation goes on."""
-    words = ("--method", "l2rm", "--budget", "1e6", "--checkpoint-every", "1e6")
+    words = (*LONG, "--checkpoint-every", "1e6")
     with started(cluster, tmp_path, *words, "--launcher", "slurm", "--slurm", f"partition=all,{ALLOCATION}") as process:
-        (spec,) = wait(lambda: specs(tmp_path), "a run")
+        (spec,) = wait(lambda: list(tmp_path.glob("*/l2rm/*/spec.json")), "a run")
         job = jobs_of(find_sweep(tmp_path))[spec.parent.name]
         assert not checkpoints(tmp_path)
         start_again(cluster, job, tmp_path)
         first = checkpoints(tmp_path)
         assert len(first) == 1  # by the signal alone
-        assert not list(tmp_path.rglob("claim.json"))
-        wait(lambda: list(tmp_path.rglob("claim.json")), "the second allocation")
+        wait((spec.parent / "claim.json").exists, "the second allocation")
         cancel = [*NCBENCH, "cancel", "--runs", tmp_path]
         subprocess.run(cancel, check=True, capture_output=True, timeout=PATIENCE, env=cluster.environment)
         process.communicate(timeout=PATIENCE)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ncbench.runtime.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
     from ncbench.cli.display.layout import fit
 
-    shown, rows = console(), [tuple(row) for row in rows]
+    shown, title, rows = console(), printable(title), [tuple(map(printable, row)) for row in rows]
+    columns, numbers = [*map(printable, columns)], [*map(printable, numbers)]
     layout = fit(columns, rows, shown.width, fixed=numbers)
     if title:
         shown.print(Text(title, style="italic"), soft_wrap=True)

@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from rich.table import Table
+from rich.text import Text
 
 from ncbench.checks.verdicts import Verdict
 from ncbench.cli import main
@@ -93,10 +94,11 @@ def test_json_is_harmless() -> None:
 def test_tables_on_a_terminal_keep_their_own_styles() -> None:
     text = io.StringIO()
     terminal = PrintableConsole(file=text, force_terminal=True, width=200)
-    table = Table(title=NASTY)
+    table = Table()
     table.add_column("name", style="bold red")
     table.add_row(NASTY)
     terminal.print(table)
+    terminal.print(Text(NASTY))
     assert text.getvalue().count(SHOWN) == 2
     assert "\x1b[1;31m" in text.getvalue()
     assert "\x1b[2J" not in text.getvalue()
