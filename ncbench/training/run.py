@@ -175,7 +175,8 @@ class Run:
             "history": list(self.history.lines),
         }
         write_snapshot(self.folder / CHECKPOINT, reached, state)
-        LOG.debug("run %s: checkpoint %d", self.spec.id, reached)
+        updates = sum(trainer.updates for trainer in self.trainers[: number + 1])
+        LOG.debug("run %s: checkpoint after %d updates", self.spec.id, updates)
         self._saved_at = reached
         self.clock.spend("checkpoints", since)
         self._saved = time.monotonic()
