@@ -54,13 +54,27 @@ def check_dataset(text: str) -> None:
         _check_free(read_request(text).title)
     elif is_path(text) or text in dataset_names():
         if is_path(text) and not text.endswith(".py") and Path(text).expanduser().exists():
+            _refuse_released_folder(text)
             raise UserError(f"dataset {text} is not a Python file (.py); did you mean hf:{text}?")
         check_name(KIND, text)
     else:
         if find_stored(text) is None:
             if Path(text).expanduser().exists():
+                _refuse_released_folder(text)
                 raise UserError(f"dataset {text!r} is a path; did you mean hf:{text}?")
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored_datasets())})
+
+
+def _refuse_released_folder(text: str) -> None:
+    """Raise UserError if `text` is a folder with the released files of a dataset, or the folder around it."""
+    path = Path(text).expanduser().absolute()
+    for folder in (path, *sorted(path.glob("*_precomp"))):
+        name = folder.name.removesuffix("_precomp")
+        if name != folder.name and name in dataset_names():
+            raise UserError(
+                f"dataset {text!r} is a folder with the released files of {name}; use --dataset {name} --data-root "
+                f"{Path(text).parent if folder == path else text}"
+            )
 
 
 def dataset_source(name: str, *, run_found: bool = True) -> DatasetSource:
