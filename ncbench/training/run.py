@@ -37,6 +37,7 @@ from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.numbering import Numbering
 from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
@@ -93,7 +94,9 @@ class Run:
             )
             for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
-        self.assessment = Assessment(spec, dataset, noise, self.trainers, self.clock, device)
+        train = dataset.splits["train"]
+        self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed)
+        self.assessment = Assessment(spec, dataset, noise, self.numbering, self.trainers, self.clock, device)
 
     def execute(self) -> Result:
         """Train, select, test and record; return the result.
@@ -111,8 +114,8 @@ class Run:
         seed_all(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         captions = self.noise.seen(train.captions, self.dataset.vocabulary)
-        view = TrainingView(train.images, captions, self.noise.claimed, self.device)
-        truth = self.noise.clean(train.true) if self.dataset.truth_known else None
+        view = self.numbering.view(train.images, captions, self.noise.claimed, self.device)
+        truth = self.numbering.shown(self.noise.clean(train.true)) if self.dataset.truth_known else None
         overhead.reset({})
         begun = self._resume(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)
