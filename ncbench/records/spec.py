@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from ncbench.backbones.precision import Precision
 from ncbench.budget import Budget, Unit
+from ncbench.errors import UserError
 from ncbench.plugins.discovery import NAME
 from ncbench.records.checked import checked
 
@@ -140,6 +141,16 @@ class RunSpec:
         content = {key: value for key, value in self.to_dict().items() if (key, value) not in ADDED_LATER.items()}
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_harness(spec: RunSpec, where: str) -> None:
+    """Raise UserError, naming `where`, unless this version of the harness makes the runs of `spec`."""
+    if spec.harness != HARNESS:
+        order = "an earlier" if spec.of_earlier_harness else "a later"
+        raise UserError(
+            f"{where}: made by {order} version of the harness ({spec.harness}, here {HARNESS}), and results differ "
+            "since; replay it with the version of ncbench that recorded it"
+        )
 
 
 def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:

@@ -49,9 +49,7 @@ class Numbering:
         """Return the numbering that keeps the numbers of the dataset."""
         return cls(np.arange(n_captions), np.arange(n_images))
 
-    def view(
-        self, images: ImageFeatures, captions: Captions, claimed: IntVector, device: torch.device
-    ) -> TrainingView:
+    def view(self, images: ImageFeatures, captions: Captions, claimed: IntVector, device: torch.device) -> TrainingView:
         """Return what a method sees of the training pairs `claimed`, (captions,) numbers of images in the dataset.
 
         Captions are copied without their texts. Features are not copied: the view holds the order of the images, which

@@ -29,7 +29,7 @@ from ncbench.records.history import History
 from ncbench.records.progress import Progress
 from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, RESULT_FILE
 from ncbench.records.result import Result
-from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.spec import RunSpec, check_harness, sizes_of
 from ncbench.runtime import memory, overhead
 from ncbench.runtime.files import write_atomic, write_json
 from ncbench.runtime.rng_state import random_state, seed_all, set_random_state
@@ -58,7 +58,7 @@ DEFAULT_CADENCE = Cadence()
 
 
 class Run:
-    """A run; `execute` completes it and writes its record into `folder`.
+    """A run; `execute` completes it and writes its record into `folder`. Raises UserError for another harness's spec.
 
     The members of an ensemble are trained one after the other. Each has its own method, its part of the budget and its
     own selection on dev; their similarities are averaged (SGRAF, AAAI 2021, section 4).
@@ -76,6 +76,7 @@ class Run:
         cadence: Cadence = DEFAULT_CADENCE,
         should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
+        check_harness(spec, f"run {spec.id}")
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
         self.work = Work.of(spec, dataset)
