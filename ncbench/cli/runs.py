@@ -38,13 +38,13 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     unfinished = list(Store(folder).unfinished())
     # If there are no runs at all, `load_runs` raises an error that says how to make some.
     done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
-    rest = [
+    rest: list[dict[str, Any]] = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
-    mark = ("harness",) if len({row["harness"] for row in (*done, *rest)}) > 1 else ()
+    mark = ("harness",) if len({row["harness"] for rows in (done, rest) for row in rows}) > 1 else ()
     for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
         if found:
             shown = (*columns, *mark)

@@ -103,4 +103,5 @@ def inverse(order: IntVector) -> IntVector:
 def _looked_up(order: IntVector, numbers: NDArray[Any], what: str) -> IntVector:
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(order)):
         raise ValueError(f"numbers of {what} must be in [0, {len(order)}), found {numbers.min()} to {numbers.max()}")
-    return order[numbers]
+    found: IntVector = order[numbers]
+    return found

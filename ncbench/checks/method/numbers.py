@@ -101,7 +101,7 @@ def _examine(candidate: Candidate) -> str:
         judged = np.setdiff1d(np.arange(n), [] if given is None else given)
         for name, vector in trained.vectors():
             auc = area_under_curve(vector[judged], clean[judged])
-            off = abs(auc - 0.5)
+            off = 0.0 if auc is None else abs(auc - 0.5)
             if off > TOLERANCE:
                 raise Failed(
                     f"{name} tells clean pairs from others (AUC {auc:.2f}) in a training set of random images and "
