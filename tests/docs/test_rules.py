@@ -41,7 +41,7 @@ HELD_BY = {
     "sets the meter back": (f"{SECLUSION}::test_a_line_leads_to_no_meter",),
     "takes the meter off": (f"{BREACH}[Unmetered]",),
     "catches the end of its budget": (f"{BREACH}[Deaf]",),
-    "sees the truth, and does not say so": (f"{VERIFY}::test_the_ground_truth_that_was_seen",),
+    "sees the truth, and does not say so": (f"{VERIFY}::test_a_reference_that_claims_to_be_a_contestant",),
     "has scores, beliefs or work changed": (
         f"{VERIFY}::test_ranks_that_were_improved",
         f"{VERIFY}::test_beliefs_that_were_improved",
@@ -70,7 +70,9 @@ def test_what_is_prevented_or_detected_is_tested(cheat: str) -> None:
         function, _, method = name.rstrip("]").partition("[")
         assert f"def {function}" in (ROOT / file).read_text(), test
         if method:
-            assert re.search(rf"^    {method}: \(", (ROOT / "tests/helpers/broken_methods.py").read_text(), re.MULTILINE)
+            assert re.search(
+                rf"^    {method}: \(", (ROOT / "tests/helpers/broken_methods.py").read_text(), re.MULTILINE
+            )
 
 
 def test_no_test_is_named_for_a_row_that_is_gone() -> None:

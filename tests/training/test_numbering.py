@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import prepare_run
+from toy_methods import Toy
 
-from ncbench import Plan, Rematches
+from ncbench import Plan, Rematches, Task
 from ncbench.data.dataset import Captions, CaptionVectors, Dataset, ImageFeatures
 from ncbench.noise.registry import draw_noise
 from ncbench.training.numbering import Numbering, inverse
@@ -160,6 +162,25 @@ def test_nothing_in_memory_keeps_the_order_of_the_captions(many_pairs: Dataset) 
     for tensor in (batch.images, batch.tokens, batch.lengths):
         assert tensor._base is None
         assert tensor.storage_offset() == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_shows_other_numbers_than_the_dataset_has(tiny: Dataset, tmp_path: Path, seed: int) -> None:
+    seen: list[np.ndarray] = []
+
+    class Recording(Toy):
+        def setup(self, task: Task) -> None:
+            super().setup(task)
+            seen.append(task.data.claimed)
+
+    run = prepare_run(tiny, tmp_path, Recording, budget=0.5, seed=seed)
+    run.execute()
+    (claimed,) = seen
+    clean = run.noise.clean(tiny.splits["train"].true)
+    assert clean.mean() > 0.5
+    assert (claimed == np.arange(48) // 2).mean() < 0.2  # in the numbers of the dataset, this is `clean`
+    numbering = Numbering.draw(48, 24, seed)
+    np.testing.assert_array_equal(numbering.images[claimed], run.noise.claimed[numbering.captions])
 
 
 def test_features_are_not_copied(tmp_path: Path) -> None:
