@@ -155,7 +155,7 @@ class Candidate:
         captions = noise.seen(train.captions, self.dataset.vocabulary)
         view = TrainingView(train.images, captions, noise.claimed, self.device)
         seed_all(derive_seed(first_weights, "torch"))
-        return Loop(self.method(self.config), view, workshop, spec.seed, noise.clean(train.true))
+        return Loop(self.method(self.config), view, workshop, meter, spec.seed, noise.clean(train.true))
 
 
 @dataclass(frozen=True)
