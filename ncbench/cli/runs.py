@@ -44,12 +44,12 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
-    if done:
-        rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
-        print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-    if rest:
-        rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
-        print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
+    mark = ("harness",) if len({row["harness"] for row in (*done, *rest)}) > 1 else ()
+    for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
+        if found:
+            shown = (*columns, *mark)
+            rows = [[_text(column, _cell(column, row)) for column in shown] for row in found]
+            print_table(f"{title} runs in {folder}", shown, rows, numbers=(*NUMERIC_COLUMNS, "harness"))
 
 
 def _has_results(folder: Path) -> bool:

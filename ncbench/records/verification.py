@@ -46,6 +46,14 @@ def verify_run(folder: Path) -> list[str]:
     return list(dict.fromkeys(problems))  # several checks read the same file
 
 
+def of_earlier_harness(folder: Path) -> bool:
+    """Return whether an earlier version of the harness made the run; False for a record that cannot be read."""
+    try:
+        return Record(folder).result.spec.of_earlier_harness
+    except UserError:
+        return False
+
+
 def runs_below(folder: Path) -> list[Path]:
     """Return the folders of finished runs: `folder` itself, or those in a folder of records. Raises UserError."""
     if Record(folder).finished:

@@ -26,6 +26,7 @@ from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.training import trainer
 from ncbench.training.cost import baseline_epoch_work
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Clock, Diverged, Trainer
 
 CPU = torch.device("cpu")
@@ -219,7 +220,7 @@ def test_times_are_kept_apart(tiny: Dataset, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(trainer, "similarity_matrix", slow)
     fake = Fake(tiny, tmp_path, budget=1, evaluations=2)
-    fake.trainer.method = Steady(fake.method.config)
+    fake.trainer.method = Secluded(Steady(fake.method.config))
     trained = fake.train()
     assert trained.clock.seconds == {"training": trained.updates, "evaluation": 200.0, "checkpoints": 0.0}
     assert [line["seconds"] for line in fake.history] == [line["updates"] for line in fake.history]
@@ -279,7 +280,7 @@ def test_where_training_can_be_resumed(midway: bool, tiny: Dataset, tmp_path: Pa
     """After every update, unless a method says otherwise; after every epoch in any case."""
     kind = type("Kind", (Toy,), {"resumes_midway": midway})
     fake = Fake(tiny, tmp_path, budget=2.5)
-    fake.trainer.method = kind(fake.method.config)
+    fake.trainer.method = Secluded(kind(fake.method.config))
     called: list[tuple[bool, int, bool]] = []
     train = tiny.splits["train"]
     fake.trainer.set_up(TrainingView(train.images, train.captions, fake.claimed, CPU))
@@ -303,7 +304,7 @@ def test_epochs_begin_within_their_first_update_and_not_again_when_resumed(tiny:
 
     def fake(number: int, budget: float) -> Fake:
         made = Fake(tiny, tmp_path / str(number), budget=budget)
-        made.trainer.method = Preparing(made.method.config)
+        made.trainer.method = Secluded(Preparing(made.method.config))
         train = tiny.splits["train"]
         made.trainer.set_up(TrainingView(train.images, train.captions, made.claimed, CPU))
         return made

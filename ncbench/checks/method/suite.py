@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from ncbench.checks.method import beliefs, blindness, continuation, learning, odd_data, spending
+from ncbench.checks.method import beliefs, blindness, continuation, learning, numbers, odd_data, spending
 from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.verdicts import Check, Verdict, judge
 from ncbench.method.base import Method
@@ -23,6 +23,7 @@ CHECKS: Sequence[Check[Candidate]] = (
     continuation.SAME_SEED,
     continuation.RESUME,
     blindness.CHECK,
+    numbers.CHECK,
     learning.DEVICES,
     learning.HEAVY_NOISE,
     odd_data.SHORT_BATCH,
