@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from _thread import start_new_thread
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ncbench.data.dataset import FloatArray
     from ncbench.method.base import Method, Plan, Rematches, Task
     from ncbench.runtime.state import State
 
