@@ -6,20 +6,13 @@ safe (anywhere but on Linux), the run is executed in this process.
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import os
 import pickle
 import signal
-import sys
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import NoReturn
 
 import torch
 
@@ -27,17 +20,15 @@ from ncbench.errors import UserError
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime.device import cap_memory
+from ncbench.runtime.environment import hide_command
+from ncbench.runtime.forks import CAN_FORK, Fork
 from ncbench.runtime.signals import request_stop, stop_signal
 from ncbench.sweeps.execution import Executor, Outcome, execute
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
-CAN_FORK = sys.platform == "linux"
 PROGRESS_SECONDS = 0.2
 POLL_SECONDS = 0.2  # between checks for a request to stop
-SHUTDOWN_SECONDS = 10.0
-PROBE_SECONDS = 2.0
-PR_SET_PDEATHSIG = 1
 DIED = "its process died; the system may have run out of memory"
 
 
@@ -61,19 +52,12 @@ def execute_apart(
         return _execute_capped(run, store, device, on_progress, cadence, max_memory)
     if device.type == "cuda" and torch.cuda.is_initialized():
         raise UserError("CUDA has been used in this process, so no run can start; use it after ncbench.run, not before")
-    threads = torch.get_num_threads() if threads_survive_a_fork() else 1
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = _fork()
-    if child == 0:
-        ours.close()
-        torch.set_num_threads(threads)
-        _serve(theirs, lambda: _execute_capped(run, store, device, Reporter(theirs), cadence, max_memory))
-    theirs.close()
-    try:
-        return _outcome(run, store, child, ours, on_progress)
-    finally:
-        ours.close()
-        _end(child)
+
+    def main(parent: Connection) -> None:
+        _serve(parent, lambda: _execute_capped(run, store, device, Reporter(parent), cadence, max_memory))
+
+    with Fork(main) as fork:
+        return _outcome(run, store, fork, on_progress)
 
 
 def apart(max_memory: int | None) -> Executor:
@@ -94,19 +78,17 @@ def _execute_capped(
     return execute(run, store, device, on_progress, cadence)
 
 
-def _outcome(
-    run: PlannedRun, store: Store, child: int, pipe: Connection, on_progress: Callable[[Progress], None]
-) -> Outcome:
-    """Return the outcome that the process `child` sends. Raises UserError if it says so."""
+def _outcome(run: PlannedRun, store: Store, fork: Fork, on_progress: Callable[[Progress], None]) -> Outcome:
+    """Return the outcome that the process sends. Raises UserError if it says so."""
     told = False
     while True:
         if stop_signal() is not None and not told:
             told = True
-            _signal(child, signal.SIGTERM)
-        if not pipe.poll(POLL_SECONDS):
+            fork.signal(signal.SIGTERM)
+        if not fork.pipe.poll(POLL_SECONDS):
             continue
         try:
-            kind, content = pipe.recv()
+            kind, content = fork.pipe.recv()
         except (EOFError, OSError):
             return _died(run, store, interrupted=told)
         if kind == "refused":
@@ -125,78 +107,15 @@ def _died(run: PlannedRun, store: Store, interrupted: bool) -> Outcome:
     return Outcome(run.spec, "failed", folder, error=RuntimeError(DIED))
 
 
-def _fork() -> int:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()  # or both processes would write what it holds
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads: none of ours holds a lock that a run needs
-        return os.fork()
-
-
-def _serve(parent: Connection, function: Callable[[], Outcome]) -> NoReturn:
-    """Send what `function` returns or raises to `parent`, and end this process."""
-    status = 1
+def _serve(parent: Connection, function: Callable[[], Outcome]) -> None:
+    """Send what `function` returns or raises to `parent`."""
+    hide_command()  # it names the noise
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        sys.argv = sys.argv[:1]  # the others name the noise
-        try:
-            send(parent, ("ended", picklable(function())))
-        except UserError as error:
-            send(parent, ("refused", str(error)))
-        except OSError as error:
-            send(parent, ("refused", f"{error.filename}: {error.strerror}"))
-        status = 0
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    finally:
-        os._exit(status)  # nothing else that this process inherited may run at its end
-
-
-def _signal(child: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(child, number)
-
-
-def _end(child: int) -> None:
-    """Wait for a process to end, which it does by itself unless this one is interrupted; it is killed in the end."""
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    asked = False
-    with suppress(ChildProcessError):
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
-            left = deadline - time.monotonic()
-            if left < 0:
-                _signal(child, signal.SIGKILL)
-            elif left < SHUTDOWN_SECONDS - 1 and not asked:
-                asked = True
-                _signal(child, signal.SIGTERM)
-            time.sleep(0.001)
-
-
-def threads_survive_a_fork() -> bool:
-    """Return whether torch can use several threads in a fork of this process.
-
-    They hang, with GNU's OpenMP, if torch has used several threads here before. A fork tries, and is not waited for.
-    """
-    if torch.get_num_threads() == 1:
-        return True
-    child = _fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(int(PROBE_SECONDS) + 1)
-        torch.ones(2**20).add_(1)
-        os._exit(0)
-    deadline = time.monotonic() + PROBE_SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status == 0
-        time.sleep(0.001)
-    _signal(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+        send(parent, ("ended", picklable(function())))
+    except UserError as error:
+        send(parent, ("refused", str(error)))
+    except OSError as error:
+        send(parent, ("refused", f"{error.filename}: {error.strerror}"))
 
 
 def send(parent: Connection, message: tuple[str, object]) -> None:
@@ -215,6 +134,7 @@ class Reporter:
         self._sent = 0.0
 
     def __call__(self, progress: Progress) -> None:
+        """Send it, unless the last was sent a moment ago."""
         now = time.monotonic()
         if now - self._sent > PROGRESS_SECONDS:
             self._sent = now
