@@ -25,6 +25,7 @@ CODE = (".py", ".pyc", ".so")
 _idents: set[int] = set()
 _threads: WeakSet[threading.Thread] = WeakSet()
 _closed: set[str] = set()
+_refusals: list[str] = []
 _installed = False
 
 
@@ -54,7 +55,18 @@ def close_places(places: Iterable[str | os.PathLike[str]]) -> None:
 def refuse_if_guarded(what: str) -> None:
     """Raise Refused, saying that a method may not do `what`, in a guarded thread."""
     if _guarded():
-        raise Refused(f"a method may not {what}")
+        raise _refusal(f"a method may not {what}")
+
+
+def take_refusals() -> list[str]:
+    """Return what was refused since the last call: guarded code may have caught the exception."""
+    taken, _refusals[:] = list(_refusals), []
+    return taken
+
+
+def _refusal(words: str) -> Refused:
+    _refusals.append(words)
+    return Refused(words)
 
 
 def _guarded() -> bool:
@@ -66,9 +78,9 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event not in WATCHED or not _guarded():
         return
     if event in LISTS_OBJECTS:
-        raise Refused(f"a method may not look at the objects of the process ({event})")
+        raise _refusal(f"a method may not look at the objects of the process ({event})")
     if event in STARTS_PROCESSES:
-        raise Refused(f"a method may not start a process ({event})")
+        raise _refusal(f"a method may not start a process ({event})")
     if event == STARTS_THREAD:
         _guard_new_thread(args[0])
     else:
@@ -79,7 +91,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 def _guard_new_thread(function: object) -> None:
     thread = getattr(function, "__self__", None)
     if not isinstance(thread, threading.Thread):
-        raise Refused("a method may not start a thread without a threading.Thread")
+        raise _refusal("a method may not start a thread without a threading.Thread")
     _threads.add(thread)
 
 
@@ -90,10 +102,10 @@ def _check_place(path: object) -> None:
     if name.endswith(CODE):
         return
     if name.startswith("/proc/") and _tells_of_the_process(name):
-        raise Refused(f"a method may not read {os.fsdecode(path)}")
+        raise _refusal(f"a method may not read {os.fsdecode(path)}")
     for place in _closed:
         if name == place or name.startswith(place.rstrip(os.sep) + os.sep):
-            raise Refused(f"a method may not read {os.fsdecode(path)}: it is below {place}")
+            raise _refusal(f"a method may not read {os.fsdecode(path)}: it is below {place}")
 
 
 def _tells_of_the_process(name: str) -> bool:

@@ -7,7 +7,7 @@ that it computes, those of any network. A method that charges less than it compu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -18,10 +18,11 @@ from ncbench.budget import Meter
 from ncbench.data.training_view import TrainingView
 from ncbench.method import losses
 from ncbench.records.measurements import Audited
+from ncbench.records.work import WATCHED_WITHIN
 from ncbench.runtime.rng_state import random_state, set_random_state
 from ncbench.training.seclusion import Secluded
 
-FIRST_WITHIN = 6
+FIRST_WITHIN = WATCHED_WITHIN
 """The first update that is watched is one of so many. Later ones are further apart, in proportion to their number."""
 SPREAD = 8
 MAX_UNCHARGED = 1.25
@@ -52,6 +53,16 @@ class Audit:
         self._charged += self._meter.used - before
         self._counted += counted
         return found
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"number": self._number, "watched": self._watched, "charged": self._charged, "counted": self._counted}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Restore what `state_dict` returned; which updates are watched next is drawn anew."""
+        self._number, self._watched = state["number"], state["watched"]
+        self._charged, self._counted = state["charged"], state["counted"]
+        self._next = self._number + self._random.randint(1, FIRST_WITHIN)
 
     def found(self, plain: Callable[[], float]) -> Audited:
         """Return the counts. `plain` returns the FLOPs that torch counts in plain training, over those charged."""

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ncbench.budget import BudgetSpent, Meter
-from ncbench.runtime.guard import guard_this_thread, release_this_thread
+from ncbench.runtime.guard import Refused, guard_this_thread, release_this_thread, take_refusals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,13 +84,18 @@ class Secluded:
         self._outcomes = Queue()
 
     def call(self, function: Callable[..., Found], *args: Any) -> Found:
-        """Return `function(*args)`, called in the thread of the method. Nothing hidden may be in `args`."""
+        """Return `function(*args)`, called in the thread of the method. Nothing hidden may be in `args`.
+
+        Raises what it raises, and Refused if it did what a method may not do.
+        """
         if self._calls is None:  # so late that it inherits how the calling thread computes
             self._calls = Queue()
             start_new_thread(_serve, (self._calls, self._outcomes))
             weakref.finalize(self, self._calls.put, None).atexit = False
         self._calls.put(partial(function, *args))
         found, error = self._outcomes.get()
+        for words in take_refusals():  # whatever the method made of them
+            raise Refused(words)
         if isinstance(error, BudgetSpent | StopIteration):
             raise type(error)(*error.args)  # the method may keep its own, whose traceback would lead here
         if error is not None:

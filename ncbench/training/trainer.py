@@ -150,11 +150,13 @@ class Trainer:
             "marks": self.marks,
             "selected": capture(vars(self.selected)),
             "done": self.done,
+            "audit": self.audit.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned, after `set_up`. Raises KeyError for the state of another method."""
         self.loop.load_state_dict(state)
+        self.audit.load_state_dict(state["audit"])
         self.updates, self.loss = state["updates"], state["loss"]
         self.marks, self.done = state["marks"], state["done"]
         self.selected = Selected(**state["selected"])
