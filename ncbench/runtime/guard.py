@@ -8,6 +8,7 @@ files on their own are not seen.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import threading
@@ -18,8 +19,7 @@ from weakref import WeakSet
 LISTS_OBJECTS = {"gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"}
 READS_PLACES = {"open", "os.listdir", "os.scandir", "shutil.copyfile", "os.link", "os.symlink", "os.rename"}
 STARTS_PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"}
-STARTS_THREAD = "_thread.start_new_thread"
-WATCHED = {*LISTS_OBJECTS, *READS_PLACES, *STARTS_PROCESSES, STARTS_THREAD}
+WATCHED = {*LISTS_OBJECTS, *READS_PLACES, *STARTS_PROCESSES}
 CODE = (".py", ".pyc", ".so")
 
 _idents: set[int] = set()
@@ -27,6 +27,7 @@ _threads: WeakSet[threading.Thread] = WeakSet()
 _closed: set[str] = set()
 _refusals: list[str] = []
 _installed = False
+_start, _start_new_thread = threading.Thread.start, _thread.start_new_thread
 
 
 class Refused(RuntimeError):  # noqa: N818 - says what happened
@@ -39,6 +40,8 @@ def guard_this_thread() -> None:
     if not _installed:
         _installed = True
         sys.addaudithook(_hook)
+        threading.Thread.start = _started  # type: ignore[method-assign]
+        _thread.start_new_thread = _refused_thread
     _idents.add(threading.get_ident())
 
 
@@ -81,18 +84,21 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         raise _refusal(f"a method may not look at the objects of the process ({event})")
     if event in STARTS_PROCESSES:
         raise _refusal(f"a method may not start a process ({event})")
-    if event == STARTS_THREAD:
-        _guard_new_thread(args[0])
-    else:
-        for path in args[:2] if event != "open" else args[:1]:
-            _check_place(path)
+    for path in args[:2] if event != "open" else args[:1]:
+        _check_place(path)
 
 
-def _guard_new_thread(function: object) -> None:
-    thread = getattr(function, "__self__", None)
-    if not isinstance(thread, threading.Thread):
-        raise _refusal("a method may not start a thread without a threading.Thread")
-    _threads.add(thread)
+def _started(thread: threading.Thread) -> None:
+    """Start a thread, guarded if this one is. (That a thread starts is no audit event before Python 3.12.)"""
+    if _guarded():
+        _threads.add(thread)
+    _start(thread)
+
+
+def _refused_thread(*args: Any) -> int:
+    """Start a thread that is no `threading.Thread`, which could not be guarded."""
+    refuse_if_guarded("start a thread without a threading.Thread")
+    return _start_new_thread(*args)
 
 
 def _check_place(path: object) -> None:
