@@ -40,7 +40,7 @@ def guard_this_thread() -> None:
     if not _installed:
         _installed = True
         sys.addaudithook(_hook)
-        threading.Thread.start = _started  # type: ignore[method-assign]
+        threading.Thread.start = _started  # type: ignore[assignment, method-assign]
         _thread.start_new_thread = _refused_thread
     _idents.add(threading.get_ident())
 
