@@ -63,11 +63,11 @@ def test_the_record_is_that_of_a_run_in_this_process(tiny: Dataset, tmp_path: Pa
 
 
 class Seeing(Toy):
-    """Tells what it sees of the command line and of standard input."""
+    """Tells what it sees of the command line."""
 
     def setup(self, task: Any) -> None:
         super().setup(task)
-        raise RuntimeError(f"{sys.argv[1:]} {sys.stdin.closed} {os.getppid()}")
+        raise RuntimeError(f"{sys.argv[1:]} {os.getppid()}")
 
 
 def test_the_command_line_is_hidden_but_recorded(
@@ -76,7 +76,7 @@ def test_the_command_line_is_hidden_but_recorded(
     monkeypatch.setattr(sys, "argv", ["/bin/ncbench", "run", "--noise", "0.4"])
     monkeypatch.setattr(environment, "_hidden", [])
     failed = execute(Seeing, tiny, tmp_path)
-    assert (failed.status, str(failed.error)) == ("failed", f"[] False {os.getpid()}")
+    assert (failed.status, str(failed.error)) == ("failed", f"[] {os.getpid()}")
     assert "RuntimeError" in (failed.folder / "error.txt").read_text()
     done = execute(Toy, tiny, tmp_path, budget=0.5)
     assert Record(done.folder).measurements.environment.command == ["ncbench", "run", "--noise", "0.4"]  # type: ignore[union-attr]
