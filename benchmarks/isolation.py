@@ -98,7 +98,8 @@ def main() -> None:
         for way, words in WAYS.items():
             middle = 1000 * statistics.median(times[way])
             print(f"{way:10} {middle:7.2f} ms, {sum(times[way]) / barest - 1:+6.2%} in all: {words}")
-        audit = Audit(Open(None), WorkMeter(1))  # type: ignore[arg-type]
+        kind = load_method("triplet")
+        audit = Audit(Open(kind(kind.Config())), WorkMeter(1))
         for _ in range(UPDATES_OF_A_RUN):
             audit.watch(lambda: None)
         watched = audit.state_dict()["watched"]

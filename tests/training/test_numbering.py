@@ -151,7 +151,7 @@ def test_nothing_in_memory_keeps_the_order_of_the_captions(many_pairs: Dataset) 
     numbering = Numbering.draw(len(train.captions), len(train.images), 0)
     view = numbering.view(train.images, train.captions, train.true, CPU)
     held = view._captions
-    assert {text for text in held.texts} == {""}
+    assert set(held.texts) == {""}
     for array in (held._tokens, held.lengths, held._offsets, view.claimed):
         assert array.base is None
         for original in (train.captions._tokens, train.captions.lengths, train.captions._offsets, train.true):
