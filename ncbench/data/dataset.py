@@ -15,6 +15,7 @@ from ncbench.data.rows_file import RowsFile
 from ncbench.data.splices import Splices
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
+from ncbench.runtime.guard import refuse_if_guarded
 
 IntVector = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -229,6 +230,9 @@ class Dataset:
     files: tuple[Stamp, ...] = field(default=(), repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
     like: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_if_guarded("load a dataset")
 
     @property
     def image_dim(self) -> int:

@@ -15,6 +15,7 @@ from ncbench.data.imported.request import is_request, read_request
 from ncbench.errors import UserError, error_with_location, unknown_name
 from ncbench.plugins.discovery import NAME, check_name, check_names_match, find_plugin, names_of, plugin_names
 from ncbench.plugins.source_files import Kind, Offer, has_function, is_path, offer_in_call, offer_of_class
+from ncbench.runtime.guard import refuse_if_guarded
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset, DatasetSource
@@ -152,6 +153,7 @@ def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dat
 
     Raises UserError.
     """
+    refuse_if_guarded("load a dataset")
     source, since = dataset_source(name, run_found=run_found), time.perf_counter()
     LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
     try:

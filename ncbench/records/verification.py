@@ -19,6 +19,7 @@ from ncbench.noise.storage import load_noise
 from ncbench.plugins.discovery import plugin_names
 from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
 from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.work import work_problems
 
 TOLERANCE = 1e-9
 """Of scores, in points: the formulas are the same, but sums may be taken in another order."""
@@ -218,6 +219,7 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _scores,
     _retrieved,
     _work,
+    work_problems,
     _course,
     _noise,
     _beliefs,

@@ -17,7 +17,6 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematch_quality
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
-from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.top_k import retrieve
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
@@ -29,7 +28,7 @@ from ncbench.records.arrays import (
     save_ranks,
     save_retrieved,
 )
-from ncbench.records.measurements import Environment, Measurements, Seconds
+from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
 from ncbench.records.result import (
     Judgement,
     LabelDetection,
@@ -44,6 +43,7 @@ from ncbench.records.result import (
 from ncbench.records.spec import RunSpec
 from ncbench.runtime import environment, overhead
 from ncbench.runtime.device import peak_bytes
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import Work
 from ncbench.training.numbering import Numbering
 from ncbench.training.trainer import Clock, Trainer
@@ -95,6 +95,7 @@ class Assessment:
             seconds=Seconds(**self.clock.seconds),
             overhead=overhead.spent(),
             peak_bytes=peak_bytes(self.device),
+            audited=sum((trainer.audited() for trainer in self.trainers), Audited()),
             environment=msgspec.convert(environment.describe(self.device), Environment),
         )
 
@@ -105,7 +106,7 @@ class Assessment:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
+            similarities = score_blindly(self.trainers[0].method, backbones, self.dataset.splits[split], self.device)
         self.clock.spend("evaluation", since)
         return similarities
 

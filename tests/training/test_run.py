@@ -33,6 +33,7 @@ from ncbench.records.progress import Progress
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.training import trainer
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import (
     MIN_STEP_FOR_THREADS,
     Work,
@@ -42,6 +43,7 @@ from ncbench.training.cost import (
     threads_for,
 )
 from ncbench.training.run import Run
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Diverged
 
 CPU = torch.device("cpu")
@@ -190,12 +192,12 @@ def test_test_is_looked_at_once_after_training(
 ) -> None:
     splits = []
 
-    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
+    def watch(method: Any, backbones: Any, split: Any, device: torch.device) -> Any:
         splits.append(next(name for name, known in tiny.splits.items() if known is split))
-        return similarity_matrix(backbones, split, device)
+        return score_blindly(method, backbones, split, device)
 
     for module in ("result", "trainer"):
-        monkeypatch.setattr(f"ncbench.training.{module}.similarity_matrix", watch)
+        monkeypatch.setattr(f"ncbench.training.{module}.score_blindly", watch)
     execute(tiny, tmp_path, "toy", backbone, budget=1, evaluations=3)
     assert splits == expected
 
@@ -276,7 +278,7 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
     assert str(tmp_path) not in json.dumps(result)
     found = json.loads((tmp_path / "measurements.json").read_text())
-    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "environment"}
+    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "audited", "environment"}
     assert found["outside"] == {}
     assert set(found["seconds"]) == {"training", "evaluation", "checkpoints"}
     assert found["seconds"]["training"] > 0
@@ -701,7 +703,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
                 yield {"loss": math.inf} if isinstance(self.nets[0], SAF) else scalars
 
     run = prepare(tiny, tmp_path, "toy", "sgraf", budget=1)
-    run.trainers[1].method = SecondDiverges(run.trainers[1].method.config)
+    run.trainers[1].method = Secluded(SecondDiverges(run.trainers[1].method.inner.config))
     with pytest.raises(Diverged, match=r"^the loss is inf at update 1$"):
         run.execute()
     assert {path.name for path in tmp_path.iterdir()} == {"history.jsonl"}

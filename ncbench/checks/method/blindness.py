@@ -26,6 +26,7 @@ from ncbench.noise.base import Noise
 from ncbench.records.spec import RunSpec
 from ncbench.training.numbering import Numbering, inverse
 from ncbench.training.run import Run
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Trainer
 
 OTHER_RATIO = 0.6
@@ -143,8 +144,9 @@ def _roots(run: Run, task: Task) -> dict[str, object]:
     return {"task": task, **held_by(run.trainers[0].method)}
 
 
-def held_by(method: Method) -> dict[str, object]:
+def held_by(secluded: Secluded) -> dict[str, object]:
     """Return the method and what its classes hold, by name."""
+    method = secluded.inner
     classes = [kind for kind in type(method).__mro__ if issubclass(kind, Method) and kind is not Method]
     own = {name: value for kind in reversed(classes) for name, value in vars(kind).items() if not name.startswith("__")}
     return {"self": method, "type(self)": own}

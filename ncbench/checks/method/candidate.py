@@ -164,7 +164,8 @@ class Candidate:
         numbering = numbering or Numbering.draw(len(captions), len(train.images), spec.seed)
         view = numbering.view(train.images, captions, noise.claimed, self.device)
         seed_all(derive_seed(first_weights, "torch"))
-        return Loop(self.method(self.config), view, workshop, spec.seed, numbering.shown(noise.clean(train.true)))
+        clean = numbering.shown(noise.clean(train.true))
+        return Loop(self.method(self.config), view, workshop, meter, spec.seed, clean)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from ncbench.method.settings import Override
 
 CHECKS: Sequence[Check[Candidate]] = (
     learning.TRAINS,
+    spending.METERED,
     spending.BUDGET,
     continuation.STATE,
     beliefs.CHECK,
     learning.LEARNS,
-    spending.METERED,
     spending.OUTSIDE,
     continuation.SAME_SEED,
     continuation.RESUME,
