@@ -144,7 +144,7 @@ def measure(run: PlannedRun, device: torch.device) -> Speed:
     spec, dataset = run.spec, run.dataset
     train = dataset.splits["train"]
     captions = run.noise.seen(train.captions, dataset.vocabulary)
-    numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed)
+    numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed, spec.noise_digest)
     view = numbering.view(train.images, captions, run.noise.claimed, device)
     truth = numbering.shown(run.noise.clean(train.true)) if dataset.truth_known else None
     flops = seconds = evaluation = 0.0

@@ -39,9 +39,12 @@ class Numbering:
         object.__setattr__(self, "_new_images", inverse(self.images))
 
     @classmethod
-    def draw(cls, n_captions: int, n_images: int, seed: int) -> Numbering:
-        """Return the numbering of a run with `seed`; the captions are drawn first."""
-        rng = derive_rng(seed, "numbering")
+    def draw(cls, n_captions: int, n_images: int, seed: int, noise_digest: str = "") -> Numbering:
+        """Return the numbering of a run with `seed`; the captions are drawn first.
+
+        With the digest of its noise, the numbering cannot be guessed without the noise itself.
+        """
+        rng = derive_rng(seed, "numbering", noise_digest)
         return cls(rng.permutation(n_captions), rng.permutation(n_images))
 
     @classmethod

@@ -96,7 +96,7 @@ class Run:
             for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
         train = dataset.splits["train"]
-        self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed)
+        self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed, spec.noise_digest)
         self.assessment = Assessment(spec, dataset, noise, self.numbering, self.trainers, self.clock, device)
 
     def execute(self) -> Result:

@@ -24,7 +24,8 @@ HELD_BY = {
         f"{BREACH}[Numerologist]",
         f"{BREACH}[Dropping]",
     ),
-    "guesses the seed": (f"{BREACH}[Unshuffling]",),
+    "guesses the seed of the run, to": (f"{NUMBERS}::test_the_stream_is_pinned", f"{BREACH}[Unshuffling]"),
+    "guesses the seed of the run, and": (f"{SECLUSION}::test_what_a_method_may_not_do",),
     "finds the truth, the ratio": ("tests/checks/method/test_reach.py::test_nothing_hidden_is_reached_from_a_task",),
     "changes its training with the truth": (f"{SUITE}::test_a_method_that_peeps_trains_otherwise",),
     "looks through the frames": (

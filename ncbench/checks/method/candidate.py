@@ -161,7 +161,7 @@ class Candidate:
         spec = self.spec(self.dataset, noise, SHORT_BUDGET, 0, 1)
         workshop = Workshop(self.backbone, sizes_of(spec, self.dataset), self.device, spec.precision, meter)
         captions = noise.seen(train.captions, self.dataset.vocabulary)
-        numbering = numbering or Numbering.draw(len(captions), len(train.images), spec.seed)
+        numbering = numbering or Numbering.draw(len(captions), len(train.images), spec.seed, spec.noise_digest)
         view = numbering.view(train.images, captions, noise.claimed, self.device)
         seed_all(derive_seed(first_weights, "torch"))
         clean = numbering.shown(noise.clean(train.true))
