@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ncbench.backbones.base import Backbone, Encoded
 from ncbench.backbones.pieces import spans
 from ncbench.data.dataset import FloatArray, Split
 from ncbench.errors import UserError
-from ncbench.evaluation.unfinished import Position, Unfinished
+from ncbench.evaluation.unfinished import Position, Unfinished, weights_digest
 from ncbench.runtime import memory
 from ncbench.runtime.device import free_bytes
 
@@ -25,30 +26,51 @@ DEVICE_BLOCK_BYTES = 4 * 2**30
 FREE_MEMORY_DIVISOR = 4  # a block takes at most this part of the free memory
 
 
-@torch.no_grad()
+def _directly(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
 def similarity_matrix(
-    backbones: Sequence[Backbone], split: Split, device: torch.device, unfinished: Unfinished | None = None
+    backbones: Sequence[Backbone],
+    split: Split,
+    device: torch.device,
+    unfinished: Unfinished | None = None,
+    call: Callable[..., Any] = _directly,
 ) -> FloatArray:
     """Return the similarities (images, captions) float32 of a split, averaged over `backbones`.
 
     Networks run in evaluation mode and are restored to their previous mode. Besides the matrix, memory holds one block
     of pairs, whose size depends on the device and on the free memory. `unfinished` keeps what is scored, and can
-    interrupt this function after any block: the same call then goes on from there.
+    interrupt this function after any block: the same call then goes on from there. All that runs code of the networks
+    is done by `call`, which calls a function with arguments, possibly in another thread.
     Raises UserError if the matrix, or one image with the longest caption, does not fit into memory.
     """
     shape = (len(split.images), len(split.captions))
-    begun = unfinished.begin(backbones, shape) if unfinished is not None else None
+    begun = unfinished.begin(partial(call, weights_digest, backbones), shape) if unfinished is not None else None
     total, start = begun or (_zeros(shape), Position())
-    for number in range(start.networks, len(backbones)):
-        with _evaluating(backbones[number]):
-            for reached in _add_similarities(total, backbones[number], split, device, start):
-                if unfinished is not None:
-                    unfinished.scored(total, replace(reached, networks=number))
-        start = Position()
+    blocks = call(_blocks, backbones, split, device, total, start)
+    try:
+        while (reached := call(next, blocks, None)) is not None:
+            if unfinished is not None:
+                unfinished.scored(total, reached)
+    finally:
+        call(blocks.close)
     if unfinished is not None:
         unfinished.finish(total, Position(len(backbones)))
     total /= np.float32(len(backbones))
     return total
+
+
+@torch.no_grad()
+def _blocks(
+    backbones: Sequence[Backbone], split: Split, device: torch.device, total: FloatArray, start: Position
+) -> Iterator[Position]:
+    """Add the similarities of all backbones to `total`, from a position on; yield the position after every block."""
+    for number in range(start.networks, len(backbones)):
+        with _evaluating(backbones[number]):
+            for reached in _add_similarities(total, backbones[number], split, device, start):
+                yield replace(reached, networks=number)
+        start = Position()
 
 
 def _zeros(shape: tuple[int, int]) -> FloatArray:

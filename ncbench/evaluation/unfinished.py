@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,12 +52,12 @@ class Unfinished:
         self._cost = 0.0
         self._resumed = False
 
-    def begin(self, networks: Sequence[Backbone], shape: tuple[int, int]) -> tuple[FloatArray, Position] | None:
-        """Return what is scored of a matrix (images, captions) by these networks; None if nothing is.
+    def begin(self, digest: Callable[[], str], shape: tuple[int, int]) -> tuple[FloatArray, Position] | None:
+        """Return what is scored of a matrix (images, captions) by networks; None if nothing is.
 
-        The matrix is the sum over the networks.
+        `digest` returns the digest of their weights. The matrix is the sum over the networks.
         """
-        self._key = cache(partial(_digest, networks, shape))  # not needed for a matrix that is done soon
+        self._key = cache(digest)  # not needed for a matrix that is done soon
         self._begun = self._written = time.monotonic()
         found = _read(self._path, self._key(), shape) if self._path.is_file() else None
         self._resumed = found is not None
@@ -123,8 +123,9 @@ def _read(path: Path, key: str, shape: tuple[int, int]) -> tuple[FloatArray, Pos
     return None
 
 
-def _digest(networks: Sequence[Backbone], shape: tuple[int, int]) -> str:
-    digest = hashlib.sha256(repr((len(networks), shape)).encode())
+def weights_digest(networks: Sequence[Backbone]) -> str:
+    """Return the SHA-256 of all weights, with their names, shapes and types."""
+    digest = hashlib.sha256(str(len(networks)).encode())
     for network in networks:
         for name, weight in network.state_dict().items():
             digest.update(repr((name, tuple(weight.shape), str(weight.dtype))).encode())
