@@ -25,7 +25,7 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -213,7 +213,8 @@ def rounded(network: Network, data: Labelled) -> dict[str, NDArray[Any]]:
         scaled = weight * unit_in[:, None] / unit_out
         shift = int(torch.floor(torch.log2(ACTIVATION_LIMIT / abs(scaled).max())))
         half = 2 ** (shift - 1)
-        found[f"{name}.weight"] = torch.round(scaled * 2**shift).to(torch.int8).numpy()
+        # safetensors writes the memory of an array in order, whatever its strides.
+        found[f"{name}.weight"] = np.ascontiguousarray(torch.round(scaled * 2**shift).to(torch.int8).numpy())
         found[f"{name}.bias"] = (torch.round(bias / unit_out * 2**shift) + half).to(torch.int32).numpy()
         found[f"{name}.shift"] = np.array([shift], np.int32)
 
@@ -262,11 +263,11 @@ def main(jobs: int, out: Path, log: Path) -> None:
     seconds = time.process_time() - since
     weights = rounded(network, data["train"])
     held_out = data["held out"]
-    detector = Detector.of(weights)
+    save_file(weights, out)
+    detector = Detector.of(load_file(out))
     with torch.no_grad():
         floating = {head: scores.argmax(1).numpy() for head, scores in network(*as_tensors(held_out)).items()}
     units = detector.units(held_out.crops, held_out.descriptors)
-    save_file(weights, out)
     facts = {
         "pictures": PICTURES,
         "picture_seed": PICTURE_SEED,
