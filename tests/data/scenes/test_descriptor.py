@@ -12,7 +12,6 @@ from ncbench.data.scenes.graph import SPAN, sample_scene
 from ncbench.data.scenes.planes import Planes
 from ncbench.data.scenes.render import SIDE, Picture, render, sample_light
 
-
 PIXEL = SPAN / SIDE
 
 

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncbench.data.scenes.draws import Draws
-from ncbench.data.scenes.grammar import MIN_DETAILS, UNSAID, WRONG_RATE, Mention, Said, phrase, split_words, write_captions
+from ncbench.data.scenes.grammar import (
+    MIN_DETAILS,
+    UNSAID,
+    WRONG_RATE,
+    Mention,
+    Said,
+    phrase,
+    split_words,
+    write_captions,
+)
 from ncbench.data.scenes.graph import CATEGORIES, COLOURS, RELATIONS, Scene, holds, sample_scene
 
 
@@ -67,9 +76,7 @@ def test_without_wrong_details_all_is_true() -> None:
 
 
 def test_lengths_and_vocabulary_are_as_stated() -> None:
-    captions = [
-        caption for seed in range(300) for caption in write_captions(scene_of(seed), 5, Draws(seed + 1_000))
-    ]
+    captions = [caption for seed in range(300) for caption in write_captions(scene_of(seed), 5, Draws(seed + 1_000))]
     lengths = [len(split_words(caption.text)) for caption in captions]
     assert 12.5 < np.mean(lengths) < 14
     assert np.percentile(lengths, 3) >= 9
