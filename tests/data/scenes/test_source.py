@@ -110,7 +110,7 @@ def test_a_picture_that_is_drawn_differently_is_refused(filled: Path, monkeypatc
 
 
 def test_features_are_read_in_place(filled: Path) -> None:
-    recipe = store.Recipe("tiny", "1", 0, SIZES)
+    recipe = store.Recipe("tiny", "2", 0, SIZES)
     splits, _ = store.read(recipe, recipe.folder)
     for chunk in splits["train"].chunks:
         assert chunk.dtype == np.float32
