@@ -22,7 +22,10 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
+from torch import nn
 
+from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.retrieval import evaluate
@@ -68,9 +71,13 @@ class Cell:
         return runs if self.rounding == ROUNDINGS[0] else runs / self.rounding.replace(" ", "-")
 
 
-def train(cell: Cell, runs: Path) -> dict[str, Any]:
-    """Return the numbers of a run. Trains it unless `runs` has its record."""
-    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed])
+def train(cell: Cell, runs: Path, budget: float | None = None) -> dict[str, Any]:
+    """Return the numbers of a run. Trains it unless `runs` has its record.
+
+    The budget is that of the dataset unless `budget` gives other baseline epochs.
+    """
+    budgets = [] if budget is None else [Budget(budget)]
+    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], budgets, [cell.seed])
     (planned,) = plan_sweep(grid)
     store = Store(cell.folder(runs))
     if cell.rounding == ROUNDINGS[2]:
@@ -97,23 +104,25 @@ def train(cell: Cell, runs: Path) -> dict[str, Any]:
 
 def _move_first_weights() -> None:
     """Let every backbone start with weights that are moved by MOVED_BY of themselves, up or down at random."""
-    import torch
-
     from ncbench.backbones import registry
 
     build = registry.build_backbone
 
-    def moved(*arguments: Any) -> Any:
-        network = build(*arguments)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for weight in network.parameters():
-                weight *= 1 + MOVED_BY * torch.randint(-1, 2, weight.shape, generator=generator)
-        return network
+    def build_moved(*arguments: Any) -> Any:
+        return moved(build(*arguments))
 
     for module in list(sys.modules.values()):
         if getattr(module, "build_backbone", None) is build:
-            module.build_backbone = moved  # type: ignore[attr-defined]
+            module.build_backbone = build_moved  # type: ignore[attr-defined]
+
+
+def moved(network: nn.Module) -> nn.Module:
+    """Return the network, each of whose weights is multiplied by 1, 1 + MOVED_BY or 1 - MOVED_BY."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight *= 1 + MOVED_BY * torch.randint(-1, 2, weight.shape, generator=generator)
+    return network
 
 
 def in_process(cell: Cell, runs: Path) -> dict[str, Any]:

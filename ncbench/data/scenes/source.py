@@ -57,13 +57,17 @@ class DrawnPictures:
 
 
 class Scenes:
-    """A dataset of procedural pictures with captions; `sizes` are the pictures per split (train, dev, test)."""
+    """A dataset of procedural pictures with captions; `sizes` are the pictures per split (train, dev, test).
+
+    `folds` splits the test pictures for evaluation.
+    """
 
     needs_root = False
 
-    def __init__(self, name: str, sizes: Mapping[str, int], seed: int = SEED) -> None:
+    def __init__(self, name: str, sizes: Mapping[str, int], seed: int = SEED, folds: int = 1) -> None:
         self.name = name
         self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; made on first use"
+        self._folds = folds
         self._recipe = store.Recipe(name, VERSION, seed, dict(sizes))
 
     def load(self, root: Path | None = None, workers: int | None = None) -> Dataset:
@@ -94,6 +98,7 @@ class Scenes:
             batch_size=BATCH_SIZE,
             budget=BUDGET,
             backbone=BACKBONE,
+            folds=self._folds,
             semantics=GraphSemantics(folder),
             files=files,
             pictures=DrawnPictures(self._recipe, folder),
@@ -101,4 +106,4 @@ class Scenes:
 
 
 SCENES = Scenes("scenes", SIZES)
-SCENES_LARGE = Scenes("scenes-large", {"train": 20_000, "dev": 1_000, "test": 5_000})
+SCENES_LARGE = Scenes("scenes-large", {"train": 20_000, "dev": 1_000, "test": 5_000}, folds=5)
