@@ -18,7 +18,7 @@ from ncbench.data.vocabulary import Vocabulary
 
 SCALE = {"embed": 128, "similarity": 32, "word": 64, "dropout": 0.1}
 BATCH_SIZE = 128
-BUDGET = 6.0
+BUDGET = 5.0
 BACKBONE = "vse-infinity"
 _WORD_THRESHOLD = 2
 
