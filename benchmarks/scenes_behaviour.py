@@ -198,13 +198,21 @@ def as_line(numbers: dict[str, Any]) -> str:
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--seed", "seeds", default="0,1,2", show_default=True)
+@click.option("--only", help="Train only these methods, separated by commas.")
 @click.option("--jobs", default=2, show_default=True, help="Runs at a time, each on one thread.")
 @click.option("--limit", type=int, help="Train this many runs at most; the others are read if they are recorded.")
 @click.option("--runs", default=Path("scenes_behaviour"), show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
 @click.option("--cell", hidden=True, help="Train this run in this process, and print its numbers as JSON.")
 def main(
-    parts: Sequence[str], seeds: str, jobs: int, limit: int | None, runs: Path, out: Path, cell: str | None
+    parts: Sequence[str],
+    seeds: str,
+    only: str | None,
+    jobs: int,
+    limit: int | None,
+    runs: Path,
+    out: Path,
+    cell: str | None,
 ) -> None:
     """Run the measurements, print them, and write them to a file that keeps those of other parts."""
     if cell:
@@ -219,7 +227,8 @@ def main(
     if "captions" in parts:
         log["captions"] = captions(dataset)
         click.echo(f"captions: {log['captions']}")
-    cells = cells_of(parts, [int(seed) for seed in seeds.split(",")])[:limit]
+    cells = cells_of(parts, [int(seed) for seed in seeds.split(",")])
+    cells = [cell for cell in cells if only is None or cell.method in only.split(",")][:limit]
     with ThreadPoolExecutor(jobs) as pool:  # of threads that wait for processes
         for numbers in pool.map(partial(in_process, runs=runs), cells):
             click.echo(as_line(numbers))

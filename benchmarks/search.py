@@ -3,9 +3,9 @@
 Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
 
 The first trial of a method has its published settings, with roughly the learning rate that `scenes` needs: these are the
-presets until the search has run. `search-scenes-1.json` is the log of version 1 of `scenes`. The others are spread evenly over the method's search space below (Latin hypercubes of five). All trials share
-the noise, the backbone, the budget, and a seed that no leaderboard uses. Trials recorded in DIR are not run again, and
-trials of other methods in FILE are kept.
+presets until the search has run. The others are spread evenly over the method's search space below (Latin hypercubes of
+five). All trials share the noise, the backbone, the budget, and a seed that no leaderboard uses. Trials recorded in DIR
+are not run again, and trials of other methods in FILE are kept. `search-scenes-1.json` is the log of version 1.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
 depends. The most important one is when hardest negatives start to count, because they keep a new network from learning;
 in `decl` that is `shrink`.
 
-On version 1 of `scenes`, three methods got six new trials, in a space with the settings that they depend on, because no trial in an earlier space
-exceeded chance (dev rSum 10 to 43):
+On version 1 of `scenes`, three methods got six new trials, in a space with the settings that they depend on, because no
+trial in an earlier space exceeded chance (dev rSum 10 to 43):
 * `decl` had `tau` instead of `shrink`. Training on clean pairs alone did not learn either.
 * `bicro` had `noisy_after` instead of `easiest`. Its warm-up trains on the 30 % of a batch that are already ranked
   best, from which a new network learns next to nothing.
