@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
 
-The first trial of a method has its published settings, with roughly the learning rate that `scenes` needs: these are the
+The first trial of a method has its published settings, with about the learning rate that `scenes` needs: these are the
 presets until the search has run. The others are spread evenly over the method's search space below (Latin hypercubes of
 five). All trials share the noise, the backbone, the budget, and a seed that no leaderboard uses. Trials recorded in DIR
 are not run again, and trials of other methods in FILE are kept. `search-scenes-1.json` is the log of version 1.
