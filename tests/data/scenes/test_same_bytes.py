@@ -30,6 +30,7 @@ from ncbench.data.scenes.planes import Planes
 from ncbench.data.scenes.sample import Seen, Series
 from ncbench.data.scenes.shipped import SEED, SIZES, VERSION, shipped
 from ncbench.data.scenes.silhouettes import SILHOUETTES
+from ncbench.sweeps.grid import draw
 
 DIGEST = "862ede4b35df7a357cc5d2b57f1fbbe17814dd980f6f8659c5843e1176d2663d"
 SOME_PICTURES = 6
@@ -64,6 +65,20 @@ KERNELS: dict[str, dict[str, str]] = {
 
 def test_the_digest_of_the_whole_set_is_pinned() -> None:
     assert SCENES.load(None).digest == DIGEST
+
+
+NOISE_DIGESTS = {
+    "shuffle-images": "0d1c6df67ff6c2e7a831b128881efdc7733d7516c840bbbcfcd7769442a24564",
+    "shuffle-captions": "b88287e08c02654155446cea11042df72e9ac620ed9b3e69a35510cf4cddd59c",
+    "semantic": "4942520c05ced4ccb3933e11748aed66fe3eb5f63e6f6e8cb0069cb0f0e6f651",
+    "partial": "a0f950aa1ef17b294589be06e63d34b8564f40d480e0421b6da72e1bcf0af308",
+    "concentrated": "ba34a23a060356f0710c2e4f6c58ef8f62d91aefa1fdccec622b368b3edb7bc8",
+}
+
+
+@pytest.mark.parametrize("protocol", NOISE_DIGESTS)
+def test_noise_on_the_set_is_pinned(protocol: str) -> None:
+    assert draw(SCENES.load(None), protocol, 0.4, seed=0).digest == NOISE_DIGESTS[protocol]
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
