@@ -44,7 +44,7 @@ _EIGHTHS = 8  # of a pixel: unit of distances within a mask
 def region_features(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the descriptors of the regions of an RGB `picture` (H, W, 3): (N_REGIONS, DIM) float32."""
     planes = Planes.of(picture)
-    return np.stack([describe(planes, box) for box in propose(planes)]).astype(np.float32) / STEPS
+    return np.stack([describe(planes, box) for box in propose(planes)]).astype(np.float32) / np.float32(STEPS)
 
 
 def describe(planes: Planes, box: Box) -> NDArray[np.int8]:
@@ -69,7 +69,7 @@ def describe(planes: Planes, box: Box) -> NDArray[np.int8]:
         *_shape(box),
         *_geometry(box, planes.luma.shape),
     ]
-    return np.clip(np.rint((np.array(values) - _SHIFT) / _SCALE * STEPS), -127, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint((np.array(values) - _SHIFT) / _SCALE * STEPS), -127, 127), np.int8)
 
 
 def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -107,7 +107,8 @@ def _occupancy(box: Box) -> Numbers:
     cells = (rows[:, None] * _GRID_SIZE + columns).ravel()
     size = _GRID_SIZE * _GRID_SIZE
     covered, all_ = np.bincount(cells[box.mask.ravel()], minlength=size), np.bincount(cells, minlength=size)
-    return (covered / np.maximum(all_, 1)).tolist()
+    shares: list[float] = (covered / np.maximum(all_, 1)).tolist()
+    return shares
 
 
 def _orientations(edge_x: Plane, edge_y: Plane, strength: NDArray[np.int64]) -> Numbers:

@@ -45,7 +45,8 @@ class Layer:
 
     def __call__(self, inputs: Whole) -> Whole:
         """Return the activations (..., outputs) of `inputs` (..., inputs)."""
-        return np.clip(np.floor(self.sums(inputs) * np.float32(0.5**self.shift)), 0, ACTIVATION_LIMIT)
+        scaled = np.floor(self.sums(inputs) * np.float32(0.5**self.shift))
+        return np.asarray(np.clip(scaled, 0, ACTIVATION_LIMIT), np.float32)
 
     def sums(self, inputs: Whole) -> Whole:
         """Return the sums (..., outputs) of a layer without activation."""

@@ -61,4 +61,4 @@ def smoothed(plane: Plane) -> Plane:
     """Return 16 times the average of each pixel and its neighbours, with the weights 1, 2, 1 along both axes."""
     wide = np.pad(plane, 1, mode="edge")
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
-    return rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]
+    return np.asarray(rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:])

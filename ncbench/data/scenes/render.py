@@ -102,7 +102,7 @@ def render(scene: Scene, light: Light, draws: Draws) -> Picture:
     noise -= _NOISE_BYTES * 255 // 2
     scale_bits = _LEVEL_BITS + 2  # _shrink adds four pixels
     lit += noise * draws.between(*_NOISE_RANGE) >> 8
-    return np.clip(lit + (1 << scale_bits - 1) >> scale_bits, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit + (1 << scale_bits - 1) >> scale_bits, 0, 255), np.uint8)
 
 
 def _lighting(light: Light) -> NDArray[np.int32]:
@@ -110,7 +110,7 @@ def _lighting(light: Light) -> NDArray[np.int32]:
     centres = _CENTRES.reshape(SIDE, _OVERSAMPLING).sum(axis=1) // _OVERSAMPLING - SPAN // 2
     along = centres[None] * cosine_by_degree(light.angle) + centres[:, None] * sine_by_degree(light.angle)
     falling = 1_000 * ONE - light.strength * along // SPAN
-    return (falling * light.brightness // 1_000 * 1_024 // (1_000 * ONE)).astype(np.int32)
+    return np.asarray(falling * light.brightness // 1_000 * 1_024 // (1_000 * ONE), np.int32)
 
 
 def _shrink(canvas: _Canvas) -> _Canvas:
@@ -123,7 +123,7 @@ def _background(scene: Scene, draws: Draws) -> _Canvas:
     kind = BACKGROUND_KINDS[scene.background]
     base = np.array(_BACKGROUND_RGB[kind, TINTS[scene.tint]], np.int32)
     canvas = base * _background_pattern(kind, draws)[..., None].astype(np.int32)
-    return np.minimum(canvas >> 10 - _LEVEL_BITS, _FULL)
+    return np.asarray(np.minimum(canvas >> 10 - _LEVEL_BITS, _FULL), np.int32)
 
 
 def _radians(milli: int, along: _Ints) -> _Ints:
@@ -225,7 +225,7 @@ def _object_colours(paints: NDArray[np.uint8], top: int, left: int, one: SceneOb
     shade = 1_024 - 1_024 * _SHADING * along // (100 * one.radius)
     colours = colours * shade[..., None].astype(np.int32) >> 10
     colours[paints == 1 + INK] = np.array(_INK_RGB, np.int32) << _LEVEL_BITS
-    return np.clip(colours, 0, _FULL)
+    return np.asarray(np.clip(colours, 0, _FULL), np.int32)
 
 
 def _texture(kind: str, u: _Ints, v: _Ints) -> _Mask:
