@@ -14,7 +14,7 @@ from ncbench.backbones import registry
 from ncbench.backbones.base import Sizes
 from ncbench.data.registry import load_dataset
 
-BUDGET = 3.0  # baseline epochs: half of the default, which is enough for all facts to show
+BUDGET = 3.0  # baseline epochs: fewer than the default, but enough for all facts to show
 SEED = 0
 
 

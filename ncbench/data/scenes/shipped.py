@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncbench.data.scenes.boxes import N_REGIONS
 from ncbench.data.scenes.detector import DIM
@@ -33,7 +35,7 @@ def save(parts: dict[str, Seen], file: Path = FILE) -> None:
     """Write the features and fingerprints of splits."""
     from safetensors.numpy import save_file
 
-    tensors = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for split, seen in parts.items():
         tensors[f"{split}.features"], tensors[f"{split}.fingerprints"] = seen.features, seen.fingerprints
     save_file(tensors, file)
