@@ -5,7 +5,7 @@ VENV := .venv
 DEMO ?= demo
 DEMO_OPTIONS ?=
 
-.PHONY: demo test slow slurm torture clean
+.PHONY: demo test slow behaviour slurm torture clean
 
 # Reinstalls when the requirements change.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -30,7 +30,11 @@ test: $(VENV)/tox
 
 # Tests that take too long for `make test`.
 slow: $(VENV)/tox
-	$(VENV)/bin/tox run -e tests -- -m slow
+	$(VENV)/bin/tox run -e tests -- -m "slow and not behaviour"
+
+# Whether methods behave on scenes as in papers (ten minutes of training).
+behaviour: $(VENV)/tox
+	$(VENV)/bin/tox run -e tests -- -m behaviour
 
 # Starts a one-node Slurm and runs sweeps on it (as root; Debian: apt-get install slurm-wlm munge).
 slurm: $(VENV)/tox

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.retrieval import evaluate
@@ -71,13 +70,9 @@ class Cell:
         return runs if self.rounding == ROUNDINGS[0] else runs / self.rounding.replace(" ", "-")
 
 
-def train(cell: Cell, runs: Path, budget: float | None = None) -> dict[str, Any]:
-    """Return the numbers of a run. Trains it unless `runs` has its record.
-
-    The budget is that of the dataset unless `budget` gives other baseline epochs.
-    """
-    budgets = [] if budget is None else [Budget(budget)]
-    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], budgets, [cell.seed])
+def train(cell: Cell, runs: Path) -> dict[str, Any]:
+    """Return the numbers of a run with the default budget. Trains it unless `runs` has its record."""
+    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed])
     (planned,) = plan_sweep(grid)
     store = Store(cell.folder(runs))
     if cell.rounding == ROUNDINGS[2]:

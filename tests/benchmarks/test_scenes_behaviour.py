@@ -14,7 +14,6 @@ from ncbench.backbones import registry
 from ncbench.backbones.base import Sizes
 from ncbench.data.registry import load_dataset
 
-BUDGET = 3.0  # baseline epochs: fewer than the default, but enough for all facts to show
 SEED = 0
 
 
@@ -24,10 +23,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(ratio: float, methods: str, runs: Path) -> dict[str, dict[str, Any]]:
-    return {method: train(Cell(method, ratio, SEED), runs, BUDGET) for method in methods.split()}
+    return {method: train(Cell(method, ratio, SEED), runs) for method in methods.split()}
 
 
 @pytest.mark.slow
+@pytest.mark.behaviour
 def test_without_noise_methods_are_equally_good(runs: Path) -> None:
     found = [one["test_rsum"] for one in scores(0.0, "triplet rce l2rm", runs).values()]
     assert min(found) > 0.95 * max(found)
@@ -35,19 +35,26 @@ def test_without_noise_methods_are_equally_good(runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_noise_ruins_plain_training_and_robust_methods_withstand_it(runs: Path) -> None:
-    found = scores(0.4, "triplet rce l2rm oracle", runs)
+def test_noise_ruins_plain_training_and_rematching_withstands_it(runs: Path) -> None:
+    found = scores(0.4, "triplet l2rm oracle", runs)
     oracle = found["oracle"]["test_rsum"]
     assert found["triplet"]["test_rsum"] < 0.5 * oracle
     curve = found["triplet"]["dev_curve"]
     assert curve[-1] < 0.9 * max(curve)
     assert curve.index(max(curve)) < len(curve) - 1
-    for robust in ("rce", "l2rm"):
-        assert found[robust]["test_rsum"] > 0.9 * oracle
+    assert found["l2rm"]["test_rsum"] > 0.9 * oracle
     assert found["l2rm"]["detection_auc"] > 0.95
 
 
 @pytest.mark.slow
+@pytest.mark.behaviour
+def test_a_robust_loss_withstands_noise(runs: Path) -> None:
+    found = scores(0.4, "rce oracle", runs)
+    assert found["rce"]["test_rsum"] > 0.9 * found["oracle"]["test_rsum"]
+
+
+@pytest.mark.slow
+@pytest.mark.behaviour
 def test_rematching_withstands_most_pairs_being_wrong(runs: Path) -> None:
     found = scores(0.8, "l2rm oracle", runs)
     assert found["l2rm"]["test_rsum"] > 0.6 * found["oracle"]["test_rsum"]
