@@ -23,6 +23,7 @@ from ncbench.records.arrays import BELIEFS_FILE
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.files import check_absent, write_atomic
+from ncbench.runtime.printable import spreadsheet_cell
 
 COLUMNS = (
     "rank",
@@ -36,9 +37,6 @@ COLUMNS = (
     "told_clean",
 )
 PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""Spreadsheets may take a cell for a formula if it begins with one of these, some after trimming it."""
 
 NO_REMATCH = -1
 """The number of the rematched image of pairs without a rematch."""
@@ -150,7 +148,7 @@ def write_audit(
         if shown:
             files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
             row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}
-        writer.writerow({name: _escaped(value) for name, value in row.items()})
+        writer.writerow({name: spreadsheet_cell(value) for name, value in row.items()})
         count += 1
     write_atomic(path, lambda file: file.write(content.getvalue().encode(errors="replace")))
     return count
@@ -236,17 +234,6 @@ def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
 def _relative(file: Path | None, path: Path) -> str:
     """Return `file` relative to the folder of `path`; "" for None."""
     return "" if file is None else Path(os.path.relpath(file, path.parent)).as_posix()
-
-
-def _escaped(value: object) -> object:
-    """Return a cell that spreadsheets do not compute: an apostrophe is put before text that begins like a formula.
-
-    Carriage returns become line feeds: older versions of the csv module do not quote them, so that they end the row.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if value.startswith(FORMULA_STARTS) else text
 
 
 def _write_png(picture: NDArray[np.uint8], path: Path, replace: bool) -> None:

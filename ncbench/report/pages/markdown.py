@@ -13,6 +13,7 @@ from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.overview import Overview
 from ncbench.report.tables.overview import rows as overview_rows
 from ncbench.report.tables.versus_published import PublishedTable
+from ncbench.runtime.printable import printable
 
 MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 
@@ -83,4 +84,4 @@ def _head(columns: Sequence[str]) -> list[str]:
 
 def _escape(text: str) -> str:
     """Return `text` with the special characters of markdown and HTML escaped."""
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", printable(text).replace("&", "&amp;").replace("<", "&lt;"))
