@@ -12,6 +12,7 @@ import click
 from ncbench import __version__
 from ncbench.cli.audit import audit
 from ncbench.cli.cancel import cancel
+from ncbench.cli.clean import clean
 from ncbench.cli.completion import completion
 from ncbench.cli.data import data
 from ncbench.cli.display.verbosity import add_flags, verbosity
@@ -114,7 +115,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 for command in (
-    run, evaluate, report, audit, runs, cancel, replay, verify, submit, unpack, methods, data, noise, doctor, completion
+    run, evaluate, report, audit, clean, runs, cancel, replay, verify, submit, unpack, methods, data, noise, doctor, completion
 ):  # fmt: skip
     main.add_command(command)
 add_flags(main)
