@@ -25,7 +25,7 @@ CONFIDENCE = 0.95
 LEVELS = np.concatenate([np.arange(0.01, 0.1, 0.01), np.arange(0.1, 0.51, 0.05)])
 """Shares of random pairs below the scores at which r is tried."""
 
-MIN_OWNERS_BELOW = 20
+MIN_OWNERS_BELOW = 60
 """Images whose pairs would be below such a score if all were random; fewer say too little about r."""
 
 
@@ -69,9 +69,9 @@ def estimate_ratio(own: Floats, null: Floats, owners: IntVector) -> Ratio:
 def _best_level(shares: Floats, spread: Floats) -> IntVector:
     """Return the level of least expected squared error for each row of `shares` (n, levels).
 
-    The bias of a level is the least by which it is above any other, within two standard errors `spread` (levels,).
+    The bias of a level is the least by which it is above any other, within their standard errors `spread` (levels,).
     """
-    least = (shares + 2 * spread).min(1, keepdims=True)
+    least = (shares + spread).min(1, keepdims=True)
     errors = spread**2 + np.maximum(0, shares - least) ** 2
     return np.argmin(errors, axis=1)
 

@@ -17,6 +17,9 @@ MAX_COMPARISONS = 4 * 10**9
 TESTED = 2_000
 """Kept pairs on which the proposals are tested."""
 
+LOWEST_SHARE = 0.1
+"""Kept pairs with lower scores are no measure of a right pair."""
+
 NO_PARTNER = -1
 
 
@@ -37,7 +40,7 @@ class Partners:
 def propose(pairs: Pairs, scorer: VectorScorer, suspects: IntVector, trusted: IntVector) -> Partners:
     """Return proposals for `suspects`, the worst first, among the images of all pairs.
 
-    A proposal scores at least as high as half of the `trusted` pairs, and the caption has no better image.
+    A proposal scores above the lowest LOWEST_SHARE of the `trusted` pairs, and the caption has no better image.
     """
     _, first = np.unique(pairs.claimed, return_index=True)
     suspects = suspects[: MAX_COMPARISONS // len(first)]
@@ -52,7 +55,7 @@ def propose(pairs: Pairs, scorer: VectorScorer, suspects: IntVector, trusted: In
             continue
         best, _ = _best(pairs, scorer, known, first, fold)
         hits += int((pairs.claimed[best] == pairs.claimed[known]).sum())
-        usual = np.median(_own(scorer, known, fold))
+        usual = np.quantile(_own(scorer, known, fold), LOWEST_SHARE)
         best, scores = _best(pairs, scorer, asked, first, fold)
         good = (scores >= usual) & (pairs.claimed[best] != pairs.claimed[asked])
         proposed[asked[good]] = best[good]

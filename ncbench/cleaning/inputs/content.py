@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +49,6 @@ class _Appended:
 
     def __init__(self, path: Path) -> None:
         self._path, self._rows = path, 0
-        self._file: IO[bytes] = path.open("wb")
         self._shape: tuple[int, ...] = ()
         self._dtype: Any = None
 
@@ -59,12 +58,12 @@ class _Appended:
             self._shape, self._dtype = block.shape[1:], block.dtype
         if block.shape[1:] != self._shape:
             raise UserError(f"{where} and later rows: found vectors {block.shape[1:]}, expected {self._shape}")
-        self._file.write(np.ascontiguousarray(block, self._dtype).data)
+        with self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(block, self._dtype).data)
         self._rows += len(block)
 
     def done(self) -> NDArray[Any]:
         """Return all rows, memory-mapped."""
-        self._file.close()
         return np.memmap(self._path, self._dtype, "r", shape=(self._rows, *self._shape))
 
 
