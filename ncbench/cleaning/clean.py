@@ -189,8 +189,5 @@ def _added(source: Source, content: Content, found: Judged) -> list[Added]:
         Added("source_row", numbers, pa.int64(), of_rows=True),
         Added("partner_row", rows, pa.int64()),
         Added("partner_image", images, pa.string()),
-        *(
-            Added(f"score_{name}", opinion.scores, pa.float64())
-            for name, opinion in found.findings.each.items()
-        ),
+        *(Added(f"score_{name}", opinion.scores, pa.float64()) for name, opinion in found.findings.each.items()),
     ]

@@ -89,9 +89,7 @@ def run_scorers(
         if name in VECTOR_SCORERS:
             scorer = vector_scorers[name] = VECTOR_SCORERS[name](pairs)
         else:
-            scorer = CrossFitted(
-                pairs, dataset(), name, training.backbone, training.epochs, training.device, report
-            )
+            scorer = CrossFitted(pairs, dataset(), name, training.backbone, training.epochs, training.device, report)
         scored[scorer.name] = score(pairs, scorer, report if name in VECTOR_SCORERS else lambda _: None)
     return scored, vector_scorers
 

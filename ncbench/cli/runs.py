@@ -10,6 +10,7 @@ import click
 
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.options import parameters
+from ncbench.errors import UserError
 
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
 DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
@@ -20,18 +21,25 @@ NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds")
 @click.command()
 @parameters.runs_folder
 @click.option("--watch", is_flag=True, help="Show a live table of a sweep until all its runs have ended.")
+@click.option("--wait", is_flag=True, help="With --watch: wait for processes to work on the sweep.")
 @parameters.sweep
 @parameters.as_json
-def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
+def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool) -> None:
     """List finished and unfinished runs.
 
-    With --sweep, show the current state of one sweep. With --watch, keep it up to date, wherever its runs execute.
+    With --sweep, show the current state of one sweep. With --watch, keep it up to date, wherever its runs execute; exit
+    with code 3 if runs are left and no process works on them.
     """
     if watch or sweep is not None:
         from ncbench.cli.display.watching import show_sweep, watch_sweep
 
-        (show_sweep if as_json or not watch else watch_sweep)(folder, sweep, as_json)
+        if watch and not as_json:
+            watch_sweep(folder, sweep, wait)
+        else:
+            show_sweep(folder, sweep, as_json)
         return
+    if wait:
+        raise UserError("--wait needs --watch")
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
 

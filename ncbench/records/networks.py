@@ -25,10 +25,8 @@ from ncbench.backbones.released.checkpoint import (
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.method.settings import SIZES
-from ncbench.records.record import SPEC_FILE, Record
+from ncbench.records.record import MODEL_FILE, SPEC_FILE, Record
 from ncbench.records.spec import RunSpec, sizes_of
-
-MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)

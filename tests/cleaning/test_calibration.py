@@ -9,7 +9,9 @@ from scipy.stats import norm
 from ncbench.cleaning.calibration import combined, estimate_ratio, mismatch_probability, standardised
 
 
-def drawn(ratio: float, count: int = 6000, gap: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(
+    ratio: float, count: int = 6000, gap: float = 3.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     wrong = rng.random(count) < ratio
     own = rng.normal(np.where(wrong, 0.0, gap))

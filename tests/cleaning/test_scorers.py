@@ -54,9 +54,9 @@ def test_linear_learns_from_the_other_folds_only(monkeypatch: pytest.MonkeyPatch
 
     def ridge(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         within = one.T @ one / len(one)
-        return np.linalg.solve(within + RIDGE * np.trace(within) / len(within) * np.eye(len(within)), one.T @ two) / len(
-            one
-        )
+        return np.linalg.solve(
+            within + RIDGE * np.trace(within) / len(within) * np.eye(len(within)), one.T @ two
+        ) / len(one)
 
     left, right = images[block] - images[others].mean(0), texts[block] - texts[others].mean(0)
     expected = unit(left @ ridge(x, y)) @ unit(right).T + unit(left) @ unit(right @ ridge(y, x)).T

@@ -94,7 +94,9 @@ def test_parquet_keeps_columns_and_types_and_splits_lists_of_captions() -> None:
     table = pa.table(
         {
             "image_features": pa.array(found.images.tolist(), pa.list_(pa.float32())),
-            "text_features": pa.array([[a, b] for a, b in zip(found.texts.tolist(), found.texts.tolist(), strict=True)]),
+            "text_features": pa.array(
+                [[a, b] for a, b in zip(found.texts.tolist(), found.texts.tolist(), strict=True)]
+            ),
             "captions": pa.array([[f"a {n}", f"b {n}"] for n in range(200)]),
             "price": pa.array(rng.integers(100, size=200), pa.int16()),
         }
@@ -119,7 +121,10 @@ def test_parquet_keeps_columns_and_types_and_splits_lists_of_captions() -> None:
 
 def test_json_lines() -> None:
     write_pictures(Path("shop"), 80)
-    given = [{"file": row["file"], "caption": row["caption"], "n": n, "tags": ["x"]} for n, row in enumerate(rows_of("shop/pairs.csv"))]
+    given = [
+        {"file": row["file"], "caption": row["caption"], "n": n, "tags": ["x"]}
+        for n, row in enumerate(rows_of("shop/pairs.csv"))
+    ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     cleaned("pairs.jsonl", "--pictures", "shop", "--out", "kept.jsonl", *CHEAP)
     found = [json.loads(line) for name in ("", ".review", ".dropped") for line in Path(f"kept{name}.jsonl").open()]
@@ -242,7 +247,10 @@ def test_broken_pictures_are_named() -> None:
     ("arrays", "message"),
     [
         ({"a": np.zeros((60, 3)), "b": np.zeros((60, 3))}, "name them with --image-vectors COL and --text-vectors COL"),
-        ({"a": np.zeros((60, 3)), "b": np.zeros((50, 3))}, "expected arrays of the same number of rows, found a (60, 3)"),
+        (
+            {"a": np.zeros((60, 3)), "b": np.zeros((50, 3))},
+            "expected arrays of the same number of rows, found a (60, 3)",
+        ),
         ({"a": np.array([{}])}, "vectors.npz: cannot be read ("),
     ],
 )

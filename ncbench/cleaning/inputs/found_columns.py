@@ -21,7 +21,10 @@ NAMES = {
 }
 """Usual names, the most usual first."""
 
-PARTS_OF_NAMES = {"image_vectors": ("image", "img", "vis", "pict", "photo"), "text_vectors": ("text", "txt", "capt", "sent")}
+PARTS_OF_NAMES = {
+    "image_vectors": ("image", "img", "vis", "pict", "photo"),
+    "text_vectors": ("text", "txt", "capt", "sent"),
+}
 """Parts of the names of columns of vectors, where no name is usual."""
 
 SEEN_ROWS = 20
@@ -97,7 +100,9 @@ def _checked(found: Columns, kinds: dict[str, Any], first: dict[str, list[str]],
             )
         raise UserError(f"{where}: no column holds pictures or the names of picture files; --images COL; found {told}")
     if not found.text_vectors and not found.captions:
-        raise UserError(f"{where}: cannot tell which column holds the captions; name it with --captions COL; found {told}")
+        raise UserError(
+            f"{where}: cannot tell which column holds the captions; name it with --captions COL; found {told}"
+        )
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ncbench.backbones.base import Sizes
+from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone, check_abilities, members_of, resolve
 from ncbench.budget import WorkMeter
 from ncbench.cleaning.pairs import Pairs
@@ -80,7 +80,7 @@ class CrossFitted:
     epochs: float = 8.0
     device: torch.device = CPU
     on_progress: Callable[[float], None] = lambda _: None
-    _networks: dict[int, Workshop] = field(default_factory=dict)
+    _networks: dict[int, tuple[list[Backbone], WorkMeter]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._method = check_method_can_clean(self.method, self.backbone, len(self.pairs), self.dataset.vector_dim > 0)
@@ -94,20 +94,20 @@ class CrossFitted:
     def block(self, pairs: IntVector) -> FloatArray:
         """Return the similarities of the images and captions of `pairs`, by the networks that saw neither."""
         split = self._split(pairs, np.arange(len(pairs)), self.pairs.claimed[pairs])
-        workshop = self._trained(int(self.pairs.folds[pairs[0]]))
-        with workshop.meter.paused():
-            return similarity_matrix(workshop.made, split, self.device)
+        networks, meter = self._trained(int(self.pairs.folds[pairs[0]]))
+        with meter.paused():
+            return similarity_matrix(networks, split, self.device)
 
     def _split(self, pairs: IntVector, claimed: IntVector, images: IntVector) -> Split:
         train = self.dataset.splits["train"]
         return Split(ChosenImages(train.images, images), ChosenCaptions(train.captions, pairs), claimed)
 
-    def _trained(self, fold: int) -> Workshop:
+    def _trained(self, fold: int) -> tuple[list[Backbone], WorkMeter]:
         if fold not in self._networks:
             self._networks[fold] = self._train(fold)
         return self._networks[fold]
 
-    def _train(self, fold: int) -> Workshop:
+    def _train(self, fold: int) -> tuple[list[Backbone], WorkMeter]:
         others = np.flatnonzero(self.pairs.folds != fold)
         images, claimed = np.unique(self.pairs.claimed[others], return_inverse=True)
         split, dataset = self._split(others, claimed, images), self.dataset
@@ -140,7 +140,7 @@ class CrossFitted:
                         f"{self.name} diverged on fold {fold + 1}: its loss is {scalars['loss']}; leave it out of "
                         "--scorers, or check that the vectors are of ordinary size"
                     )
-        return workshop
+        return workshop.made, meter
 
 
 def check_method_can_clean(name: str, backbone: str, pairs: int, has_vectors: bool) -> type[Method]:
