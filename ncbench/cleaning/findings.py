@@ -58,7 +58,7 @@ class Findings:
         return np.lexsort((self.together.scores, -self.together.p_mismatched))
 
     def agreement(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Return, for each two scorers, the rank correlation of their scores, and the share of equal verdicts at 0.5."""
+        """Return the rank correlation of the scores of each two scorers, and how often they agree on P >= 0.5."""
         names, found = list(self.each), {}
         for number, one in enumerate(names):
             for other in names[number + 1 :]:

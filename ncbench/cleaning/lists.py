@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +134,13 @@ def write_lists(
             writers[number] = _LazyWriter(file, out.suffix)
         starts = np.concatenate([[0], np.cumsum(counts)])
         names = [name for name in source.schema.names if out.suffix == ".parquet" or not _is_left_out(source, name)]
-        for first, batch in source.batches(names):
+        # A batch without columns has no rows, so one that is left out is read if there is no other.
+        for first, batch in source.batches(names or source.schema.names[:1]):
             rows = slice(first, first + batch.num_rows)
             pairs = slice(int(starts[rows.start]), int(starts[rows.stop]))
             for number, writer in writers.items():
-                writer.write(_of_verdict(source, batch, rows, pairs, counts, verdicts == number, added))
+                chosen = _of_verdict(source, batch, rows, pairs, counts, verdicts == number, added)
+                writer.write(chosen.select([*names, *(each.name for each in added)]))
         for writer in writers.values():
             writer.close()
     return paths
@@ -164,8 +167,6 @@ class _LazyWriter:
 @contextmanager
 def _appearing(path: Path) -> Iterator[Any]:
     """Yield a file that becomes `path` when the context ends without an error."""
-    import tempfile
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent) as file:
         yield file
@@ -224,7 +225,3 @@ def _taken(values: Sequence[Any] | NDArray[Any], numbers: NDArray[np.int64]) -> 
 
 def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-Progress = Callable[[str, float], None]
-Facts = Mapping[str, Any]

@@ -68,10 +68,11 @@ class Pairs:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self) < MIN_PAIRS or len(np.unique(self.claimed)) < 2 * self.n_folds:
+        images = len(np.unique(self.claimed))
+        if len(self) < MIN_PAIRS or images < 2 * self.n_folds:
             raise UserError(
-                f"found {len(self):,} pairs with {len(np.unique(self.claimed)):,} images; expected at least {MIN_PAIRS} "
-                f"pairs and {2 * self.n_folds} images to learn from"
+                f"found {len(self):,} pairs with {images:,} images; expected at least {MIN_PAIRS} pairs and "
+                f"{2 * self.n_folds} images to learn from"
             )
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ncbench.cleaning.findings import Scored, score
 from ncbench.cleaning.pairs import Pairs
 from ncbench.cleaning.scorers.base import Scorer, VectorScorer
 from ncbench.cleaning.scorers.cosine import Cosine
-from ncbench.cleaning.scorers.cross_fitting import CrossFitted, check_method_can_clean
+from ncbench.cleaning.scorers.cross_fitting import CPU, CrossFitted, check_method_can_clean
 from ncbench.cleaning.scorers.linear import Linear
 from ncbench.cleaning.scorers.neighbours import Neighbours
 from ncbench.data.dataset import Captions, CaptionVectors, Dataset, ImageFeatures, Split
@@ -42,7 +42,7 @@ class Training:
 
     backbone: str = "vse"
     epochs: float = 8.0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
 
 def default_scorers(pairs: Pairs) -> tuple[str, ...]:
@@ -135,9 +135,7 @@ def as_texts(texts: Any) -> list[str] | None:
     """Return `texts` if they are strings, else None."""
     if isinstance(texts, str):
         raise UserError("texts is one string; expected one for each pair")
-    listed = list(texts) if not hasattr(texts, "ndim") or getattr(texts, "dtype", None) == object else None
-    if listed is None and getattr(getattr(texts, "dtype", None), "kind", "") in ("U", "T"):
-        listed = [str(text) for text in texts]
-    if listed is not None and all(isinstance(text, str) for text in listed):
-        return cast("list[str]", listed)
-    return None
+    if getattr(texts, "ndim", 1) != 1 or not len(texts):
+        return None
+    listed = [text for text in texts if isinstance(text, str)]
+    return [str(text) for text in listed] if len(listed) == len(texts) else None

@@ -109,5 +109,5 @@ def test_messages(change: dict[str, Any], message: str) -> None:
 
 def test_random_pairs_are_not_sorted() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(UserError, match="the pairs look no different from random pairs .*check that rows"):
+    with pytest.raises(UserError, match=r"the pairs look no different from random pairs .*check that rows"):
         ncbench.find_mismatched(rng.normal(size=(400, 8)), rng.normal(size=(400, 8)), scorers="cosine")

@@ -127,7 +127,11 @@ def test_json_lines() -> None:
     ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     cleaned("pairs.jsonl", "--pictures", "shop", "--out", "kept.jsonl", *CHEAP)
-    found = [json.loads(line) for name in ("", ".review", ".dropped") for line in Path(f"kept{name}.jsonl").open()]
+    found = [
+        json.loads(line)
+        for name in ("", ".review", ".dropped")
+        for line in Path(f"kept{name}.jsonl").read_text().splitlines()
+    ]
     assert sorted(row["n"] for row in found) == list(range(80))
     assert all({name: row[name] for name in given[0]} == given[row["source_row"]] for row in found)
 
@@ -194,7 +198,8 @@ def test_methods_of_the_suite_are_told_apart() -> None:
     save_vectors()
     result = cleaned("vectors.npz", "--out", "kept.csv", "--scorers", "cosine,l2rm", "--epochs", 1)
     assert "cosine and l2rm agree on" in result.stdout
-    assert "score_l2rm" in rows_of("kept.csv")[0]
+    assert sorted(int(row["source_row"]) for row in all_rows()) == list(range(300))
+    assert "score_l2rm" in all_rows()[0]
 
 
 def test_nothing_is_overwritten() -> None:
