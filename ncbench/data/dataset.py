@@ -181,6 +181,24 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an image comes from: an id, a row (or line) of a file, and a picture file; "" and -1 if unknown."""
+
+    id: str = ""
+    file: str = ""
+    row: int = -1
+    picture: str = ""
+
+
+class Origins(Protocol):
+    """The origins of the images of a dataset, for display."""
+
+    def origin(self, split: str, image: int) -> Origin:
+        """Return the origin of an image by number. Raises UserError if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A named, versioned set of splits with one vocabulary.
 
@@ -188,7 +206,7 @@ class Dataset:
     and there is no ground truth. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the default
     sizes of backbones, `batch_size` that of a baseline epoch, `budget` the default budget of a run in baseline
     epochs. Methods and backbones use their presets for the dataset named by `like` (default: this one). `files` must
-    not change while the dataset is in use. `pictures` is None if there are only features.
+    not change while the dataset is in use. `pictures` is None if there are only features, `origins` if unknown.
     """
 
     name: str
@@ -205,6 +223,7 @@ class Dataset:
     files: tuple[Stamp, ...] = field(default=(), repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
     like: str = ""
+    origins: Origins | None = field(default=None, repr=False)
 
     @property
     def image_dim(self) -> int:
