@@ -73,7 +73,7 @@ def _best_level(shares: Floats, spread: Floats) -> IntVector:
     """
     least = (shares + spread).min(1, keepdims=True)
     errors = spread**2 + np.maximum(0, shares - least) ** 2
-    return np.argmin(errors, axis=1)
+    return np.asarray(np.argmin(errors, axis=1))
 
 
 def mismatch_probability(own: Floats, null: Floats, ratio: float) -> Floats:
@@ -85,7 +85,7 @@ def mismatch_probability(own: Floats, null: Floats, ratio: float) -> Floats:
     weights = np.repeat([1 / len(own), 1 / len(null)], [len(own), len(null)])
     share = IsotonicRegression(out_of_bounds="clip").fit(scores, given, weights).predict(own)
     with np.errstate(divide="ignore"):
-        return np.clip(ratio * (1 - share) / share, 0, 1)
+        return np.asarray(np.clip(ratio * (1 - share) / share, 0, 1))
 
 
 def standardised(own: Floats, null: Floats, own_folds: IntVector, null_folds: IntVector) -> tuple[Floats, Floats]:

@@ -71,10 +71,10 @@ def _pooled(features: ImageFeatures, numbers: np.ndarray) -> FloatArray:
     return np.concatenate(found)
 
 
-def _file(path: Path, rows: int, dim: int) -> np.memmap:  # type: ignore[type-arg]
+def _file(path: Path, rows: int, dim: int) -> np.memmap:
     return np.lib.format.open_memmap(path, "w+", np.float32, (rows, dim))
 
 
-def _reopened(written: np.memmap) -> ArrayRows:  # type: ignore[type-arg]
+def _reopened(written: np.memmap) -> ArrayRows:
     written.flush()
     return ArrayRows(np.load(str(written.filename), mmap_mode="r", allow_pickle=False))
