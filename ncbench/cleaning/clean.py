@@ -92,7 +92,9 @@ def judged(content: Content, options: Options, folder: Path, on_progress: Progre
     own_vectors = content.features.n_regions == 1 and content.vectors is not None
     images = _Vectors(content) if own_vectors else image_rows(content.features, folder)
     pairs = Pairs(images, captions, content.claimed, options.folds, options.seed)
-    names = options.scorers or default_scorers(pairs)
+    names = options.scorers or default_scorers(pairs, own_vectors)
+    if "cosine" in names and not own_vectors:
+        raise UserError("cosine needs vectors of images and of captions in one space; leave it out of --scorers")
     scored, vector_scorers = run_scorers(
         pairs,
         names,

@@ -1,4 +1,4 @@
-"""Better partners: other images that fit the captions of mismatched pairs as well as right ones fit theirs."""
+"""Better partners: other images that fit the captions of mismatched pairs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from ncbench.cleaning.pairs import READ_ROWS, Pairs
 from ncbench.cleaning.scorers.base import VectorScorer
 from ncbench.data.dataset import FloatArray, IntVector
+from ncbench.noise.base import BoolVector
 from ncbench.runtime.seeds import derive_rng
 
 MAX_COMPARISONS = 4 * 10**9
@@ -17,8 +18,8 @@ MAX_COMPARISONS = 4 * 10**9
 TESTED = 2_000
 """Kept pairs on which the proposals are tested."""
 
-LOWEST_SHARE = 0.1
-"""Kept pairs with lower scores are no measure of a right pair."""
+MIN_HIT_RATE, MIN_TESTED = 0.5, 10
+"""A proposal needs a score above which at least MIN_TESTED kept captions find an image, in MIN_HIT_RATE their own."""
 
 NO_PARTNER = -1
 
@@ -28,8 +29,8 @@ class Partners:
     """Proposals for n pairs.
 
     `pair` (n,) is a pair with an image that fits the caption better, NO_PARTNER without one; `looked_up` is the number
-    of pairs for which one was sought. `hit_rate` is the share of kept pairs, of a sample, whose own image is found for
-    their caption: how far to trust the proposals.
+    of pairs for which one was sought. `hit_rate` is how far to trust the proposals: the share of kept captions, of
+    those that find an image with such a score, that find their own. It is 0 if there are no proposals.
     """
 
     pair: IntVector
@@ -38,32 +39,41 @@ class Partners:
 
 
 def propose(pairs: Pairs, scorer: VectorScorer, suspects: IntVector, trusted: IntVector) -> Partners:
-    """Return proposals for `suspects`, the worst first, among the images of all pairs.
+    """Return proposals for `suspects`, the worst first, among the images of all pairs; they are tested on `trusted`.
 
-    A proposal scores above the lowest LOWEST_SHARE of the `trusted` pairs, and the caption has no better image.
+    A caption has no better image than the proposal.
     """
     _, first = np.unique(pairs.claimed, return_index=True)
     suspects = suspects[: MAX_COMPARISONS // len(first)]
-    proposed = np.full(len(pairs), NO_PARTNER)
-    if not len(trusted):
-        return Partners(proposed, 0, 0.0)
     tested = derive_rng(pairs.seed, "cleaning", "tested").permutation(trusted)[:TESTED]
-    hits = 0
+    found, scores = _best_of_all(pairs, scorer, tested, first)
+    least, hit_rate = _least_score(scores, pairs.claimed[found] == pairs.claimed[tested])
+    best, scores = _best_of_all(pairs, scorer, suspects, first)
+    good = (scores >= least) & (pairs.claimed[best] != pairs.claimed[suspects])
+    proposed = np.full(len(pairs), NO_PARTNER)
+    proposed[suspects[good]] = best[good]
+    return Partners(proposed, len(suspects), hit_rate)
+
+
+def _least_score(scores: FloatArray, hits: BoolVector) -> tuple[float, float]:
+    """Return the lowest score above which enough searches are hits, and their share; infinity if there is none."""
+    order = np.argsort(-scores, kind="stable")
+    rates = np.cumsum(hits[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(rates >= MIN_HIT_RATE)
+    if not len(enough) or enough[-1] + 1 < MIN_TESTED:
+        return np.inf, 0.0
+    return float(scores[order[enough[-1]]]), float(rates[enough[-1]])
+
+
+def _best_of_all(
+    pairs: Pairs, scorer: VectorScorer, asked: IntVector, candidates: IntVector
+) -> tuple[IntVector, FloatArray]:
+    """Return what `_best` returns, for captions of all folds."""
+    best, scores = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.float32)
     for fold in range(pairs.n_folds):
-        known, asked = (some[pairs.folds[some] == fold] for some in (tested, suspects))
-        if not len(known):
-            continue
-        best, _ = _best(pairs, scorer, known, first, fold)
-        hits += int((pairs.claimed[best] == pairs.claimed[known]).sum())
-        usual = np.quantile(_own(scorer, known, fold), LOWEST_SHARE)
-        best, scores = _best(pairs, scorer, asked, first, fold)
-        good = (scores >= usual) & (pairs.claimed[best] != pairs.claimed[asked])
-        proposed[asked[good]] = best[good]
-    return Partners(proposed, len(suspects), hits / len(tested))
-
-
-def _own(scorer: VectorScorer, pairs: IntVector, fold: int) -> FloatArray:
-    return np.asarray((scorer.image_vectors(pairs, fold) * scorer.caption_vectors(pairs, fold)).sum(1))
+        mine = pairs.folds[asked] == fold
+        best[mine], scores[mine] = _best(pairs, scorer, asked[mine], candidates, fold)
+    return best, scores
 
 
 def _best(

@@ -45,9 +45,12 @@ class Training:
     device: torch.device = CPU
 
 
-def default_scorers(pairs: Pairs) -> tuple[str, ...]:
-    """Return the names of the scorers that judge `pairs` unless others are named, the cheapest first."""
-    one_space = ("cosine",) if pairs.images.dim == pairs.captions.dim else ()
+def default_scorers(pairs: Pairs, given: bool) -> tuple[str, ...]:
+    """Return the names of the scorers that judge `pairs` unless others are named, the cheapest first.
+
+    Vectors that were `given` on both sides may be of one space.
+    """
+    one_space = ("cosine",) if given and pairs.images.dim == pairs.captions.dim else ()
     method = (DEFAULT_METHOD,) if len(pairs) <= MAX_PAIRS_FOR_METHOD and DEFAULT_METHOD in method_names() else ()
     return (*one_space, "linear", "neighbours", *method)
 

@@ -83,8 +83,12 @@ def sentences(done: Cleaned, options: Options) -> list[str]:
         )
     if partners.looked_up:
         told.append(
-            f"A better image is proposed for {int((partners.pair >= 0).sum()):,} of {partners.looked_up:,} pairs. For "
-            f"kept captions, the best image of all is their own in {partners.hit_rate:.0%} of cases."
+            f"A better image is proposed for {int((partners.pair >= 0).sum()):,} of {partners.looked_up:,} pairs"
+            + (
+                f"; for kept captions, {partners.hit_rate:.0%} of such proposals are their own image."
+                if partners.hit_rate
+                else "."
+            )
         )
     return told
 
