@@ -140,7 +140,7 @@ def test_a_caption_file_without_a_header_and_with_numbers() -> None:
     write_pictures(Path("shop"), 80)
     rows = rows_of("shop/pairs.csv")
     Path("shop/pairs.csv").unlink()
-    Path("captions.token").write_text("".join(f"{row['file']}#0\t{row['caption']}\n" for row in rows))
+    Path("captions.token").write_text("".join(f'{row["file"]}#0\t"{row["caption"]}\n' for row in rows))
     cleaned("shop", "--captions-file", "captions.token", "--out", "kept.tsv", *CHEAP)
     with Path("kept.tsv").open() as file:
         row = next(csv.DictReader(file, delimiter="\t"))

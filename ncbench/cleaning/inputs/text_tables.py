@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -41,8 +41,11 @@ class Delimited:
         if not line.strip():
             raise UserError(f"{path}: is empty or begins with an empty line; expected a row with the names of columns")
         self.delimiter = "\t" if path.suffix == ".tsv" else max(_DELIMITERS, key=line.count)
-        first = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True))
+        first = next(csv.reader([line], delimiter=self.delimiter))
         self.has_header = not any(map(looks_like_picture, first))
+        # Files of pictures, tab, caption, as those of Flickr8k, have quotes in captions that close nothing.
+        plain = self.delimiter == "\t" and not self.has_header
+        self._quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
         if self.has_header:
             self.names = [name.strip() for name in first]
         else:
@@ -66,7 +69,7 @@ class Delimited:
 
     def _rows(self) -> Iterator[list[str]]:
         with self._opened() as file:
-            reader = csv.reader(file, delimiter=self.delimiter, skipinitialspace=True, strict=True)
+            reader = csv.reader(file, delimiter=self.delimiter, quoting=self._quoting, strict=True)
             try:
                 if self.has_header:
                     next(reader)

@@ -1,0 +1,68 @@
+"""Methods as scorers: nobody judges what it has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import planted_vectors
+
+from ncbench.cleaning.pairs import ArrayRows, Pairs
+from ncbench.cleaning.scorers import cross_fitting
+from ncbench.cleaning.scorers.cross_fitting import ChosenCaptions, ChosenImages, CrossFitted
+from ncbench.cleaning.scoring import dataset_of
+from ncbench.data.dataset import Captions, ImageFeatures
+from ncbench.data.training_view import TrainingView
+
+
+def fitted(count: int = 60, epochs: float = 0.6) -> CrossFitted:
+    found = planted_vectors(count, dim=8)
+    claimed = np.repeat(np.arange(count // 2), 2)
+    pairs = Pairs(ArrayRows(found.images[: count // 2]), ArrayRows(found.texts), claimed, n_folds=3)
+    features = ImageFeatures([found.images[: count // 2, None]])
+    return CrossFitted(pairs, dataset_of(pairs, features, None, found.texts), "infonce", epochs=epochs)
+
+
+def test_no_pair_is_judged_by_a_network_that_has_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Watched(TrainingView):
+        def __init__(self, images: Any, captions: Any, *rest: Any) -> None:
+            super().__init__(images, captions, *rest)
+            every = np.arange(len(captions))
+            seen.append((images.take(np.arange(len(images)))[:, 0], captions.padded(every)[0]))
+
+    monkeypatch.setattr(cross_fitting, "TrainingView", Watched)
+    scorer = fitted()
+    pairs = scorer.pairs
+    judged = []
+    for block in pairs.blocks:
+        before = len(seen)
+        scorer.block(block)
+        images, captions = seen[-1]
+        assert len(seen) - before <= 1
+        assert not {row.tobytes() for row in pairs.image_vectors(block)} & {row.tobytes() for row in images}
+        assert not {row.tobytes() for row in pairs.captions.take(block)} & {row.tobytes() for row in captions}
+        fold = pairs.folds[block[0]]
+        assert len(captions) == (pairs.folds != fold).sum()
+        judged += block.tolist()
+    assert len(seen) == 3
+    assert sorted(judged) == list(range(60))
+
+
+def test_the_same_seed_gives_the_same_scores() -> None:
+    one, other = fitted(), fitted()
+    np.testing.assert_array_equal(one.block(one.pairs.blocks[0]), other.block(other.pairs.blocks[0]))
+
+
+def test_chosen_images_and_captions() -> None:
+    features = ImageFeatures([np.arange(12, dtype=np.float32).reshape(6, 1, 2)])
+    chosen = ChosenImages(features, np.array([5, 2]))
+    assert (len(chosen), chosen.dim, chosen.n_regions) == (2, 2, 1)
+    np.testing.assert_array_equal(chosen.take(np.array([1, 0]))[:, 0], [[4, 5], [10, 11]])
+    captions = Captions(["a", "b c", "d"], [[1], [2, 3], [4]])
+    some = ChosenCaptions(captions, np.array([1, 2]))
+    words, lengths = some.padded(np.array([1, 0]))
+    np.testing.assert_array_equal(words, [[4, 0], [2, 3]])
+    assert (lengths.tolist(), some.texts, some.tokens(0).tolist()) == ([1, 2], ["b c", "d"], [2, 3])
