@@ -29,7 +29,7 @@ from .method.single_network import SingleNetwork as SingleNetwork
 from .noise.base import Drawn as Drawn
 from .noise.base import NoiseProtocol as NoiseProtocol
 from .noise.base import NoiseRequest as NoiseRequest
-from .records.public_table import load_runs as load_runs
+from .records.table import load_runs as load_runs
 from .sweeps.api import run as run
 
 __version__: str

@@ -14,8 +14,8 @@ from ncbench.errors import UserError
 from ncbench.method.settings import parse_override
 from ncbench.noise.ratio import Amount, amount_of
 from ncbench.records.progress import Progress
-from ncbench.records.public_table import load_runs
 from ncbench.records.store import Store
+from ncbench.records.table import load_runs
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.grid import Grid, plan_sweep

@@ -12,6 +12,9 @@ from ncbench.runtime.seeds import derive_rng
 MAX_ANCHORS = 20_000
 """Neighbours are looked for among this many random pairs, so that time grows with the pairs and not their square."""
 
+COMPARED = 256
+"""Pairs that are compared with all anchors at a time."""
+
 
 class Neighbours(VectorScorer):
     """The similarity of a caption to the captions of its image's neighbours, plus the same the other way round.
@@ -32,11 +35,12 @@ class Neighbours(VectorScorer):
         self._claimed, self._count = pairs.claimed[anchors], max(1, round(len(anchors) ** 0.5))
         self._nearest = [np.empty((len(pairs), self._count), np.uint16) for _ in self._anchors]
         for some, *sides in pairs.read():
-            same = pairs.claimed[some, None] == self._claimed
-            for side, vectors in enumerate(sides):
-                alike = self._scales[side](vectors) @ self._anchors[side].T
-                alike[same] = -np.inf
-                self._nearest[side][some] = np.argpartition(alike, -self._count, axis=1)[:, -self._count :]
+            for part in (slice(start, start + COMPARED) for start in range(0, len(some), COMPARED)):
+                same = pairs.claimed[some[part], None] == self._claimed
+                for side, vectors in enumerate(sides):
+                    alike = self._scales[side](vectors[part]) @ self._anchors[side].T
+                    alike[same] = -np.inf
+                    self._nearest[side][some[part]] = np.argpartition(alike, -self._count, axis=1)[:, -self._count :]
 
     def image_vectors(self, pairs: IntVector, fold: int) -> FloatArray:
         """Return the mean caption of an image's neighbours, beside the image."""
