@@ -158,9 +158,9 @@ def main(
                 for seed in seeds:
                     rows += judged_rows(dataset, protocol, ratio, scorers, Training(epochs=epochs), seed)
                     click.echo(f"{name} {protocol} {ratio:g} seed {seed} done", err=True)
+                    if path is not None:  # after each, as all may take hours
+                        path.write_text(json.dumps(rows, indent=1) + "\n")
     click.echo(as_markdown(rows))
-    if path is not None:
-        path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

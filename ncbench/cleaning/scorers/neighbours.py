@@ -12,6 +12,9 @@ from ncbench.runtime.seeds import derive_rng
 MAX_ANCHORS = 20_000
 """Neighbours are looked for among this many random pairs, so that time grows with the pairs and not their square."""
 
+MAX_NEIGHBOURS = 100
+"""Neighbours of a pair, at most: two bytes each are kept for both sides of every pair."""
+
 COMPARED = 256
 """Pairs that are compared with all anchors at a time."""
 
@@ -20,7 +23,7 @@ class Neighbours(VectorScorer):
     """The similarity of a caption to the captions of its image's neighbours, plus the same the other way round.
 
     The two sides need not share a space. Neighbours are the nearest of at most MAX_ANCHORS pairs, as many as the root
-    of that number; pairs with the same image are no neighbours of each other.
+    of that number, MAX_NEIGHBOURS at most; pairs with the same image are no neighbours of each other.
     """
 
     name = "neighbours"
@@ -32,7 +35,8 @@ class Neighbours(VectorScorer):
         images, captions = pairs.image_vectors(anchors), pairs.captions.take(anchors)
         self._scales = Standard.of(images), Standard.of(captions)
         self._anchors = self._scales[0](images), self._scales[1](captions)
-        self._claimed, self._count = pairs.claimed[anchors], max(1, round(len(anchors) ** 0.5))
+        self._claimed = pairs.claimed[anchors]
+        self._count = min(MAX_NEIGHBOURS, max(1, round(len(anchors) ** 0.5)))
         self._nearest = [np.empty((len(pairs), self._count), np.uint16) for _ in self._anchors]
         for some, *sides in pairs.read():
             for part in (slice(start, start + COMPARED) for start in range(0, len(some), COMPARED)):
