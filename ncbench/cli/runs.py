@@ -46,18 +46,18 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     unfinished = list(Store(folder).unfinished())
     # If there are no runs at all, `load_runs` raises an error that says how to make some.
     done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
-    rest = [
+    rest: list[dict[str, Any]] = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
         return
-    if done:
-        rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
-        print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-    if rest:
-        rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
-        print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
+    mark = ("harness",) if len({row["harness"] for rows in (done, rest) for row in rows}) > 1 else ()
+    for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
+        if found:
+            shown = (*columns, *mark)
+            rows = [[_text(column, _cell(column, row)) for column in shown] for row in found]
+            print_table(f"{title} runs in {folder}", shown, rows, numbers=(*NUMERIC_COLUMNS, "harness"))
 
 
 def _has_results(folder: Path) -> bool:

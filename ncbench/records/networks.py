@@ -15,13 +15,13 @@ from ncbench.backbones.base import Sizes
 from ncbench.backbones.head import head_width
 from ncbench.backbones.registry import backbone_class, check_backbone, members_of
 from ncbench.backbones.released.checkpoint import (
-    BATCH_COUNTER,
     Checkpoint,
     Weights,
     check_values,
     read_published,
     weight_shapes,
 )
+from ncbench.backbones.released.names import BATCH_COUNTER
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.method.settings import SIZES
