@@ -117,15 +117,18 @@ def unit(vectors: FloatArray) -> FloatArray:
 class Standard:
     """Centres vectors, scales each dimension to variance 1, then each vector to length 1."""
 
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
+    mean: FloatArray
+    std: FloatArray
 
     @staticmethod
     def of(sample: FloatArray) -> Standard:
         """Return the scaling that a sample (n, D) needs."""
-        std = sample.std(0, dtype=np.float64)
-        return Standard(sample.mean(0, dtype=np.float64), np.where(std > 0, std, 1))
+        mean = sample.mean(0, dtype=np.float64).astype(np.float32)
+        std = np.sqrt(np.square(sample - mean).mean(0, dtype=np.float64))  # `std` would copy it in double precision
+        return Standard(mean, np.where(std > 0, std, 1).astype(np.float32))
 
     def __call__(self, vectors: FloatArray) -> FloatArray:
         """Return the scaled vectors."""
-        return unit(np.asarray((vectors - self.mean) / self.std, np.float32))
+        scaled = vectors - self.mean
+        scaled /= self.std
+        return unit(scaled)

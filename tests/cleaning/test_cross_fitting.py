@@ -10,9 +10,9 @@ from planted import planted_vectors
 
 from ncbench.cleaning.pairs import ArrayRows, Pairs
 from ncbench.cleaning.scorers import cross_fitting
-from ncbench.cleaning.scorers.cross_fitting import ChosenCaptions, ChosenImages, CrossFitted
+from ncbench.cleaning.scorers.cross_fitting import CrossFitted
 from ncbench.cleaning.scoring import dataset_of
-from ncbench.data.dataset import Captions, ImageFeatures
+from ncbench.data.dataset import ImageFeatures
 from ncbench.data.training_view import TrainingView
 
 
@@ -54,15 +54,3 @@ def test_no_pair_is_judged_by_a_network_that_has_seen_it(monkeypatch: pytest.Mon
 def test_the_same_seed_gives_the_same_scores() -> None:
     one, other = fitted(), fitted()
     np.testing.assert_array_equal(one.block(one.pairs.blocks[0]), other.block(other.pairs.blocks[0]))
-
-
-def test_chosen_images_and_captions() -> None:
-    features = ImageFeatures([np.arange(12, dtype=np.float32).reshape(6, 1, 2)])
-    chosen = ChosenImages(features, np.array([5, 2]))
-    assert (len(chosen), chosen.dim, chosen.n_regions) == (2, 2, 1)
-    np.testing.assert_array_equal(chosen.take(np.array([1, 0]))[:, 0], [[4, 5], [10, 11]])
-    captions = Captions(["a", "b c", "d"], [[1], [2, 3], [4]])
-    some = ChosenCaptions(captions, np.array([1, 2]))
-    words, lengths = some.padded(np.array([1, 0]))
-    np.testing.assert_array_equal(words, [[4, 0], [2, 3]])
-    assert (lengths.tolist(), some.texts, some.tokens(0).tolist()) == ([1, 2], ["b c", "d"], [2, 3])

@@ -12,7 +12,7 @@ from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone, check_abilities, members_of, resolve
 from ncbench.budget import WorkMeter
 from ncbench.cleaning.pairs import Pairs
-from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
+from ncbench.data.dataset import Dataset, FloatArray, IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation.similarity import similarity_matrix
@@ -24,44 +24,6 @@ from ncbench.training.cost import FORWARD_AND_BACKWARD, baseline_epoch_work, den
 from ncbench.training.loop import Loop, Workshop
 
 CPU = torch.device("cpu")
-
-
-class ChosenImages(ImageFeatures):
-    """Some of the images of a split, by number."""
-
-    def __init__(self, whole: ImageFeatures, numbers: IntVector) -> None:
-        self._whole, self._numbers = whole, numbers
-        self.n_regions, self.dim = whole.n_regions, whole.dim
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether rows are read from files."""
-        return self._whole.on_disk
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
-        """Return the features of `images`, numbers among the chosen ones."""
-        return self._whole.take(self._numbers[np.asarray(images)], out)
-
-
-class ChosenCaptions(Captions):
-    """Some of the captions of a split, by number."""
-
-    def __init__(self, whole: Captions, numbers: IntVector) -> None:
-        self._whole, self._numbers = whole, numbers
-        self.texts = [whole.texts[number] for number in numbers]
-        self.lengths = whole.lengths[numbers]
-        self.vector_dim = whole.vector_dim
-
-    def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
-        """Return the words or vectors of `captions`, numbers among the chosen ones, and their lengths."""
-        return self._whole.padded(self._numbers[np.asarray(captions)])
-
-    def tokens(self, caption: int) -> IntVector:
-        """Return the word ids of a caption."""
-        return self._whole.tokens(int(self._numbers[caption]))
 
 
 @dataclass
@@ -100,7 +62,7 @@ class CrossFitted:
 
     def _split(self, pairs: IntVector, claimed: IntVector, images: IntVector) -> Split:
         train = self.dataset.splits["train"]
-        return Split(ChosenImages(train.images, images), ChosenCaptions(train.captions, pairs), claimed)
+        return Split(train.images.reordered(images), train.captions.reordered(pairs), claimed)
 
     def _trained(self, fold: int) -> tuple[list[Backbone], WorkMeter]:
         if fold not in self._networks:
@@ -130,7 +92,7 @@ class CrossFitted:
         seed = derive_seed(self.pairs.seed, "cleaning", "fold", fold)
         seed_all(seed)
         workshop = Workshop(self.backbone, sizes, self.device, "float32", meter)
-        loop = Loop(method, view, workshop, seed)
+        loop = Loop(method, view, workshop, meter, seed)
         with threads_for(step, self.device), denormals_flushed():
             loop.set_up()
             for scalars in loop.updates():
