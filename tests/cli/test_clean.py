@@ -72,7 +72,7 @@ def test_a_folder_of_pictures_with_a_table() -> None:
     dropped = [int(row["source_row"]) for row in rows_of("kept.dropped.csv")]
     kept = [int(row["source_row"]) for row in rows_of("kept.csv")]
     assert wrong[dropped].mean() > 0.8
-    assert wrong[kept].mean() < 0.05
+    assert wrong[kept].mean() < 0.1 < wrong.mean()
     assert {path: path.read_bytes() for path in Path("shop").iterdir()} == before
 
 
