@@ -36,6 +36,9 @@ COLUMNS = (
     "weight",
     "told_clean",
 )
+ORIGIN_COLUMNS = ("id", "source_file", "source_row", "image_file")
+"""Added for imported datasets: the row that the caption comes from, and the file of the claimed image."""
+
 PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
 
 NO_REMATCH = -1
@@ -91,7 +94,10 @@ class Audit:
     def clean(self) -> BoolVector:
         """Return which pairs are truly matched, (pairs,) bool. Raises UserError without ground truth."""
         if not self.dataset.truth_known:
-            raise UserError(f"{self.dataset.name} has no ground truth: which of its pairs are mismatched is unknown")
+            raise UserError(
+                f"{self.dataset.name} has no ground truth: which of its pairs are mismatched is unknown; leave out "
+                "--with-truth and --figure"
+            )
         return self.noise.clean(self.dataset.splits["train"].true)
 
 
@@ -137,7 +143,12 @@ def write_audit(
     which are written as paths relative to the CSV. Raises UserError without ground truth, and OSError.
     """
     clean = audit.clean() if with_truth else None
-    names = [*COLUMNS, *(["mismatched"] if with_truth else []), *(PICTURE_COLUMNS if shown else [])]
+    names = [
+        *COLUMNS,
+        *(ORIGIN_COLUMNS if audit.dataset.origins else []),
+        *(["mismatched"] if with_truth else []),
+        *(PICTURE_COLUMNS if shown else []),
+    ]
     content = io.StringIO()
     writer = csv.DictWriter(content, names, lineterminator="\n")
     writer.writeheader()
@@ -214,7 +225,7 @@ def _strongest(beliefs: Beliefs, n_pairs: int) -> tuple[IntVector, NDArray[np.fl
 
 def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
     texts, told = audit.captions.texts, set(audit.beliefs.given_clean.tolist())
-    labels = audit.beliefs.soft_labels
+    labels, rows_of_captions = audit.beliefs.soft_labels, audit.dataset.splits["train"].true
     for rank, pair in enumerate(audit.order[:top].tolist(), 1):
         proposed = audit.rematched[pair] != NO_REMATCH
         values = (
@@ -228,7 +239,12 @@ def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
             f"{audit.weights[pair]:.6f}" if proposed else "",
             pair in told,
         )
-        yield dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(COLUMNS, values, strict=True))
+        if audit.dataset.origins is not None:
+            of = audit.dataset.origins
+            found, image = of.origin("train", int(rows_of_captions[pair])), of.origin("train", row["claimed_image"])
+            row |= zip(ORIGIN_COLUMNS, (found.id, found.file, found.row, image.picture), strict=True)
+        yield row
 
 
 def _relative(file: Path | None, path: Path) -> str:
