@@ -37,6 +37,7 @@ from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.plans import PlanJudge
 from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
@@ -93,6 +94,8 @@ class Run:
             )
             for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
+        for trainer in self.trainers:
+            trainer.plan_judge = PlanJudge(dataset, noise)
         self.assessment = Assessment(spec, dataset, noise, self.trainers, self.clock, device)
 
     def execute(self) -> Result:

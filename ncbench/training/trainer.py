@@ -29,6 +29,7 @@ from ncbench.records.result import Scores
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.state import State, capture
 from ncbench.training.loop import Loop, Scalars, Workshop
+from ncbench.training.plans import PlanJudge
 
 USES = ("training", "evaluation", "checkpoints")
 
@@ -77,6 +78,7 @@ class Trainer:
         self.backbones = self.workshop.made
         self.selected = Selected()
         self.given_clean: IntVector = np.empty(0, np.int64)
+        self.plan_judge: PlanJudge | None = None
         self.updates = self.marks = 0
         self.done = False
         self.loss: float | None = None
@@ -173,6 +175,7 @@ class Trainer:
         since = time.perf_counter()
         with self.meter.paused():
             retrieval = evaluate(similarity_matrix(self.backbones, dev, self.device), dev.true)
+            plan = self.plan_judge.shares(self.method, self.backbones) if self.plan_judge else None
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
@@ -186,5 +189,6 @@ class Trainer:
                 loss=self.loss,
                 dev=Scores.of(retrieval),
                 seconds=self.clock.seconds["training"],
+                plan=plan,
             )
         )
