@@ -43,7 +43,7 @@ class StatedBeliefs:
         """How many pairs of how many seeds these are, and what is missing."""
         seeds = "seed" if len(self.seeds) == 1 else "seeds"
         clean = int(self.clean.sum())
-        parts = [f"{clean:,} clean, {len(self.clean) - clean:,} mismatched; {len(self.seeds)} {seeds}"]
+        parts = [f"{clean:,} clean, {len(self.clean) - clean:,} mismatched", f"{len(self.seeds)} {seeds}"]
         if self.silent:
             parts.append(f"no P(clean): seed {', '.join(map(str, self.silent))}")
         if self.given:
@@ -137,7 +137,7 @@ def draw_beliefs_by_variant(beliefs: Mapping[str, StatedBeliefs], title: str, st
             for panel in (upper, lower):
                 panel.set_visible(True)
             _draw_histogram(upper, stated.p_clean, stated.clean)
-            upper.set_ylim(0, 1.3 * highest)  # the notes need room
+            upper.set_ylim(0, 1.4 * highest)  # the notes need room
             upper.set_title(f"{name}: {_auc_in_words(found)}", fontsize=9.5)
             upper.text(0.5, 0.97, stated.note, transform=upper.transAxes, ha="center", va="top", fontsize=7.5)
             _draw_reliability(lower, stated.p_clean, stated.clean)
