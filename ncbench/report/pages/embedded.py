@@ -21,7 +21,9 @@ def figure_source(path: Path) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<\?xml.*?\?>|<!DOCTYPE.*?>", "", text, flags=re.DOTALL)
     text = re.sub(r"(?<=[\s(=\"])-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)
     text = re.sub(r">\s+<", "><", re.sub(r"\s+", " ", text)).strip()
-    return "data:image/svg+xml," + quote(text, safe=" /:;=,.()-_!?@'*+[]$&|^`~{}")
+    # Double quotes end the attribute that holds the URI.
+    text = re.sub(r"'([A-Z][A-Za-z ]*)'", r"\1", text).replace("'", "&#39;").replace('"', "'")
+    return "data:image/svg+xml," + quote(text, safe=" /:;=,.()-_!?@'*+[]$|^`~{}<>")
 
 
 def data_block(content: object) -> str:

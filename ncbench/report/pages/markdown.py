@@ -16,6 +16,7 @@ from ncbench.report.tables.overview import rows as overview_rows
 from ncbench.report.tables.published_summary import published_summaries
 from ncbench.report.tables.versus_published import PublishedTable
 
+PUBLISHED_FILE = "published.md"
 MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 
 
@@ -34,7 +35,8 @@ def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
         parts.append(f"## {_escape(section)}\n")
         parts += [_figure(figure) for figure in figures if figure.section == section]
     if board.published:
-        parts += ["## Published and reproduced results\n", _published(board.published), PUBLISHED_LEGEND]
+        parts += ["## Published and reproduced results\n", _summaries(board.published), PUBLISHED_LEGEND]
+        parts.append(f"Every result with its sources and caveats: [{PUBLISHED_FILE}]({PUBLISHED_FILE}).\n")
     parts += ["## How to read the tables\n", LEGEND]
     return "\n".join(parts)
 
@@ -60,13 +62,18 @@ def _comparison(table: Comparison) -> str:
     return f"## {_escape(table.title)}\n\n{_table(table, RESULTS)}\n{costs}"
 
 
-def _published(tables: Sequence[PublishedTable]) -> str:
-    """Return an overview per noise unit, and the single results folded."""
+def published_page(board: Leaderboard) -> str:
+    """Return the page of all published results on a dataset, one section per evaluation, noise ratio and unit."""
+    heading = f"# Published results on {_escape(board.dataset)}, and ours\n"
+    return "\n".join([heading, published_sections(board.published, level=2), PUBLISHED_LEGEND])
+
+
+def _summaries(tables: Sequence[PublishedTable]) -> str:
+    """Return an overview per evaluation and noise unit."""
     parts = []
     for summary in published_summaries(tables):
         parts.append(f"### {_escape(summary.title)}: rSum\n")
         parts.append(_plain_table(summary.columns, summary.rows, summary.columns[2:]))
-    parts += [_folded(table.title, _published_table(table)) for table in tables]
     return "\n".join(parts)
 
 

@@ -65,7 +65,7 @@ def settings_in_words(runs: pd.DataFrame) -> dict[str, str]:
     found: dict[str, str] = {}
     for variant, folder in zip(runs["variant"], runs["folder"], strict=True):
         if variant not in found:
-            spec = Record(Path(folder)).spec
+            spec = Record(Path(folder)).result.spec
             settings = [f"{_spaced(key)} {_value(value)}" for key, value in sorted(spec.settings.items())]
             sizes = [f"{_spaced(key)} {_value(value)}" for key, value in sorted(spec.sizes.items())]
             parts = {"settings": settings, f"backbone {spec.backbone}": sizes}

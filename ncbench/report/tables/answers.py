@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ncbench.noise.ratio import NATURAL
 from ncbench.report.tables.bootstrap import Difference
 from ncbench.report.tables.comparisons import Comparison, conditions_in_words
 from ncbench.report.tables.overview import Overview
 
-COLUMNS = ("noise", "best", "rSum", "lead over the next (95 % interval)", "is that sure?")
+COLUMNS = ("noise", "best", "rSum", "is that sure?", "lead over the next (95 % interval)")
 NUMBERS = ("rSum",)
 MOST_NAMES = 3  # in a cell; more are counted
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best method of a comparison.
+    """The best method of a comparison, whose `noise` is in words; `where` begins a sentence with it.
 
     `level` are the methods that cannot be told apart from it, `next_best` the second by mean rSum and `lead` the
     difference to it, both None if there is no other or it was not tested. `seeds` is the smallest number of seeds.
     """
 
     noise: str
-    title: str
+    where: str
     best: str
     rsum: str
     level: Sequence[str]
@@ -53,11 +54,11 @@ class Answer:
         lead = "-"
         if self.lead is not None:
             lead = f"{self.lead.mean:+.1f} over {self.next_best} ({self.lead.low:+.1f} to {self.lead.high:+.1f})"
-        return [self.noise, self.best, self.rsum, lead, self.verdict]
+        return [self.noise, self.best, self.rsum, self.verdict, lead]
 
     def sentence(self) -> str:
         """Return the answer as a sentence."""
-        start = f"With {self.noise}, use {self.best} (rSum {self.rsum})"
+        start = f"{self.where}, use {self.best} (rSum {self.rsum})"
         if self.next_best is None:
             return f"{start}; no other method was run."
         if not self.tested:
@@ -126,7 +127,7 @@ def _answer(table: Comparison, several: bool) -> Answer:
     first = table.rows[~table.rows["sees_truth"]]
     return Answer(
         noise=f"{table.noise}, {conditions_in_words(table.key)}" if several else table.noise,
-        title=table.title,
+        where=_where(table, several),
         best=best,
         rsum=rsum,
         level=level if tested else [],
@@ -135,3 +136,11 @@ def _answer(table: Comparison, several: bool) -> Answer:
         seeds=int(min(row["seeds"], first["seeds"].min())),
         tested=tested,
     )
+
+
+def _where(table: Comparison, several: bool) -> str:
+    protocol, ratio = table.key["protocol"], float(table.key["noise"])
+    under = f", {conditions_in_words(table.key)}" if several else ""
+    if protocol == NATURAL:
+        return f"Under natural noise{under}"
+    return f"At {ratio:.0%} noise ({protocol}{under})" if ratio else f"On clean pairs{under}"
