@@ -242,7 +242,7 @@ def _comparison(table: Comparison) -> ComparisonSection:
     return ComparisonSection(
         table.title,
         _part(table, RESULTS),
-        _part(table, COSTS),
+        _part(table, COSTS, "Budget, time and memory: "),
         _runs(table),
         run_details.settings_in_words(table.runs),
         run_details.command(table.key, table.runs),
@@ -250,14 +250,14 @@ def _comparison(table: Comparison) -> ComparisonSection:
     )
 
 
-def _part(table: Comparison, columns: Sequence[str]) -> Table:
-    """Return some columns of a comparison."""
+def _part(table: Comparison, columns: Sequence[str], about: str = "") -> Table:
+    """Return some columns of a comparison, `about` before its title."""
     names = [COLUMNS[column] for column in columns]
     rows = []
     for row, cells in zip(table.rows.to_dict(orient="records"), table.cells(columns), strict=True):
         marked = [Cell(unbroken(text), table.mark(row, column)) for column, text in zip(columns, cells, strict=True)]
         rows.append(Row(marked, str(row["variant"]), bool(row["sees_truth"]), int(row["seeds"])))
-    return Table(table.title, names, rows, frozenset(names[1:]))
+    return Table(f"{about}{table.title}", names, rows, frozenset(names[1:]))
 
 
 def _runs(table: Comparison) -> Table:
