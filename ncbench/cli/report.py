@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     type=click.Choice(["csv", "latex", "markdown"]),
     help="Print the tables in this format; write nothing.",
 )
+@click.option(
+    "--columns",
+    type=parameters.NAMES,
+    help="With --format latex: the columns, such as i2t_r1,t2i_r1,rsum,seconds.  [default: recalls and rSum]",
+)
+@click.option("--rows", type=parameters.NAMES, help="With --format latex: the methods, in this order.  [default: all]")
 @parameters.as_json
 def report(
     folder: Path,
@@ -51,6 +57,8 @@ def report(
     backbones: str | None,
     papers: str | None,
     form: Format | None,
+    columns: Sequence[str] | None,
+    rows: Sequence[str] | None,
     as_json: bool,
 ) -> None:
     """Write leaderboards: a folder per dataset with a page, figures and the runs as CSV."""
@@ -60,13 +68,15 @@ def report(
         other = "format" if form else "published"
         raise UserError(f"--html cannot be combined with --{other}, which only prints")
     chosen = {"noise": noises, "method": methods, "backbone": backbones, "paper": papers}
+    if (columns or rows) and (form != "latex" or published is not None):
+        raise UserError(f"{'--columns' if columns else '--rows'} needs --format latex")
     if published is not None:
         _print_published(published, folder, chosen, form, as_json)
     elif any(value is not None for value in chosen.values()):
         name = next(name for name, value in chosen.items() if value is not None)
         raise UserError(f"--{name} filters published results; add --published DATASET")
     elif form:
-        _print_formatted(folder, form)
+        _print_formatted(folder, form, columns or (), rows or ())
     else:
         _write(folder, out, html, data_root, as_json)
 
@@ -102,12 +112,17 @@ def _print_published(
         click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
 
 
-def _print_formatted(folder: Path, form: Format) -> None:
+def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: Sequence[str]) -> None:
+    from ncbench import __version__
     from ncbench.records.table import load_runs
     from ncbench.report.pages.formats import format_comparisons
     from ncbench.report.tables.comparisons import comparisons
+    from ncbench.runtime.environment import commit
 
-    click.echo(format_comparisons(comparisons(load_runs(folder)), form), nl=False)
+    options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
+    command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
+    source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
+    click.echo(format_comparisons(comparisons(load_runs(folder)), form, columns, rows, source), nl=False)
 
 
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:

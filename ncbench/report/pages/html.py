@@ -139,7 +139,7 @@ def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Pa
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             raw=Markup,
             answers_note=Markup(markdown_to_html(legend.ANSWERS_NOTE)),
-            legend=Markup(markdown_to_html(legend.LEGEND)),
+            legend=Markup(markdown_to_html(legend.legend_of(board for board, _ in boards))),
             published_legend=Markup(markdown_to_html(legend.PUBLISHED_LEGEND)),
         )
         + "\n"

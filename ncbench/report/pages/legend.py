@@ -1,5 +1,13 @@
 """Explanations of the tables of a leaderboard, in markdown."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ncbench.report.tables.leaderboard import Leaderboard
+
 ANSWERS_NOTE = """\
 The lead is the difference in mean rSum to the next method, with its 95 % interval from a paired bootstrap over test
 queries and seeds. An answer is sure if the best method is significantly better than every other over several seeds.
@@ -24,6 +32,11 @@ reference and never counts as best. A method that was *given clean pairs* knows 
 which the others do not.
 """
 
+HARNESS_LEGEND = """\
+Runs with the same settings end in other results under another version of the harness, so they have tables of their own.
+Under *harness 1*, methods saw the training pairs in the order of the dataset, which tells which pairs are matched.
+"""
+
 PUBLISHED_LEGEND = """\
 Recalls and rSum are as printed in the *sources*, which are often not the paper that proposed the method; a result that
 several sources print is one row. *Networks* is the number of networks whose similarities are averaged, ? where no
@@ -34,3 +47,9 @@ backbones are compared with our `triplet`. *Difference*, ours minus the publishe
 conditions: a known noise unit, as many networks, the published sizes, and a budget in the method's own epochs. The
 overviews give the lowest and the highest published rSum where sources differ, and leave marked misprints out.
 """
+
+
+def legend_of(boards: Iterable[Leaderboard]) -> str:
+    """Return the explanation of the tables of `boards`, with that of the versions of the harness where they differ."""
+    mixed = any(board.runs["harness"].nunique() > 1 for board in boards)
+    return f"{LEGEND}\n{HARNESS_LEGEND}" if mixed else LEGEND

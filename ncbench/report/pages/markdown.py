@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ncbench.report.figures.style import Figure, section_names
-from ncbench.report.pages.legend import ANSWERS_NOTE, LEGEND, PUBLISHED_LEGEND
+from ncbench.report.pages.legend import ANSWERS_NOTE, PUBLISHED_LEGEND, legend_of
 from ncbench.report.pages.text import unbroken
 from ncbench.report.tables import answers, versus_published
 from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, Comparison
@@ -37,7 +37,7 @@ def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
     if board.published:
         parts += ["## Published and reproduced results\n", _summaries(board.published), PUBLISHED_LEGEND]
         parts.append(f"Every result with its sources and caveats: [{PUBLISHED_FILE}]({PUBLISHED_FILE}).\n")
-    parts += ["## How to read the tables\n", LEGEND]
+    parts += ["## How to read the tables\n", legend_of([board])]
     return "\n".join(parts)
 
 

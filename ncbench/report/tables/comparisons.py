@@ -109,7 +109,11 @@ class Comparison:
     def cells(self, columns: Iterable[str] = tuple(COLUMNS)) -> list[list[str]]:
         """Return `columns` of the table as text."""
         shown = tuple(columns)
-        return [[_text(column, row) for column in shown] for row in self.rows.to_dict(orient="records")]
+        return [[self.cell(row, column) for column in shown] for row in self.rows.to_dict(orient="records")]
+
+    def cell(self, row: Mapping[Hashable, Any], column: str) -> str:
+        """Return a cell of the table as text."""
+        return _text(column, row)
 
 
 def conditions_in_words(key: Mapping[str, Any]) -> str:
@@ -154,7 +158,7 @@ def _ranks(runs: pd.DataFrame) -> dict[str, dict[int, Ranks]]:
     return {name: held for name, held in ranks.items() if name not in excluded}
 
 
-def _text(column: str, row: dict[Any, Any]) -> str:
+def _text(column: str, row: Mapping[Hashable, Any]) -> str:
     value = row[column]
     if column == "variant":
         if row["sees_truth"]:
