@@ -42,7 +42,6 @@ def style() -> AbstractContextManager[None]:
     """Return the context to draw in: reproducible bytes, text that stays text, and no formulas in names."""
     from matplotlib import rc_context
 
-    inked = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
     return rc_context(
         {
             "svg.hashsalt": "ncbench",
@@ -53,7 +52,11 @@ def style() -> AbstractContextManager[None]:
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "text.parse_math": False,
-            **dict.fromkeys(inked, INK),
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
             "axes.edgecolor": GREY,
             "xtick.color": GREY,
             "ytick.color": GREY,

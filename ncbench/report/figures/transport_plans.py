@@ -62,7 +62,7 @@ def draw_plans(runs: pd.DataFrame, shares: pd.DataFrame, stem: Path) -> list[Pat
                 continue
             (line, protocol, noise), part = panels[place]
             handles |= _draw_panel(panel, part)
-            panel.set_title(f"{line}, {noise_in_words(protocol, noise)}", fontsize=9)
+            panel.set_title(f"{line}, {noise_in_words(str(protocol), float(str(noise)))}", fontsize=9)
             if place + columns >= len(panels):
                 panel.tick_params(labelbottom=True)
         figure.supxlabel("training work (baseline epochs)", fontsize=10)
@@ -79,7 +79,7 @@ def _draw_panel(panel: Any, part: pd.DataFrame) -> dict[str, Any]:
     means = part.groupby("evaluation", sort=True)[["spent", "true", "closer", "even"]].mean()
     known = bool(means["closer"].notna().all())
     layers = {TRUE: means["true"], **({CLOSER: means["closer"]} if known else {})}
-    layers[NO_CLOSER if known else UNKNOWN] = 1 - sum(layers.values())
+    layers[NO_CLOSER if known else UNKNOWN] = 1 - pd.DataFrame(layers).sum(axis=1)
     looks = {TRUE: (BLUE, ""), CLOSER: (GREEN, "///"), NO_CLOSER: (FAINT, ""), UNKNOWN: (FAINT, "")}
     handles, below = {}, 0 * means["true"]
     for name, share in layers.items():

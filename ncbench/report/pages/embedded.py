@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from ncbench.report.figures.looks import DARK, Look
 
 MARKER_BOX = 14  # units of a marker's view box
@@ -41,7 +43,8 @@ def marker_path(look: Look) -> str:
     scale, middle = 0.72 * MARKER_BOX * look.scale, MARKER_BOX / 2
     parts = []
     for polygon in outline.to_polygons(closed_only=False):
-        points = [f"{middle + x * scale:.1f} {middle - y * scale:.1f}" for x, y in polygon]
+        corners = np.asarray(polygon, float) * (scale, -scale) + middle
+        points = [f"{x:.1f} {y:.1f}" for x, y in corners]
         parts.append(f"M{'L'.join(points)}Z")
     return "".join(parts)
 
