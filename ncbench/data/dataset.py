@@ -17,6 +17,7 @@ from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.runtime.guard import refuse_if_guarded
 
+DEFAULT_BACKBONE = "sgr"
 IntVector = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
@@ -212,8 +213,9 @@ class Dataset:
     `digest` identifies the content (hex SHA-256). `truth_known` is False if the training pairs are mismatched by nature
     and there is no ground truth. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the default
     sizes of backbones, `batch_size` that of a baseline epoch, `budget` the default budget of a run in baseline
-    epochs. Methods and backbones use their presets for the dataset named by `like` (default: this one). `files` must
-    not change while the dataset is in use. `pictures` is None if there are only features.
+    epochs, `backbone` the default backbone. Methods and backbones use their presets for the dataset named by `like`
+    (default: this one). `files` must not change while the dataset is in use. `pictures` is None if there are only
+    features.
     """
 
     name: str
@@ -230,6 +232,7 @@ class Dataset:
     files: tuple[Stamp, ...] = field(default=(), repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
     like: str = ""
+    backbone: str = DEFAULT_BACKBONE
 
     def __post_init__(self) -> None:
         refuse_if_guarded("load a dataset")

@@ -129,10 +129,12 @@ class Record:
         spec = self.spec
         dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
         if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
+            remedy = "use the same data"
+            if dataset.version != spec.dataset_version:
+                remedy = f"version {spec.dataset_version} is gone, use the ncbench that recorded the run"
             raise UserError(
                 f"{self.folder}: the run used {spec.dataset} version {spec.dataset_version} "
-                f"({spec.dataset_digest[:12]}), found version {dataset.version} ({dataset.digest[:12]}); "
-                "use the same data"
+                f"({spec.dataset_digest[:12]}), found version {dataset.version} ({dataset.digest[:12]}); {remedy}"
             )
         return dataset
 

@@ -31,7 +31,7 @@ def run(
     *,
     dataset: str | Sequence[str] = "scenes",
     protocol: str | Sequence[str] = "shuffle-images",
-    backbone: str | Sequence[str] = "sgr",
+    backbone: str | Sequence[str] = (),
     budget: float | str | Sequence[float | str] = (),
     seed: int | Sequence[int] = 0,
     settings: Mapping[str, object] | None = None,
@@ -47,8 +47,9 @@ def run(
     Each run is executed in a process of its own, a fork of this one.
 
     Arguments accept the same values as the options of `ncbench run`: `noise` takes ratios in [0, 1) or "natural";
-    `budget` takes numbers of baseline epochs or strings such as "10m" (default: the dataset's budget); `settings` maps
-    "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with this one change.
+    `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to those of the
+    dataset; `settings` maps "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with
+    this one change.
 
     Finished runs in `out` are not repeated. Failed runs are left out of the table with a RuntimeWarning; their
     traceback is in `error.txt` in the run folder. Raises UserError for invalid input before the first run starts, and
@@ -59,7 +60,7 @@ def run(
         protocols=_at_least_one("protocol", protocol),
         ratios=[amount_of(value) for value in _at_least_one("noise", noise)],
         methods=_at_least_one("method", method),
-        backbones=_at_least_one("backbone", backbone),
+        backbones=_to_list(backbone),
         budgets=[_budget(value) for value in _to_list(budget)],
         seeds=[_seed(value) for value in _at_least_one("seed", seed)],
         evaluations=evaluations,

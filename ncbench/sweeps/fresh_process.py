@@ -50,7 +50,7 @@ def execute_apart(
         return Outcome(run.spec, "kept", store.folder(run.spec), found)
     if not CAN_FORK:
         return _execute_capped(run, store, device, on_progress, cadence, max_memory)
-    if device.type == "cuda" and torch.cuda.is_initialized():
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise UserError("CUDA has been used in this process, so no run can start; use it after ncbench.run, not before")
 
     def main(parent: Connection) -> None:

@@ -49,7 +49,8 @@ class Audit:
             return self._method.call(update)
         self._next = self._number + self._random.randint(1, 2 * max(GAP, self._number // SPREAD))
         before = self._meter.used
-        found, counted = self._method.call(counting, update)
+        both: tuple[Found, int] = self._method.call(counting, update)
+        found, counted = both
         self._watched += 1
         self._charged += self._meter.used - before
         self._counted += counted
@@ -73,7 +74,7 @@ class Audit:
         return Audited(updates=self._watched, charged=self._charged, counted=self._counted, most=most)
 
 
-class ProductCounter(TorchDispatchMode):
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the FLOPs of the products that torch computes in this thread, by its own formulas, in `flops`.
 
     `torch.utils.flop_counter.FlopCounterMode` counts the same, and follows modules too, which takes longer than all
@@ -81,7 +82,7 @@ class ProductCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     def __torch_dispatch__(

@@ -42,7 +42,7 @@ def test_a_data_set_is_named_by_its_source_then_by_its_name(
     assert result.exit_code == 0, result.output
     (first,) = json.loads(result.stdout)
     spec = first["result"]["spec"]
-    assert (spec["dataset"], spec["sizes"]["embed"]) == ("mine", 64)
+    assert (spec["dataset"], spec["sizes"]["embed"]) == ("mine", 128)
     result = train("--dataset", "mine", "--backbone", "vse", "--json")
     assert [one["status"] for one in json.loads(result.stdout)] == ["kept"]
     assert f"converted from {folder}" in "".join(cli("data", "list").stdout.split("\n"))

@@ -49,7 +49,7 @@ HELD_BY = {
         f"{VERIFY}::test_beliefs_that_were_improved",
     ),
     "has a record that is consistent": ("tests/cli/test_replay.py::test_small_and_large_differences",),
-    "was submitted with the better part": ("tests/records/test_claims.py::test_",),
+    "was submitted with the better part": ("tests/cli/test_submit.py::test_what_a_submission_claims",),
 }
 """Where each cheat is committed, by the first words of its row: file::function[broken method]."""
 

@@ -180,7 +180,7 @@ def test_a_run_shows_other_numbers_than_the_dataset_has(tiny: Dataset, tmp_path:
     clean = run.noise.clean(tiny.splits["train"].true)
     assert clean.mean() > 0.5
     assert (claimed == np.arange(48) // 2).mean() < 0.2  # in the numbers of the dataset, this is `clean`
-    numbering = Numbering.draw(48, 24, seed)
+    numbering = Numbering.draw(48, 24, seed, run.spec.noise_digest)
     np.testing.assert_array_equal(numbering.images[claimed], run.noise.claimed[numbering.captions])
 
 

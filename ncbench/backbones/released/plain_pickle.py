@@ -110,7 +110,9 @@ def load(file: Any, **options: Any) -> Any:
 
 
 def _tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_: object) -> Tensor:
-    found: Tensor = torch._utils._rebuild_tensor(storage, offset, tuple(size), tuple(stride))
+    found: Tensor = torch._utils._rebuild_tensor(  # type: ignore[no-untyped-call]
+        storage, offset, tuple(size), tuple(stride)
+    )
     return found
 
 
