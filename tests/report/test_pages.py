@@ -175,7 +175,7 @@ def test_versions_of_the_harness_are_never_averaged(record: Record, tmp_path: Pa
     assert "harness 1" not in make(tmp_path)
     record(20.0, 20.0, 20.0, 20.0, 20.0, 20.0, seed=0, harness=2)
     text = make(tmp_path)
-    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    titles = [line for line in text.splitlines() if line.startswith("## toy")]
     where = "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4, harness"
     assert titles == [f"{where} 1", f"{where} 2"]
     assert [row[-1] for row in cells(text)] == ["2", "1"]
