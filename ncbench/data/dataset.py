@@ -207,6 +207,24 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an image comes from: an id, a row (or line) of a file, and a picture file; "" and -1 if unknown."""
+
+    id: str = ""
+    file: str = ""
+    row: int = -1
+    picture: str = ""
+
+
+class Origins(Protocol):
+    """The origins of the images of a dataset, for display."""
+
+    def origin(self, split: str, image: int) -> Origin:
+        """Return the origin of an image by number. Raises UserError if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A named, versioned set of splits with one vocabulary.
 
@@ -215,7 +233,7 @@ class Dataset:
     sizes of backbones, `batch_size` that of a baseline epoch, `budget` the default budget of a run in baseline
     epochs, `backbone` the default backbone. Methods and backbones use their presets for the dataset named by `like`
     (default: this one). `files` must not change while the dataset is in use. `pictures` is None if there are only
-    features.
+    features, `origins` if unknown.
     """
 
     name: str
@@ -233,6 +251,7 @@ class Dataset:
     pictures: Pictures | None = field(default=None, repr=False)
     like: str = ""
     backbone: str = DEFAULT_BACKBONE
+    origins: Origins | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         refuse_if_guarded("load a dataset")

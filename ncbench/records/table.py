@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ncbench.errors import UserError
+from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
 from ncbench.records.record import Record
 from ncbench.records.store import Store
@@ -21,8 +22,9 @@ SCORES = ("r1", "r5", "r10", "medr", "meanr")
 def load_runs(folder: Path | str) -> pd.DataFrame:
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
-    `variant` is the name of the method, with the settings that differ between runs of this method and dataset, and with
-    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
+    `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
+    with the settings that differ between runs of this method and dataset, and with the epochs of a budget in own
+    epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
     share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
@@ -35,7 +37,13 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
+    frame["noise"] = frame["noise"].astype(float).mask(frame["protocol"] == NATURAL)
     return frame.drop(columns=["settings", "held"])
+
+
+def with_recorded_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with the ratio that records of natural noise have, 0, as pandas leaves groups of NaN out."""
+    return frame.assign(noise=frame["noise"].fillna(0.0))
 
 
 def _row(record: Record) -> dict[str, Any]:

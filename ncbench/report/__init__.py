@@ -40,6 +40,7 @@ def write_report(
     """
     from ncbench.report.figures.gallery import draw_all
     from ncbench.report.figures.style import figure_files
+    from ncbench.report.pages.formats import csv_text
     from ncbench.report.pages.html import html_page
     from ncbench.report.pages.markdown import PUBLISHED_FILE, page, published_page
 
@@ -51,7 +52,7 @@ def write_report(
         folder = out / board.dataset
         figures = draw_all(board, curves, folder / FIGURES_FOLDER, data_root, warn)
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
-        write_text(runs, board.runs.drop(columns="folder").to_csv(index=False))
+        write_text(runs, csv_text(board.runs.drop(columns="folder")))
         write_text(text, page(board, figures))
         if board.published:
             write_text(folder / PUBLISHED_FILE, published_page(board))

@@ -86,15 +86,19 @@ def execute(
     """
     folder = store.folder(run.spec)
     found = store.find(run.spec)
-    if found is not None:
+    if found is not None and not store.is_untidy(run.spec):
         return Outcome(run.spec, "kept", folder, found)
     with take(folder) as lease:
         if lease is None:
             return Outcome(run.spec, "running", folder)
         found = store.find(run.spec)  # another process may have finished it in the meantime
         if found is not None:
+            store.tidy(run.spec)
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, lease)
+        try:
+            return _execute(run, store, device, on_progress, cadence, lease)
+        except Stopped:  # another process has taken over, and may have finished
+            return Outcome(run.spec, "running", folder)
 
 
 def _execute(

@@ -207,7 +207,8 @@ def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noi
     if amount == NATURAL:
         if dataset.truth_known:
             raise UserError(
-                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean"
+                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean. If "
+                "they are not, say so: truth-known = false in a configuration file, or data featurize --truth unknown"
             )
         return draw(dataset, NATURAL, 0.0, seed)
     if not dataset.truth_known:

@@ -11,6 +11,7 @@ import torch
 from ncbench.backbones.base import Backbone
 from ncbench.data.dataset import FloatArray, Split
 from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.runtime.seeds import derive_rng
 from ncbench.training.seclusion import Secluded
 
@@ -18,7 +19,13 @@ NUMBERING = 0
 """The seed of the numbers. They do not change from one evaluation to the next, as batches round differently."""
 
 
-def score_blindly(method: Secluded, backbones: Sequence[Backbone], split: Split, device: torch.device) -> FloatArray:
+def score_blindly(
+    method: Secluded,
+    backbones: Sequence[Backbone],
+    split: Split,
+    device: torch.device,
+    unfinished: Unfinished | None = None,
+) -> FloatArray:
     """Return the similarities (images, captions) of `split`, as `similarity_matrix` does, in the thread of `method`.
 
     A method can put code into its networks. What this sees are images and captions in an order of their own.
@@ -33,5 +40,5 @@ def score_blindly(method: Secluded, backbones: Sequence[Backbone], split: Split,
         captions=split.captions.reordered(captions),
         true=np.zeros_like(split.true),
     )
-    scored = method.call(similarity_matrix, backbones, shown, device)
+    scored = similarity_matrix(backbones, shown, device, unfinished, method.call)
     return scored[np.ix_(np.argsort(images), np.argsort(captions))]

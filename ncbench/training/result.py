@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -18,6 +18,7 @@ from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematch_quality
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
 from ncbench.evaluation.top_k import retrieve
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
 from ncbench.records.arrays import (
@@ -63,6 +64,8 @@ class Assessment:
     trainers: Sequence[Trainer]
     clock: Clock
     device: torch.device
+    unfinished: Callable[[str], Unfinished] | None = None
+    """Returns what keeps the similarities of a split while they are computed."""
 
     def result(self, folder: Path) -> Result:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
@@ -106,7 +109,13 @@ class Assessment:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = score_blindly(self.trainers[0].method, backbones, self.dataset.splits[split], self.device)
+            similarities = score_blindly(
+                self.trainers[0].method,
+                backbones,
+                self.dataset.splits[split],
+                self.device,
+                self.unfinished(split) if self.unfinished is not None else None,
+            )
         self.clock.spend("evaluation", since)
         return similarities
 

@@ -22,6 +22,7 @@ from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import evaluate
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Method
 from ncbench.records.history import History, HistoryLine
 from ncbench.records.measurements import Audited
@@ -83,7 +84,8 @@ class Trainer:
         self.given_clean: IntVector = np.empty(0, np.int64)
         self.plan_judge: PlanJudge | None = None
         self.updates = self.marks = 0
-        self.done = False
+        self.over = self.done = False  # trained; and evaluated for the last time
+        self.unfinished: Unfinished | None = None
         self.loss: float | None = None
 
     def set_up(self, view: TrainingView, truth: NDArray[np.bool_] | None = None) -> None:
@@ -102,18 +104,18 @@ class Trainer:
         after every update, and after every epoch with True. Raises Diverged, UserError if the budget is too small for
         one update, and what `between` raises.
         """
-        for scalars in self._timed_updates():
+        self._select_if_due(dev, report)  # if the evaluation was interrupted
+        for scalars in () if self.over else self._timed_updates():
             if scalars is not None:
                 self.updates += 1
                 self.loss = float(scalars["loss"])
                 if not math.isfinite(self.loss):
                     raise Diverged(f"the loss is {self.loss} at update {self.updates}")
-            if self._marks_passed() > self.marks:
-                self.marks = self._marks_passed()
-                self._select(dev, report)
+            self._select_if_due(dev, report)
             if scalars is not None:
                 report("training")
             between(scalars is None)
+        self.over = True
         if self.updates == 0:
             budget, method = self.spec.budget, self.spec.method
             raise UserError(f"a budget of {budget} is too small for one update of {method}; raise --budget.")
@@ -141,7 +143,7 @@ class Trainer:
     @property
     def resumable(self) -> bool:
         """Whether training can be resumed from `state_dict` as it is now."""
-        return self.method.resumes_midway or not self.loop.midway
+        return self.over or self.method.resumes_midway or not self.loop.midway
 
     def state_dict(self) -> State:
         """Return all that is needed to resume training from here, except the state of global generators."""
@@ -151,6 +153,7 @@ class Trainer:
             "loss": self.loss,
             "marks": self.marks,
             "selected": capture(vars(self.selected)),
+            "over": self.over,
             "done": self.done,
             "audit": self.audit.state_dict(),
         }
@@ -161,6 +164,7 @@ class Trainer:
         self.audit.load_state_dict(state["audit"])
         self.updates, self.loss = state["updates"], state["loss"]
         self.marks, self.done = state["marks"], state["done"]
+        self.over = state.get("over", self.done)
         self.selected = Selected(**state["selected"])
 
     def _marks_passed(self) -> int:
@@ -180,12 +184,20 @@ class Trainer:
                 self.clock.spend("training", since)
             yield scalars
 
+    def _select_if_due(self, dev: Split, report: Callable[[str], None]) -> None:
+        """Evaluate dev if another mark is passed. It counts as passed afterwards: an interrupted evaluation is due."""
+        if self._marks_passed() > self.marks:
+            self._select(dev, report)
+            self.marks = self._marks_passed()
+
     def _select(self, dev: Split, report: Callable[[str], None]) -> None:
         """Evaluate dev, write it to the history, and keep the weights if they are the best so far."""
         report("evaluating")
         since = time.perf_counter()
         with self.meter.paused():
-            retrieval = evaluate(score_blindly(self.method, self.backbones, dev, self.device), dev.true)
+            retrieval = evaluate(
+                score_blindly(self.method, self.backbones, dev, self.device, self.unfinished), dev.true
+            )
             plan = self.plan_judge.shares(self.method, self.backbones) if self.plan_judge else None
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:

@@ -11,9 +11,16 @@ import pytest
 
 import ncbench
 from ncbench import UserError
-from ncbench.records.table import load_runs
+from ncbench.records.table import load_runs, with_recorded_ratios
 
 Record = Callable[..., Path]
+
+
+def test_the_ratio_of_natural_noise_is_not_a_number(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2)
+    record(noise=0.0, protocol="natural", unit="natural")
+    assert sorted(ncbench.load_runs(tmp_path)["noise"].fillna(-1)) == [-1, 0.2]
+    assert sorted(with_recorded_ratios(load_runs(tmp_path))["noise"]) == [0.0, 0.2]
 
 
 def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ncbench.runtime.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
     from ncbench.cli.display.layout import fit
 
-    shown, rows = console(), [tuple(row) for row in rows]
+    shown, title, rows = console(), printable(title), [tuple(map(printable, row)) for row in rows]
+    columns, numbers = [*map(printable, columns)], [*map(printable, numbers)]
     layout = fit(columns, rows, shown.width, fixed=numbers)
     if title:
         shown.print(Text(title, style="italic"), soft_wrap=True)
@@ -73,8 +76,11 @@ def _print_lists(
 
 
 def console(to_stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file."""
-    from rich.console import Console
+    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file.
 
-    found = Console(stderr=to_stderr)
-    return found if found.is_terminal else Console(stderr=to_stderr, width=PIPE_WIDTH)
+    It prints control characters as escapes.
+    """
+    from ncbench.cli.display.consoles import PrintableConsole
+
+    found = PrintableConsole(stderr=to_stderr)
+    return found if found.is_terminal else PrintableConsole(stderr=to_stderr, width=PIPE_WIDTH)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ncbench.data import precomp
 from ncbench.data.dataset import DEFAULT_BACKBONE, Captions, CaptionVectors, Dataset, ImageFeatures, Split
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
+from ncbench.data.imported.origins import ORIGINS_FILE, StoredOrigins
 from ncbench.data.imported.request import SPLITS
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
@@ -79,6 +80,7 @@ def read(folder: Path) -> Dataset:
             files=stamp(sorted(path for path in folder.rglob("*") if path.is_file())),
             pictures=StoredPictures(folder) if all(manifest["splits"][s]["pictures"] for s in SPLITS) else None,
             like=like,
+            origins=StoredOrigins(folder) if all((folder / s / ORIGINS_FILE).is_file() for s in SPLITS) else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from error

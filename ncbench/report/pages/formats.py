@@ -13,6 +13,7 @@ from ncbench.report.pages.paper_table import paper_tables
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.report.tables.versus_published import PublishedTable
+from ncbench.runtime.printable import spreadsheet_cell
 
 Format = Literal["csv", "latex", "markdown"]
 
@@ -30,7 +31,7 @@ def format_comparisons(
     """
     if form == "csv":
         rows = [{**table.key, **row} for table in tables for row in table.rows.to_dict(orient="records")]
-        return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        return csv_text(pd.DataFrame(rows))
     if form == "latex":
         return paper_tables(tables, source, columns, methods)
     return comparison_sections(tables)
@@ -41,9 +42,16 @@ def format_published(tables: Sequence[PublishedTable], form: Format) -> str:
     if form == "csv":
         lines = pd.DataFrame([line.facts() for table in tables for line in table.lines])
         whole = lines.astype({"nets": "Int64", "our_seeds": "Int64"})  # integers that may be missing
-        return whole.to_csv(index=False, lineterminator="\n")
+        return csv_text(whole)
     if form == "latex":
         return "\n".join(
             latex_table(t.title, versus_published.COLUMNS, t.cells(), versus_published.NUMERIC_COLUMNS) for t in tables
         )
     return published_sections(tables, level=2)
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a table as CSV without the index; see `ncbench.runtime.printable.spreadsheet_cell` for its cells."""
+    numbers = frame.select_dtypes(["number", "bool"]).columns
+    safe = frame.assign(**{name: frame[name].map(spreadsheet_cell) for name in frame.columns.difference(numbers)})
+    return safe.to_csv(index=False, lineterminator="\n")

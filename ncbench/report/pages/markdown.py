@@ -15,6 +15,7 @@ from ncbench.report.tables.overview import Overview
 from ncbench.report.tables.overview import rows as overview_rows
 from ncbench.report.tables.published_summary import published_summaries
 from ncbench.report.tables.versus_published import PublishedTable
+from ncbench.runtime.printable import printable
 
 PUBLISHED_FILE = "published.md"
 MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
@@ -115,4 +116,4 @@ def _folded(title: str, content: str) -> str:
 
 def _escape(text: str) -> str:
     """Return `text` with the special characters of markdown and HTML escaped, and quantities unbroken."""
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", unbroken(text).replace("&", "&amp;").replace("<", "&lt;"))
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", unbroken(printable(text)).replace("&", "&amp;").replace("<", "&lt;"))

@@ -15,6 +15,7 @@ from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
+from ncbench.records.table import with_recorded_ratios
 from ncbench.report.tables.bootstrap import Bootstrap, Difference
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -127,7 +128,7 @@ def conditions_in_words(key: Mapping[str, Any]) -> str:
 def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     """Return the comparisons among the runs of `frame` (of `load_runs`), ordered by AXES."""
     tables = []
-    for values, runs in frame.groupby(list(AXES), sort=True):
+    for values, runs in with_recorded_ratios(frame).groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
         numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "overhead"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()

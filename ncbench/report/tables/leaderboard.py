@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ncbench.records.table import with_recorded_ratios
 from ncbench.report.tables.comparisons import Comparison, comparisons
 from ncbench.report.tables.overview import Overview, overviews
 from ncbench.report.tables.published import EVALUATIONS
@@ -37,5 +38,5 @@ def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
             comparisons(runs),
             published_tables(str(dataset), runs) if dataset in EVALUATIONS else (),
         )
-        for dataset, runs in frame.groupby("dataset", sort=True)
+        for dataset, runs in with_recorded_ratios(frame).groupby("dataset", sort=True)
     ]

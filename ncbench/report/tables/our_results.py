@@ -10,6 +10,7 @@ import pandas as pd
 from ncbench.backbones.registry import members_of
 from ncbench.budget import Budget
 from ncbench.noise.ratio import CLEAN, NATURAL
+from ncbench.records.table import with_recorded_ratios
 from ncbench.report.tables.comparisons import AXES
 
 PAPER_SIZES = {"embed": "1024", "similarity": "256", "word": "300"}
@@ -47,7 +48,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
 
     Runs without the rSum of this evaluation are left out.
     """
-    runs = frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]].copy()
+    runs = with_recorded_ratios(frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]])
     runs["folded"] = runs["rsum"].where(runs["rsum_unfolded"].notna())
     column = _RSUMS.get(evaluation, "rsum")
     runs = runs[runs[column].notna()]
