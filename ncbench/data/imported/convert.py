@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,13 +25,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.data_warning import DataWarning
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.reading import read_texts
-from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
+from ncbench.data.imported.request import Request
+from ncbench.data.imported.split_names import REST, SPLITS, split_of, words_of_split
 from ncbench.data.imported.tables import Table
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
@@ -130,6 +133,16 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
             start += size
         elif split != "train":
             plan[source] = np.full(tables[source].n_rows, number, np.int8)
+    for name in sorted(set(tables) - set(plan)):
+        if REST in words_of_split(name) and "train" not in request.splits:
+            plan[name] = np.zeros(tables[name].n_rows, np.int8)
+        elif not request.splits:
+            warnings.warn(
+                f"{request.source}: the rows of {name!r} are not used, as the name tells no split; "
+                "set [splits] in a configuration file if that is wrong",
+                DataWarning,
+                stacklevel=2,
+            )
     for number, split in enumerate(SPLITS):
         size = sum(int((rows == number).sum()) for rows in plan.values())
         if size < (2 if split == "train" else 1):
@@ -140,7 +153,7 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
 
 
 def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> str | None:
-    """Return the source's name of `split`, or None. Raises UserError if the requested split does not exist."""
+    """Return the source's name of `split`, or None. Raises UserError if it does not exist, or could be one of several."""
     stated = request.splits.get(split)
     if stated is not None:
         if stated not in tables:
@@ -148,10 +161,15 @@ def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> 
                 f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(tables))}"
             )
         return stated
-    taken = set(request.splits.values())
     if split == "train" and len(tables) == 1:
         return next(iter(tables))
-    return next((name for name in SPLIT_NAMES[split] if name in tables and name not in taken), None)
+    free = set(tables) - set(request.splits.values())
+    found = sorted(name for name in free if split_of(name) == split and REST not in words_of_split(name))
+    if len(found) > 1:
+        raise UserError(
+            f"{request.source}: {', '.join(found)} could all be {split}; set [splits] {split} in a configuration file"
+        )
+    return found[0] if found else None
 
 
 @dataclass

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from ncbench.data.captions_file import read_text
 from ncbench.data.imported.pictures import read_below
-from ncbench.data.imported.request import SPLIT_NAMES, Request
+from ncbench.data.imported.request import Request
+from ncbench.data.imported.split_names import REST, SPLIT_NAMES, split_of
 from ncbench.errors import UserError
 
 IMAGE, CAPTIONS = "image", "captions"
@@ -64,7 +65,6 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
         raise UserError(f"{request.source}: expected a folder of pictures, as there is a captions file")
     if not file.is_file():
         raise UserError(f"{file}: file not found; expected rows of picture, tab, caption")
-    known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     splits: dict[str, Pictures] = {}
     where: dict[str, tuple[str, int]] = {}
     for line, row in enumerate(io.StringIO(read_text(file), newline=None), 1):
@@ -76,9 +76,10 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
         name, caption = _CAPTION_NUMBER.sub("", name.strip()), cells[0].strip()
         if not name or not caption:
             raise UserError(f"{file}:{line}: empty {'caption' if name else 'picture name'}; fill it or remove the row")
-        split = known.get(cells[1].strip()) if len(cells) > 1 else "train"
+        split = split_of(cells[1].strip()) if len(cells) > 1 else "train"
         if split is None:
-            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {', '.join(known)}")
+            known = ", ".join(word for words in SPLIT_NAMES.values() for word in words)
+            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {known} or {REST}")
         part = splits.setdefault(split, Pictures(path, file))
         of, number = where.setdefault(name, (split, part.n_rows))
         if of != split:
