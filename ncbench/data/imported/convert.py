@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.data_warning import DataWarning
-from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
+from ncbench.data.imported.columns import Block, caption_vectors, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
+from ncbench.data.imported.image_rows import Repeats, Rows, images_of, joined
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.reading import read_texts
@@ -48,32 +49,16 @@ DRAWN_DIVISOR, MAX_DRAWN_ROWS = 10, 1_000
 IntVector = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a source: features, the captions of each row, and optional caption vectors and pictures."""
-
-    features: Block
-    captions: list[list[str]]
-    vectors: list[Block] | None
-    pictures: list[bytes] | None
-
-    def take(self, chosen: IntVector) -> Rows:
-        """Return the rows at these indices."""
-        return Rows(
-            self.features[chosen],
-            [self.captions[row] for row in chosen],
-            None if self.vectors is None else [self.vectors[row] for row in chosen],
-            None if self.pictures is None else [self.pictures[row] for row in chosen],
-        )
-
-
 def convert(request: Request, tables: Mapping[str, Table], root: Path | None, folder: Path) -> None:
     """Convert the dataset that `request` describes, from the `tables` of its source, and write it to `folder`.
 
     Paths of pictures are relative to `root`. Raises UserError for missing columns and invalid rows.
     """
     columns = _Columns.of(request, next(iter(tables.values())), root)
-    plan = plan_splits(request, tables)
+    used = used_splits(request, [*tables])
+    images = images_of(request, {name: tables[name] for name in used})
+    plan = plan_splits(request, used, {name: int(numbers.max(initial=-1)) + 1 for name, numbers in images.items()})
+    repeats = Repeats(request)
     counts = {
         split: sum(int((owner == number).sum()) for owner in plan.values()) for number, split in enumerate(SPLITS)
     }
@@ -81,13 +66,17 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         writers = {split: stack.enter_context(SplitWriter(folder / split, counts[split])) for split in SPLITS}
         for name, owner in plan.items():
             table, first = tables[name], 0
-            for rows in columns.read(table):
+            read = columns.read(table)
+            for rows in joined(read, images[name], table) if request.ids else read:
                 stop = first + len(rows.captions)
                 for number, split in enumerate(SPLITS):
-                    writers[split].add(rows.take(np.flatnonzero(owner[first:stop] == number)), table.place(first))
+                    mine = rows.take(np.flatnonzero(owner[first:stop] == number))
+                    writers[split].add(mine, table.place(min(first, table.n_rows - 1)))
+                    repeats.add(split, mine)
                 first = stop
-            if first != table.n_rows:
-                raise UserError(f"{request.source}: found {first} rows in {name!r}, expected {table.n_rows}")
+            if first != len(owner):
+                raise UserError(f"{request.source}: found {first} images in {name!r}, expected {len(owner)}")
+    repeats.tell()
     splits = {split: writer.facts for split, writer in writers.items()}
     if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
         found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
@@ -99,7 +88,7 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         "name": request.title,
         "source": request.source,
         "columns": {key: value for key, value in vars(request).items() if isinstance(value, str) and value},
-        "drawn": [split for split in SPLITS if _source_split(request, tables, split) is None],
+        "drawn": [split for split in SPLITS if split not in used.values()],
         "splits": splits,
         "truth_known": request.truth_known,
         "like": request.like,
@@ -109,33 +98,21 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
     write_json(folder / MANIFEST_FILE, manifest)
 
 
-def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDArray[np.int8]]:
-    """Return, for each split of the source that is used, the index in SPLITS that each row goes to.
+def used_splits(request: Request, names: Sequence[str]) -> dict[str, str]:
+    """Return, for each split of the source that is used, the split of SPLITS that it becomes, train first.
 
-    Splits that the source lacks are drawn from train: a tenth of its rows each, 1,000 at most, with seed 0.
+    Warns (DataWarning) about others. Raises UserError if none is train.
     """
-    sources = {split: _source_split(request, tables, split) for split in SPLITS}
-    train = sources["train"]
-    if train is None:
+    sources = {split: _source_split(request, names, split) for split in SPLITS}
+    if sources["train"] is None:
         raise UserError(
-            f"{request.source}: cannot tell the training split among {', '.join(sorted(tables))}; "
+            f"{request.source}: cannot tell the training split among {', '.join(sorted(names))}; "
             "set it under [splits] in a configuration file"
         )
-    n_rows = tables[train].n_rows
-    owner = np.zeros(n_rows, np.int8)
-    order, start = derive_rng(0, "imported", "splits").permutation(n_rows), 0
-    plan = {train: owner}
-    for number, split in enumerate(SPLITS):
-        source = sources[split]
-        if source is None:
-            size = min(MAX_DRAWN_ROWS, max(1, n_rows // DRAWN_DIVISOR))
-            owner[order[start : start + size]] = number
-            start += size
-        elif split != "train":
-            plan[source] = np.full(tables[source].n_rows, number, np.int8)
-    for name in sorted(set(tables) - set(plan)):
+    used = {source: split for split, source in sources.items() if source is not None}
+    for name in sorted(set(names) - set(used)):
         if REST in words_of_split(name) and "train" not in request.splits:
-            plan[name] = np.zeros(tables[name].n_rows, np.int8)
+            used[name] = "train"
         elif not request.splits:
             warnings.warn(
                 f"{request.source}: the rows of {name!r} are not used, as the name tells no split; "
@@ -143,6 +120,24 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
                 DataWarning,
                 stacklevel=2,
             )
+    return used
+
+
+def plan_splits(request: Request, used: Mapping[str, str], images: Mapping[str, int]) -> dict[str, NDArray[np.int8]]:
+    """Return, for each split of the source that is `used`, the index in SPLITS that each image goes to.
+
+    `images` counts the images of each. Splits that the source lacks are drawn from train: a tenth of its images each,
+    1,000 at most, with seed 0. Raises UserError for splits that are too small.
+    """
+    plan = {name: np.full(images[name], SPLITS.index(split), np.int8) for name, split in used.items()}
+    train = next(iter(plan))
+    n_rows = images[train]
+    order, start = derive_rng(0, "imported", "splits").permutation(n_rows), 0
+    for number, split in enumerate(SPLITS):
+        if split not in used.values():
+            size = min(MAX_DRAWN_ROWS, max(1, n_rows // DRAWN_DIVISOR))
+            plan[train][order[start : start + size]] = number
+            start += size
     for number, split in enumerate(SPLITS):
         size = sum(int((rows == number).sum()) for rows in plan.values())
         if size < (2 if split == "train" else 1):
@@ -152,18 +147,18 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
     return plan
 
 
-def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> str | None:
+def _source_split(request: Request, names: Sequence[str], split: str) -> str | None:
     """Return the source's name of `split`, or None. Raises UserError if it does not exist, or could be one of several."""
     stated = request.splits.get(split)
     if stated is not None:
-        if stated not in tables:
+        if stated not in names:
             raise UserError(
-                f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(tables))}"
+                f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(names))}"
             )
         return stated
-    if split == "train" and len(tables) == 1:
-        return next(iter(tables))
-    free = set(tables) - set(request.splits.values())
+    if split == "train" and len(names) == 1:
+        return names[0]
+    free = set(names) - set(request.splits.values())
     found = sorted(name for name in free if split_of(name) == split and REST not in words_of_split(name))
     if len(found) > 1:
         raise UserError(
@@ -181,7 +176,6 @@ class _Columns:
     text_features: str
     root: Path | None
     describe: Describe | None
-    _seen: dict[str, str] = field(default_factory=dict)  # the location of each id
 
     @staticmethod
     def of(request: Request, table: Table, root: Path | None) -> _Columns:
@@ -201,7 +195,7 @@ class _Columns:
         """Yield all rows in batches. Raises UserError for invalid rows."""
         request, first = self.request, 0
         captions_name = request.captions or CAPTIONS
-        names = [request.image_features, captions_name, self.text_features, self.images, request.ids]
+        names = [request.image_features, captions_name, self.text_features, self.images]
         for name in filter(None, names):
             if name not in table.schema.names:
                 found = ", ".join(f"{other} ({table.schema.field(other).type})" for other in table.schema.names)
@@ -213,10 +207,6 @@ class _Columns:
                 continue
             captions = texts(batch.column(captions_name), captions_name, place)
             encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
-            if request.ids:
-                for row, name in enumerate(identities(batch.column(request.ids), request.ids, place)):
-                    if self._seen.setdefault(name, here := place(row)) != here:
-                        raise UserError(f"{here}: id {name!r} is also used in {self._seen[name]}; remove one of them")
             of_captions = None
             if self.text_features:
                 counts = list(map(len, captions))
