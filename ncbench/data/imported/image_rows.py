@@ -167,7 +167,9 @@ class Repeats:
         """Raise UserError if many images repeat; warn (DataWarning) if some do."""
         for split, count in self._within.items():
             share = count / self._images[split]
-            told = f"{self.request.source}: {count:,} of {self._images[split]:,} images of {split} repeat an earlier one"
+            told = (
+                f"{self.request.source}: {count:,} of {self._images[split]:,} images of {split} repeat an earlier one"
+            )
             if share > MAX_REPEATED_SHARE:
                 raise UserError(
                     f"{told} (equal features), so the right image ties with its copies; if rows are captions, name the "

@@ -60,7 +60,13 @@ def _key(request: Request, files: Sequence[Path]) -> str:
     of_files = [(str(one.path), one.size, one.changed) for one in stamp(files)]
     if request.vocabulary:
         of_files.append((request.vocabulary, *_size_and_time(Path(request.vocabulary))))
-    facts = {"format": STORE_FORMAT, "conversion": CONVERSION, "request": asdict(request), "source": str(request.path), "files": of_files}
+    facts = {
+        "format": STORE_FORMAT,
+        "conversion": CONVERSION,
+        "request": asdict(request),
+        "source": str(request.path),
+        "files": of_files,
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -48,7 +48,9 @@ def test_splits_are_drawn_from_images(tmp_path: Path) -> None:
     columns = make_rows(50)
     dataset = load(write_flat(tmp_path / "mine.parquet", columns), ids="id")
     assert {split: len(part.images) for split, part in dataset.splits.items()} == {"train": 40, "dev": 5, "test": 5}
-    by_image = {np.array(r, np.float32).tobytes(): c for r, c in zip(columns["regions"], columns["captions"], strict=True)}
+    by_image = {
+        np.array(r, np.float32).tobytes(): c for r, c in zip(columns["regions"], columns["captions"], strict=True)
+    }
     for part in dataset.splits.values():
         for image, features in enumerate(part.images.take(np.arange(len(part.images)))):
             mine = [part.captions.texts[caption] for caption in np.flatnonzero(part.true == image)]

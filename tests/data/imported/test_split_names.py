@@ -71,9 +71,11 @@ def test_capitals_do_not_matter(tmp_path: Path, names: list[str]) -> None:
 
 def test_the_words_are_those_of_datasets() -> None:
     theirs = {str(split): set(words) for split, words in datasets.data_files.SPLIT_KEYWORDS.items()}
-    assert {"train": set(SPLIT_NAMES["train"]), "validation": set(SPLIT_NAMES["dev"]), "test": set(SPLIT_NAMES["test"])} == (
-        theirs
-    )
+    assert {
+        "train": set(SPLIT_NAMES["train"]),
+        "validation": set(SPLIT_NAMES["dev"]),
+        "test": set(SPLIT_NAMES["test"]),
+    } == (theirs)
 
 
 def test_restval_belongs_to_train(tmp_path: Path) -> None:
@@ -115,7 +117,9 @@ def test_doubtful_names_are_refused(tmp_path: Path, names: list[str], message: s
 
 def test_names_that_tell_nothing_are_doubted(tmp_path: Path) -> None:
     root = write(tmp_path / "mine", ["tr.parquet", "va.parquet", "te.parquet"])
-    with pytest.warns(DataWarning, match=r"no file names a split \(te.parquet, tr.parquet, va.parquet\), so all rows are"):
+    with pytest.warns(
+        DataWarning, match=r"no file names a split \(te.parquet, tr.parquet, va.parquet\), so all rows are"
+    ):
         assert sizes_of(root) == {"train": 40, "dev": 4, "test": 4}
     assert sizes_of(write(tmp_path / "parts", ["0.parquet", "1.parquet", "2.parquet"])) == {
         "train": 40,
