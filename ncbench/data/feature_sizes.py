@@ -11,14 +11,17 @@ from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 
 N_CHECKED_IMAGES = 256
-"""Images per split that are read whenever a dataset is opened, evenly spaced; reading all of Flickr30K takes minutes."""
+"""Images per split that are read whenever a dataset is opened, evenly spaced: all of Flickr30K takes minutes."""
 
 MAX_SIZE, DOUBTFUL_SIZE = 1e6, 1e4
 """Absolute values above which features are refused, and doubted. Published features stay below 100."""
 
 
 def check_sizes(dataset: Dataset) -> None:
-    """Warn (DataWarning) about the first split with large features, or zeros only. Raises UserError for features that are not finite, or absurd."""
+    """Warn (DataWarning) about the first split with large features, or zeros only.
+
+    Raises UserError for features that are not finite, or absurd.
+    """
     for name, split in dataset.splits.items():
         if not len(split.images):
             continue

@@ -148,7 +148,7 @@ def plan_splits(request: Request, used: Mapping[str, str], images: Mapping[str, 
 
 
 def _source_split(request: Request, names: Sequence[str], split: str) -> str | None:
-    """Return the source's name of `split`, or None. Raises UserError if it does not exist, or could be one of several."""
+    """Return the source's name of `split`, or None. Raises UserError if it is missing, or could be one of several."""
     stated = request.splits.get(split)
     if stated is not None:
         if stated not in names:
