@@ -23,6 +23,7 @@ from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
+from ncbench.cli.show import show
 from ncbench.cli.submit import submit, unpack
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
@@ -114,7 +115,8 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 for command in (
-    run, evaluate, report, audit, runs, cancel, replay, verify, submit, unpack, methods, data, noise, doctor, completion
+    run, evaluate, report, audit, runs, show, cancel, replay, verify, submit, unpack, methods, data, noise, doctor,
+    completion,
 ):  # fmt: skip
     main.add_command(command)
 add_flags(main)

@@ -13,6 +13,7 @@ import numpy as np
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
 from ncbench.data.stamps import stamp
+from ncbench.data.stand_ins import refuse_stand_in
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
@@ -77,6 +78,8 @@ class PrecompSource:
     def load(self, root: Path | None) -> Dataset:
         """Return the dataset in `root`: the folder that contains `<name>_precomp`, or that folder itself.
 
+        SCAN keeps that folder in `data/`, beside `vocab/`: `root` may also be the folder that contains both.
+
         Features are memory-mapped. The digest covers captions, vocabulary and word ids in full, and of each feature
         file the name, size, shape and `N_SAMPLED_ROWS` rows, since reading it all takes minutes.
         Raises UserError for missing or malformed files. Warns (TokenisationWarning) if NLTK's Punkt data are not
@@ -96,6 +99,8 @@ class PrecompSource:
         root = root.absolute()  # so that "." has a parent
         is_folder = root.name == stem or any((root / f"{split}_ims.npy").exists() for split in SPLITS)
         folder = root if is_folder else root / stem
+        if not folder.is_dir() and (root / "data" / stem).is_dir():  # as SCAN's code has it
+            folder = root / "data" / stem
         files = {split: self._test_file(folder) if split == "test" else split for split in wanted}
         vocabulary_file = self._locate(folder, tuple(files.values()))
         kinds = ("ims.npy", f"caps.{self._suffix}")
@@ -143,7 +148,8 @@ class PrecompSource:
         names = [f"{file}_{kind}" for file in files for kind in ("ims.npy", f"caps.{self._suffix}")]
         missing = [name for name in names if not (folder / name).is_file()]
         vocabulary = Path("vocab", f"{self.name}_precomp_vocab.json")
-        found = [path for path in (folder.parent / vocabulary, folder / vocabulary) if path.is_file()]
+        places = [folder.parent, folder, *([folder.parent.parent] if folder.parent.name == "data" else [])]
+        found = [place / vocabulary for place in places if (place / vocabulary).is_file()]
         if not found:
             missing.append(f"{vocabulary} (in the folder or next to it)")
         if missing:
@@ -211,6 +217,7 @@ def open_features(path: Path) -> FloatArray:
     float16 is also accepted, as written by `ncbench data prepare --half`.
     """
     expected = "a .npy file of float32 (rows, regions, dimensions)"
+    refuse_stand_in(path)
     try:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy raises many types of errors for damaged headers

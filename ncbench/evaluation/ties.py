@@ -34,8 +34,8 @@ def warn_of_ties(similarities: Similarities, true: IntVector, where: str) -> Non
     tied = tied_captions(similarities, true)
     if tied >= MIN_TIED and tied > MAX_TIED_SHARE * len(true):
         warnings.warn(
-            f"{where}: {tied / len(true):.0%} of the captions score another image exactly as high as their own, and ties "
-            "count as errors; images may repeat (see `ncbench data check`), or the network scores all alike",
+            f"{where}: {tied / len(true):.0%} of the captions score another image exactly as high as their own, and "
+            "ties count as errors; images may repeat (see `ncbench data check`), or the network scores all alike",
             DataWarning,
             stacklevel=2,
         )

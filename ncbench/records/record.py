@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SPEC_FILE, RESULT_FILE = "spec.json", "result.json"
 MEASUREMENTS_FILE, HISTORY_FILE, ORIGIN_FILE = "measurements.json", "history.jsonl", "origin.json"
+MODEL_FILE = "model.safetensors"
 
 T = TypeVar("T")
 

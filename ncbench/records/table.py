@@ -25,7 +25,8 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks. `sizes` are those of the backbone, `folder` that of the record.
+    share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
+    `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
     Raises UserError without any finished run, and for a damaged record.
     """
     rows = [_row(record) for record in Store(Path(folder)).results()]
@@ -48,6 +49,7 @@ def _row(record: Record) -> dict[str, Any]:
         "held": held,
         **{axis: getattr(spec, axis) for axis in AXES},
         "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec.sizes.items())),
+        "harness": spec.harness,
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
@@ -91,13 +93,19 @@ def _variants(frame: pd.DataFrame) -> list[str]:
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
-    """Return the other conditions of each run that differ between runs of the same axes."""
+    """Return the other conditions of each run that differ between runs of the same axes.
+
+    The version of the harness is one if it differs between any runs of the dataset, so that no average mixes two.
+    """
+    mixed = frame.groupby("dataset")["harness"].transform("nunique") > 1
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts: dict[Hashable, str] = {}
     for _, rows in frame.groupby(axes):
         differing = _differing(rows["held"])
         for number, held in rows["held"].items():
             texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in held.items() if key in differing)
+    for number, harness in frame.loc[mixed, "harness"].items():
+        texts[number] = ", ".join(filter(None, [f"harness {harness}", texts[number]]))
     return [texts[number] for number in frame.index]
 
 

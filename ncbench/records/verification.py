@@ -19,6 +19,7 @@ from ncbench.noise.storage import load_noise
 from ncbench.plugins.discovery import plugin_names
 from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
 from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.work import work_problems
 
 TOLERANCE = 1e-9
 """Of scores, in points: the formulas are the same, but sums may be taken in another order."""
@@ -44,6 +45,14 @@ def verify_run(folder: Path) -> list[str]:
         except UserError as error:
             problems.append(str(error))
     return list(dict.fromkeys(problems))  # several checks read the same file
+
+
+def of_earlier_harness(folder: Path) -> bool:
+    """Return whether an earlier version of the harness made the run; False for a record that cannot be read."""
+    try:
+        return Record(folder).result.spec.of_earlier_harness
+    except UserError:
+        return False
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -210,6 +219,7 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _scores,
     _retrieved,
     _work,
+    work_problems,
     _course,
     _noise,
     _beliefs,

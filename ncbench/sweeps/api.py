@@ -1,4 +1,4 @@
-"""The Python equivalent of `ncbench run`: run a sweep in this process and return a table."""
+"""The Python equivalent of `ncbench run`: run a sweep and return a table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.execution import Outcome, run_sweep
+from ncbench.sweeps.fresh_process import execute_apart
 from ncbench.sweeps.grid import Grid, plan_sweep
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def run(
     precision: Precision = "float32",
     out: Path | str = "runs",
 ) -> pd.DataFrame:
-    """Run every combination of the arguments in this process, and return their rows of `ncbench.load_runs`.
+    """Run every combination of the arguments, and return their rows of `ncbench.load_runs`.
+
+    Each run is executed in a process of its own, a fork of this one.
 
     Arguments accept the same values as the options of `ncbench run`: `noise` takes ratios in [0, 1) or "natural";
     `budget` takes numbers of baseline epochs or strings such as "10m" (default: the dataset's budget); `settings` maps
@@ -66,7 +69,8 @@ def run(
         precision=precision,
     )
     planned = plan_sweep(grid)
-    outcomes = list(run_sweep(planned, Store(Path(out)), choose_device(device), _NullObserver()))
+    store = Store(Path(out))
+    outcomes = list(run_sweep(planned, store, choose_device(device), _NullObserver(), executor=execute_apart))
     for outcome in outcomes:
         if outcome.result is None:
             warnings.warn(f"{outcome.folder}: {outcome.status} ({outcome.error!r})", RuntimeWarning, stacklevel=2)

@@ -22,6 +22,7 @@ from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.seeds import derive_seed
 from ncbench.training.clean_pairs import clean_pairs
+from ncbench.training.cost import one_thread
 
 MAX_EVALUATIONS = 1000
 
@@ -64,6 +65,7 @@ class PlannedRun:
     cell: Grid | None = None
 
 
+@one_thread()
 def plan_sweep(grid: Grid) -> list[PlannedRun]:
     """Return the runs of a grid in execution order: table by table, with seeds in the outermost loop.
 

@@ -17,7 +17,6 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematch_quality
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
-from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.ties import warn_of_ties
 from ncbench.evaluation.top_k import retrieve
 from ncbench.method.base import Plan, Rematches
@@ -30,7 +29,7 @@ from ncbench.records.arrays import (
     save_ranks,
     save_retrieved,
 )
-from ncbench.records.measurements import Environment, Measurements, Seconds
+from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
 from ncbench.records.result import (
     Judgement,
     LabelDetection,
@@ -45,7 +44,9 @@ from ncbench.records.result import (
 from ncbench.records.spec import RunSpec
 from ncbench.runtime import environment, overhead
 from ncbench.runtime.device import peak_bytes
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import Work
+from ncbench.training.numbering import Numbering
 from ncbench.training.trainer import Clock, Trainer
 
 
@@ -59,6 +60,7 @@ class Assessment:
     spec: RunSpec
     dataset: Dataset
     noise: Noise
+    numbering: Numbering
     trainers: Sequence[Trainer]
     clock: Clock
     device: torch.device
@@ -95,6 +97,7 @@ class Assessment:
             seconds=Seconds(**self.clock.seconds),
             overhead=overhead.spent(),
             peak_bytes=peak_bytes(self.device),
+            audited=sum((trainer.audited() for trainer in self.trainers), Audited()),
             environment=msgspec.convert(environment.describe(self.device), Environment),
         )
 
@@ -105,7 +108,7 @@ class Assessment:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
+            similarities = score_blindly(self.trainers[0].method, backbones, self.dataset.splits[split], self.device)
         self.clock.spend("evaluation", since)
         return similarities
 
@@ -129,7 +132,7 @@ class Assessment:
         return Selected(whole.rsum, max(one.share for one in found.values()), found)
 
     def _beliefs(self) -> Beliefs:
-        """Return the beliefs about the training pairs at the end.
+        """Return the beliefs about the training pairs at the end, with the numbers of the dataset.
 
         For an ensemble, P(clean) and soft labels are means over the members, rematches those of all members, and the
         plan that of the first.
@@ -144,13 +147,13 @@ class Assessment:
                 scores, labels, found = method.pair_scores(), method.soft_labels(), method.rematches()
                 plan = method.transport_plan()
             if scores is not None:
-                p_clean.append(scores)
+                p_clean.append(self.numbering.restored(scores))
             if labels is not None:
-                soft_labels.append(labels)
+                soft_labels.append(self.numbering.restored(labels))
             if found is not None:
-                rematches.append(found)
+                rematches.append(self.numbering.restored_rematches(found))
             if plan is not None:
-                plans.append(plan)
+                plans.append(self.numbering.restored_plan(plan))
         joined = [
             np.concatenate([getattr(found, f.name) for found in rematches]) for f in fields(Rematches) if rematches
         ]
@@ -159,7 +162,7 @@ class Assessment:
             np.mean(p_clean, axis=0) if p_clean else None,
             np.mean(soft_labels, axis=0) if soft_labels else None,
             Rematches(*joined) if rematches else None,
-            self.trainers[0].given_clean,
+            self.numbering.restored_pairs(self.trainers[0].given_clean),
             plans[0] if plans else None,
             self.noise.clean(true) if known else None,
             true[plans[0].captions] if known and plans else None,

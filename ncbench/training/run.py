@@ -29,7 +29,7 @@ from ncbench.records.history import History
 from ncbench.records.progress import Progress
 from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, RESULT_FILE
 from ncbench.records.result import Result
-from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.spec import RunSpec, check_harness, sizes_of
 from ncbench.runtime import memory, overhead
 from ncbench.runtime.files import write_atomic, write_json
 from ncbench.runtime.rng_state import random_state, seed_all, set_random_state
@@ -37,6 +37,7 @@ from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.numbering import Numbering
 from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
@@ -57,7 +58,7 @@ DEFAULT_CADENCE = Cadence()
 
 
 class Run:
-    """A run; `execute` completes it and writes its record into `folder`.
+    """A run; `execute` completes it and writes its record into `folder`. Raises UserError for another harness's spec.
 
     The members of an ensemble are trained one after the other. Each has its own method, its part of the budget and its
     own selection on dev; their similarities are averaged (SGRAF, AAAI 2021, section 4).
@@ -75,6 +76,7 @@ class Run:
         cadence: Cadence = DEFAULT_CADENCE,
         should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
+        check_harness(spec, f"run {spec.id}")
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
         self.work = Work.of(spec, dataset)
@@ -93,7 +95,9 @@ class Run:
             )
             for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
-        self.assessment = Assessment(spec, dataset, noise, self.trainers, self.clock, device)
+        train = dataset.splits["train"]
+        self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed)
+        self.assessment = Assessment(spec, dataset, noise, self.numbering, self.trainers, self.clock, device)
 
     def execute(self) -> Result:
         """Train, select, test and record; return the result.
@@ -111,8 +115,8 @@ class Run:
         seed_all(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         captions = self.noise.seen(train.captions, self.dataset.vocabulary)
-        view = TrainingView(train.images, captions, self.noise.claimed, self.device)
-        truth = self.noise.clean(train.true) if self.dataset.truth_known else None
+        view = self.numbering.view(train.images, captions, self.noise.claimed, self.device)
+        truth = self.numbering.shown(self.noise.clean(train.true)) if self.dataset.truth_known else None
         overhead.reset({})
         begun = self._resume(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)

@@ -22,13 +22,16 @@ from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import evaluate
-from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.method.base import Method
 from ncbench.records.history import History, HistoryLine
+from ncbench.records.measurements import Audited
 from ncbench.records.result import Scores
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.state import State, capture
+from ncbench.training.audit import Audit, plain_share
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.loop import Loop, Scalars, Workshop
+from ncbench.training.seclusion import Secluded
 
 USES = ("training", "evaluation", "checkpoints")
 
@@ -71,7 +74,7 @@ class Trainer:
         clock: Clock,
         history: History,
     ) -> None:
-        self.spec, self.name, self.method, self.meter = spec, name, method, meter
+        self.spec, self.name, self.method, self.meter = spec, name, Secluded(method), meter
         self.device, self.clock, self.history = device, clock, history
         self.workshop = Workshop(name, sizes, device, spec.precision, meter)
         self.backbones = self.workshop.made
@@ -83,7 +86,9 @@ class Trainer:
 
     def set_up(self, view: TrainingView, truth: NDArray[np.bool_] | None = None) -> None:
         """Let the method build what it trains on `view`. `truth` says which pairs are clean: see `make_task`."""
-        self.loop = Loop(self.method, view, self.workshop, self.spec.seed, truth)
+        self.audit = Audit(self.method, self.meter)
+        self.method.watch = self.audit.watch
+        self.loop = Loop(self.method, view, self.workshop, self.meter, self.spec.seed, truth)
         if self.loop.task.clean is not None:
             self.given_clean = self.loop.task.clean
         self.loop.set_up()
@@ -127,6 +132,10 @@ class Trainer:
         used, seconds = self.meter.used - first[0], self.clock.seconds["training"] - first[1]
         return (used, seconds) if used else (self.meter.used, self.clock.seconds["training"])
 
+    def audited(self) -> Audited:
+        """Return the second count of the work of this process."""
+        return self.audit.found(lambda: plain_share(self.workshop(), self.loop.view))
+
     @property
     def resumable(self) -> bool:
         """Whether training can be resumed from `state_dict` as it is now."""
@@ -141,11 +150,13 @@ class Trainer:
             "marks": self.marks,
             "selected": capture(vars(self.selected)),
             "done": self.done,
+            "audit": self.audit.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned, after `set_up`. Raises KeyError for the state of another method."""
         self.loop.load_state_dict(state)
+        self.audit.load_state_dict(state["audit"])
         self.updates, self.loss = state["updates"], state["loss"]
         self.marks, self.done = state["marks"], state["done"]
         self.selected = Selected(**state["selected"])
@@ -172,7 +183,7 @@ class Trainer:
         report("evaluating")
         since = time.perf_counter()
         with self.meter.paused():
-            retrieval = evaluate(similarity_matrix(self.backbones, dev, self.device), dev.true)
+            retrieval = evaluate(score_blindly(self.method, self.backbones, dev, self.device), dev.true)
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]

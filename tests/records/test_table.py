@@ -136,6 +136,26 @@ def test_a_record_that_lacks_something_is_the_users_error(lost: str, record: Rec
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_versions_of_the_harness_are_conditions_where_a_dataset_has_several(record: Record, tmp_path: Path) -> None:
+    earlier = record(seed=0)
+    record(seed=0, noise=0.6)
+    record(dataset="other", seed=0)
+    assert load_runs(tmp_path)["conditions"].tolist() == ["", "", ""]
+    record(seed=1, harness=2, precision="bf16")
+    frame = load_runs(tmp_path)
+    found = {
+        (row["dataset"], row["noise"], row["seed"]): (row["harness"], row["conditions"])
+        for row in frame.to_dict(orient="records")
+    }
+    assert found == {
+        ("other", 0.4, 0): (1, ""),
+        ("toy", 0.4, 0): (1, "harness 1, precision=float32"),
+        ("toy", 0.6, 0): (1, "harness 1"),  # alone at this ratio, but beside others in an overview
+        ("toy", 0.4, 1): (2, "harness 2, precision=bf16"),
+    }
+    assert earlier.name == frame[frame["conditions"] == "harness 1, precision=float32"]["id"].item()
+
+
 def test_records_from_before_there_were_precisions_are_float32(record: Record, tmp_path: Path) -> None:
     old = record() / "result.json"
     content = json.loads(old.read_text())

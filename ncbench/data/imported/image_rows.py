@@ -19,7 +19,7 @@ from ncbench.data.imported.tables import Table
 from ncbench.errors import UserError
 
 MAX_REPEATED_SHARE, DOUBTFUL_SHARE = 0.1, 0.02
-"""Shares of images with the features of an earlier image: above the first a dataset is refused, above the second doubted.
+"""Shares of images with the features of an earlier image: above the first they are refused, above the second told.
 
 Photographs hardly ever repeat. In a table with a row per caption, most rows do.
 """
@@ -181,8 +181,8 @@ class Repeats:
         for (split, other), count in self._between.items():
             if count > DOUBTFUL_SHARE * self._images[split]:
                 warnings.warn(
-                    f"{self.request.source}: {count:,} of {self._images[split]:,} images of {split} are also in {other} "
-                    "(equal features); remove them from one",
+                    f"{self.request.source}: {count:,} of {self._images[split]:,} images of {split} are also in "
+                    f"{other} (equal features); remove them from one",
                     DataWarning,
                     stacklevel=2,
                 )

@@ -133,7 +133,7 @@ def _read_file(path: Path) -> Request:
         import tomli as tomllib
 
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); expected a configuration file of a dataset"

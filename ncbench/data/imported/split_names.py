@@ -51,10 +51,10 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def files_by_split(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return the files of each split under the word that names it, as in `datasets`: in the file's name, or a folder's.
+    """Return the files of each split under the word that names it, as in `datasets`: in its name or a folder's.
 
-    The nearest folder counts. If no file names a split, all are `train`. Raises UserError if only some do, and for names
-    that could be of two splits.
+    The nearest folder counts. If no file names a split, all are `train`. Raises UserError if only some do, and for
+    names that could be of two splits.
     """
     found: dict[str, list[Path]] = {}
     for file in files:
@@ -74,8 +74,8 @@ def files_by_split(root: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
     if len({re.sub(r"\d+", "", file.stem) for file in found[""]}) > 1:  # not the numbered parts of one file
         names = ", ".join(file.name for file in found[""][:3])
         warnings.warn(
-            f"{root}: no file names a split ({names}{', ...' if len(found['']) > 3 else ''}), so all rows are train, and "
-            "dev and test are drawn from them; rename the files if that is wrong",
+            f"{root}: no file names a split ({names}{', ...' if len(found['']) > 3 else ''}), so all rows are train, "
+            "and dev and test are drawn from them; rename the files if that is wrong",
             DataWarning,
             stacklevel=2,
         )

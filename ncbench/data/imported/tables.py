@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ncbench.data.imported.folder import picture_files, read_folder
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import files_below, files_by_split
+from ncbench.data.stand_ins import refuse_stand_in
 from ncbench.errors import UserError
 
 RecordBatch: TypeAlias = Any  # of pyarrow, which has no types
@@ -52,6 +53,8 @@ class Files:
     """The rows of consecutive parquet or Arrow files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            refuse_stand_in(path)
         self._files = [_ArrowFile(path) if path.suffix.lower() == ".arrow" else _ParquetFile(path) for path in paths]
         first = self._files[0]
         for file in self._files[1:]:

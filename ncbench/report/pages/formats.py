@@ -9,21 +9,30 @@ import pandas as pd
 
 from ncbench.report.pages.latex import latex_table
 from ncbench.report.pages.markdown import comparison_sections, published_sections
+from ncbench.report.pages.paper_table import paper_tables
 from ncbench.report.tables import versus_published
-from ncbench.report.tables.comparisons import COLUMNS, Comparison
+from ncbench.report.tables.comparisons import Comparison
 from ncbench.report.tables.versus_published import PublishedTable
 
 Format = Literal["csv", "latex", "markdown"]
 
 
-def format_comparisons(tables: Sequence[Comparison], form: Format) -> str:
-    """Return all comparisons: as one CSV table, or as a LaTeX table or markdown section each."""
+def format_comparisons(
+    tables: Sequence[Comparison],
+    form: Format,
+    columns: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    source: str = "ncbench report --format latex",
+) -> str:
+    """Return all comparisons: as one CSV table, as LaTeX tables over noise ratios, or as a markdown section each.
+
+    `columns`, `methods` and `source` are those of `paper_tables`.
+    """
     if form == "csv":
         rows = [{**table.key, **row} for table in tables for row in table.rows.to_dict(orient="records")]
         return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     if form == "latex":
-        columns = tuple(COLUMNS.values())
-        return "\n".join(latex_table(table.title, columns, table.cells(), columns[1:]) for table in tables)
+        return paper_tables(tables, source, columns, methods)
     return comparison_sections(tables)
 
 

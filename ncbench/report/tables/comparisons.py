@@ -89,7 +89,11 @@ class Comparison:
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
-        return [[_text(column, row) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+        return [[self.cell(row, column) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+
+    def cell(self, row: Mapping[Hashable, Any], column: str) -> str:
+        """Return a cell of the table as text."""
+        return _text(column, row)
 
 
 def conditions_in_words(key: Mapping[str, Any]) -> str:
@@ -129,7 +133,7 @@ def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
     return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
 
 
-def _text(column: str, row: dict[Any, Any]) -> str:
+def _text(column: str, row: Mapping[Hashable, Any]) -> str:
     value = row[column]
     if column == "variant":
         if row["sees_truth"]:

@@ -77,15 +77,17 @@ class RunJob:
         return DelayedSubmission(self)
 
     def _execute(self) -> Outcome | None:
-        from ncbench.runtime.device import cap_memory, choose_device
+        from ncbench.runtime.device import check_cap, choose_device
         from ncbench.sweeps.execution import run_sweep
+        from ncbench.sweeps.fresh_process import apart
 
         store = Store(self.record.root)
         try:
             run, device = self._planned(), choose_device(self.device)
             if self.max_memory is not None:
-                cap_memory(device, self.max_memory)
-            return next(run_sweep([run], store, device, NullObserver(), self.cadence), None)
+                check_cap(device)
+            executor = apart(self.max_memory)
+            return next(run_sweep([run], store, device, NullObserver(), self.cadence, executor=executor), None)
         except UserError as error:
             store.note(self.spec, "failed", f"{error}\n")
             raise
