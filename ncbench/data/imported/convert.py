@@ -31,7 +31,7 @@ from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.image_rows import Repeats, Rows, images_of, joined
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
-from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
+from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes, picture_names
 from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import REST, SPLITS, split_of, words_of_split
@@ -217,7 +217,10 @@ class _Columns:
                 features = vectors(column, request.image_features, place, request.regions)
             else:
                 assert encoded is not None
-                features = self.describe(decode(content, place(row)) for row, content in enumerate(encoded))
+                named = enumerate(zip(encoded, picture_names(batch.column(self.images)), strict=True))
+                features = self.describe(
+                    decode(content, f"{place(row)}{name and f', {name!r}'}") for row, (content, name) in named
+                )
             yield Rows(features, captions, of_captions, encoded)
 
 

@@ -46,6 +46,13 @@ def picture_bytes(column: Any, name: str, root: Path | None, place: Place) -> li
     return found
 
 
+def picture_names(column: Any) -> list[str]:
+    """Return the file name of each picture of a column, "" where it has none."""
+    if not is_pictures(column.type):
+        return [""] * len(column)
+    return [(value or {}).get("path") or "" for value in column.to_pylist()]
+
+
 def read_below(root: Path, name: str, where: str) -> bytes:
     """Return the content of the file `name` in `root`. Raises UserError if it is missing or outside of `root`."""
     try:
