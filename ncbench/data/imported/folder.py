@@ -107,8 +107,11 @@ def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
     text = read_text(file)
     start = text.partition("\n")[0]
     delimiter = "\t" if "\t" in start else next((mark for mark in start if mark in ",;|"), "\t")
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines = io.StringIO(text, newline="")
+    if delimiter == "\t":
+        rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
     before = 0
     try:
         for row in rows:
