@@ -51,7 +51,6 @@ MAX_NUMBER = 2**31
 
 IN_UNIT_INTERVAL = ("p_clean", "soft_labels")
 PER_PAIR = (*IN_UNIT_INTERVAL, "clean")
-PAIR_NUMBERS = ("told", "rematch_captions", "plan_captions")
 REMATCH_ARRAYS = ("rematch_captions", "rematch_images", "rematch_weights")
 PLAN_ARRAYS = ("plan_captions", "plan_images", "plan")
 
@@ -84,7 +83,7 @@ def load_beliefs(path: Path, pairs: int | None = None) -> Beliefs:
     Raises UserError for a file that is missing, damaged, or of another kind, before it is loaded if its headers tell.
     """
     try:
-        arrays = read_arrays(path, partial(_check_declared, pairs=pairs))
+        arrays = read_arrays(path, partial(_check_declared, path=path, pairs=pairs))
         for name, array in arrays.items():
             if not np.isfinite(array).all() or (array.size and array.min() < 0):
                 raise ValueError(f"{name} has values that are negative or not finite")
@@ -92,10 +91,7 @@ def load_beliefs(path: Path, pairs: int | None = None) -> Beliefs:
                 raise ValueError(f"{name} has numbers beyond {MAX_NUMBER:,}")
         for name in IN_UNIT_INTERVAL:
             if name in arrays and arrays[name].max(initial=0) > 1:
-                raise ValueError(f"{name} has values above 1")
-        for name in PAIR_NUMBERS:
-            if pairs is not None and name in arrays and arrays[name].max(initial=0) >= max(pairs, 1):
-                raise ValueError(f"{name} has pairs beyond the {pairs:,} of the training set")
+                raise _not_per_pair(path, name, len(arrays[name]))
         return Beliefs(
             _optional(arrays, "p_clean", np.float64),
             _optional(arrays, "soft_labels", np.float64),
@@ -119,16 +115,20 @@ def _check_kinds(declared: Mapping[str, Declared], expected: Mapping[str, tuple[
             raise ValueError(f"{name} has {len(array.shape)} dimensions of {array.dtype}")
 
 
-def _check_declared(declared: Mapping[str, Declared], pairs: int | None) -> None:
-    """Raise ValueError unless the headers of an archive are those of beliefs about a training set of so many pairs."""
+def _check_declared(declared: Mapping[str, Declared], path: Path, pairs: int | None) -> None:
+    """Raise unless the headers of an archive are those of beliefs about a training set of so many pairs."""
     _check_kinds(declared, BELIEF_ARRAYS)
     lengths = {name: declared[name].shape[0] for name in PER_PAIR if name in declared}
-    expected = pairs if pairs is not None else next(iter(lengths.values()), None)
+    expected = next(iter(lengths.values()), None) if pairs is None else pairs
     for name, length in lengths.items():
         if length != expected:
-            raise ValueError(f"{name} has {length:,} values for {expected:,} pairs")
+            raise _not_per_pair(path, name, expected)
     if expected is not None and "told" in declared and declared["told"].shape[0] > expected:
         raise ValueError(f"told has {declared['told'].shape[0]:,} of {expected:,} pairs")
+
+
+def _not_per_pair(path: Path, name: str, pairs: int | None) -> UserError:
+    return UserError(f"{path}: {name} must be {pairs:,} numbers in [0, 1], one per training pair; restore it")
 
 
 def _optional(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:

@@ -1,10 +1,48 @@
-"""Content of JSON files, checked against a type."""
+"""Content of JSON files: read within bounds, and checked against a type."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from ncbench.runtime.bounded import read_bytes
+
+MAX_BYTES = 4 * 2**20
+"""Of a JSON file in a record."""
+
+MAX_DEPTH = 32
+"""How deep lists and objects may be nested. ncbench writes no deeper ones; code that walks them may recurse."""
+
+
+def read_json(path: Path, decode: Callable[[bytes], Any] = msgspec.json.decode, limit: int = MAX_BYTES) -> Any:
+    """Return the decoded content of a JSON file of at most `limit` bytes.
+
+    Raises OSError, and ValueError for other content and for lists and objects that are nested deeper than MAX_DEPTH.
+    """
+    try:
+        content = decode(read_bytes(path, limit))
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    check_depth(content)
+    return content
+
+
+TOO_DEEP = f"its lists and objects are nested deeper than {MAX_DEPTH}"
+
+
+def check_depth(content: object, depth: int = MAX_DEPTH) -> None:
+    """Raise ValueError if lists and objects in `content` are nested deeper than `depth`."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        if not depth:
+            raise ValueError(TOO_DEEP)
+        for item in content:
+            if isinstance(item, dict | list):
+                check_depth(item, depth - 1)
 
 
 def checked(content: object, kind: Any, place: str = "") -> Any:
