@@ -9,7 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ncbench.records.result import Count, Scores, Share
+from ncbench.evaluation.beliefs import Count, Share
+from ncbench.records.result import Scores
 from ncbench.runtime.files import write_text
 
 
