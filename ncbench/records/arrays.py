@@ -27,7 +27,7 @@ from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.method.base import Plan, Rematches
-from ncbench.runtime.archives import Declared, read_arrays
+from ncbench.runtime.archives import Declared, read_arrays, read_headers
 from ncbench.runtime.files import write_atomic
 
 BELIEFS_FILE = "beliefs.npz"
@@ -103,6 +103,15 @@ def load_beliefs(path: Path, pairs: int | None = None) -> Beliefs:
         )
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it") from error
+
+
+def stored_in_single_precision(path: Path) -> bool:
+    """Return whether a file of beliefs has scores in single precision, as in older records. Raises UserError."""
+    try:
+        declared = read_headers(path)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it") from error
+    return any(declared[name].dtype.itemsize < 8 for name in IN_UNIT_INTERVAL if name in declared)
 
 
 def _check_kinds(declared: Mapping[str, Declared], expected: Mapping[str, tuple[type[np.generic], int]]) -> None:

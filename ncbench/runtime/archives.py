@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -51,15 +52,27 @@ def read_arrays(path: Path, check: Check | None = None, limit: int = MAX_BYTES) 
     Raises DamagedArchive unless the file is complete and valid, has only plain arrays, and at most `limit` bytes of
     them. `check` is called with what the headers declare before any array is unpacked; it raises ValueError.
     """
+    with _opened(path, limit) as (archive, members):
+        declared = {name: _declared(archive, member) for name, member in members.items()}
+        if check is not None:
+            check(declared)
+        return {name: _array(archive, member) for name, member in members.items()}
+
+
+def read_headers(path: Path, limit: int = MAX_BYTES) -> dict[str, Declared]:
+    """Return what the headers of the arrays in the .npz file `path` declare. Raises DamagedArchive."""
+    with _opened(path, limit) as (archive, members):
+        return {name: _declared(archive, member) for name, member in members.items()}
+
+
+@contextmanager
+def _opened(path: Path, limit: int) -> Iterator[tuple[ZipFile, dict[str, ZipInfo]]]:
+    """Open an archive whose table of contents is sound; turn all errors of a damaged file into DamagedArchive."""
     try:
         with open_regular(path, limit) as file:
             _check_directory(file)
             with ZipFile(file) as archive:
-                members = _members(archive, limit)
-                declared = {name: _declared(archive, member) for name, member in members.items()}
-                if check is not None:
-                    check(declared)
-                return {name: _array(archive, member) for name, member in members.items()}
+                yield archive, _members(archive, limit)
     except OSError as error:
         raise DamagedArchive(error.strerror or str(error)) from error
     # Damaged bytes can fail in zipfile, in zlib, and in NumPy's header parser.
