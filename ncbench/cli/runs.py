@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
+from ncbench.errors import UserError
 
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
 DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
@@ -34,26 +36,28 @@ def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
         return
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
+    from ncbench.records.verification import verify_run
 
-    unfinished = list(Store(folder).unfinished())
-    # If there are no runs at all, `load_runs` raises an error that says how to make some.
-    done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
+    problems = Problems()
+    unfinished = list(Store(folder).unfinished(problems.add))
+    try:
+        done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
+    except UserError:  # says how to make runs if there are none
+        if not unfinished and not problems.found:
+            raise
+        done = []
     rest = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
-        return
-    if done:
+    if done and not as_json:
         rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
         print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-    if rest:
+    if rest and not as_json:
         rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
         print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-
-
-def _has_results(folder: Path) -> bool:
-    return any(folder.glob("*/*/*/result.json"))
+    problems.exit()
 
 
 def _cell(column: str, run: Mapping[Any, Any]) -> object:

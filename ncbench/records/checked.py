@@ -53,7 +53,21 @@ def checked(content: object, kind: Any, place: str = "") -> Any:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        problem, _, below = str(error).partition(" - at ")
-        place += below.strip("`").removeprefix("$")
-        problem = f"{problem[:1].lower()}{problem[1:]}"
-        raise ValueError(f"{place.removeprefix('.')}: {problem}" if place else problem) from error
+        raise _naming_the_field(error, place) from error
+
+
+def decoded(content: bytes | msgspec.Raw, kind: Any, place: str = "") -> Any:
+    """Return JSON text as a `kind`, without building what the kind leaves as text. Raises ValueError as `checked`."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise _naming_the_field(error, place) from error
+    except RecursionError:
+        raise ValueError(f"{place}: {TOO_DEEP}" if place else TOO_DEEP) from None
+
+
+def _naming_the_field(error: msgspec.ValidationError, place: str) -> ValueError:
+    problem, _, below = str(error).partition(" - at ")
+    place += below.strip("`").removeprefix("$")
+    problem = f"{problem[:1].lower()}{problem[1:]}"
+    return ValueError(f"{place.removeprefix('.')}: {problem}" if place else problem)

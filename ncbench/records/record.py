@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ncbench.errors import UserError
+from ncbench.plugins.source_files import MAX_FILE_BYTES
 from ncbench.records.arrays import (
     BELIEFS_FILE,
     RANKS_FILE,
@@ -25,6 +26,7 @@ from ncbench.records.measurements import Measurements
 from ncbench.records.result import Result
 from ncbench.records.spec import SCHEMA, RunSpec
 from ncbench.runtime.archives import check_array_file
+from ncbench.runtime.bounded import read_bytes
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
@@ -169,6 +171,14 @@ class Record:
             f"{self.folder}: {name} is missing, as submissions hold no weights, beliefs or noise; run it again with: "
             f"ncbench replay {self.folder}{words} --out DIR"
         )
+
+    def method_text(self) -> str:
+        """Return the source of the method that came with a submission. Raises UserError without a readable one."""
+        path = self.folder / METHOD_FILE
+        try:
+            return read_bytes(path, MAX_FILE_BYTES).decode()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as the source of a method ({error}); unpack it again") from error
 
     def content(self, name: str) -> dict[str, Any]:
         """Return the JSON object in a file of the record as it was written, of any version with this schema."""

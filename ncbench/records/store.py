@@ -102,7 +102,7 @@ class Store:
     def unfinished(self, on_problem: OnProblem = stop) -> Iterator[Unfinished]:
         """Yield the runs without a result, in the order of their paths.
 
-        Runs with a damaged spec are passed to `on_problem` instead. Raises UserError for a folder that cannot be listed.
+        Runs with a damaged spec are passed to `on_problem` instead. Raises UserError as `results`.
         """
         for path in _run_folders(str(self.root)):
             if not _present(f"{path}/{SPEC_FILE}") or _present(f"{path}/{RESULT_FILE}"):
@@ -153,7 +153,7 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
         return
     except OSError as error:
         raise UserError(
-            f"{root}: cannot be listed ({error.strerror}), so that its runs are unknown; make it readable or move it away"
+            f"{root}: cannot be listed ({error.strerror}), so its runs are unknown; make it readable or move it away"
         ) from error
     for path in paths:
         yield from _run_folders(path, depth - 1) if depth > 1 else (path,)

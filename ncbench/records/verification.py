@@ -16,10 +16,11 @@ from ncbench.errors import UserError
 from ncbench.method.registry import GROUP, load_method
 from ncbench.noise.storage import load_noise
 from ncbench.plugins.discovery import plugin_names
+from ncbench.plugins.source_files import source_digest
 from ncbench.records.arrays import SIDES, TOP_K_FILE
 from ncbench.records.history import HistoryLine
 from ncbench.records.judgement import check_beliefs, check_with_dataset
-from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.record import METHOD_FILE, ORIGIN_FILE, RESULT_FILE, Record
 from ncbench.records.store import Store
 
 if TYPE_CHECKING:
@@ -54,6 +55,25 @@ def verify_run(folder: Path, dataset_of: Callable[[Record], Dataset | None] | No
     return list(dict.fromkeys(problems))  # several checks read the same file
 
 
+class Datasets:
+    """The datasets of records, as far as they are available; `root` is the folder of dataset files."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+        self._known: dict[tuple[str, str, str], Dataset | None] = {}
+
+    def of(self, record: Record) -> Dataset | None:
+        """Return the dataset of a record, which is loaded once; None where it is not available."""
+        spec = record.spec
+        key = (spec.dataset, spec.dataset_version, spec.dataset_digest)
+        if key not in self._known:
+            try:
+                self._known[key] = record.dataset(self._root)
+            except (UserError, OSError):
+                self._known[key] = None
+        return self._known[key]
+
+
 def runs_below(folder: Path) -> list[Path]:
     """Return the folders of finished runs: `folder` itself, or those in a folder of records. Raises UserError."""
     if Record(folder).finished:
@@ -86,11 +106,9 @@ def _scores(record: Record) -> Iterator[str]:
     if set(ranks) != set(names):
         yield f"there are ranks for {sorted(ranks)} and scores for {sorted(names)}"
     for name in sorted(set(ranks) & set(scores)):
-        for side, other in (SIDES, SIDES[::-1]):
-            for queries, candidates in zip(getattr(ranks[name], side), getattr(ranks[name], other), strict=False):
-                # Images without captions have no rank, but are candidates.
-                if side == "i2t" and queries.max() >= len(candidates):
-                    yield f"{name} has a rank of {queries.max()} among {len(candidates)} captions"
+        for queries, captions in zip(ranks[name].i2t, ranks[name].t2i, strict=False):
+            if queries.max() >= len(captions):
+                yield f"{name} i2t has a rank of {queries.max()} among {len(captions)} captions"
         expected = ranks[name].retrieval().to_dict()
         for place, said, found in _differences(msgspec.to_builtins(scores[name]), expected):
             yield f"{name} {place} is {said}, but its ranks give {found}"
@@ -158,7 +176,7 @@ def _course(record: Record) -> Iterator[str]:
         if chosen.dev_rsum != rsum:
             yield f"{name} was selected at dev rSum {chosen.dev_rsum}, but the best in history.jsonl is {rsum}"
         elif best is not None and chosen.share != best.share:
-            yield f"{name} was selected at {chosen.share} of the budget, but the best in history.jsonl is at {best.share}"
+            yield f"{name} was selected at {chosen.share} of the budget, the best in history.jsonl is at {best.share}"
 
 
 def _curve(history: Sequence[HistoryLine], evaluations: int) -> Iterator[str]:
@@ -208,6 +226,14 @@ def _measurements(record: Record) -> Iterator[str]:
         yield f"training took {measurements.seconds.training:.1f} s of a budget of {budget.amount:g} s"
 
 
+def _source(record: Record) -> Iterator[str]:
+    """Compare the source that came with a submission with what the spec says of it; nothing is run."""
+    if record.has(METHOD_FILE):
+        source, text = record.spec.source, record.method_text()
+        if source_digest(text.encode()) != source:
+            yield f"{METHOD_FILE} is not the file that defined the method, of which the spec has digest {source!r}"
+
+
 CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _identity,
     _scores,
@@ -218,4 +244,5 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     check_beliefs,
     _ground_truth,
     _measurements,
+    _source,
 )

@@ -26,6 +26,7 @@ _MAX_DIRECTORY = 2**16  # bytes of the table of contents
 _END, _END_BYTES = b"PK\x05\x06", 22  # of a ZIP file; see the .ZIP File Format Specification, 4.3.16
 _END_64, _END_64_BYTES = b"PK\x06\x07", 20
 
+
 class DamagedArchive(ValueError):  # noqa: N818
     """A file is not a valid archive of arrays."""
 

@@ -28,7 +28,7 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes. Raises OSError and ValueError as `open_regular`."""
+    """Return the content of a regular file of at most `limit` bytes. Raises as `open_regular`."""
     with open_regular(path, limit) as file:
         content = file.read(limit + 1)  # the file may be growing
     if len(content) > limit:

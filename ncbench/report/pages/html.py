@@ -77,6 +77,7 @@ class DatasetSection:
     comparisons: Sequence[Table]
     figure_sections: Mapping[str, Sequence[EmbeddedFigure]] = field(default_factory=dict)
     published: Sequence[Table] = ()
+    problems: Sequence[str] = ()
 
 
 def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Path) -> str:
@@ -98,6 +99,7 @@ def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Pa
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             legend=Markup(markdown_to_html(legend.LEGEND)),
+            problems_legend=Markup(markdown_to_html(legend.PROBLEMS_LEGEND)),
             published_legend=Markup(markdown_to_html(legend.PUBLISHED_LEGEND)),
         )
         + "\n"
@@ -142,6 +144,7 @@ def _section(number: int, board: Leaderboard, figures: Sequence[Figure], folder:
             )
             for each in board.published
         ],
+        board.problems,
     )
 
 

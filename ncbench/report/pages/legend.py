@@ -17,6 +17,11 @@ is a reference and never counts as best. A method that was *given clean pairs* k
 clean, which the others do not.
 """
 
+PROBLEMS_LEGEND = """\
+These records do not pass `ncbench verify`. Results that *fail verification* are marked and never count as best or rank;
+records that could not be read are left out. Figures show neither.
+"""
+
 PUBLISHED_LEGEND = """\
 Recalls and rSum are as printed in the *source*, which is often not the paper that proposed the method. *Networks* is
 the number of networks whose similarities are averaged. The noise *unit* is in the heading. Units and networks are

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ncbench.report.figures.style import Figure, section_names
-from ncbench.report.pages.legend import LEGEND, PUBLISHED_LEGEND
+from ncbench.report.pages.legend import LEGEND, PROBLEMS_LEGEND, PUBLISHED_LEGEND
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import COLUMNS, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
@@ -20,6 +20,9 @@ MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
     """Return the page of a dataset: legend, figures, overviews, comparisons and published results."""
     parts = [f"# {_escape(board.dataset)}\n", LEGEND]
+    if board.problems:
+        lines = "".join(f"* {_escape(' '.join(problem.split()))}\n" for problem in board.problems)
+        parts.append(f"## Records with problems\n\n{PROBLEMS_LEGEND}\n{lines}")
     parts += [_figure(figure) for figure in figures if not figure.section]
     for overview in board.overviews:
         parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")

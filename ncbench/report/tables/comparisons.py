@@ -14,6 +14,7 @@ from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
+from ncbench.records.table import failing
 from ncbench.report.tables.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -46,7 +47,8 @@ HIGH_OVERHEAD = 0.2  # share of the training time above which counted work under
 class Comparison:
     """One table: methods under the same data, noise, backbone and budget.
 
-    `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best.
+    `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best;
+    neither do runs that fail verification.
     `runs` are the rows of `load_runs` that were averaged.
     """
 
@@ -76,11 +78,11 @@ class Comparison:
 
     @property
     def _contestants(self) -> pd.DataFrame:
-        return self.rows[~self.rows["sees_truth"]]
+        return self.rows[~self.rows["sees_truth"] & ~self.rows["fails"]]
 
     def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
         """Return whether the score of a row is the best or second best among contestants, after rounding."""
-        if column not in scores() or row["sees_truth"]:
+        if column not in scores() or row["sees_truth"] or row["fails"]:
             return None
         score = _rounded(row[column])
         if score == _rounded(self.best(column)):
@@ -109,17 +111,19 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
         numbers["sees_truth"] = groups["sees_truth"].any()
+        numbers["fails"] = runs.assign(fails=failing(runs)).groupby("variant", sort=True)["fails"].any()
         numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
         numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
-        rows = numbers.reset_index().sort_values(["sees_truth", "rsum", "variant"], ascending=[True, False, True])
+        order = ["sees_truth", "fails", "rsum", "variant"]
+        rows = numbers.reset_index().sort_values(order, ascending=[True, True, False, True])
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
     return tables
 
 
 def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
-    """Return the places of contestants; references and variants with a run without readable ranks have none."""
+    """Return the places of contestants; references and variants with a run that fails or lacks ranks have none."""
     ranks: dict[str, dict[int, Ranks]] = {}
-    excluded = set(runs.loc[runs["sees_truth"], "variant"])
+    excluded = set(runs.loc[runs["sees_truth"] | failing(runs), "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
         try:
             ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]

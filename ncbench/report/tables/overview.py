@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ncbench.noise.ratio import CLEAN, NATURAL
+from ncbench.records.table import failing
 from ncbench.report.tables.comparisons import SEES_TRUTH, conditions_in_words
 
 
@@ -82,7 +83,8 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
     found = Overview(
         f"{protocol} (unit: {unit}), {conditions_in_words(key)}", means, stds, seeds.fillna(0).astype(int), references
     )
-    order = pd.DataFrame({"reference": means.index.isin(references), "average": found.average}, means.index)
+    last = references | set(cells.loc[failing(cells), "variant"])  # neither ever counts as best
+    order = pd.DataFrame({"reference": means.index.isin(last), "average": found.average}, means.index)
     order["incomplete"] = order["average"].isna()
     # Incomplete variants are ordered by the mean over the ratios they have.
     order["average"] = order["average"].fillna(means[found._noisy].mean(axis=1))
