@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -90,7 +91,7 @@ def git_identity() -> str:
 
 
 def _on_terminal() -> bool:
-    return click.get_text_stream("stdin").isatty()
+    return sys.stdin.isatty()
 
 
 def _ask(option: str, question: str, default: str = "") -> str:
@@ -109,8 +110,8 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
     """Unpack a submission into a records folder.
 
     The runs can then be reported, and replayed with `ncbench replay --out DIR`, which also makes the beliefs and the
-    weights that `audit` and `eval` need. Files that define methods are unpacked as method.py beside the record, and not run.
-    Existing records are not overwritten.
+    weights that `audit` and `eval` need. Files that define methods become method.py beside the record; they are
+    not run. Existing records are not overwritten.
     """
     from ncbench.records.record import METHOD_FILE
     from ncbench.records.submission import read_submission
@@ -124,6 +125,4 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
     click.echo(f"wrote {len(written)} {'run' if len(written) == 1 else 'runs'} to {out}; {existing} already existed")
     sources = [path / METHOD_FILE for path in written if (path / METHOD_FILE).is_file()]
     if sources:
-        click.echo(
-            f"methods from files: read {sources[0]} before you replay it with --method-file; nothing runs it unasked"
-        )
+        click.echo(f"methods from files are only run with --method-file; read them first, such as {sources[0]}")

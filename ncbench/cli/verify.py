@@ -81,22 +81,24 @@ def verify(
 ) -> None:
     """Check that run records are consistent.
 
-    Takes run folders, folders with many runs, and submission files. Recomputes scores from stored ranks and beliefs, checks
-    that training stayed within the budget, and that specs, ids, digests, dev evaluations and measurements agree. Of a
-    submission, also says what it claims: who made it, which grid and seeds it has, and what is missing. Exits with
+    Takes run folders, folders with many runs, and submission files. Recomputes scores from stored ranks and beliefs,
+    checks the budget, and that specs, ids, digests, dev evaluations and measurements agree. Of a submission, also says what it claims: who made it, which grid and seeds it has, and what is missing. Exits with
     code 1 if a record is inconsistent, or a replay gives another result.
     """
     if not replays and (method_file or run_bundled):
         raise UserError("--method-file and --run-bundled go with --replay N; without it, no method is run")
     with ExitStack() as stack:
         checked = _check(places, data_root, stack)
-        verdicts = dict(
-            _replayed(checked, replays or 0, data_root, method_file, run_bundled, device, tolerance, as_json)
-        )
+        if not checked.runs:
+            raise checked.unreadable[0]
+        asked = Replays(replays or 0, data_root, method_file, run_bundled, device, tolerance, as_json)
+        verdicts = dict(_replayed(checked, asked))
     if as_json:
         print_json(_content(checked, verdicts, replays is not None))
     else:
         _print(checked, verdicts)
+    for error in checked.unreadable[1:]:
+        click.echo(one_line(f"Error: {error}"), err=True)
     if checked.unreadable:
         raise checked.unreadable[0]
     if checked.bad or any(outcome in ("different", "failed") for outcome, _ in verdicts.values()):

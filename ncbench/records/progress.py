@@ -53,7 +53,7 @@ class ProgressFile:
 def read_progress(folder: Path) -> Progress | None:
     """Return the progress of the run in `folder`; None without a readable file."""
     try:
-        content = read_json(folder / PROGRESS_FILE)
+        content = read_json(folder / PROGRESS_FILE, json.loads)  # which reads NaN
         numbers = {name: _number(content.get(name)) for name in ("loss", "dev_rsum", "left")}
         return Progress(min(1.0, max(0.0, float(content["share"]))), doing=str(content["doing"]), **numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

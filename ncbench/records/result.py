@@ -55,7 +55,7 @@ class Metrics(msgspec.Struct, frozen=True, omit_defaults=True):
 class Selection(msgspec.Struct, frozen=True):
     """The evaluation whose weights were kept: its dev rSum, and the share of the budget spent by then."""
 
-    dev_rsum: RecallSum
+    dev_rsum: float
     share: Share
 
 
