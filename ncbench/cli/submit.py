@@ -72,8 +72,6 @@ def submit(
         return
     count = len(content["runs"])
     click.echo(f"wrote {path} ({count} {'run' if count == 1 else 'runs'}); check it with: ncbench verify {path}")
-    if contact is None:
-        click.echo(f"contact: {identity}")
 
 
 def git_identity() -> str:

@@ -82,8 +82,9 @@ def verify(
     """Check that run records are consistent.
 
     Takes run folders, folders with many runs, and submission files. Recomputes scores from stored ranks and beliefs,
-    checks the budget, and that specs, ids, digests, dev evaluations and measurements agree. Of a submission, also says what it claims: who made it, which grid and seeds it has, and what is missing. Exits with
-    code 1 if a record is inconsistent, or a replay gives another result.
+    checks the budget, and that specs, ids, digests, dev evaluations and measurements agree. Of a submission, also says
+    what it claims: who made it, its grid and seeds, and what is missing. Exits with code 1 if a record is inconsistent,
+    or a replay gives another result.
     """
     if not replays and (method_file or run_bundled):
         raise UserError("--method-file and --run-bundled go with --replay N; without it, no method is run")
