@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ncbench.data.splices import Splices
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.noise.base import Noise, noise_digest
 from ncbench.noise.index_files import read_array, read_index
 from ncbench.runtime.bounded import read_bytes
@@ -55,10 +55,12 @@ def load_noise(path: Path) -> Noise:
     try:
         noise = Noise(claimed=claimed, splices=splices, **content)
     except TypeError as error:
-        raise UserError(f"{sidecar} has missing or unknown fields ({error}); save the noise again") from error
+        raise UserError(f"{sidecar} has missing or unknown fields ({brief(error)}); save the noise again") from error
     found = noise_digest(claimed, splices)
     if found != noise.digest:
-        raise UserError(f"{path} has digest {found}, but {sidecar.name} says {noise.digest}; save the noise again")
+        raise UserError(
+            f"{path} has digest {found}, but {sidecar.name} says {brief(noise.digest, 64)}; save the noise again"
+        )
     return noise
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.plugins.source_files import MAX_FILE_BYTES
 from ncbench.records.arrays import (
     BELIEFS_FILE,
@@ -109,7 +109,7 @@ class Record:
             return None
         try:
             return check_array_file(self.noise_path).shape[0]
-        except (OSError, LookupError, ValueError) as error:
+        except (IndexError, ValueError) as error:
             raise UserError(f"{self.noise_path}: cannot be read as noise ({error}); restore it") from error
 
     @property
@@ -224,8 +224,8 @@ class Record:
             return read()
         except ValueError as error:
             raise UserError(
-                f"{self.folder / name}: is damaged or was written by another version of ncbench ({error}); restore it "
-                "or delete its folder"
+                f"{self.folder / name}: is damaged or was written by another version of ncbench ({brief(error)}); restore "
+                "it or delete its folder"
             ) from error
 
     def _decode(self, name: str, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:
@@ -235,7 +235,7 @@ class Record:
         except (OSError, ValueError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
             raise UserError(
-                f"{path}: cannot be read as a run record ({problem}); restore it or delete its folder"
+                f"{path}: cannot be read as a run record ({brief(problem)}); restore it or delete its folder"
             ) from error
 
 

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.plugins.discovery import NAME
 from ncbench.records.arrays import RANKS_FILE, SIDES, save_ranks
@@ -213,7 +213,7 @@ def read_submission(path: Path) -> Submission:
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"{path}: cannot be read as a submission ({problem}); write one with: ncbench submit"
+            f"{path}: cannot be read as a submission ({brief(problem)}); write one with: ncbench submit"
         ) from error
     check_name(submission.name)
     return submission
@@ -224,7 +224,7 @@ def specs_of(path: Path, submission: Submission) -> list[RunSpec]:
     try:
         return [record.spec for record in submission.records()]
     except ValueError as error:
-        raise UserError(f"{path}: {error}; write it again with: ncbench submit") from error
+        raise UserError(f"{path}: {brief(error)}; write it again with: ncbench submit") from error
 
 
 def unpack(path: Path, root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from ncbench.backbones.registry import members_of
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.method.registry import GROUP, load_method
 from ncbench.noise.storage import load_noise
 from ncbench.plugins.discovery import plugin_names
@@ -52,7 +52,7 @@ def verify_run(folder: Path, dataset_of: Callable[[Record], Dataset | None] | No
     if dataset_of is not None and not problems:
         dataset = dataset_of(record)
         problems += [] if dataset is None else check_with_dataset(record, dataset)
-    return list(dict.fromkeys(problems))  # several checks read the same file
+    return list(dict.fromkeys(brief(text, 1000) for text in problems))  # several checks read the same file
 
 
 class Datasets:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from ncbench.errors import brief
 from ncbench.runtime.bounded import in_mib, open_regular
 
 MAX_ARRAYS = 64
@@ -68,24 +69,30 @@ def read_headers(path: Path, limit: int = MAX_BYTES) -> dict[str, Declared]:
 
 @contextmanager
 def _opened(path: Path, limit: int) -> Iterator[tuple[ZipFile, dict[str, ZipInfo]]]:
-    """Open an archive whose table of contents is sound; turn all errors of a damaged file into DamagedArchive."""
+    """Open an archive whose table of contents is sound. Raises DamagedArchive."""
+    with _damage(), open_regular(path, limit) as file:
+        _check_directory(file)
+        with ZipFile(file) as archive:
+            yield archive, _members(archive, limit)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn all errors of a damaged file into DamagedArchive."""
     try:
-        with open_regular(path, limit) as file:
-            _check_directory(file)
-            with ZipFile(file) as archive:
-                yield archive, _members(archive, limit)
+        yield
     except OSError as error:
         raise DamagedArchive(error.strerror or str(error)) from error
     # Damaged bytes can fail in zipfile, in zlib, and in NumPy's header parser.
     except (EOFError, BadZipFile, zlib.error, AttributeError, LookupError, ArithmeticError, MemoryError) as error:
-        raise DamagedArchive(_in_words(error)) from error
+        raise DamagedArchive(brief(error) or type(error).__name__) from error
     except (RuntimeError, SyntaxError, TokenError, TypeError, ValueError) as error:
-        raise DamagedArchive(_in_words(error)) from error
+        raise DamagedArchive(brief(error) or type(error).__name__) from error
 
 
 def check_array_file(path: Path, limit: int = MAX_BYTES) -> Declared:
-    """Return what the header of a .npy file declares. Raises OSError, and ValueError unless the file has that size."""
-    with open_regular(path, limit) as file:
+    """Return what the header of a .npy file declares. Raises DamagedArchive, also unless the file has that size."""
+    with _damage(), open_regular(path, limit) as file:
         found, start = _read_header(file)
         size = file.seek(0, 2) - start
     if size != found.bytes:
@@ -147,7 +154,3 @@ def _array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
         shape, in_columns, dtype = npy.read_array_header_1_0(file)
         values = np.frombuffer(bytearray(file.read()), dtype)
     return values.reshape(shape, order="F" if in_columns else "C")
-
-
-def _in_words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.records.checked import checked, read_json
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.files import write_json, write_text
@@ -58,7 +58,7 @@ class SweepRecord:
             return [RunSpec.from_dict(content) for content in plan]
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{path}: cannot be read as a sweep plan ({error}). Rerun the command of the sweep."
+                f"{path}: cannot be read as a sweep plan ({brief(error)}). Rerun the command of the sweep."
             ) from error
 
     def request_stop(self) -> None:

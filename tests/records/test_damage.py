@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
-from ncbench.noise.registry import load_protocol
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import save_beliefs, save_ranks, save_retrieved
 from ncbench.records.progress import read_progress
@@ -35,8 +36,6 @@ from ncbench.sweeps.grid import draw
 from ncbench.sweeps.record import SweepRecord
 
 Make = Callable[..., Path]
-MAX_MEMORY = 2**27
-
 JSON_FILES = ("spec.json", "result.json", "measurements.json", "history.jsonl", "origin.json", "status.json")
 ARRAY_FILES = ("ranks.npz", "retrieved.npz", "beliefs.npz")
 
@@ -67,8 +66,12 @@ HOSTILE = (
 def whole(record: Make, tiny: Dataset, tmp_path: Path) -> Path:
     """Return the folder of a record that has every file, in the folder of records tmp_path."""
     noise = draw(tiny, "shuffle-images", 0.4, 0)
-    load_protocol("shuffle-images")
-    folder = record(noise_digest=noise.digest, dataset="tiny", beliefs={"detection": {}, "soft_labels": {}})
+    folder = record(
+        schema=1,
+        noise_digest=noise.digest,
+        dataset="tiny",
+        beliefs=judged,
+    )
     save_noise(noise, Record(folder).noise_path)
     pairs, rng = len(noise.claimed), np.random.default_rng(0)
     ranks = Ranks(*((rng.integers(0, 8, size),) for size in (8, 16)))
@@ -94,10 +97,7 @@ def read_everything(folder: Path) -> list[str]:
     record, messages = Record(folder), list[str]()
 
     def attempt(read: Callable[[], object]) -> None:
-        try:
-            read()
-        except UserError as error:
-            messages.append(str(error))
+        messages.extend(filter(None, [error_of(read)]))
 
     attempt(lambda: load_runs(root, lambda problem: messages.append(problem.line), verify_run).to_csv())
     attempt(lambda: messages.extend(verify_run(folder)))
@@ -110,6 +110,15 @@ def read_everything(folder: Path) -> list[str]:
     attempt(lambda: Store(root).noted_outcome(record.spec))
     read_progress(folder)
     return messages
+
+
+def error_of(read: Callable[[], object]) -> str:
+    """Return the message of the UserError that reading raises, "" without one."""
+    try:
+        read()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def check(folder: Path) -> list[str]:
@@ -159,7 +168,7 @@ def test_the_whole_record_is_read(whole: Path) -> None:
 def test_random_damage(name: str, whole: Path) -> None:
     path, rng = file_of(whole, name), random.Random(name)
     good = path.read_bytes()
-    for _ in range(25):
+    for _ in range(8):
         path.write_bytes(changed_content(good, rng))
         check(whole)
     path.write_bytes(b"")
@@ -171,7 +180,7 @@ def test_values_of_another_kind(name: str, whole: Path) -> None:
     path, rng = file_of(whole, name), random.Random(name)
     content = json.loads(path.read_text())
     for place in places(content):
-        for text in rng.sample(HOSTILE, 2):
+        for text in rng.sample(HOSTILE, 1):
             path.write_text(with_hostile(content, place, text))
             check(whole)
 
@@ -198,28 +207,36 @@ def test_files_without_an_end(name: str, whole: Path) -> None:
     check(whole)
 
 
-@pytest.mark.parametrize("name", ARRAY_FILES)
-def test_bombs(name: str, whole: Path) -> None:
-    path = whole / name
-    header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }"
-    arrays = {
-        "declared": (header % 10**12).ljust(127) + b"\n",
-        "compressed": (header % (2**27)).ljust(127) + b"\n" + bytes(2**30),
-        "negative": (header % -5).ljust(127) + b"\n",
-        "nested": b"\x93NUMPY\x01\x00\x76\x00".ljust(127, b"(") + b"\n",
-    }
-    for content in arrays.values():
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for member in ("p_clean", "told", "i2t", "t2i", "true"):
-                archive.writestr(f"{member}.npy", content)
-        tracemalloc.start()
-        assert check(whole)
-        assert tracemalloc.get_traced_memory()[1] < MAX_MEMORY
-        tracemalloc.stop()
-    with zipfile.ZipFile(path, "w") as archive:
-        for number in range(70_000):
-            archive.writestr(f"{number}.npy", b"")
-    assert any("more than 64 arrays" in message for message in check(whole))
+HEADER = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }"
+BOMBS = {
+    "declared": (HEADER % 10**12).ljust(127) + b"\n",
+    "compressed": (HEADER % (2**24)).ljust(127) + b"\n" + bytes(2**27),
+    "negative": (HEADER % -5).ljust(127) + b"\n",
+    "nested": b"\x93NUMPY\x01\x00\x76\x00".ljust(127, b"(") + b"\n",
+}
+
+
+@cache
+def bomb(kind: str) -> bytes:
+    """Return an archive of this kind: of five arrays, or of very many empty ones."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for member in ("p_clean", "told", "i2t", "t2i", "true") if kind in BOMBS else map(str, range(10_000)):
+            archive.writestr(f"{member}.npy", BOMBS.get(kind, b""))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", [*BOMBS, "many"])
+def test_bombs(kind: str, whole: Path) -> None:
+    content = bomb(kind)
+    for name in ARRAY_FILES:
+        (whole / name).write_bytes(content)
+    tracemalloc.start()
+    messages = verify_run(whole)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert sum(name in message for message in messages for name in ARRAY_FILES) == len(ARRAY_FILES)
+    check(whole)
 
 
 def test_arrays_that_do_not_fit_the_pairs_are_not_loaded(whole: Path) -> None:
@@ -234,15 +251,13 @@ def test_damaged_submissions(whole: Path, tmp_path: Path, monkeypatch: pytest.Mo
     write_submission(path, bundle("s", [whole], "", "c"))
     specs_of(path, read_submission(path))
     good, content = path.read_bytes(), json.loads(path.read_bytes())
-    damaged = [changed_content(good, rng) for _ in range(100)]
+    damaged = [changed_content(good, rng) for _ in range(40)]
     damaged += [with_hostile(content, place, rng.choice(HOSTILE)).encode() for place in places(content)]
     for each in damaged:
         path.write_bytes(each)
-        try:
-            specs_of(path, read_submission(path))
-        except UserError as error:
-            assert "\n" not in str(error)
-            assert len(str(error)) < 3000
+        message = error_of(lambda: specs_of(path, read_submission(path)))
+        assert "\n" not in message
+        assert len(message) < 3000
     path.unlink()
     path.symlink_to("/dev/zero")
     with pytest.raises(UserError, match="not a regular file"):
