@@ -1,105 +1,239 @@
-"""Measure whether `scenes` behaves like real data: not saturated, hurt by noise, memorised by hard negatives.
+"""Measure whether `scenes` behaves like the field's data: what noise does to methods, and how stable scores are.
 
-Usage: python benchmarks/scenes_behaviour.py [--budget 16] [--seed 0] [--out FILE.json]
+Usage: python benchmarks/scenes_behaviour.py [PART ...] [--seed 0,1,2] [--jobs 2] [--runs scenes_behaviour]
 
-Trains `triplet` with the same budget on clean pairs, under both noise protocols at 40 %, and on only the clean pairs of
-a noisy training set. Prints test rSum and the dev curve of each.
+Parts are `captions` (how well captions identify pictures), `noise` (methods at ratios of mismatched pairs) and
+`rounding` (one spec under other orders of rounding). Runs are kept in a folder and not repeated, so the script can be
+stopped at any time.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import torch
+from torch import nn
 
-from ncbench.budget import Budget
-from ncbench.data.dataset import Captions, Dataset, IntVector, Split
-from ncbench.method.settings import Override
-from ncbench.noise.registry import draw_noise
+from ncbench.data.dataset import Dataset, IntVector
+from ncbench.data.registry import load_dataset
+from ncbench.evaluation.retrieval import evaluate
 from ncbench.records.record import Record
+from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.runtime.environment import describe
-from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
-from ncbench.training.run import Run
+from ncbench.runtime.files import write_json
+from ncbench.sweeps.execution import execute
+from ncbench.sweeps.grid import Grid, plan_sweep
 
-RATIO = 0.4
-# The warm-up is long enough to leave the plateau on which hardest negatives hold a new network.
-SETTINGS = {"warmup": "0.25", "lr": "0.002", "margin": "0.2"}
+LOG = Path(__file__).with_suffix(".json")
+PARTS = ("captions", "noise", "rounding")
+BATCH_SIZE, N_BATCHES = 128, 200
+
+NOISE_CELLS: Sequence[tuple[float, Sequence[str]]] = (
+    (0.4, ("triplet", "rce", "l2rm", "oracle")),
+    (0.0, ("triplet", "rce", "l2rm")),
+    (0.8, ("triplet", "rce", "l2rm", "oracle")),
+    (0.4, ("infonce", "rcl", "decl", "ncr", "gsc", "crcl", "bicro", "mscn")),
+    (0.8, ("infonce", "rcl", "decl", "ncr", "gsc", "crcl", "bicro", "mscn")),
+    (0.2, ("triplet", "rce", "l2rm", "oracle")),
+    (0.6, ("triplet", "rce", "l2rm", "oracle")),
+)
+"""Ratios and methods, the most important ones first."""
+
+MOVED_BY = 1e-6
+ROUNDINGS = ("1 thread", "2 threads", f"weights moved by {MOVED_BY:g}")
+ROUNDING_METHODS = ("rce", "rcl", "l2rm", "oracle", "triplet")
 
 
-def main_runs(budget: float, seed: int, evaluations: int) -> dict[str, PlannedRun]:
-    """Return the runs to compare by name."""
-    grid = Grid(
-        datasets=["scenes"],
-        protocols=["shuffle-images", "shuffle-captions"],
-        ratios=[0.0, RATIO],
-        methods=["triplet"],
-        backbones=["sgr"],
-        budgets=[Budget(budget)],
-        seeds=[seed],
-        evaluations=evaluations,
-        overrides=[Override("triplet", key, value) for key, value in SETTINGS.items()],
+@dataclass(frozen=True)
+class Cell:
+    """A run: a method at a ratio of noise, with a seed, in an order of rounding."""
+
+    method: str
+    ratio: float
+    seed: int
+    rounding: str = ROUNDINGS[0]
+
+    def folder(self, runs: Path) -> Path:
+        """Return where the record is."""
+        return runs if self.rounding == ROUNDINGS[0] else runs / self.rounding.replace(" ", "-")
+
+
+def train(cell: Cell, runs: Path) -> dict[str, Any]:
+    """Return the numbers of a run with the default budget. Trains it unless `runs` has its record."""
+    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed])
+    (planned,) = plan_sweep(grid)
+    store = Store(cell.folder(runs))
+    if cell.rounding == ROUNDINGS[2]:
+        _move_first_weights()
+    outcome = execute(planned, store, choose_device("cpu"), lambda progress: None)
+    if outcome.result is None:
+        raise RuntimeError(f"{cell} failed; see {outcome.folder}/error.txt") from outcome.error
+    record, result = Record(outcome.folder), outcome.result.to_dict()
+    measurements = record.measurements
+    detection = (result.get("beliefs") or {}).get("detection") or {}
+    return {
+        "id": planned.spec.id,
+        "method": cell.method,
+        "noise": cell.ratio,
+        "seed": cell.seed,
+        "rounding": cell.rounding,
+        "test_rsum": result["metrics"]["test"]["rsum"],
+        "last_dev_rsum": round(record.history[-1].dev.rsum, 1),
+        "dev_curve": [round(line.dev.rsum, 1) for line in record.history],
+        "detection_auc": detection.get("auc"),
+        "commit": measurements and measurements.environment.commit,
+    }
+
+
+def _move_first_weights() -> None:
+    """Let every backbone start with weights that are moved by MOVED_BY of themselves, up or down at random."""
+    from ncbench.backbones import registry
+
+    build = registry.build_backbone
+
+    def build_moved(*arguments: Any) -> Any:
+        return moved(build(*arguments))
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "build_backbone", None) is build:
+            module.build_backbone = build_moved  # type: ignore[attr-defined]
+
+
+def moved(network: nn.Module) -> nn.Module:
+    """Return the network, each of whose weights is multiplied by 1, 1 + MOVED_BY or 1 - MOVED_BY."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight *= 1 + MOVED_BY * torch.randint(-1, 2, weight.shape, generator=generator)
+    return network
+
+
+def in_process(cell: Cell, runs: Path) -> dict[str, Any]:
+    """Return the numbers of a run, trained in a process of its own, whose threads can be chosen."""
+    threads = "2" if cell.rounding == ROUNDINGS[1] else "1"
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    command = [sys.executable, __file__, "--cell", json.dumps(vars(cell)), "--runs", str(runs)]
+    finished = subprocess.run(
+        command, env={**os.environ, **dict.fromkeys(names, threads)}, capture_output=True, text=True, check=False
     )
-    clean, images, captions = plan_sweep(grid)
-    named = {"clean": clean, "shuffle-images 0.4": images, "shuffle-captions 0.4": captions}
-    return {**named, "only the clean pairs of shuffle-images 0.4": only_clean(images)}
+    if finished.returncode:
+        raise RuntimeError(f"{cell}: {finished.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return found
 
 
-def only_clean(run: PlannedRun) -> PlannedRun:
-    """Return the run without its mismatched pairs: the best that leaving them out could achieve."""
-    train = run.dataset.splits["train"]
-    kept = np.flatnonzero(run.noise.clean(train.true))
-    smaller = Split(train.images, some_captions(train.captions, kept), train.true[kept])
-    dataset: Dataset = replace(run.dataset, splits={**run.dataset.splits, "train": smaller})
-    # The budget remains that of an epoch over all pairs.
-    noise = draw_noise("shuffle-images", 0.0, smaller, 0)
-    budget = run.spec.budget.amount * len(train.captions) / len(kept)
-    return replace(run, dataset=dataset, noise=noise, spec=replace(run.spec, budget=Budget(budget)))
+def captions(dataset: Dataset) -> dict[str, float]:
+    """Return how well captions identify the pictures of `scenes`.
+
+    `rsum` is the score on test of ranking by closeness, as a perfect reader would. `ambiguous` is the share of training
+    captions which another picture fits at least as well as their own, in random batches of BATCH_SIZE pairs.
+    """
+    assert dataset.semantics is not None
+    test, train_split = dataset.splits["test"], dataset.splits["train"]
+    images = np.arange(len(test.images))
+    rows = [
+        dataset.semantics.closeness("test", np.arange(len(test.captions)), np.full(len(test.captions), image))
+        for image in images
+    ]
+    rng = np.random.default_rng(0)
+    lengths = [len(text.split()) for text in train_split.captions.texts]
+    return {
+        "rsum": evaluate(np.stack(rows).astype(np.float32), test.true).rsum,
+        "ambiguous": float(np.mean([_ambiguous(dataset, rng) for _ in range(N_BATCHES)])),
+        "words": float(np.mean(lengths)),
+        "longest": float(max(lengths)),
+        "vocabulary": float(len(dataset.vocabulary)),
+    }
 
 
-def some_captions(captions: Captions, kept: IntVector) -> Captions:
-    """Return a subset of `captions`."""
-    tokens, lengths = captions.padded(kept)
-    lists = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
-    return Captions([captions.texts[c] for c in kept], lists)
+def _ambiguous(dataset: Dataset, rng: np.random.Generator) -> float:
+    assert dataset.semantics is not None
+    true = dataset.splits["train"].true
+    chosen: IntVector = rng.choice(len(true), BATCH_SIZE, replace=False)
+    which, other = np.divmod(np.arange(BATCH_SIZE**2), BATCH_SIZE)
+    values = dataset.semantics.closeness("train", chosen[which], true[chosen][other]).reshape(BATCH_SIZE, -1)
+    foreign = true[chosen][None] != true[chosen][:, None]
+    return float(((values >= values.diagonal()[:, None]) & foreign).any(axis=1).mean())
 
 
-def measure(name: str, budget: float, seed: int, evaluations: int) -> dict[str, Any]:
-    """Return test scores and dev curve of the run called `name`."""
-    run = main_runs(budget, seed, evaluations)[name]
-    with tempfile.TemporaryDirectory() as folder:
-        device = choose_device("cpu")
-        result = Run(
-            run.spec, run.dataset, run.noise, run.method, Path(folder), device, lambda progress: None
-        ).execute()
-        curve = [round(line.dev.rsum, 1) for line in Record(Path(folder)).history]
-    return {"test": result.to_dict()["metrics"]["test"], "dev_curve": curve}
+def cells_of(parts: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Return the runs of the parts, the most important ones first."""
+    cells: list[Cell] = []
+    if "noise" in parts:
+        for number in range(0, len(NOISE_CELLS), 3):
+            for seed in seeds:
+                for ratio, methods in NOISE_CELLS[number : number + 3]:
+                    cells += [Cell(method, ratio, seed) for method in methods]
+    if "rounding" in parts:
+        cells += [Cell(method, 0.4, seeds[0], rounding) for method in ROUNDING_METHODS for rounding in ROUNDINGS]
+    return list(dict.fromkeys(cells))
+
+
+def as_line(numbers: dict[str, Any]) -> str:
+    """Return a line about a run."""
+    auc = numbers["detection_auc"]
+    return (
+        f"{numbers['method']} at {numbers['noise']:g}, seed {numbers['seed']}, {numbers['rounding']}: "
+        f"test rSum {numbers['test_rsum']:.1f}, dev {numbers['dev_curve']}" + (f", AUC {auc:.3f}" if auc else "")
+    )
 
 
 @click.command()
-@click.option("--budget", default=16.0, help="Baseline epochs per run.")
-@click.option("--evaluations", default=16)
-@click.option("--seed", default=0)
-@click.option("--jobs", default=2, help="Runs at a time.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the numbers to this file, as JSON.")
-def main(budget: float, evaluations: int, seed: int, jobs: int, out: Path | None) -> None:
-    """Run the measurements and print them."""
-    names = list(main_runs(budget, seed, evaluations))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        measured = pool.map(partial(measure, budget=budget, seed=seed, evaluations=evaluations), names)
-        found = dict(zip(names, measured, strict=True))
-    for name, numbers in found.items():
-        click.echo(f"{name}: test rSum {numbers['test']['rsum']:.1f}, dev {numbers['dev_curve']}")
-    if out is not None:
-        out.write_text(json.dumps({"runs": found, "environment": describe(choose_device("cpu"))}, indent=1) + "\n")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--seed", "seeds", default="0,1,2", show_default=True)
+@click.option("--only", help="Train only these methods, separated by commas.")
+@click.option("--jobs", default=2, show_default=True, help="Runs at a time, each on one thread.")
+@click.option("--limit", type=int, help="Train this many runs at most; the others are read if they are recorded.")
+@click.option("--runs", default=Path("scenes_behaviour"), show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
+@click.option("--cell", hidden=True, help="Train this run in this process, and print its numbers as JSON.")
+def main(
+    parts: Sequence[str],
+    seeds: str,
+    only: str | None,
+    jobs: int,
+    limit: int | None,
+    runs: Path,
+    out: Path,
+    cell: str | None,
+) -> None:
+    """Run the measurements, print them, and write them to a file that keeps those of other parts."""
+    if cell:
+        click.echo(json.dumps(train(Cell(**json.loads(cell)), runs)))
+        return
+    parts = parts or PARTS
+    log: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
+    dataset = load_dataset("scenes", None)
+    if log.get("digest") != dataset.digest:
+        log = {"digest": dataset.digest, "runs": []}
+    log["environment"] = describe(choose_device("cpu"))
+    if "captions" in parts:
+        log["captions"] = captions(dataset)
+        click.echo(f"captions: {log['captions']}")
+    cells = cells_of(parts, [int(seed) for seed in seeds.split(",")])
+    cells = [cell for cell in cells if only is None or cell.method in only.split(",")][:limit]
+    with ThreadPoolExecutor(jobs) as pool:  # of threads that wait for processes
+        for numbers in pool.map(partial(in_process, runs=runs), cells):
+            click.echo(as_line(numbers))
+            log["runs"] = [one for one in log["runs"] if _key(one) != _key(numbers)] + [numbers]
+            write_json(out, log)
+    write_json(out, log)
+
+
+def _key(numbers: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(numbers[name] for name in ("method", "noise", "seed", "rounding"))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from torch import Tensor
 
 from ncbench import losses, transport
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.graph import SGR
 from ncbench.backbones.precision import matmul_precision
 from ncbench.backbones.registry import build_backbone
 from ncbench.budget import Budget
@@ -54,6 +55,7 @@ from ncbench.cli.display.output import print_table
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.method.settings import Override
 from ncbench.records.store import Store
 from ncbench.runtime import environment, memory
 from ncbench.runtime.device import DEVICES, choose_device, synchronise
@@ -106,7 +108,7 @@ def make_data(size: str, work: str) -> tuple[Sizes, Split]:
         tokens, lengths = train.captions.padded(chosen)
         captions = Captions([""] * n_captions, [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)])
         images = ImageFeatures([train.images.take(np.arange(n_images))])
-        scale: dict[str, Any] = dict(dataset.scale)
+        scale: dict[str, Any] = {**dataset.scale, **SGR.PRESETS["scenes"]}
         sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **scale)
         return sizes, Split(images, captions, np.arange(n_captions) % n_images)
     # Lengths like those of Flickr30K captions: 14 tokens on average, including start and end.
@@ -167,7 +169,8 @@ def update_seconds(device: torch.device) -> tuple[list[float], list[float]]:
     The harness is everything that happens between two updates of the method, and the report of work before each call of
     the network.
     """
-    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [Budget(0.4)], [0], evaluations=1)
+    small = [Override("triplet", "batch_size", "32")]
+    grid = Grid(["scenes"], ["shuffle-images"], [0.4], ["triplet"], ["sgr"], [Budget(0.1)], [0], 1, small)
     (planned,) = plan_sweep(grid)
     whole: list[float] = []
     alone: list[float] = []

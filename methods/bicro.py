@@ -63,8 +63,8 @@ class BiCro(CoTeaching):
 
     published_epochs = {"f30k": 50, "coco": 50, "cc152k": 50}
     presets = {
-        "scenes": {"batch_size": 32, "easiest": 0.62, "lr": 0.0025, "warmup": 0.59},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def _warm_up_loss(self, similarities: Tensor) -> Tensor:

@@ -118,15 +118,8 @@ class CRCL(Method):
     published_epochs = {"f30k": 53}
     # The settings for coco and cc152k are in a supplement of the paper that is not available: those of f30k are used.
     presets = {
-        "scenes": {
-            "batch_size": 32,
-            "decay_every": 0.62,
-            "lr": 0.0048,
-            "short": 0.44,
-            "short_stages": 1,
-            "warmup": 0.6,
-        },
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

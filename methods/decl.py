@@ -96,8 +96,8 @@ class DECL(Method):
         "coco": {"lr": 5e-4, "warmup": 2 / 22, "decay_every": 10 / 22, "shrink": 4920 / (4426 * 22)},
         # 5 + 40 epochs of 1,172 steps
         "cc152k": {"shrink": 4920 / (1172 * 45)},
-        "scenes": {"batch_size": 32, "lr": 0.0022, "shrink": 0.89, "warmup": 0.75},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

@@ -84,8 +84,8 @@ class GSC(Method):
     published_epochs = {"f30k": 60, "coco": 60, "cc152k": 60}
     presets = {
         "coco": {"decay_every": 20 / 60, "gamma": 0.05},
-        "scenes": {"batch_size": 32, "decay_every": 0.68, "lr": 0.0028, "tau": 0.069},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

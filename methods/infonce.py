@@ -32,8 +32,8 @@ class InfoNCE(SingleNetwork):
     presets = {
         "coco": {"decay_every": 1 / 3},  # L2RM: 10 of 30 epochs
         "cc152k": {"decay_every": 0.4},  # L2RM: 20 of 50 epochs
-        "scenes": {"batch_size": 32, "decay_every": 0.61, "lr": 0.0039, "tau": 0.047},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def loss(self, similarities: Tensor, batch: Batch) -> Tensor:

@@ -115,8 +115,8 @@ class L2RM(Method):
     presets = {
         "coco": {"reg": 0.07, "warmup": 1 / 3, "decay_every": 1 / 3},
         "cc152k": {"reg": 0.07, "warmup": 0.2, "decay_every": 0.4},
-        "scenes": {"batch_size": 32, "lr": 0.0014, "queue": 32, "reg": 0.016, "warmup": 0.79},
-        "scenes-large": {"batch_size": 32, "queue": 32, "lr": 2e-3, "reg": 0.07},
+        "scenes": {"lr": 1e-3, "warmup": 0.4},
+        "scenes-large": {"lr": 1e-3, "warmup": 0.4},
     }
 
     def setup(self, task: Task) -> None:

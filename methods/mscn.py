@@ -79,15 +79,8 @@ class MSCN(Method):
     # The learning rate of the head grows with lr.
     published_epochs = {"f30k": 55, "coco": 55, "cc152k": 55}
     presets = {
-        "scenes": {
-            "batch_size": 32,
-            "lr": 0.0018,
-            "meta_batch": 32,
-            "meta_lr": 0.00035,
-            "warmup": 0.81,
-            "warmup_batch": 32,
-        },
-        "scenes-large": {"batch_size": 32, "warmup_batch": 32, "meta_batch": 32, "lr": 2e-3, "meta_lr": 1.7e-4},
+        "scenes": {"lr": 1e-3, "meta_lr": 8.5e-5},
+        "scenes-large": {"lr": 1e-3, "meta_lr": 8.5e-5},
     }
 
     def clean_pairs_needed(self, pairs: int) -> int:

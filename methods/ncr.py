@@ -52,8 +52,8 @@ class NCR(CoTeaching):
     presets = {
         "coco": {"warmup": 10 / 30, "decay_every": 10 / 30},
         "cc152k": {"warmup": 10 / 50, "decay_every": 30 / 50},
-        "scenes": {"batch_size": 32, "lr": 0.003, "noisy_after": 0.55, "warmup": 0.83},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

@@ -34,8 +34,8 @@ class Oracle(SingleNetwork):
         margin: float = setting(0.2, "by how much a pair must beat its negatives", "VSE++")
 
     presets = {
-        "scenes": {"batch_size": 32, "lr": 0.0026, "margin": 0.1, "warmup": 0.62},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

@@ -33,8 +33,8 @@ class RCE(SingleNetwork):
     presets = {
         "coco": {"decay_every": 1 / 3},  # L2RM: 10 of 30 epochs
         "cc152k": {"decay_every": 0.4},  # L2RM: 20 of 50 epochs
-        "scenes": {"batch_size": 32, "decay_every": 0.78, "lr": 0.002, "tau": 0.022},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def loss(self, similarities: Tensor, batch: Batch) -> Tensor:

@@ -93,8 +93,8 @@ class RCL(SingleNetwork):
     published_epochs = {"f30k": 30, "coco": 20}
     presets = {
         "coco": {"lr": 5e-4, "decay_every": 0.5},  # train_coco.sh: 10 of 20 epochs, the learning rate of opts.py
-        "scenes": {"batch_size": 32, "decay_every": 0.7, "lr": 0.0026},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def setup(self, task: Task) -> None:

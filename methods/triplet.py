@@ -29,8 +29,8 @@ class Triplet(SingleNetwork):
         margin: float = setting(0.2, "by how much a pair must beat its negatives", "VSE++")
 
     presets = {
-        "scenes": {"batch_size": 32, "lr": 0.0048, "margin": 0.33, "warmup": 0.75},
-        "scenes-large": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
+        "scenes-large": {"lr": 1e-3},
     }
 
     def loss(self, similarities: Tensor, batch: Batch) -> Tensor:

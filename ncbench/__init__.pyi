@@ -1,5 +1,6 @@
 # The public names: `ncbench.__getattr__` reads this file, and loads each on first use.
 from . import evaluation as evaluation
+from .cleaning.api import find_mismatched as find_mismatched
 from .data.dataset import Captions as Captions
 from .data.dataset import Dataset as Dataset
 from .data.dataset import ImageFeatures as ImageFeatures

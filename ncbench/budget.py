@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 Unit: TypeAlias = Literal["epochs", "flops", "seconds", "own-epochs"]
 """`epochs` are baseline epochs. `own-epochs` are epochs of the method, as in papers; they are not compute-matched."""
@@ -86,6 +86,21 @@ class Paper:
         return "paper"
 
 
+MAX_WITHIN = 1 - 1e-6
+"""An epoch that is longer than expected waits here: no later epoch begins before it does."""
+
+
+class Allowance(Protocol):
+    """What a method holds of its budget."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, in [0, 1]. Schedules are functions of it."""
+
+    def charge(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
+        """Count a pass of `flops`, before it is made. Raises BudgetSpent, and counts nothing, if it does not fit."""
+
+
 class BudgetSpent(Exception):  # noqa: N818 - the regular end of training, not an error
     """The next piece of work would exceed the budget."""
 
@@ -112,7 +127,9 @@ class Meter(ABC):
         """Return whether work of `flops` fits into the budget."""
 
     def charge(self, flops: int, pairs: int = 0, samples: int = 0) -> None:
-        """Count a pass. Raises BudgetSpent, and counts nothing, if it does not fit."""
+        """Count a pass. Raises BudgetSpent, and counts nothing, if it does not fit; ValueError for negative amounts."""
+        if min(flops, pairs, samples) < 0:
+            raise ValueError(f"work must not be negative, found {flops} FLOPs, {pairs} pairs, {samples} samples")
         if self._paused:
             return
         if not self._allows(flops):
@@ -138,6 +155,9 @@ class Meter(ABC):
 
     def epoch_over(self) -> None:  # noqa: B027
         """End an epoch of the method."""
+
+    def expect(self, samples: int) -> None:  # noqa: B027
+        """Take note that an epoch should encode so many captions with gradients."""
 
     def state_dict(self) -> dict[str, float]:
         """Return the counts."""
@@ -207,17 +227,28 @@ class TimeMeter(Meter):
 
 
 class EpochMeter(Meter):
-    """A budget of `total` epochs of the method. Progress changes at epoch ends, as in published schedules."""
+    """A budget of `total` epochs of the method. Progress moves with every update, and is exact at the ends of epochs.
+
+    Within an epoch, it follows the captions encoded with gradients: the share of those of the epoch before or, in the
+    first, of what `expect` was told.
+    """
 
     def __init__(self, total: int) -> None:
         super().__init__()
         self.total = total
         self.epochs = 0
+        self.began = self.expected = 0  # samples before this epoch, and in one
 
     @property
     def progress(self) -> float:
         """Share of the epochs that are done, plus 1e-9 epochs so that rounding never makes it less than k / n."""
-        return min(1.0, (self.epochs + 1e-9) / self.total) if self.epochs else 0.0
+        within = (self.samples - self.began) / self.expected if self.expected else 0.0
+        done = self.epochs + min(within, MAX_WITHIN)
+        return min(1.0, (done + 1e-9) / self.total) if done else 0.0
+
+    def expect(self, samples: int) -> None:
+        """Expect that an epoch encodes so many captions with gradients."""
+        self.expected = samples
 
     def start(self) -> None:
         """Raise BudgetSpent if all epochs are done."""
@@ -227,6 +258,7 @@ class EpochMeter(Meter):
     def epoch_over(self) -> None:
         """Count an epoch."""
         self.epochs += 1
+        self.began, self.expected = self.samples, self.samples - self.began or self.expected
 
     def _allows(self, flops: int) -> bool:
         return True

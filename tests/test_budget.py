@@ -220,11 +220,37 @@ def test_epochs_are_counted_at_their_end() -> None:
     assert meter.progress == 1.0
 
 
+def test_epochs_move_with_every_update() -> None:
+    meter = EpochMeter(2)
+    meter.expect(8)
+    seen = []
+    for samples in ([2, 2, 4], [5, 5, 5]):  # the second is longer than expected: it waits before its end
+        for count in samples:
+            meter.charge(1, samples=count)
+            seen.append(meter.progress)
+        meter.epoch_over()
+        seen.append(meter.progress)
+    assert seen == pytest.approx([1 / 8, 1 / 4, 1 / 2, 1 / 2, 0.5 + 5 / 16, 1, 1, 1], abs=1e-6)
+    assert seen[2] < 1 / 2 <= seen[3]
+    assert seen == sorted(seen)
+    assert meter.expected == 15  # of the next one, if there were any
+
+
+def test_work_is_not_negative() -> None:
+    meter = WorkMeter(10)
+    for amounts in ((-1, 0, 0), (1, -1, 0), (1, 0, -1)):
+        with pytest.raises(ValueError, match="work must not be negative, found "):
+            meter.charge(*amounts)
+    assert meter.used == 0
+
+
 def test_meters_resume_from_their_states() -> None:
     watch = Watch()
     work, time, epochs = WorkMeter(10), TimeMeter(10, watch), EpochMeter(10)
     step(time, watch, 2)
     work.charge(3, 2, 1)
+    epochs.expect(4)
+    epochs.charge(1, samples=3)
     epochs.epoch_over()
     for meter, fresh in ((work, WorkMeter(10)), (time, TimeMeter(10, watch)), (epochs, EpochMeter(10))):
         fresh.load_state_dict(meter.state_dict())

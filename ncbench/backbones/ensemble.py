@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ncbench.backbones.base import Backbone, Encoded, Sizes
+from ncbench.backbones.graph import SGR
 from ncbench.backbones.precision import Precision
 from ncbench.backbones.registry import build_backbone, members_of
 
@@ -23,6 +24,7 @@ class SGRAF(Backbone):
     IN_UNIT_INTERVAL = True
     HAS_BF16 = True
     ABILITIES = frozenset({"within"})
+    PRESETS = SGR.PRESETS
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ from ncbench.backbones.pieces import group_sizes, piece_bytes
 from ncbench.backbones.summary import RegionSummary, WordSummary, summary_work
 
 SELF_OFFSET = 1e-6  # added where an item may be compared with itself, as a zero vector has no direction (GSC)
+
+
+SMALL_SIZES = {"embed": 64, "similarity": 16, "word": 48}
+"""Sizes for datasets that a CPU must manage: every pair of an image and a caption costs as much as it has words."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class AlignmentBackbone(Backbone):
     IN_UNIT_INTERVAL = True
     HAS_BF16 = True
     ABILITIES = frozenset({"head", "within"})
+    PRESETS: ClassVar = {"scenes": SMALL_SIZES, "scenes-large": SMALL_SIZES}
     head: nn.Module
 
     def __init__(self, sizes: Sizes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 import warnings
 from pathlib import Path
@@ -12,8 +13,10 @@ import click
 from ncbench import __version__
 from ncbench.cli.audit import audit
 from ncbench.cli.cancel import cancel
+from ncbench.cli.clean import clean
 from ncbench.cli.completion import completion
 from ncbench.cli.data import data
+from ncbench.cli.display.streams import printable_streams
 from ncbench.cli.display.verbosity import add_flags, verbosity
 from ncbench.cli.doctor import doctor
 from ncbench.cli.eval import evaluate
@@ -23,9 +26,12 @@ from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
 from ncbench.cli.runs import runs
+from ncbench.cli.show import show
 from ncbench.cli.submit import submit, unpack
 from ncbench.cli.verify import verify
 from ncbench.errors import UserError
+from ncbench.runtime.printable import printable
+from ncbench.runtime.signals import ended_by_sigterm
 
 # Raised when a group is called without a command; added in click 8.2.
 _NEEDS_CONTEXT: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -37,7 +43,7 @@ class BadInput(click.ClickException):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        line = " ".join(message.splitlines())
+        line = _one_line(message)
         super().__init__(line if line.endswith((".", "?", "!")) else f"{line}.")
 
 
@@ -50,7 +56,18 @@ class Bug(click.ClickException):
         (line, *_) = traceback.format_exception_only(error)[-1].strip().splitlines() or [type(error).__name__]
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-        super().__init__(f"{line}{place}. This is a bug. Run with --debug for the traceback.")
+        super().__init__(f"{_one_line(line)}{place}. This is a bug. Run with --debug for the traceback.")
+
+
+def _one_line(message: str) -> str:
+    return printable(" ".join(message.splitlines()), lines=False)
+
+
+def _usage_error(error: click.UsageError) -> click.UsageError:
+    """Return the error, to be printed in one line: click would print the usage too."""
+    error.ctx = None
+    vars(error)["message"] = printable(error.message)  # an attribute that click declares as final
+    return error
 
 
 def _show_traceback() -> None:
@@ -69,8 +86,7 @@ class Commands(click.Group):
         except _NEEDS_CONTEXT:
             raise
         except click.UsageError as error:
-            error.ctx = None
-            raise
+            raise _usage_error(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the named command."""
@@ -82,8 +98,10 @@ class Commands(click.Group):
         except _NEEDS_CONTEXT:
             raise
         except click.UsageError as error:
-            error.ctx = None  # click would print the usage too
-            raise
+            raise _usage_error(error) from None
+        except KeyboardInterrupt:
+            click.echo(f"Stopped by {signal.SIGINT.name}.", err=True)
+            raise SystemExit(128 + signal.SIGINT) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -105,16 +123,20 @@ def main() -> None:
     Example: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
     """
     warnings.showwarning = _show_warning
+    context = click.get_current_context()
+    context.with_resource(printable_streams())
+    context.with_resource(ended_by_sigterm())
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning in one line, without its source location."""
     if not verbosity().quiet:
-        click.echo(f"Warning: {message}", err=True)
+        click.echo(f"Warning: {_one_line(str(message))}", err=True)
 
 
 for command in (
-    run, evaluate, report, audit, runs, cancel, replay, verify, submit, unpack, methods, data, noise, doctor, completion
+    run, evaluate, report, audit, clean, runs, show, cancel, replay, verify, submit, unpack, methods, data, noise,
+    doctor, completion,
 ):  # fmt: skip
     main.add_command(command)
 add_flags(main)

@@ -121,9 +121,16 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     help="Feature extractor: builtin, timm:NAME or transformers:NAME_OR_FOLDER.",
 )
 @click.option("--name", metavar="NAME", help="Name of the new dataset.  [default: derived from --images]")
+@click.option(
+    "--truth",
+    type=click.Choice(["known", "unknown"]),
+    default="known",
+    show_default=True,
+    help="unknown: some pairs are mismatched, and nobody knows which. Runs then use --noise natural.",
+)
 @json_option
 def featurize(
-    images: str, captions: str, image_column: str | None, model: str, name: str | None, as_json: bool
+    images: str, captions: str, image_column: str | None, model: str, name: str | None, truth: str, as_json: bool
 ) -> None:
     """Create a dataset from images and captions.
 
@@ -133,7 +140,7 @@ def featurize(
     from ncbench.data.imported.request import picture_request
     from ncbench.data.registry import check_dataset, load_dataset
 
-    text = picture_request(images, captions, image_column or "", model, name or "")
+    text = picture_request(images, captions, image_column or "", model, name or "", truth == "known")
     check_dataset(text)
     dataset = load_dataset(text, None)
     sizes = {split: len(part.images) for split, part in dataset.splits.items()}
@@ -142,7 +149,8 @@ def featurize(
         return
     shape = f"{dataset.n_regions} regions of {dataset.image_dim} dimensions"
     counts = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    click.echo(f"{dataset.name}: {counts} images, {shape}. Use it with: ncbench run --dataset {dataset.name}")
+    natural = "" if dataset.truth_known else " --noise natural"
+    click.echo(f"{dataset.name}: {counts} images, {shape}. Use it with: ncbench run --dataset {dataset.name}{natural}")
 
 
 @data.command("prepare")

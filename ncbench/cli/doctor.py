@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.options import parameters
 
-MARKS = {"ok": "ok", "problem": "PROBLEM", "absent": "-"}
+if TYPE_CHECKING:
+    from ncbench.checks.doctor import Finding, State
+
+STATES = {"ok": "ok", "problem": "PROBLEM", "absent": "-"}
 
 
 @click.command()
 @parameters.data_root
+@click.option("--all", "everything", is_flag=True, help="List every item, also where all is well.")
 @parameters.as_json
-def doctor(data_root: Path | None, as_json: bool) -> None:
+def doctor(data_root: Path | None, everything: bool, as_json: bool) -> None:
     """Check the installation, devices, caches, datasets and plugins.
 
-    Exits with code 1 if a problem is found.
+    Prints a line per section and the problems, with --all every item. Exits with code 1 if a problem is found.
     """
     from ncbench.checks.doctor import examine
 
@@ -29,8 +35,14 @@ def doctor(data_root: Path | None, as_json: bool) -> None:
         parts = {part: [asdict(finding) for finding in findings] for part, findings in found.parts.items()}
         print_json({**parts, "problems": len(problems)})
     else:
-        for part, findings in found.parts.items():
-            rows = [(finding.what, MARKS[finding.state], finding.detail) for finding in findings]
+        if not everything:
+            rows = [
+                (part.capitalize(), STATES[_worst(findings)], _summary(findings))
+                for part, findings in found.parts.items()
+            ]
+            print_table("", ("section", "status", "details"), rows)
+        for part, findings in found.parts.items() if everything else ():
+            rows = [(finding.what, STATES[finding.state], finding.detail) for finding in findings]
             print_table(part.capitalize(), ("item", "status", "details"), rows)
         for finding in problems:
             click.echo(f"{finding.what}: {finding.detail}")
@@ -38,3 +50,20 @@ def doctor(data_root: Path | None, as_json: bool) -> None:
         click.echo(f"{count} found")
     if problems:
         raise SystemExit(1)
+
+
+def _worst(findings: Sequence[Finding]) -> State:
+    return "problem" if any(finding.state == "problem" for finding in findings) else "ok"
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """Return the first item that is present, the number of others, and what is absent."""
+    present = [finding for finding in findings if finding.state == "ok"]
+    absent = [finding.what for finding in findings if finding.state == "absent"]
+    parts = []
+    if present:
+        more = f", and {len(present) - 1} more" if len(present) > 1 else ""
+        parts.append(f"{present[0].what}: {present[0].detail}{more}")
+    if absent:
+        parts.append(f"absent: {', '.join(absent)}")
+    return "; ".join(parts)

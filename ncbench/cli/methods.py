@@ -84,8 +84,17 @@ def show_method(name: str, as_json: bool) -> None:
     metavar="NAME.KEY=VALUE",
     help="Override a method or backbone setting.",
 )
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Time that one check may take. A check that takes longer fails.",
+)
 @json_file
-def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], json_path: Path | None) -> None:
+def check_method_command(
+    name: str, backbone: str, overrides: tuple[str, ...], seconds: float, json_path: Path | None
+) -> None:
     """Check that a method follows the method contract.
 
     Trains the method about a dozen times on a tiny dataset, for a few seconds each. Most checks run on the CPU, where
@@ -104,9 +113,9 @@ def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], j
         if override.target not in (method.name, BACKBONE):
             raise unknown_name("--set target", override.target, [method.name, BACKBONE])
 
-    from ncbench.checks.method.suite import check_method_class
+    from ncbench.checks.method.limits import check_within_limits
 
-    verdicts = check_method_class(method, backbone, parsed)
+    verdicts = check_within_limits(method, backbone, parsed, seconds)
     show_verdicts(f"Checks of method {method.name}", verdicts, json_path)
 
 

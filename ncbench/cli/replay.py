@@ -71,6 +71,7 @@ def run_again(
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.signals import catch_signals, stop_signal
     from ncbench.sweeps.execution import run_sweep
+    from ncbench.sweeps.fresh_process import execute_apart
     from ncbench.sweeps.replay import check_comparable, compare, plan_again
 
     check_comparable(run)  # fail before training if the record cannot be compared
@@ -81,7 +82,7 @@ def run_again(
         if store.find(planned.spec) is not None:
             raise UserError(f"{store.folder(planned.spec)} already contains this run; choose another --out folder.")
         with catch_signals(), watch([planned.spec], quiet=quiet) as observer:
-            outcomes = list(run_sweep([planned], store, chosen, observer))
+            outcomes = list(run_sweep([planned], store, chosen, observer, executor=execute_apart))
         stopped_by = stop_signal()
         if stopped_by is not None:
             click.echo(f"Stopped by {stopped_by.name} before the replay was complete.", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     type=click.Choice(["csv", "latex", "markdown"]),
     help="Print the tables in this format; write nothing.",
 )
+@click.option(
+    "--columns",
+    type=parameters.NAMES,
+    help="With --format latex: the columns, such as i2t_r1,t2i_r1,rsum,seconds.  [default: recalls and rSum]",
+)
+@click.option("--rows", type=parameters.NAMES, help="With --format latex: the methods, in this order.  [default: all]")
 @parameters.as_json
 def report(
     folder: Path,
@@ -43,6 +50,8 @@ def report(
     data_root: Path | None,
     published: str | None,
     form: Format | None,
+    columns: Sequence[str] | None,
+    rows: Sequence[str] | None,
     as_json: bool,
 ) -> None:
     """Write leaderboards: a folder per dataset with a page, figures and the runs as CSV.
@@ -55,10 +64,12 @@ def report(
     if html and (form or published is not None):
         other = "format" if form else "published"
         raise UserError(f"--html cannot be combined with --{other}, which only prints")
+    if (columns or rows) and (form != "latex" or published is not None):
+        raise UserError(f"{'--columns' if columns else '--rows'} needs --format latex")
     if published is not None:
         _print_published(published, folder, form, as_json)
     elif form:
-        _print_formatted(folder, form)
+        _print_formatted(folder, form, columns or (), rows or ())
     else:
         _write(folder, out, html, data_root, as_json)
 
@@ -83,15 +94,20 @@ def _print_published(dataset: str, folder: Path, form: Format | None, as_json: b
     problems.exit()
 
 
-def _print_formatted(folder: Path, form: Format) -> None:
+def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: Sequence[str]) -> None:
+    from ncbench import __version__
     from ncbench.records.table import load_runs
     from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import format_comparisons
     from ncbench.report.tables.comparisons import comparisons
+    from ncbench.runtime.environment import commit
 
     problems = Problems()
     tables = comparisons(load_runs(folder, problems.add, verify_run))
-    click.echo(format_comparisons(tables, form), nl=False)
+    options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
+    command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
+    source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
+    click.echo(format_comparisons(tables, form, columns, rows, source), nl=False)
     problems.exit()
 
 

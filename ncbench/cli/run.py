@@ -66,9 +66,8 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     "--backbone",
     "backbones",
     type=parameters.NAMES,
-    default="sgr",
-    show_default=True,
-    help=f"Backbones: {', '.join(BACKBONES)}. scan is short for {SHORT_NAMES['scan']}.",
+    default=(),
+    help=f"Backbones: {', '.join(BACKBONES)}. scan is short for {SHORT_NAMES['scan']}.  [default: set by the dataset]",
 )
 @click.option(
     "--budget",

@@ -22,41 +22,48 @@ NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds")
 @click.command()
 @parameters.runs_folder
 @click.option("--watch", is_flag=True, help="Show a live table of a sweep until all its runs have ended.")
+@click.option("--wait", is_flag=True, help="With --watch: wait for processes to work on the sweep.")
 @parameters.sweep
 @parameters.as_json
-def runs(folder: Path, watch: bool, sweep: str | None, as_json: bool) -> None:
+def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool) -> None:
     """List finished and unfinished runs.
 
-    With --sweep, show the current state of one sweep. With --watch, keep it up to date, wherever its runs execute.
+    With --sweep, show the current state of one sweep. With --watch, keep it up to date, wherever its runs execute; exit
+    with code 3 if runs are left and no process works on them.
     """
     if watch or sweep is not None:
         from ncbench.cli.display.watching import show_sweep, watch_sweep
 
-        (show_sweep if as_json or not watch else watch_sweep)(folder, sweep, as_json)
+        if watch and not as_json:
+            watch_sweep(folder, sweep, wait)
+        else:
+            show_sweep(folder, sweep, as_json)
         return
+    if wait:
+        raise UserError("--wait needs --watch")
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
     from ncbench.records.verification import verify_run
 
     problems = Problems()
     unfinished = list(Store(folder).unfinished(problems.add))
+    done: list[dict[Any, Any]] = []
     try:
         done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
     except UserError:  # says how to make runs if there are none
         if not unfinished and not problems.found:
             raise
-        done = []
-    rest = [
+    rest: list[dict[str, Any]] = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
-    if done and not as_json:
-        rows = [[_text(column, _cell(column, row)) for column in DONE_COLUMNS] for row in done]
-        print_table(f"Finished runs in {folder}", DONE_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
-    if rest and not as_json:
-        rows = [[_text(column, _cell(column, row)) for column in UNFINISHED_COLUMNS] for row in rest]
-        print_table(f"Unfinished runs in {folder}", UNFINISHED_COLUMNS, rows, numbers=NUMERIC_COLUMNS)
+    mark = ("harness",) if len({row["harness"] for rows in (done, rest) for row in rows}) > 1 else ()
+    for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
+        if found and not as_json:
+            shown = (*columns, *mark)
+            rows = [[_text(column, _cell(column, row)) for column in shown] for row in found]
+            print_table(f"{title} runs in {folder}", shown, rows, numbers=(*NUMERIC_COLUMNS, "harness"))
     problems.exit()
 
 

@@ -28,6 +28,8 @@ class Checked:
     problems: dict[str, list[str]] = field(default_factory=dict)
     submissions: dict[str, tuple[Submission, Claims]] = field(default_factory=dict)
     unreadable: list[UserError] = field(default_factory=list)
+    earlier: list[str] = field(default_factory=list)
+    """The runs that an earlier version of the harness made."""
 
     @property
     def bad(self) -> Mapping[str, list[str]]:
@@ -110,7 +112,7 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
     """Check every place; one that cannot be read does not stop the others."""
     from ncbench.records.claims import Claims
     from ncbench.records.submission import read_submission, specs_of, unpack
-    from ncbench.records.verification import Datasets, runs_below, verify_run
+    from ncbench.records.verification import Datasets, of_earlier_harness, runs_below, verify_run
 
     checked, datasets = Checked(), Datasets(data_root)
     for place in places:
@@ -128,6 +130,7 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
         except UserError as error:
             checked.unreadable.append(error)
     checked.problems = {name: verify_run(run, datasets.of) for name, run in checked.runs.items()}
+    checked.earlier = [name for name, run in checked.runs.items() if of_earlier_harness(run)]
     return checked
 
 
@@ -156,7 +159,11 @@ def _replayed(checked: Checked, asked: Replays) -> Iterator[tuple[str, tuple[str
 
 
 def _content(checked: Checked, verdicts: Mapping[str, tuple[str, str]], replayed: bool) -> dict[str, object]:
-    content: dict[str, object] = {"runs": len(checked.runs), "problems": checked.bad}
+    content: dict[str, object] = {
+        "runs": len(checked.runs),
+        "problems": checked.bad,
+        "earlier_harness": checked.earlier,
+    }
     if checked.submissions:
         content["submissions"] = {
             place: {"name": said.name, "contact": said.contact, "about": said.about, **asdict(claims)}
@@ -183,3 +190,5 @@ def _print(checked: Checked, verdicts: Mapping[str, tuple[str, str]]) -> None:
         click.echo(one_line(f"replayed {name}: {detail}"))
     count = len(checked.runs)
     click.echo(f"{count} {'run' if count == 1 else 'runs'} checked, {len(checked.bad)} with problems")
+    if checked.earlier:
+        click.echo(f"{len(checked.earlier)} made by an earlier version of the harness; results differ since")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from ncbench.data.rows_file import RowsFile
 from ncbench.data.splices import Splices
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
+from ncbench.runtime.guard import refuse_if_guarded
 
+DEFAULT_BACKBONE = "sgr"
 IntVector = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
@@ -34,6 +37,7 @@ class ImageFeatures:
         self._chunks = list(chunks)
         self._stride = stride
         self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._order: IntVector | None = None
         self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
         self._files = [RowsFile.of(chunk) for chunk in chunks]
 
@@ -43,14 +47,21 @@ class ImageFeatures:
         return any(file is not None for file in self._files)
 
     def __len__(self) -> int:
-        return -(-int(self._starts[-1]) // self._stride)
+        return -(-int(self._starts[-1]) // self._stride) if self._order is None else len(self._order)
+
+    def reordered(self, order: IntVector) -> ImageFeatures:
+        """Return the same features, not copied, in another order: image i is image `order[i]` of these."""
+        found = copy.copy(self)
+        found._order = order if self._order is None else self._order[order]
+        return found
 
     def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
         """Return a copy of the features of `images` (numbers in any order, with repeats): (n, R, D) float32.
 
         Writes to `out` if given.
         """
-        rows = np.asarray(images) * self._stride
+        numbers = np.asarray(images) if self._order is None else self._order[images]
+        rows = numbers * self._stride
         if out is None:
             out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
         if len(self._chunks) == 1:
@@ -117,6 +128,17 @@ class Captions:
         """Return the word ids of a caption, with start and end tokens, (length,) int64."""
         return self._tokens[self._offsets[caption] : self._offsets[caption + 1]]
 
+    def reordered(self, order: IntVector) -> Captions:
+        """Return a copy in another order, without texts: caption c is caption `order[c]` of these.
+
+        The addresses of texts in memory would tell in which order they were read.
+        """
+        lengths = self.lengths[order]
+        ends = np.cumsum(lengths)
+        # Token t of the copy is as far behind the start of its caption as in the original.
+        positions = np.arange(int(lengths.sum())) + np.repeat(self._offsets[order] - ends + lengths, lengths)
+        return Captions.of_arrays([""] * len(order), self._tokens[positions], lengths)
+
     def spliced(self, splices: Splices, words: Sequence[str]) -> Captions:
         """Return a copy with words replaced; the texts of changed captions are made from `words`, indexed by id.
 
@@ -145,6 +167,10 @@ class CaptionVectors(Captions):
     def padded(self, captions: IntVector) -> tuple[IntVector | FloatArray, IntVector]:
         """Return the vectors of `captions`, (n, T) float32, and their lengths (n,), all 1."""
         return self._vectors.take(captions)[:, 0], self.lengths[captions]
+
+    def reordered(self, order: IntVector) -> Captions:
+        """Return a copy in memory in another order, without texts; see `Captions.reordered`."""
+        return CaptionVectors([""] * len(order), self._vectors.take(order)[:, 0])
 
     def tokens(self, caption: int) -> IntVector:
         """Raise ValueError: vectors have no words."""
@@ -181,14 +207,33 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an image comes from: an id, a row (or line) of a file, and a picture file; "" and -1 if unknown."""
+
+    id: str = ""
+    file: str = ""
+    row: int = -1
+    picture: str = ""
+
+
+class Origins(Protocol):
+    """The origins of the images of a dataset, for display."""
+
+    def origin(self, split: str, image: int) -> Origin:
+        """Return the origin of an image by number. Raises UserError if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A named, versioned set of splits with one vocabulary.
 
     `digest` identifies the content (hex SHA-256). `truth_known` is False if the training pairs are mismatched by nature
     and there is no ground truth. `folds` splits the test images for evaluation (COCO 1K: 5). `scale` holds the default
     sizes of backbones, `batch_size` that of a baseline epoch, `budget` the default budget of a run in baseline
-    epochs. Methods and backbones use their presets for the dataset named by `like` (default: this one). `files` must
-    not change while the dataset is in use. `pictures` is None if there are only features.
+    epochs, `backbone` the default backbone. Methods and backbones use their presets for the dataset named by `like`
+    (default: this one). `files` must not change while the dataset is in use. `pictures` is None if there are only
+    features, `origins` if unknown.
     """
 
     name: str
@@ -205,6 +250,11 @@ class Dataset:
     files: tuple[Stamp, ...] = field(default=(), repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
     like: str = ""
+    backbone: str = DEFAULT_BACKBONE
+    origins: Origins | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_if_guarded("load a dataset")
 
     @property
     def image_dim(self) -> int:

@@ -77,6 +77,8 @@ class PrecompSource:
     def load(self, root: Path | None) -> Dataset:
         """Return the dataset in `root`: the folder that contains `<name>_precomp`, or that folder itself.
 
+        SCAN keeps that folder in `data/`, beside `vocab/`: `root` may also be the folder that contains both.
+
         Features are memory-mapped. The digest covers captions, vocabulary and word ids in full, and of each feature
         file the name, size, shape and `N_SAMPLED_ROWS` rows, since reading it all takes minutes.
         Raises UserError for missing or malformed files. Warns (TokenisationWarning) if NLTK's Punkt data are not
@@ -96,6 +98,8 @@ class PrecompSource:
         root = root.absolute()  # so that "." has a parent
         is_folder = root.name == stem or any((root / f"{split}_ims.npy").exists() for split in SPLITS)
         folder = root if is_folder else root / stem
+        if not folder.is_dir() and (root / "data" / stem).is_dir():  # as SCAN's code has it
+            folder = root / "data" / stem
         files = {split: self._test_file(folder) if split == "test" else split for split in wanted}
         vocabulary_file = self._locate(folder, tuple(files.values()))
         kinds = ("ims.npy", f"caps.{self._suffix}")
@@ -143,7 +147,8 @@ class PrecompSource:
         names = [f"{file}_{kind}" for file in files for kind in ("ims.npy", f"caps.{self._suffix}")]
         missing = [name for name in names if not (folder / name).is_file()]
         vocabulary = Path("vocab", f"{self.name}_precomp_vocab.json")
-        found = [path for path in (folder.parent / vocabulary, folder / vocabulary) if path.is_file()]
+        places = [folder.parent, folder, *([folder.parent.parent] if folder.parent.name == "data" else [])]
+        found = [place / vocabulary for place in places if (place / vocabulary).is_file()]
         if not found:
             missing.append(f"{vocabulary} (in the folder or next to it)")
         if missing:

@@ -15,6 +15,7 @@ from ncbench.data.imported.request import is_request, read_request
 from ncbench.errors import UserError, error_with_location, unknown_name
 from ncbench.plugins.discovery import NAME, check_name, check_names_match, find_plugin, names_of, plugin_names
 from ncbench.plugins.source_files import Kind, Offer, has_function, is_path, offer_in_call, offer_of_class
+from ncbench.runtime.guard import refuse_if_guarded
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset, DatasetSource
@@ -54,13 +55,27 @@ def check_dataset(text: str) -> None:
         _check_free(read_request(text).title)
     elif is_path(text) or text in dataset_names():
         if is_path(text) and not text.endswith(".py") and Path(text).expanduser().exists():
+            _refuse_released_folder(text)
             raise UserError(f"dataset {text} is not a Python file (.py); did you mean hf:{text}?")
         check_name(KIND, text)
     else:
         if find_stored(text) is None:
             if Path(text).expanduser().exists():
+                _refuse_released_folder(text)
                 raise UserError(f"dataset {text!r} is a path; did you mean hf:{text}?")
             raise unknown_name("dataset", text, {*dataset_names(), *(one.name for one in stored_datasets())})
+
+
+def _refuse_released_folder(text: str) -> None:
+    """Raise UserError if `text` is a folder with the released files of a dataset, or the folder around it."""
+    path = Path(text).expanduser().absolute()
+    for folder in (path, *sorted(path.glob("*_precomp"))):
+        name = folder.name.removesuffix("_precomp")
+        if name != folder.name and name in dataset_names():
+            raise UserError(
+                f"dataset {text!r} is a folder with the released files of {name}; use --dataset {name} --data-root "
+                f"{Path(text).parent if folder == path else text}"
+            )
 
 
 def dataset_source(name: str, *, run_found: bool = True) -> DatasetSource:
@@ -138,6 +153,7 @@ def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dat
 
     Raises UserError.
     """
+    refuse_if_guarded("load a dataset")
     source, since = dataset_source(name, run_found=run_found), time.perf_counter()
     LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
     try:

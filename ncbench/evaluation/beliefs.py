@@ -104,7 +104,7 @@ def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Dete
     n_flagged, n_mismatched = int(flagged.sum()), int(mismatched.sum())
     found = int((flagged & mismatched).sum())
     return Detection(
-        auc=_auc(p_clean, clean),
+        auc=area_under_curve(p_clean, clean),
         precision=_share(found, n_flagged),
         recall=_share(found, n_mismatched),
         calibration_error=_calibration_error(p_clean, clean),
@@ -182,7 +182,7 @@ def _check_beliefs(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_])
         raise ValueError("P(clean) must be in [0, 1]")
 
 
-def _auc(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> float | None:
+def area_under_curve(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> float | None:
     """Return the Mann-Whitney statistic from mid-ranks, scaled to [0, 1]."""
     n_clean = int(np.count_nonzero(clean))
     n_mismatched = len(clean) - n_clean

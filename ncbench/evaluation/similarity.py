@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from ncbench.backbones.base import Backbone, Encoded
 from ncbench.backbones.pieces import spans
 from ncbench.data.dataset import FloatArray, Split
 from ncbench.errors import UserError
+from ncbench.evaluation.unfinished import Position, Unfinished, weights_digest
 from ncbench.runtime import memory
 from ncbench.runtime.device import free_bytes
 
@@ -23,21 +26,51 @@ DEVICE_BLOCK_BYTES = 4 * 2**30
 FREE_MEMORY_DIVISOR = 4  # a block takes at most this part of the free memory
 
 
-@torch.no_grad()
-def similarity_matrix(backbones: Sequence[Backbone], split: Split, device: torch.device) -> FloatArray:
+def _directly(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+def similarity_matrix(
+    backbones: Sequence[Backbone],
+    split: Split,
+    device: torch.device,
+    unfinished: Unfinished | None = None,
+    call: Callable[..., Any] = _directly,
+) -> FloatArray:
     """Return the similarities (images, captions) float32 of a split, averaged over `backbones`.
 
     Networks run in evaluation mode and are restored to their previous mode. Besides the matrix, memory holds one block
-    of pairs, whose size depends on the device and on the free memory.
+    of pairs, whose size depends on the device and on the free memory. `unfinished` keeps what is scored, and can
+    interrupt this function after any block: the same call then goes on from there. All that runs code of the networks
+    is done by `call`, which calls a function with arguments, possibly in another thread.
     Raises UserError if the matrix, or one image with the longest caption, does not fit into memory.
     """
     shape = (len(split.images), len(split.captions))
-    total = _zeros(shape)
-    for backbone in backbones:
-        with _evaluating(backbone):
-            _add_similarities(total, backbone, split, device)
+    begun = unfinished.begin(partial(call, weights_digest, backbones), shape) if unfinished is not None else None
+    total, start = begun or (_zeros(shape), Position())
+    blocks = call(_blocks, backbones, split, device, total, start)
+    try:
+        while (reached := call(next, blocks, None)) is not None:
+            if unfinished is not None:
+                unfinished.scored(total, reached)
+    finally:
+        call(blocks.close)
+    if unfinished is not None:
+        unfinished.finish(total, Position(len(backbones)))
     total /= np.float32(len(backbones))
     return total
+
+
+@torch.no_grad()
+def _blocks(
+    backbones: Sequence[Backbone], split: Split, device: torch.device, total: FloatArray, start: Position
+) -> Iterator[Position]:
+    """Add the similarities of all backbones to `total`, from a position on; yield the position after every block."""
+    for number in range(start.networks, len(backbones)):
+        with _evaluating(backbones[number]):
+            for reached in _add_similarities(total, backbones[number], split, device, start):
+                yield replace(reached, networks=number)
+        start = Position()
 
 
 def _zeros(shape: tuple[int, int]) -> FloatArray:
@@ -61,18 +94,20 @@ def _evaluating(backbone: Backbone) -> Iterator[None]:
             module.training = training
 
 
-def _add_similarities(total: FloatArray, backbone: Backbone, split: Split, device: torch.device) -> None:
-    """Add the similarities of `backbone` to `total`, in place."""
+def _add_similarities(
+    total: FloatArray, backbone: Backbone, split: Split, device: torch.device, begun: Position
+) -> Iterator[Position]:
+    """Add the similarities of `backbone` to `total`, in place, from a position on; yield the position after a block."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     free = free_bytes(device)
     largest = CPU_BLOCK_BYTES if device.type == "cpu" else DEVICE_BLOCK_BYTES
     block = min(largest, free // FREE_MEMORY_DIVISOR // threads)
     chunks = list(_caption_chunks(backbone, split, block, free))
-    image_bytes = backbone.image_bytes(backbone.sizes.n_regions)
+    at_once = free // FREE_MEMORY_DIVISOR // backbone.image_bytes(backbone.sizes.n_regions)
     with _thread_map(threads) as apply:
-        for rows in spans(len(split.images), free // FREE_MEMORY_DIVISOR // image_bytes):
+        for rows, done in _image_spans(len(split.images), at_once, begun):
             images = _encode_images(backbone, split, rows, device)
-            for chosen in chunks:
+            for chosen in _caption_chunks(backbone, split, block, free, done) if done else chunks:
                 tokens, lengths = split.captions.padded(chosen)
                 captions = backbone.encode_captions(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths))
                 per_image = len(chosen) * backbone.pair_bytes(backbone.sizes.n_regions, int(lengths.max()))
@@ -80,6 +115,19 @@ def _add_similarities(total: FloatArray, backbone: Backbone, split: Split, devic
                 blocks = apply(partial(_score, backbone, images, captions), parts)
                 for part, scores in zip(parts, blocks, strict=True):
                     total[rows.start + part.start : rows.start + part.stop, chosen] += scores
+                done += len(chosen)
+                yield Position(0, rows.start, rows.stop, done)
+
+
+def _image_spans(count: int, at_once: int, begun: Position) -> Iterator[tuple[slice, int]]:
+    """Yield the images to score together, from a position on, and the captions that they are scored with already.
+
+    The images of a block that was interrupted stay together, even if less memory is free now.
+    """
+    if begun.stop > begun.start:
+        yield slice(begun.start, begun.stop), begun.captions
+    for rows in spans(count - begun.stop, at_once):
+        yield slice(begun.stop + rows.start, begun.stop + rows.stop), 0
 
 
 @torch.no_grad()  # gradient mode is per thread
@@ -106,11 +154,10 @@ def _thread_map(
             torch.set_num_threads(threads)  # the initialisers changed the default of new threads
 
 
-def _caption_chunks(backbone: Backbone, split: Split, block: int, free: int) -> Iterator[np.ndarray]:
-    """Yield the captions to encode together, sorted by length to avoid padding."""
+def _caption_chunks(backbone: Backbone, split: Split, block: int, free: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Yield the captions to encode together, sorted by length to avoid padding, without the first `start` of them."""
     lengths = split.captions.lengths
     order = np.argsort(lengths, kind="stable")
-    start = 0
     while start < len(order):
         stop = min(start + max(1, ENCODE_BATCH_SIZE), len(order))
         while _chunk_bytes(backbone, stop - start, int(lengths[order[stop - 1]])) > block and stop > start + 1:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ncbench.backbones.base import Ability, Backbone
-    from ncbench.budget import Meter
+    from ncbench.budget import Allowance
     from ncbench.data.dataset import IntVector
     from ncbench.data.training_view import TrainingView
     from ncbench.runtime.state import State
@@ -31,7 +31,7 @@ class NewBackbone(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What a method receives: the training view, a device, the meter of its budget, and backbones on demand.
+    """What a method receives: the training view, a device, its budget, and backbones on demand.
 
     `budget.progress` is the share of the budget that is spent, in [0, 1]; schedules are fractions of it. Create every
     backbone with `new_backbone()`: it is metered, of the run's backbone family and on the device. Before a pass of
@@ -42,7 +42,7 @@ class Task:
 
     data: TrainingView
     device: torch.device
-    budget: Meter
+    budget: Allowance
     new_backbone: NewBackbone
     seed: int
     truth: NDArray[np.bool_] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncbench.budget import Meter
+from ncbench.budget import Allowance
 from ncbench.method.settings import TrainingSettings
 
 
@@ -24,7 +24,7 @@ class Optimiser:
     def __init__(
         self,
         networks: Iterable[nn.Module],
-        budget: Meter,
+        budget: Allowance,
         *,
         lr: float,
         clip: float = math.inf,
@@ -45,7 +45,7 @@ class Optimiser:
 
     @classmethod
     def of(
-        cls, settings: TrainingSettings, networks: Iterable[nn.Module], budget: Meter, decay_from: float = 0.0
+        cls, settings: TrainingSettings, networks: Iterable[nn.Module], budget: Allowance, decay_from: float = 0.0
     ) -> Optimiser:
         """Return the optimiser with the learning rate, decay and clipping of `settings`."""
         return cls(

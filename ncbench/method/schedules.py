@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from ncbench.budget import Meter
+    from ncbench.budget import Allowance
 
 Scalars: TypeAlias = Mapping[str, float]
 Item = TypeVar("Item")
 
 
-def until(share: float, budget: Meter, items: Iterable[Item]) -> Iterator[Item]:
+def until(share: float, budget: Allowance, items: Iterable[Item]) -> Iterator[Item]:
     """Yield `items`, such as the batches of a warm-up, until `share` of the budget is spent."""
     for item in items:
         if budget.progress >= share:

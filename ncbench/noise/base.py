@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import Captions, ImageFeatures, IntVector, Split
 from ncbench.data.splices import Splices
 from ncbench.data.vocabulary import Vocabulary
+from ncbench.runtime.guard import refuse_if_guarded
 
 BoolVector = NDArray[np.bool_]
 Unit = Literal["captions", "images", "words", "clean", "natural"]
@@ -38,6 +39,9 @@ class Noise:
     claimed: IntVector = field(repr=False, compare=False)
     digest: str
     splices: Splices | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        refuse_if_guarded("draw noise")
 
     def clean(self, true: IntVector) -> BoolVector:
         """Return which pairs are matched, (captions,) bool: the claimed image is true, the caption not spliced."""

@@ -26,10 +26,13 @@ def _from_file(request: NoiseRequest, stated: Unit | None = None) -> Drawn:
     """Read the claimed correspondence from a published index file.
 
     Files with one entry per image hold a permutation pi: claimed[c] = pi[true[c]]. Files with one entry per caption
-    hold the claimed correspondence itself, in which whole images may move (np.repeat of a permutation).
+    hold the claimed correspondence itself, in which whole images may move (np.repeat of a permutation). Where features
+    hold an image once per caption, NCR's code permutes rows of features: those are the captions of the claimed image.
     """
     stored = read_index(request.path)
     _check_length(stored, request)
+    if _holds_rows(stored, request):
+        stored = request.true[stored]
     _check_range(stored, request)
     claimed = stored.astype(np.int64)
     if _is_per_image(claimed, request, stated):
@@ -75,6 +78,17 @@ def _check_length(index: NDArray[np.integer[Any]], request: NoiseRequest) -> Non
             f"noise file {request.path} has {len(index):,} entries, expected {request.n_images:,} (one per image) "
             f"or {n_captions:,} (one per caption) for this training set"
         )
+
+
+def _holds_rows(index: NDArray[np.integer[Any]], request: NoiseRequest) -> bool:
+    """Return whether `index` is a permutation of the captions, of which there are more than images."""
+    n_captions = len(request.true)
+    return (
+        n_captions > request.n_images
+        and len(index) == n_captions
+        and within(index, n_captions)
+        and bool((np.bincount(index.astype(np.int64), minlength=n_captions) == 1).all())
+    )
 
 
 def _check_range(index: NDArray[np.integer[Any]], request: NoiseRequest) -> None:

@@ -125,6 +125,8 @@ def _usages() -> list[str]:
 
 def _parse(text: str) -> tuple[NoiseProtocol, Path]:
     name, colon, rest = text.partition(":")
+    if text.endswith(".npy") and not rest:
+        raise UserError(f"noise protocol {text!r} is an index file; use file:{text}")
     recipe = load_protocol(name)
     if recipe.reads_file and not rest:
         raise UserError(f"noise protocol {text!r} needs an index file; use {recipe.usage}")

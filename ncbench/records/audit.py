@@ -23,6 +23,7 @@ from ncbench.records.arrays import BELIEFS_FILE
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.files import check_absent, write_atomic
+from ncbench.runtime.printable import spreadsheet_cell
 
 COLUMNS = (
     "rank",
@@ -35,10 +36,10 @@ COLUMNS = (
     "weight",
     "told_clean",
 )
-PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
+ORIGIN_COLUMNS = ("id", "source_file", "source_row", "image_file")
+"""Added for imported datasets: the row that the caption comes from, and the file of the claimed image."""
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""Spreadsheets may take a cell for a formula if it begins with one of these, some after trimming it."""
+PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
 
 NO_REMATCH = -1
 """The number of the rematched image of pairs without a rematch."""
@@ -93,7 +94,10 @@ class Audit:
     def clean(self) -> BoolVector:
         """Return which pairs are truly matched, (pairs,) bool. Raises UserError without ground truth."""
         if not self.dataset.truth_known:
-            raise UserError(f"{self.dataset.name} has no ground truth: which of its pairs are mismatched is unknown")
+            raise UserError(
+                f"{self.dataset.name} has no ground truth: which of its pairs are mismatched is unknown; leave out "
+                "--with-truth and --figure"
+            )
         return self.noise.clean(self.dataset.splits["train"].true)
 
 
@@ -140,7 +144,12 @@ def write_audit(
     which are written as paths relative to the CSV. Raises UserError without ground truth, and OSError.
     """
     clean = audit.clean() if with_truth else None
-    names = [*COLUMNS, *(["mismatched"] if with_truth else []), *(PICTURE_COLUMNS if shown else [])]
+    names = [
+        *COLUMNS,
+        *(ORIGIN_COLUMNS if audit.dataset.origins else []),
+        *(["mismatched"] if with_truth else []),
+        *(PICTURE_COLUMNS if shown else []),
+    ]
     content = io.StringIO()
     writer = csv.DictWriter(content, names, lineterminator="\n")
     writer.writeheader()
@@ -151,7 +160,7 @@ def write_audit(
         if shown:
             files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
             row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}
-        writer.writerow({name: _escaped(value) for name, value in row.items()})
+        writer.writerow({name: spreadsheet_cell(value) for name, value in row.items()})
         count += 1
     write_atomic(path, lambda file: file.write(content.getvalue().encode(errors="replace")))
     return count
@@ -217,7 +226,7 @@ def _strongest(beliefs: Beliefs, n_pairs: int) -> tuple[IntVector, NDArray[np.fl
 
 def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
     texts, told = audit.captions.texts, set(audit.beliefs.given_clean.tolist())
-    labels = audit.beliefs.soft_labels
+    labels, rows_of_captions = audit.beliefs.soft_labels, audit.dataset.splits["train"].true
     for rank, pair in enumerate(audit.order[:top].tolist(), 1):
         proposed = audit.rematched[pair] != NO_REMATCH
         values = (
@@ -231,23 +240,17 @@ def _rows(audit: Audit, top: int | None) -> Iterator[dict[str, Any]]:
             f"{audit.weights[pair]:.6f}" if proposed else "",
             pair in told,
         )
-        yield dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(COLUMNS, values, strict=True))
+        if audit.dataset.origins is not None:
+            of = audit.dataset.origins
+            found, image = of.origin("train", int(rows_of_captions[pair])), of.origin("train", row["claimed_image"])
+            row |= zip(ORIGIN_COLUMNS, (found.id, found.file, found.row, image.picture), strict=True)
+        yield row
 
 
 def _relative(file: Path | None, path: Path) -> str:
     """Return `file` relative to the folder of `path`; "" for None."""
     return "" if file is None else Path(os.path.relpath(file, path.parent)).as_posix()
-
-
-def _escaped(value: object) -> object:
-    """Return a cell that spreadsheets do not compute: an apostrophe is put before text that begins like a formula.
-
-    Carriage returns become line feeds: older versions of the csv module do not quote them, so that they end the row.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if value.startswith(FORMULA_STARTS) else text
 
 
 def _write_png(picture: NDArray[np.uint8], path: Path, replace: bool) -> None:

@@ -45,17 +45,39 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None = None
 
 
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """What torch counted in the `updates` that were watched: FLOPs `charged` and `counted`.
+
+    `most` is how many times the charged FLOPs torch may count.
+    """
+
+    updates: Annotated[int, Meta(ge=0)] = 0
+    charged: Annotated[int, Meta(ge=0)] = 0
+    counted: Annotated[int, Meta(ge=0)] = 0
+    most: Time = 0.0
+
+    def __add__(self, other: Audited) -> Audited:
+        """Return both together."""
+        return Audited(
+            updates=self.updates + other.updates,
+            charged=self.charged + other.charged,
+            counted=self.counted + other.counted,
+            most=max(self.most, other.most),
+        )
+
+
 class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured while a run was executed.
 
     `started` is in seconds since the epoch, `overhead` the seconds of training outside of backbones by what they were
-    spent on, `peak_bytes` the peak of memory by device. None means: not measured.
+    spent on, `peak_bytes` the peak of memory by device, `audited` the second count of work. None means: not measured.
     """
 
     seconds: Seconds
     started: Time | None = None
     overhead: dict[str, Time] | None = field(default=None, name="outside")
     peak_bytes: dict[str, Count | None] = {}
+    audited: Audited | None = None
     environment: Environment = Environment()
     schema: int = SCHEMA
 

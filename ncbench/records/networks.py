@@ -15,20 +15,18 @@ from ncbench.backbones.base import Sizes
 from ncbench.backbones.head import head_width
 from ncbench.backbones.registry import backbone_class, check_backbone, members_of
 from ncbench.backbones.released.checkpoint import (
-    BATCH_COUNTER,
     Checkpoint,
     Weights,
     check_values,
     read_published,
     weight_shapes,
 )
+from ncbench.backbones.released.names import BATCH_COUNTER
 from ncbench.data.dataset import Dataset
 from ncbench.errors import UserError
 from ncbench.method.settings import SIZES
-from ncbench.records.record import SPEC_FILE, Record
+from ncbench.records.record import MODEL_FILE, SPEC_FILE, Record
 from ncbench.records.spec import RunSpec, sizes_of
-
-MODEL_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ncbench.records.checked import read_json
-from ncbench.runtime.files import write_atomic
+from ncbench.runtime.files import remove, write_atomic
 
 PROGRESS_FILE = "progress.json"
 WRITE_INTERVAL = 5.0  # seconds: a thousand runs then write two hundred small files per second
@@ -42,7 +42,7 @@ class ProgressFile:
 
     def remove(self) -> None:
         """Remove the file, once the run has a result."""
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
 
     def _left(self, share: float, now: float) -> float | None:
         assert self._began is not None

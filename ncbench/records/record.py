@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SPEC_FILE, RESULT_FILE = "spec.json", "result.json"
 MEASUREMENTS_FILE, HISTORY_FILE, ORIGIN_FILE = "measurements.json", "history.jsonl", "origin.json"
+MODEL_FILE = "model.safetensors"
 
 METHOD_FILE = "method.py"
 """The source of a method from a file, in unpacked submissions. It is data: nothing runs it unless a person names it."""
@@ -145,10 +146,12 @@ class Record:
         spec = self.spec
         dataset = load_recorded(spec.dataset, spec.dataset_version, spec.dataset_digest, data_root)
         if (dataset.version, dataset.digest) != (spec.dataset_version, spec.dataset_digest):
+            remedy = "use the same data"
+            if dataset.version != spec.dataset_version:
+                remedy = f"version {spec.dataset_version} is gone, use the ncbench that recorded the run"
             raise UserError(
                 f"{self.folder}: the run used {spec.dataset} version {spec.dataset_version} "
-                f"({spec.dataset_digest[:12]}), found version {dataset.version} ({dataset.digest[:12]}); "
-                "use the same data"
+                f"({spec.dataset_digest[:12]}), found version {dataset.version} ({dataset.digest[:12]}); {remedy}"
             )
         return dataset
 
@@ -224,8 +227,8 @@ class Record:
             return read()
         except ValueError as error:
             raise UserError(
-                f"{self.folder / name}: is damaged or was written by another version of ncbench ({brief(error)}); restore "
-                "it or delete its folder"
+                f"{self.folder / name}: is damaged or was written by another version of ncbench ({brief(error)}); "
+                "restore it or delete its folder"
             ) from error
 
     def _decode(self, name: str, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from ncbench.backbones.precision import Precision
 from ncbench.budget import Budget, Unit
+from ncbench.errors import UserError
 from ncbench.plugins.discovery import NAME
 from ncbench.records.checked import checked
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-ADDED_LATER: Mapping[str, object] = {"precision": "float32", "budget_unit": "epochs", "source": ""}
+HARNESS = 2
+"""The version of the harness. A new one makes the same spec train differently, so that runs of two are never mixed.
+
+1: methods saw the numbers of the dataset. 2: they see numbers of their own (`ncbench.training.numbering`).
+"""
+
+ADDED_LATER: Mapping[str, object] = {"precision": "float32", "budget_unit": "epochs", "source": "", "harness": 1}
 """Keys that older specs lack, with the values that they stand for. At these values they are no part of an id."""
 
 Number: TypeAlias = int | float
@@ -42,8 +49,9 @@ class RunSpec:
     """All that defines a run; its `id` is a hash of this.
 
     `unit` is what the noise moves, `seed` the one that all others derive from, and `source` the digest of the file that
-    defines the method, "" for an installed one. `RunSpec.of` makes one from what it describes; `from_dict` and
-    `to_dict` read and write the content of `spec.json`, in which a budget is two keys.
+    defines the method, "" for an installed one. `harness` is the version of the harness that trains. `RunSpec.of` makes
+    one from what it describes; `from_dict` and `to_dict` read and write the content of `spec.json`, in which a budget
+    is two keys.
     """
 
     dataset: str
@@ -63,6 +71,7 @@ class RunSpec:
     seed: Annotated[int, Meta(ge=0)]
     precision: Precision = "float32"
     source: str = ""
+    harness: Annotated[int, Meta(ge=1)] = HARNESS
     schema: int = SCHEMA
 
     @classmethod
@@ -122,11 +131,26 @@ class RunSpec:
         return {**content, "budget": self.budget.amount, "budget_unit": self.budget.unit}
 
     @property
+    def of_earlier_harness(self) -> bool:
+        """Whether an earlier version of the harness made the run, so that it would now end in another result."""
+        return self.harness < HARNESS
+
+    @property
     def id(self) -> str:
         """Twelve hex digits that identify the run."""
         content = {key: value for key, value in self.to_dict().items() if (key, value) not in ADDED_LATER.items()}
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_harness(spec: RunSpec, where: str) -> None:
+    """Raise UserError, naming `where`, unless this version of the harness makes the runs of `spec`."""
+    if spec.harness != HARNESS:
+        order = "an earlier" if spec.of_earlier_harness else "a later"
+        raise UserError(
+            f"{where}: made by {order} version of the harness ({spec.harness}, here {HARNESS}), and results differ "
+            "since; replay it with the version of ncbench that recorded it"
+        )
 
 
 def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:

@@ -28,23 +28,29 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from ncbench.errors import UserError
 from ncbench.records.checked import read_json
-from ncbench.records.lease import is_held
+from ncbench.records.lease import LEASE_FILE, is_held
 from ncbench.records.problems import OnProblem, Problem, stop
+from ncbench.records.progress import PROGRESS_FILE
 from ncbench.records.record import RESULT_FILE, SPEC_FILE, Record
 from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
-from ncbench.runtime.files import TEMPORARY, write_json, write_text
+from ncbench.runtime.files import TEMPORARY, remove, sweep_temporary, write_json, write_text
 
 _MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exception
 STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
 MAX_ERROR = 10_000  # characters
+CHECKPOINT = "checkpoint"
+UNFINISHED = (CHECKPOINT, PROGRESS_FILE, STATUS_FILE, ERROR_FILE)
+ABANDONED_SECONDS = 3600.0  # after which a temporary file that processes share is of none that lives
 
 Status: TypeAlias = Literal["done", "running", "interrupted", "failed", "diverged", "over-memory"]
 """The status of a run. `interrupted`: resumes when it is run again; `diverged`: the loss became NaN or infinite;
@@ -77,8 +83,10 @@ class Store:
         Call it with the lease of the run.
         """
         folder = self.folder(spec)
-        for path in folder.glob(TEMPORARY):
-            path.unlink(missing_ok=True)
+        for part in (folder, *(path for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ():
+            sweep_temporary(part)
+        # Other processes may be writing the noise, which runs share.
+        sweep_temporary(folder.parents[1] / "noise", older_than=ABANDONED_SECONDS)
         write_json(folder / "spec.json", spec.to_dict())
         return folder
 
@@ -93,7 +101,22 @@ class Store:
     def clear_outcome(self, spec: RunSpec) -> None:
         """Remove what `note` wrote, once the run has a result."""
         for name in (ERROR_FILE, STATUS_FILE):
-            (self.folder(spec) / name).unlink(missing_ok=True)
+            remove(self.folder(spec) / name)
+
+    def is_untidy(self, spec: RunSpec) -> bool:
+        """Return whether a run, which has a result, has files that its process could not remove."""
+        folder = self.folder(spec)
+        return any((folder / name).exists() for name in (*UNFINISHED, LEASE_FILE)) or any(folder.glob(TEMPORARY))
+
+    def tidy(self, spec: RunSpec) -> None:
+        """Remove what a process could not remove after it had written the result. Call it with the lease of the run."""
+        folder = self.folder(spec)
+        with suppress(OSError):
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+            for name in UNFINISHED:
+                if (folder / name).is_file():
+                    remove(folder / name)
+            sweep_temporary(folder)
 
     def noted_outcome(self, spec: RunSpec) -> tuple[Status, str]:
         """Return the noted status and error of a run without a result; `interrupted` if there is no note."""

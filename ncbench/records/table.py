@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ncbench.errors import UserError
+from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
 from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
@@ -26,11 +27,13 @@ def load_runs(
 ) -> pd.DataFrame:
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
-    `variant` is the name of the method, with the settings that differ between runs of this method and dataset, and with
-    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
+    `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
+    with the settings that differ between runs of this method and dataset, and with the epochs of a budget in own
+    epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks. `sizes` are those of the backbone, `folder` that of the record.
+    share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
+    `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
@@ -53,6 +56,7 @@ def load_runs(
     frame = pd.DataFrame(rows)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
+    frame["noise"] = frame["noise"].astype(float).mask(frame["protocol"] == NATURAL)
     return frame.drop(columns=["settings", "held"])
 
 
@@ -68,6 +72,11 @@ def failing(frame: pd.DataFrame) -> pd.Series[bool]:
     return frame["problems"].fillna("") != ""
 
 
+def with_recorded_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with the ratio that records of natural noise have, 0, as pandas leaves groups of NaN out."""
+    return frame.assign(noise=frame["noise"].fillna(0.0))
+
+
 def _row(record: Record) -> dict[str, Any]:
     result, measurements = record.result, record.measurements
     spec, work, metrics = result.spec, result.work, result.metrics
@@ -79,6 +88,7 @@ def _row(record: Record) -> dict[str, Any]:
         "held": held,
         **{axis: getattr(spec, axis) for axis in AXES},
         "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec.sizes.items())),
+        "harness": spec.harness,
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
@@ -124,13 +134,19 @@ def _variants(frame: pd.DataFrame) -> list[str]:
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
-    """Return the other conditions of each run that differ between runs of the same axes."""
+    """Return the other conditions of each run that differ between runs of the same axes.
+
+    The version of the harness is one if it differs between any runs of the dataset, so that no average mixes two.
+    """
+    mixed = frame.groupby("dataset")["harness"].transform("nunique") > 1
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts: dict[Hashable, str] = {}
     for _, rows in frame.groupby(axes):
         differing = _differing(rows["held"])
         for number, held in rows["held"].items():
             texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in held.items() if key in differing)
+    for number, harness in frame.loc[mixed, "harness"].items():
+        texts[number] = ", ".join(filter(None, [f"harness {harness}", texts[number]]))
     return [texts[number] for number in frame.index]
 
 

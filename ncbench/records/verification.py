@@ -22,6 +22,7 @@ from ncbench.records.history import HistoryLine
 from ncbench.records.judgement import check_beliefs, check_with_dataset
 from ncbench.records.record import METHOD_FILE, ORIGIN_FILE, RESULT_FILE, Record
 from ncbench.records.store import Store
+from ncbench.records.work import work_problems
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
@@ -72,6 +73,14 @@ class Datasets:
             except (UserError, OSError):
                 self._known[key] = None
         return self._known[key]
+
+
+def of_earlier_harness(folder: Path) -> bool:
+    """Return whether an earlier version of the harness made the run; False for a record that cannot be read."""
+    try:
+        return Record(folder).result.spec.of_earlier_harness
+    except UserError:
+        return False
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -239,6 +248,7 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _scores,
     _retrieved,
     _work,
+    work_problems,
     _course,
     _noise,
     check_beliefs,

@@ -41,6 +41,7 @@ def write_report(
     """
     from ncbench.report.figures.gallery import draw_all
     from ncbench.report.figures.style import figure_files
+    from ncbench.report.pages.formats import csv_text
     from ncbench.report.pages.html import html_page
     from ncbench.report.pages.markdown import page
 
@@ -54,7 +55,7 @@ def write_report(
             draw_all(_sound(board), curves, folder / FIGURES_FOLDER, data_root, warn) if len(sound(board.runs)) else []
         )
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
-        write_text(runs, board.runs.drop(columns="folder").to_csv(index=False))
+        write_text(runs, csv_text(board.runs.drop(columns="folder")))
         write_text(text, page(board, figures))
         drawn = [file for figure in figures for file in figure_files((folder / figure.file).with_suffix(""))]
         written += [text, runs, *drawn]

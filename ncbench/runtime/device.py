@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from ncbench.errors import UserError, unknown_name
 from ncbench.runtime import memory
+
+# Ask the driver's management library whether there is a device: asking CUDA itself would leave forks of this process
+# without it.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -47,10 +53,15 @@ def free_bytes(device: torch.device) -> int:
     return memory.available_bytes()  # MPS shares the memory of the host
 
 
-def cap_memory(device: torch.device, limit: int) -> None:
-    """Limit the device memory of this process to `limit` bytes. Raises UserError unless the device has that much."""
+def check_cap(device: torch.device) -> None:
+    """Raise UserError unless the memory of this device can be limited. Does not use the device."""
     if device.type != "cuda":
         raise UserError(f"--max-memory requires a CUDA device, found {device.type}")
+
+
+def cap_memory(device: torch.device, limit: int) -> None:
+    """Limit the device memory of this process to `limit` bytes. Raises UserError unless the device has that much."""
+    check_cap(device)
     present = torch.cuda.mem_get_info(device)[1]
     if limit > present:
         raise UserError(f"--max-memory: {device} has {present / 2**30:.1f} GiB, found {limit / 2**30:.1f} GiB")

@@ -13,9 +13,12 @@ from pathlib import Path
 import torch
 
 from ncbench import __version__
+from ncbench.runtime.guard import refuse_if_guarded
 
 PACKAGES = ("numpy", "pot", "torch")
 NVIDIA = Path("/proc/driver/nvidia/version")
+
+_hidden: list[str] = []
 
 
 def describe(device: torch.device) -> dict[str, object]:
@@ -31,9 +34,22 @@ def describe(device: torch.device) -> dict[str, object]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "driver": _driver() if device.type == "cuda" else None,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command(),
         "commit": commit(),
     }
+
+
+def command() -> list[str]:
+    """Return the command line of this process. Raises Refused if a method asks: it may name the noise."""
+    refuse_if_guarded("read the command line")
+    program, *words = _hidden or sys.argv
+    return [Path(program).name, *words]
+
+
+def hide_command() -> None:
+    """Leave only the name of the program in `sys.argv`; `command` still returns all of it."""
+    _hidden[:] = _hidden or sys.argv
+    del sys.argv[1:]
 
 
 @cache

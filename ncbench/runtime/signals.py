@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -38,3 +40,27 @@ def catch_signals(*more: signal.Signals) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Inside the block, SIGTERM raises SystemExit instead of killing the process, so that nothing is left half-done.
+
+    This is for the time before and after `catch_signals`. It changes nothing outside the main thread, or if SIGTERM has
+    a handler or is ignored.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) == _end:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    print(f"Stopped by {signal.Signals(number).name}.", file=sys.stderr)
+    raise SystemExit(128 + number)

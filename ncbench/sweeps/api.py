@@ -1,4 +1,4 @@
-"""The Python equivalent of `ncbench run`: run a sweep in this process and return a table."""
+"""The Python equivalent of `ncbench run`: run a sweep and return a table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.execution import Outcome, run_sweep
+from ncbench.sweeps.fresh_process import execute_apart
 from ncbench.sweeps.grid import Grid, plan_sweep
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run(
     *,
     dataset: str | Sequence[str] = "scenes",
     protocol: str | Sequence[str] = "shuffle-images",
-    backbone: str | Sequence[str] = "sgr",
+    backbone: str | Sequence[str] = (),
     budget: float | str | Sequence[float | str] = (),
     seed: int | Sequence[int] = 0,
     settings: Mapping[str, object] | None = None,
@@ -41,11 +42,14 @@ def run(
     precision: Precision = "float32",
     out: Path | str = "runs",
 ) -> pd.DataFrame:
-    """Run every combination of the arguments in this process, and return their rows of `ncbench.load_runs`.
+    """Run every combination of the arguments, and return their rows of `ncbench.load_runs`.
+
+    Each run is executed in a process of its own, a fork of this one.
 
     Arguments accept the same values as the options of `ncbench run`: `noise` takes ratios in [0, 1) or "natural";
-    `budget` takes numbers of baseline epochs or strings such as "10m" (default: the dataset's budget); `settings` maps
-    "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with this one change.
+    `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to those of the
+    dataset; `settings` maps "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with
+    this one change.
 
     Finished runs in `out` are not repeated. Failed runs are left out of the table with a RuntimeWarning; their
     traceback is in `error.txt` in the run folder. Raises UserError for invalid input before the first run starts, and
@@ -56,7 +60,7 @@ def run(
         protocols=_at_least_one("protocol", protocol),
         ratios=[amount_of(value) for value in _at_least_one("noise", noise)],
         methods=_at_least_one("method", method),
-        backbones=_at_least_one("backbone", backbone),
+        backbones=_to_list(backbone),
         budgets=[_budget(value) for value in _to_list(budget)],
         seeds=[_seed(value) for value in _at_least_one("seed", seed)],
         evaluations=evaluations,
@@ -66,7 +70,8 @@ def run(
         precision=precision,
     )
     planned = plan_sweep(grid)
-    outcomes = list(run_sweep(planned, Store(Path(out)), choose_device(device), _NullObserver()))
+    store = Store(Path(out))
+    outcomes = list(run_sweep(planned, store, choose_device(device), _NullObserver(), executor=execute_apart))
     for outcome in outcomes:
         if outcome.result is None:
             warnings.warn(f"{outcome.folder}: {outcome.status} ({outcome.error!r})", RuntimeWarning, stacklevel=2)

@@ -22,7 +22,6 @@ from ncbench.backbones.precision import matmul_precision
 from ncbench.backbones.registry import build_backbone, members_of
 from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
-from ncbench.data.training_view import TrainingView
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.records.history import History
 from ncbench.records.progress import read_progress
@@ -32,6 +31,7 @@ from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.numbering import Numbering
 from ncbench.training.trainer import Clock, Trainer
 
 CALIBRATION_SECONDS = 2.0
@@ -144,8 +144,9 @@ def measure(run: PlannedRun, device: torch.device) -> Speed:
     spec, dataset = run.spec, run.dataset
     train = dataset.splits["train"]
     captions = run.noise.seen(train.captions, dataset.vocabulary)
-    view = TrainingView(train.images, captions, run.noise.claimed, device)
-    truth = run.noise.clean(train.true) if dataset.truth_known else None
+    numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed, spec.noise_digest)
+    view = numbering.view(train.images, captions, run.noise.claimed, device)
+    truth = numbering.shown(run.noise.clean(train.true)) if dataset.truth_known else None
     flops = seconds = evaluation = 0.0
     networks = 0
     members = members_of(spec.backbone)

@@ -1,4 +1,4 @@
-"""Sequential execution of planned runs. Processes that share a records folder never execute the same run twice."""
+"""Execution of planned runs. Processes that share a records folder never execute the same run twice."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from ncbench.data.cache import cache_root
 from ncbench.errors import UserError
 from ncbench.noise.storage import save_noise
 from ncbench.records.lease import Lease, take
@@ -22,6 +23,7 @@ from ncbench.records.record import noise_path
 from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Status, Store
+from ncbench.runtime.guard import close_places
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.run import DEFAULT_CADENCE, Cadence, Run
@@ -56,6 +58,20 @@ class Observer(Protocol):
         """A run has ended."""
 
 
+class Executor(Protocol):
+    """Executes one run, as `execute` does."""
+
+    def __call__(
+        self,
+        run: PlannedRun,
+        store: Store,
+        device: torch.device,
+        on_progress: Callable[[Progress], None],
+        cadence: Cadence = DEFAULT_CADENCE,
+    ) -> Outcome:
+        """Return the outcome."""
+
+
 def execute(
     run: PlannedRun,
     store: Store,
@@ -70,15 +86,19 @@ def execute(
     """
     folder = store.folder(run.spec)
     found = store.find(run.spec)
-    if found is not None:
+    if found is not None and not store.is_untidy(run.spec):
         return Outcome(run.spec, "kept", folder, found)
     with take(folder) as lease:
         if lease is None:
             return Outcome(run.spec, "running", folder)
         found = store.find(run.spec)  # another process may have finished it in the meantime
         if found is not None:
+            store.tidy(run.spec)
             return Outcome(run.spec, "kept", folder, found)
-        return _execute(run, store, device, on_progress, cadence, lease)
+        try:
+            return _execute(run, store, device, on_progress, cadence, lease)
+        except Stopped:  # another process has taken over, and may have finished
+            return Outcome(run.spec, "running", folder)
 
 
 def _execute(
@@ -90,6 +110,9 @@ def _execute(
     lease: Lease,
 ) -> Outcome:
     folder = store.start(run.spec)
+    close_places([store.root, cache_root(), *(stamp.path.parent for stamp in run.dataset.files)])
+    if run.cell is not None and run.cell.data_root is not None:
+        close_places([run.cell.data_root])
     save_noise(run.noise, noise_path(store.root, run.spec))
     progress_file = ProgressFile(folder)
 
@@ -155,8 +178,13 @@ def run_sweep(
     device: torch.device,
     observer: Observer,
     cadence: Cadence = DEFAULT_CADENCE,
+    *,
+    executor: Executor | None = None,
 ) -> Iterator[Outcome]:
-    """Execute the runs that have no result one after another in this process; yield the outcome of each.
+    """Execute the runs that have no result one after another; yield the outcome of each.
+
+    `executor` executes a run: `execute` in this process, which is the default and for tests only, or `execute_apart`
+    (`ncbench.sweeps.fresh_process`).
 
     A failed run does not stop the others. Runs that other processes execute are skipped and waited for at the end; they
     are executed here if those processes die. No run starts after a stop request.
@@ -168,7 +196,7 @@ def run_sweep(
             elsewhere = 0
         index = waiting.popleft()
         observer.started(index)
-        outcome = execute(runs[index], store, device, partial(observer.progressed, index), cadence)
+        outcome = (executor or execute)(runs[index], store, device, partial(observer.progressed, index), cadence)
         if outcome.status == "running":
             waiting.append(index)
             elsewhere += 1

@@ -22,6 +22,7 @@ from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.seeds import derive_seed
 from ncbench.training.clean_pairs import clean_pairs
+from ncbench.training.cost import one_thread
 
 MAX_EVALUATIONS = 1000
 
@@ -30,9 +31,9 @@ MAX_EVALUATIONS = 1000
 class Grid:
     """The axes of a sweep, as given by the user.
 
-    Empty `budgets` mean the budget set by the dataset. `evaluations`, the number of dev evaluations per run, defaults
-    to one per epoch, or 10 if the budget is in FLOPs or seconds. Protocols are ignored for the ratio `natural`.
-    `overrides` apply to all runs; each of `variants` repeats all runs with this one override added.
+    Empty `backbones` and `budgets` mean those set by the dataset. `evaluations`, the number of dev evaluations per run,
+    defaults to one per epoch, or 10 if the budget is in FLOPs or seconds. Protocols are ignored for the ratio
+    `natural`. `overrides` apply to all runs; each of `variants` repeats all runs with this one override added.
     """
 
     datasets: Sequence[str]
@@ -64,6 +65,7 @@ class PlannedRun:
     cell: Grid | None = None
 
 
+@one_thread()
 def plan_sweep(grid: Grid) -> list[PlannedRun]:
     """Return the runs of a grid in execution order: table by table, with seeds in the outermost loop.
 
@@ -71,9 +73,8 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     tables is complete before the second seed starts. A ratio of 0 is the same under all protocols and runs once, as
     protocol `clean`. Raises UserError if any run of the grid is invalid.
     """
-    backbones = {name: backbone_class(name) for name in map(resolve, grid.backbones)}
-    for name in backbones:
-        check_precision(name, grid.precision)
+    for name in grid.backbones:
+        check_precision(resolve(name), grid.precision)
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"evaluations must be at least 1, found {grid.evaluations}")
     names = _names_as_given(grid.methods)
@@ -82,9 +83,14 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if override.target not in (*methods, BACKBONE):
             raise unknown_name(f"{override.option} target in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
+    backbones = {name: _backbones_of(grid, dataset) for name, dataset in datasets.items()}
     changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
     budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
-    tables = product(grid.seeds, grid.datasets, _noises(grid), backbones, budgets)
+    tables = (
+        (seed, dataset_name, noise, backbone, budget)
+        for seed, dataset_name, noise in product(grid.seeds, grid.datasets, _noises(grid))
+        for backbone, budget in product(backbones[dataset_name], budgets)
+    )
     runs: dict[str, PlannedRun] = {}
     noises: dict[tuple[int, str, str, Amount], Noise] = {}  # shared by all methods and backbones
     cells = ((*table, name, overrides) for table in tables for name, overrides in product(methods, changes))
@@ -102,7 +108,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             )
         settings = apply_overrides(method, settings_of(method, dataset.presets), overrides)
         config = make_config(method, settings)
-        preset = backbones[backbone].PRESETS.get(dataset.presets, {})
+        preset = backbone_class(backbone).PRESETS.get(dataset.presets, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         key = (seed, dataset_name, protocol, ratio)
         if key not in noises:
@@ -142,6 +148,14 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         )
         runs.setdefault(spec.id, PlannedRun(spec, dataset, noise, method, cell))
     return list(runs.values())
+
+
+def _backbones_of(grid: Grid, dataset: Dataset) -> list[str]:
+    """Return the full names of the backbones for a dataset. Raises UserError if one lacks the precision of the grid."""
+    names = [resolve(name) for name in grid.backbones or [dataset.backbone]]
+    for name in names:
+        check_precision(name, grid.precision)
+    return list(dict.fromkeys(names))
 
 
 def _names_as_given(given: Sequence[str]) -> dict[str, str]:
@@ -193,7 +207,8 @@ def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noi
     if amount == NATURAL:
         if dataset.truth_known:
             raise UserError(
-                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean"
+                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean. If "
+                "they are not, say so: truth-known = false in a configuration file, or data featurize --truth unknown"
             )
         return draw(dataset, NATURAL, 0.0, seed)
     if not dataset.truth_known:

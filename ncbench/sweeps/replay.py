@@ -14,6 +14,7 @@ from ncbench.noise.registry import load_protocol
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
 from ncbench.records.record import METHOD_FILE, RESULT_FILE, Record
+from ncbench.records.spec import check_harness
 from ncbench.sweeps.grid import PlannedRun, draw
 
 RECALLS = ("r1", "r5", "r10")
@@ -47,7 +48,9 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
     version of ncbench or the available data cannot reproduce the run.
     """
     record = Record(folder)
-    spec, dataset = record.spec, record.dataset(data_root)
+    spec = record.spec
+    check_harness(spec, str(folder))
+    dataset = record.dataset(data_root)
     if ":" in spec.protocol:  # an index file, of which the record has a copy
         noise = record.noise
     else:

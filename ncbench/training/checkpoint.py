@@ -21,7 +21,7 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from ncbench.runtime.files import write_atomic, write_text
+from ncbench.runtime.files import remove, write_atomic, write_text
 from ncbench.runtime.state import State
 
 SNAPSHOTS_KEPT = 2
@@ -51,8 +51,8 @@ def write_snapshot(folder: Path, number: int, state: State) -> None:
     write_text(stem.with_suffix(".json"), text)
     for old in _snapshots(folder)[SNAPSHOTS_KEPT:]:
         # Without its JSON file it is not a snapshot any more.
-        old.unlink(missing_ok=True)
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        remove(old)
+        remove(old.with_suffix(".safetensors"))
 
 
 def read_snapshot(folder: Path, warn: Callable[[str], None]) -> State | None:

@@ -90,6 +90,17 @@ def threads_for(step_work: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: once it has used several, forks of this process cannot."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def denormals_flushed() -> Iterator[None]:
     """Flush denormal numbers to zero: the Adam moments of rare words decay into them, and they are slow."""
     torch.set_flush_denormal(True)

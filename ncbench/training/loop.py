@@ -20,6 +20,7 @@ from ncbench.runtime.device import synchronise
 from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.state import State, capture
 from ncbench.training.clean_pairs import draw_clean_pairs
+from ncbench.training.seclusion import MeterLine, Secluded
 
 Scalars: TypeAlias = Mapping[str, float]
 
@@ -27,25 +28,26 @@ Scalars: TypeAlias = Mapping[str, float]
 class Workshop:
     """Makes metered backbones of one kind and size on a device, and keeps them in `made`.
 
-    A method holds it as `Task.new_backbone`, so it knows nothing about the run beyond what a method may know.
+    A method holds it as `Task.new_backbone`, so it knows nothing about the run beyond what a method may know: not even
+    the meter, only a line to it.
     """
 
     def __init__(self, name: str, sizes: Sizes, device: torch.device, precision: Precision, meter: Meter) -> None:
         self.made: list[Backbone] = []
-        self.device, self.meter = device, meter
+        self.device, self.line = device, MeterLine(meter)
         self._name, self._sizes, self._precision = name, sizes, precision
 
     def __call__(self, *, head: int = 0) -> Backbone:
         """Return a freshly initialised backbone, with a head of `head` hidden units if given."""
         backbone = build_backbone(self._name, replace(self._sizes, head=head)).to(self.device)
-        backbone.on_work = self.meter.charge
+        backbone.on_work = self.line.charge
         backbone.use_precision(self._precision)
         self.made.append(backbone)
         return backbone
 
 
 def make_task(
-    method: Method, view: TrainingView, workshop: Workshop, seed: int, clean: NDArray[np.bool_] | None = None
+    method: Method | Secluded, view: TrainingView, workshop: Workshop, seed: int, clean: NDArray[np.bool_] | None = None
 ) -> Task:
     """Return the task of `method` in a run with `seed`.
 
@@ -56,7 +58,7 @@ def make_task(
     return Task(
         data=view,
         device=workshop.device,
-        budget=workshop.meter,
+        budget=workshop.line,
         new_backbone=workshop,
         seed=derive_seed(seed, "method", method.name),
         truth=clean if method.needs_truth else None,
@@ -64,7 +66,7 @@ def make_task(
     )
 
 
-def train_epoch(method: Method, view: TrainingView, epoch: int, resumed: bool = False) -> Iterator[Scalars]:
+def train_epoch(method: Method | Secluded, view: TrainingView, epoch: int, resumed: bool = False) -> Iterator[Scalars]:
     """Train `method` for one epoch, or for the rest of one that is `resumed`; yield its scalars after every update."""
     if not resumed:
         method.begin_epoch(epoch)
@@ -84,27 +86,32 @@ class NoWork(RuntimeError):  # noqa: N818 - says what happened
 
 
 class Loop:
-    """Trains a method, epoch after epoch, until the budget is spent; see `make_task` for `seed` and `clean`.
+    """Trains a method, epoch after epoch, until the budget of `meter` is spent; see `make_task` for `seed` and `clean`.
+
+    The method runs in a thread of its own, see `ncbench.training.seclusion`. `workshop` has the same meter.
 
     `epoch` is the number of the current epoch, and `midway` whether it has made an update.
     """
 
     def __init__(
         self,
-        method: Method,
+        method: Method | Secluded,
         view: TrainingView,
         workshop: Workshop,
+        meter: Meter,
         seed: int,
         clean: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.method, self.view, self.workshop, self.meter = method, view, workshop, workshop.meter
-        self.task = make_task(method, view, workshop, seed, clean)
+        self.method = method if isinstance(method, Secluded) else Secluded(method)
+        self.view, self.workshop, self.meter = view, workshop, meter
+        self.task = make_task(self.method, view, workshop, seed, clean)
         self.epoch, self.midway = 0, False
 
     def set_up(self) -> None:
         """Let the method build what it trains."""
         self.view.new_epoch()
         self.method.setup(self.task)
+        self.meter.expect(len(self.view) * len(self.workshop.made))
 
     def updates(self) -> Iterator[Scalars | None]:
         """Yield the scalars of every update, and None after every epoch, until the budget is spent.

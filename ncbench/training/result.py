@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +16,8 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
-from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.top_k import retrieve
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
 from ncbench.records.arrays import (
@@ -29,7 +29,7 @@ from ncbench.records.arrays import (
     save_retrieved,
 )
 from ncbench.records.judgement import judge
-from ncbench.records.measurements import Environment, Measurements, Seconds
+from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
 from ncbench.records.result import (
     Judgement,
     Metrics,
@@ -42,7 +42,9 @@ from ncbench.records.result import (
 from ncbench.records.spec import RunSpec
 from ncbench.runtime import environment, overhead
 from ncbench.runtime.device import peak_bytes
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import Work
+from ncbench.training.numbering import Numbering
 from ncbench.training.trainer import Clock, Trainer
 
 
@@ -56,9 +58,12 @@ class Assessment:
     spec: RunSpec
     dataset: Dataset
     noise: Noise
+    numbering: Numbering
     trainers: Sequence[Trainer]
     clock: Clock
     device: torch.device
+    unfinished: Callable[[str], Unfinished] | None = None
+    """Returns what keeps the similarities of a split while they are computed."""
 
     def result(self, folder: Path) -> Result:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
@@ -91,6 +96,7 @@ class Assessment:
             seconds=Seconds(**self.clock.seconds),
             overhead=overhead.spent(),
             peak_bytes=peak_bytes(self.device),
+            audited=sum((trainer.audited() for trainer in self.trainers), Audited()),
             environment=msgspec.convert(environment.describe(self.device), Environment),
         )
 
@@ -101,7 +107,13 @@ class Assessment:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = similarity_matrix(backbones, self.dataset.splits[split], self.device)
+            similarities = score_blindly(
+                self.trainers[0].method,
+                backbones,
+                self.dataset.splits[split],
+                self.device,
+                self.unfinished(split) if self.unfinished is not None else None,
+            )
         self.clock.spend("evaluation", since)
         return similarities
 
@@ -125,7 +137,7 @@ class Assessment:
         return Selected(whole.rsum, max(one.share for one in found.values()), found)
 
     def _beliefs(self) -> Beliefs:
-        """Return the beliefs about the training pairs at the end.
+        """Return the beliefs about the training pairs at the end, with the numbers of the dataset.
 
         For an ensemble, P(clean) and soft labels are means over the members, rematches those of all members, and the
         plan that of the first.
@@ -140,13 +152,13 @@ class Assessment:
                 scores, labels, found = method.pair_scores(), method.soft_labels(), method.rematches()
                 plan = method.transport_plan()
             if scores is not None:
-                p_clean.append(scores)
+                p_clean.append(self.numbering.restored(scores))
             if labels is not None:
-                soft_labels.append(labels)
+                soft_labels.append(self.numbering.restored(labels))
             if found is not None:
-                rematches.append(found)
+                rematches.append(self.numbering.restored_rematches(found))
             if plan is not None:
-                plans.append(plan)
+                plans.append(self.numbering.restored_plan(plan))
         joined = [
             np.concatenate([getattr(found, f.name) for found in rematches]) for f in fields(Rematches) if rematches
         ]
@@ -155,7 +167,7 @@ class Assessment:
             np.mean(p_clean, axis=0) if p_clean else None,
             np.mean(soft_labels, axis=0) if soft_labels else None,
             Rematches(*joined) if rematches else None,
-            self.trainers[0].given_clean,
+            self.numbering.restored_pairs(self.trainers[0].given_clean),
             plans[0] if plans else None,
             self.noise.clean(true) if known else None,
             true[plans[0].captions] if known and plans else None,

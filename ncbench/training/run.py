@@ -23,13 +23,15 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.stamps import check_unchanged
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
+from ncbench.evaluation.unfinished import Unfinished, unfinished_file
 from ncbench.method.base import Method
 from ncbench.noise.base import Noise
 from ncbench.records.history import History
 from ncbench.records.progress import Progress
 from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, RESULT_FILE
 from ncbench.records.result import Result
-from ncbench.records.spec import RunSpec, sizes_of
+from ncbench.records.spec import RunSpec, check_harness, sizes_of
+from ncbench.records.store import CHECKPOINT
 from ncbench.runtime import memory, overhead
 from ncbench.runtime.files import write_atomic, write_json
 from ncbench.runtime.rng_state import random_state, seed_all, set_random_state
@@ -37,12 +39,11 @@ from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.numbering import Numbering
 from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
 LOG = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ DEFAULT_CADENCE = Cadence()
 
 
 class Run:
-    """A run; `execute` completes it and writes its record into `folder`.
+    """A run; `execute` completes it and writes its record into `folder`. Raises UserError for another harness's spec.
 
     The members of an ensemble are trained one after the other. Each has its own method, its part of the budget and its
     own selection on dev; their similarities are averaged (SGRAF, AAAI 2021, section 4).
@@ -75,10 +76,12 @@ class Run:
         cadence: Cadence = DEFAULT_CADENCE,
         should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
+        check_harness(spec, f"run {spec.id}")
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
         self.work = Work.of(spec, dataset)
         self.clock = Clock()
+        self._saved_at = -1
         self.history, sizes = History(folder / HISTORY_FILE), sizes_of(spec, dataset)
         self.trainers = [
             Trainer(
@@ -93,7 +96,14 @@ class Run:
             )
             for name, meter in zip(members_of(spec.backbone), meters_of(spec, dataset), strict=True)
         ]
-        self.assessment = Assessment(spec, dataset, noise, self.trainers, self.clock, device)
+        for number, trainer in enumerate(self.trainers):
+            trainer.unfinished = self._unfinished(number, "dev")
+        train = dataset.splits["train"]
+        self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed, spec.noise_digest)
+        unfinished = partial(self._unfinished, len(self.trainers) - 1)
+        self.assessment = Assessment(
+            spec, dataset, noise, self.numbering, self.trainers, self.clock, device, unfinished
+        )
 
     def execute(self) -> Result:
         """Train, select, test and record; return the result.
@@ -111,8 +121,8 @@ class Run:
         seed_all(derive_seed(self.spec.seed, "torch"))
         train, dev = self.dataset.splits["train"], self.dataset.splits["dev"]
         captions = self.noise.seen(train.captions, self.dataset.vocabulary)
-        view = TrainingView(train.images, captions, self.noise.claimed, self.device)
-        truth = self.noise.clean(train.true) if self.dataset.truth_known else None
+        view = self.numbering.view(train.images, captions, self.noise.claimed, self.device)
+        truth = self.numbering.shown(self.noise.clean(train.true)) if self.dataset.truth_known else None
         overhead.reset({})
         begun = self._resume(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)
@@ -136,18 +146,31 @@ class Run:
         LOG.info("run %s: recorded in %s", self.spec.id, self.folder)
         return result
 
-    def _between(self, number: int, epoch_is_over: bool) -> None:
-        """Write a checkpoint while trainer `number` trains, if one is due. Raises Stopped on request."""
+    def _unfinished(self, number: int, split: str) -> Unfinished:
+        """Return what keeps the similarities of a split while trainer `number`, or the last one, is evaluated."""
+        return Unfinished(unfinished_file(self.folder / CHECKPOINT, split), partial(self._between, number, True))
+
+    def _between(self, number: int, at_rest: bool) -> None:
+        """Write a checkpoint while trainer `number` trains or is evaluated, if one is due. Raises Stopped on request.
+
+        `at_rest`: an epoch is over, or a block of an evaluation.
+        """
         stop = self.should_stop()
         waited = time.monotonic() - self._saved
-        due = waited >= (self.cadence.epoch if epoch_is_over else self.cadence.midway)
+        due = waited >= (self.cadence.epoch if at_rest else self.cadence.midway)
         if (due or stop) and self.trainers[number].resumable:
             self._save(number)
         if stop:
             raise Stopped
 
     def _save(self, number: int) -> None:
-        """Write a checkpoint of the trainers up to `number`. Raises UserError if the files of the data have changed."""
+        """Write a checkpoint of the trainers up to `number`, unless this state is saved.
+
+        Raises UserError if the files of the data have changed.
+        """
+        reached = self._reached(number)
+        if reached == self._saved_at:
+            return
         check_unchanged(self.dataset.files)
         since = time.perf_counter()
         state = {
@@ -157,13 +180,17 @@ class Run:
             "outside": overhead.spent(),
             "history": list(self.history.lines),
         }
-        trained = self.trainers[: number + 1]
-        updates = sum(trainer.updates for trainer in trained)
-        # Epochs count too: a snapshot at the end of an epoch must not replace that of its last update.
-        write_snapshot(self.folder / CHECKPOINT, updates + sum(trainer.loop.epoch for trainer in trained), state)
+        write_snapshot(self.folder / CHECKPOINT, reached, state)
+        updates = sum(trainer.updates for trainer in self.trainers[: number + 1])
         LOG.debug("run %s: checkpoint after %d updates", self.spec.id, updates)
+        self._saved_at = reached
         self.clock.spend("checkpoints", since)
         self._saved = time.monotonic()
+
+    def _reached(self, number: int) -> int:
+        """Return how far the trainers up to `number` are: it grows with all that changes their state."""
+        parts = ((trainer.updates, trainer.loop.epoch, trainer.over) for trainer in self.trainers[: number + 1])
+        return sum(map(sum, parts)) + len(self.history.lines)
 
     def _resume(self, view: TrainingView, truth: NDArray[np.bool_] | None) -> int:
         """Restore the latest checkpoint, if there is one; return how many trainers it holds.
@@ -181,6 +208,7 @@ class Run:
             overhead.reset(state["outside"])
             self.history.lines = state["history"]
             set_random_state(state["random"])
+            self._saved_at = self._reached(len(state["trainers"]) - 1)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.folder / CHECKPOINT}: does not fit this version of {self.spec.method} ({error}); "

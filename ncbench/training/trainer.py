@@ -22,13 +22,17 @@ from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import evaluate
-from ncbench.evaluation.similarity import similarity_matrix
+from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Method
 from ncbench.records.history import History, HistoryLine
+from ncbench.records.measurements import Audited
 from ncbench.records.result import Scores
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.state import State, capture
+from ncbench.training.audit import Audit, plain_share
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.loop import Loop, Scalars, Workshop
+from ncbench.training.seclusion import Secluded
 
 USES = ("training", "evaluation", "checkpoints")
 
@@ -71,19 +75,22 @@ class Trainer:
         clock: Clock,
         history: History,
     ) -> None:
-        self.spec, self.name, self.method, self.meter = spec, name, method, meter
+        self.spec, self.name, self.method, self.meter = spec, name, Secluded(method), meter
         self.device, self.clock, self.history = device, clock, history
         self.workshop = Workshop(name, sizes, device, spec.precision, meter)
         self.backbones = self.workshop.made
         self.selected = Selected()
         self.given_clean: IntVector = np.empty(0, np.int64)
         self.updates = self.marks = 0
-        self.done = False
+        self.over = self.done = False  # trained; and evaluated for the last time
+        self.unfinished: Unfinished | None = None
         self.loss: float | None = None
 
     def set_up(self, view: TrainingView, truth: NDArray[np.bool_] | None = None) -> None:
         """Let the method build what it trains on `view`. `truth` says which pairs are clean: see `make_task`."""
-        self.loop = Loop(self.method, view, self.workshop, self.spec.seed, truth)
+        self.audit = Audit(self.method, self.meter)
+        self.method.watch = self.audit.watch
+        self.loop = Loop(self.method, view, self.workshop, self.meter, self.spec.seed, truth)
         if self.loop.task.clean is not None:
             self.given_clean = self.loop.task.clean
         self.loop.set_up()
@@ -95,18 +102,18 @@ class Trainer:
         after every update, and after every epoch with True. Raises Diverged, UserError if the budget is too small for
         one update, and what `between` raises.
         """
-        for scalars in self._timed_updates():
+        self._select_if_due(dev, report)  # if the evaluation was interrupted
+        for scalars in () if self.over else self._timed_updates():
             if scalars is not None:
                 self.updates += 1
                 self.loss = float(scalars["loss"])
                 if not math.isfinite(self.loss):
                     raise Diverged(f"the loss is {self.loss} at update {self.updates}")
-            if self._marks_passed() > self.marks:
-                self.marks = self._marks_passed()
-                self._select(dev, report)
+            self._select_if_due(dev, report)
             if scalars is not None:
                 report("training")
             between(scalars is None)
+        self.over = True
         if self.updates == 0:
             budget, method = self.spec.budget, self.spec.method
             raise UserError(f"a budget of {budget} is too small for one update of {method}; raise --budget.")
@@ -127,10 +134,14 @@ class Trainer:
         used, seconds = self.meter.used - first[0], self.clock.seconds["training"] - first[1]
         return (used, seconds) if used else (self.meter.used, self.clock.seconds["training"])
 
+    def audited(self) -> Audited:
+        """Return the second count of the work of this process."""
+        return self.audit.found(lambda: plain_share(self.workshop(), self.loop.view))
+
     @property
     def resumable(self) -> bool:
         """Whether training can be resumed from `state_dict` as it is now."""
-        return self.method.resumes_midway or not self.loop.midway
+        return self.over or self.method.resumes_midway or not self.loop.midway
 
     def state_dict(self) -> State:
         """Return all that is needed to resume training from here, except the state of global generators."""
@@ -140,14 +151,18 @@ class Trainer:
             "loss": self.loss,
             "marks": self.marks,
             "selected": capture(vars(self.selected)),
+            "over": self.over,
             "done": self.done,
+            "audit": self.audit.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore what `state_dict` returned, after `set_up`. Raises KeyError for the state of another method."""
         self.loop.load_state_dict(state)
+        self.audit.load_state_dict(state["audit"])
         self.updates, self.loss = state["updates"], state["loss"]
         self.marks, self.done = state["marks"], state["done"]
+        self.over = state.get("over", self.done)
         self.selected = Selected(**state["selected"])
 
     def _marks_passed(self) -> int:
@@ -167,12 +182,20 @@ class Trainer:
                 self.clock.spend("training", since)
             yield scalars
 
+    def _select_if_due(self, dev: Split, report: Callable[[str], None]) -> None:
+        """Evaluate dev if another mark is passed. It counts as passed afterwards: an interrupted evaluation is due."""
+        if self._marks_passed() > self.marks:
+            self._select(dev, report)
+            self.marks = self._marks_passed()
+
     def _select(self, dev: Split, report: Callable[[str], None]) -> None:
         """Evaluate dev, write it to the history, and keep the weights if they are the best so far."""
         report("evaluating")
         since = time.perf_counter()
         with self.meter.paused():
-            retrieval = evaluate(similarity_matrix(self.backbones, dev, self.device), dev.true)
+            retrieval = evaluate(
+                score_blindly(self.method, self.backbones, dev, self.device, self.unfinished), dev.true
+            )
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]

@@ -311,3 +311,25 @@ def test_a_damaged_record_is_told_before_any_run_starts(toy_run: Callable[..., R
 def test_record_that_is_a_folder_is_no_finished_run(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "tiny" / "quick" / "0123456789ab" / "result.json").mkdir(parents=True)
     judge(cli("runs", "--runs", tmp_path), "result.json: cannot be read as a run record (", "Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--protocol", "./idx.npy"), "noise protocol './idx.npy' is an index file; use file:./idx.npy."),
+        (("--protocol", "idx.npy"), "noise protocol 'idx.npy' is an index file; use file:idx.npy."),
+        (("--dataset", "d/f30k_precomp"), "with the released files of f30k; use --dataset f30k --data-root d."),
+        (("--dataset", "./d"), "with the released files of f30k; use --dataset f30k --data-root ./d."),
+        (("--dataset", "d"), "with the released files of f30k; use --dataset f30k --data-root d."),
+    ],
+)
+def test_files_where_names_are_expected(
+    words: tuple[str, ...], message: str, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d" / "f30k_precomp").mkdir(parents=True)
+    (tmp_path / "idx.npy").touch()
+    result = cli("run", "--method", "triplet", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import Result
 from PIL import Image
 from places import SHARED
 
+from ncbench.data.registry import load_dataset
 from ncbench.data.vocabulary import SPECIAL, Vocabulary
 
 
@@ -92,3 +94,19 @@ def test_featurize(cli: Callable[..., Result], tmp_path: Path) -> None:
     refused = cli("data", "featurize", "--images", folder, "--captions", captions, "--model", "resnet")
     assert refused.exit_code == 2
     assert refused.stderr == ("Error: unknown features 'resnet'; expected builtin, timm:NAME or transformers:NAME.\n")
+
+
+def test_featurize_pairs_that_may_be_wrong(cli: Callable[..., Result], tmp_path: Path) -> None:
+    folder, captions = tmp_path / "found", tmp_path / "captions.tsv"
+    folder.mkdir()
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    captions.write_text("".join(f"{number}.png\ta picture\n" for number in range(12)))
+    result = cli("data", "featurize", "--images", folder, "--captions", captions, "--truth", "unknown")
+    assert result.stdout.endswith("Use it with: ncbench run --dataset found --noise natural\n")
+    dataset = load_dataset("found", None)
+    assert not dataset.truth_known
+    assert dataset.origins is not None
+    files = {(one.file, one.row, one.picture) for one in map(partial(dataset.origins.origin, "train"), range(10))}
+    assert files <= {(str(captions), number + 1, f"{number}.png") for number in range(12)}
+    assert len(files) == 10

@@ -60,11 +60,23 @@ def test_what_there_is(examine: Callable[..., dict[str, Any]], tmp_path: Path) -
         assert found["plugins"][plugin] == ("ok", f"ncbench {__version__}")
 
 
-def test_as_tables(cli: Callable[..., Result]) -> None:
+def test_one_line_per_section_when_all_is_well(cli: Callable[..., Result]) -> None:
     result = cli("doctor")
     assert (result.exit_code, result.stderr) == (0, "")
     for part in ("Software", "Devices", "Environment", "Caches", "Datasets", "Plugins"):
+        assert result.stdout.count(part) == 1
+    assert f"ncbench: {__version__}" in result.stdout
+    assert "absent: NCBENCH_PLUGINS" in result.stdout
+    assert "safetensors" not in result.stdout
+    assert result.stdout.endswith("no problems found\n")
+
+
+def test_all_as_tables(cli: Callable[..., Result]) -> None:
+    result = cli("doctor", "--all")
+    assert (result.exit_code, result.stderr) == (0, "")
+    for part in ("Software", "Devices", "Environment", "Caches", "Datasets", "Plugins"):
         assert f"\n{part}" in f"\n{result.stdout}"
+    assert "safetensors" in result.stdout
     assert "does not exist yet" in result.stdout
     assert result.stdout.endswith("no problems found\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_a_data_set_is_named_by_its_source_then_by_its_name(
     assert result.exit_code == 0, result.output
     (first,) = json.loads(result.stdout)
     spec = first["result"]["spec"]
-    assert (spec["dataset"], spec["sizes"]["embed"]) == ("mine", 64)
+    assert (spec["dataset"], spec["sizes"]["embed"]) == ("mine", 128)
     result = train("--dataset", "mine", "--backbone", "vse", "--json")
     assert [one["status"] for one in json.loads(result.stdout)] == ["kept"]
     assert f"converted from {folder}" in "".join(cli("data", "list").stdout.split("\n"))
@@ -101,3 +102,24 @@ def test_bad_input(train: Callable[..., Result], tmp_path: Path, words: tuple[st
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_audit_names_rows_of_the_source(
+    train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "mine")
+    config = tmp_path / "mine.toml"
+    config.write_text('source = "mine"\nimage-features = "regions"\ncaptions = "captions"\nids = "id"\n')
+    words = ("--dataset", config, "--backbone", "vse", "--method", "l2rm")
+    result = train(*words, "--budget", 4, "--set", "l2rm.batch_size=8", "--json")
+    (run,) = json.loads(result.stdout)
+    audited = cli("audit", run["folder"], "--out", tmp_path / "audit.csv")
+    assert audited.exit_code == 0, audited.output
+    with (tmp_path / "audit.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60
+    source = make_rows(30, 0)
+    for row in rows:
+        number = int(row["source_row"])
+        assert (row["source_file"], row["id"]) == (str(folder / "train.parquet"), source["id"][number])
+        assert row["caption"] in source["captions"][number]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from ncbench.records.spec import HARNESS
 from ncbench.sweeps.replay import compare
 
 
@@ -60,6 +61,18 @@ def test_older_records_lack_what_came_later(run: Path, cli: Callable[..., Result
     assert last_line(cli("replay", run)).startswith("identical")
 
 
+def test_a_run_of_an_earlier_harness_is_refused_in_one_line(run: Path, cli: Callable[..., Result]) -> None:
+    change(run / "spec.json", lambda spec: spec.pop("harness"))
+    result = cli("replay", run)
+    message = (
+        f"Error: {run}: made by an earlier version of the harness (1, here {HARNESS}), and results differ since; "
+        "replay it with the version of ncbench that recorded it.\n"
+    )
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", message)
+    change(run / "spec.json", lambda spec: spec.update(harness=HARNESS + 1))
+    assert f"made by a later version of the harness ({HARNESS + 1}, here {HARNESS})" in cli("replay", run).stderr
+
+
 def test_small_and_large_differences(run: Path, cli: Callable[..., Result]) -> None:
     change(run / "result.json", lambda result: result["metrics"]["test"]["i2t"].update(r1=0.25))
     again = cli("replay", run, "--tolerance", 100)
@@ -80,7 +93,8 @@ def test_where_the_course_differs_first(run: Path, cli: Callable[..., Result], s
     assert (verdict["outcome"], verdict["largest"]) == ("within tolerance", 0.0)
     assert verdict["detail"].startswith("first difference at dev evaluation 2 of 2, in dev.rsum: recorded dev rSum ")
     now, then = lines[1]["dev"]["rsum"] - 3, lines[1]["dev"]["rsum"]
-    assert f"recorded dev rSum {then:.1f} at 57% of the budget, found {now:.1f} at 57%" in verdict["detail"]
+    share = f"{lines[1]['share']:.0%}"
+    assert f"recorded dev rSum {then:.1f} at {share} of the budget, found {now:.1f} at {share}" in verdict["detail"]
     (run / "history.jsonl").write_text(json.dumps(lines[0]) + "\n")
     assert "recorded 1 dev evaluations, found 2" in cli("replay", run).stdout
 

@@ -64,7 +64,9 @@ def test_formats(form: Any, recorded: Path, cli: Callable[..., Result], tmp_path
     out = tmp_path / "pages"
     result = cli("report", "--runs", recorded, "--out", out, "--format", form)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == format_comparisons(comparisons(load_runs(recorded)), form)
+    _, *shown = result.stdout.splitlines() if form == "latex" else ["", *result.stdout.splitlines()]
+    _, *expected = ["", *format_comparisons(comparisons(load_runs(recorded)), form).splitlines()][form == "latex" :]
+    assert shown == expected
     assert not out.exists()
     published = cli("report", "--runs", recorded, "--published", "f30k", "--format", form)
     assert published.stdout == format_published(published_tables("f30k", None), form)
@@ -99,6 +101,21 @@ def test_pages_where_nothing_is_written(
 ) -> None:
     result = cli("report", "--html", "--runs", tmp_path, *words)
     refused(result, f"--html cannot be combined with --{other}, which only prints.")
+
+
+def test_latex_with_chosen_columns_and_rows(recorded: Path, cli: Callable[..., Result]) -> None:
+    words = ("--format", "latex", "--columns", "rsum,seeds", "--rows", "quick")
+    shown = cli("report", "--runs", recorded, *words).stdout
+    assert shown.startswith(
+        f"% ncbench report --runs {recorded} --format latex --columns rsum,seeds --rows quick (ncbench"
+    )
+    assert "noise & method & rSum & seeds" in shown
+
+
+@pytest.mark.parametrize("words", [(), ("--format", "csv"), ("--published", "f30k", "--format", "latex")])
+@pytest.mark.parametrize("option", ["--columns", "--rows"])
+def test_columns_without_latex(option: str, words: tuple[str, ...], cli: Callable[..., Result], tmp_path: Path) -> None:
+    refused(cli("report", "--runs", tmp_path, option, "rsum", *words), f"{option} needs --format latex.")
 
 
 def test_an_unknown_format(cli: Callable[..., Result]) -> None:

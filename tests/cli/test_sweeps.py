@@ -60,12 +60,12 @@ def test_a_dry_run_prints_estimates_and_writes_nothing(
     assert done["training_flops"] == record.result.work.budget
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (5390, "90 min"), (7200, "2.0 h"), (3 * 86400, "3.0 d")],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert dry_run.duration(seconds) == words
+def test_a_dry_run_of_several_methods_says_what_each_costs(toy_run: Callable[..., Result]) -> None:
+    shown = toy_run("--method", "quick,triplet", "--noise", "0.2,0.4", "--dry-run").stdout
+    table = shown[shown.index("By method, most expensive first") :]
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in table.splitlines() if line[:1] == "│"]
+    assert sorted((row[0], row[1]) for row in rows) == [("quick", "2"), ("triplet", "2")]
+    assert "By method" not in toy_run(*QUICK, "--dry-run").stdout
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,22 @@ def test_watching_an_idle_sweep(
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}\n"
     waiting = f"No process is working on sweep {record.id}. To resume: {again}"
-    assert cli("runs", "--runs", runs, "--watch").stdout.count(waiting) == 1
+    idle = cli("runs", "--runs", runs, "--watch")
+    assert (idle.exit_code, idle.stdout.count(waiting), len(pauses)) == (watching.IDLE_CODE, 1, watching.IDLE_POLLS - 1)
     pauses.clear()
-    assert "No process" not in cli("runs", "--runs", runs, "--watch", "--quiet").stdout
+    waited = cli("runs", "--runs", runs, "--watch", "--wait")
+    assert (waited.exit_code, waited.stdout.count(waiting)) == (0, 1)
+    pauses.clear()
+    quiet = cli("runs", "--runs", runs, "--watch", "--quiet")
+    assert (quiet.exit_code, "No process" in quiet.stdout) == (watching.IDLE_CODE, False)
     pauses.clear()
     with take(result.parent):
         assert "No process" not in cli("runs", "--runs", runs, "--watch").stdout
+
+
+def test_waiting_without_watching(cli: Callable[..., Result], tmp_path: Path) -> None:
+    result = cli("runs", "--runs", tmp_path, "--wait")
+    assert (result.exit_code, result.stderr) == (2, "Error: --wait needs --watch.\n")
 
 
 @pytest.mark.parametrize("words", [("runs", "--watch"), ("cancel",)])

@@ -13,6 +13,7 @@ from click.testing import Result
 
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.records.arrays import load_retrieved, save_retrieved
+from ncbench.records.record import Record
 from ncbench.records.verification import verify_run
 
 Change = Callable[[dict[str, Any]], object]
@@ -36,6 +37,28 @@ def test_sound_records(run: Path, cli: Callable[..., Result], tmp_path: Path) ->
     for words, said in (((run,), "1 run checked"), ((tmp_path / "runs", run), "1 run checked")):
         result = cli("verify", *words)
         assert (result.exit_code, result.stdout, result.stderr) == (0, f"{said}, 0 with problems\n", "")
+
+
+def of_earlier_harness(run: Path) -> Path:
+    """Make a record one of the first harness, and move it where it belongs."""
+    change(run / "spec.json", lambda spec: spec.pop("harness"))
+    spec = Record(run).spec
+    change(run / "result.json", lambda result: (result["spec"].pop("harness"), result.update(id=spec.id)))
+    return run.rename(run.parent / spec.id)
+
+
+def test_runs_of_an_earlier_harness_pass_and_are_marked(
+    run: Path, toy_run: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    earlier = of_earlier_harness(run)
+    assert toy_run("--method", "quick", "--noise", 0.4, "--evaluations", 2).exit_code == 0  # another run, not that one
+    result = cli("verify", tmp_path / "runs")
+    said = "2 runs checked, 0 with problems\n1 made by an earlier version of the harness; results differ since\n"
+    assert (result.exit_code, result.stdout) == (0, said)
+    assert json.loads(cli("verify", tmp_path / "runs", "--json").stdout)["earlier_harness"] == [str(earlier)]
+    listed = cli("runs", "--runs", tmp_path / "runs").stdout
+    assert [line.split("┃")[-2].strip() for line in listed.splitlines() if line.startswith("┃")] == ["harness"]
+    assert sorted(line.split("│")[-2].strip() for line in listed.splitlines() if line.startswith("│")) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +161,7 @@ def test_a_budget_in_seconds_that_was_not_kept(toy_run: Callable[..., Result], t
 
 
 def test_as_json(run: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:
-    assert strict_json(cli("verify", run, "--json").stdout) == {"runs": 1, "problems": {}}
+    assert strict_json(cli("verify", run, "--json").stdout) == {"runs": 1, "problems": {}, "earlier_harness": []}
     (run / "ranks.npz").unlink()
     result = cli("verify", run, "--json")
     assert result.exit_code == 1

@@ -133,6 +133,14 @@ def test_the_root_may_be_the_folder_itself(root: Path, monkeypatch: pytest.Monke
     assert F30K.load(root).digest == digest
 
 
+def test_folders_as_the_code_of_scan_has_them(root: Path) -> None:
+    digest = F30K.load(root).digest
+    (root / "data").mkdir()
+    (root / "f30k_precomp").rename(root / "data" / "f30k_precomp")
+    for place in (root, root / "data", root / "data" / "f30k_precomp"):
+        assert F30K.load(place).digest == digest
+
+
 @pytest.mark.parametrize("repeat", [1, 5])
 @pytest.mark.parametrize(("rule", "present", "kept"), [("standard", 1014, 1000), ("ncr", 1014, None), ("ncr", 7, 7)])
 def test_dev_rules(root: Path, rule: DevRule, present: int, kept: int | None, repeat: int) -> None:

@@ -15,7 +15,8 @@ from ncbench import UserError
 from ncbench.data.dataset import Dataset
 from ncbench.data.stamps import check_unchanged, stamp
 from ncbench.records.progress import Progress
-from ncbench.training.run import CHECKPOINT, Cadence
+from ncbench.records.store import CHECKPOINT
+from ncbench.training.run import Cadence
 
 CHANGED = "changed while the run was training on it"
 

@@ -15,6 +15,7 @@ from pages import PAGES, Block, blocks
 from painted import Painted
 from PIL import Image
 from places import FIXTURES, ROOT
+from planted import write_inputs
 from rows import write_folder
 
 from ncbench.cli import main
@@ -56,6 +57,8 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
         Image.new("RGB", (32, 32), (20 * number, 255 - 20 * number, 90)).save(tmp_path / f"pictures/{number}.png")
         rows.append(f"{number}.png\ta patch of colour {number}\n")
     (tmp_path / "FILE.tsv").write_text("".join(rows))
+    if page.stem == "clean-my-data":
+        write_inputs(tmp_path)
     for name in ("train.txt", "dev.txt"):
         (tmp_path / name).write_text("a patch of red\na patch of blue\n")
     (tmp_path / "sweep.toml").write_text('methods = ["triplet"]\nratios = [0.4]\n')
@@ -88,6 +91,8 @@ def words_of(command: str, desk: Path) -> Iterator[str]:
             yield BUDGETS.get(word, word)
         else:
             yield word
+    if words[0] == "clean" and "--epochs" not in words and "--scorers" not in words:
+        yield from ("--scorers", "linear,neighbours")
     if words[0] == "run":
         small = shlex.split(SMALL["f30k" if "f30k" in words else "scenes"])
         if "--budget" in words:

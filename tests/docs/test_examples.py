@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import doctest
+import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pages import PAGES, blocks
+from places import ROOT
+from planted import planted_vectors
 
 import ncbench
 from ncbench.data.dataset import Dataset
@@ -40,3 +44,24 @@ def test_the_page_names_all_that_is_public() -> None:
     (page,) = (page for page in PAGES if page.name == "api.md")
     told = {line.removeprefix("::: ncbench.") for line in page.read_text().splitlines() if line.startswith("::: ")}
     assert told == set(ncbench.__all__)
+
+
+def test_examples_on_the_page_about_cleaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = planted_vectors(100)
+    np.savez("vectors.npz", image_vectors=found.images, text_vectors=found.texts)
+    (page,) = (page for page in PAGES if page.name == "clean-my-data.md")
+    (code,) = (block.text for block in blocks(page) if block.language == "python")
+    exec(compile(code, str(page), "exec"), {})
+
+
+def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / "examples" / "clean_my_data.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), str(path), "exec"), names)
+    assert (names["dropped"] == names["planted"]).mean() > 0.9  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone
-from ncbench.backbones.released.names import rename_published
+from ncbench.backbones.released.names import GRAPHS
 
 Golden = dict[str, Tensor]
 
@@ -32,5 +32,5 @@ def load_golden(name: str) -> tuple[Golden, Backbone]:
     )
     backbone = build_backbone(name, sizes)
     weights = {key.removeprefix("weights/"): value for key, value in golden.items() if key.startswith("weights/")}
-    backbone.load_state_dict(rename_published(weights), strict=True)
+    backbone.load_state_dict(GRAPHS.renamed(weights), strict=True)
     return golden, backbone.eval()

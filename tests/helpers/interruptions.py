@@ -12,7 +12,8 @@ from toy_methods import Toy
 
 from ncbench.records.progress import Progress
 from ncbench.records.record import Record
-from ncbench.training.run import CHECKPOINT, Cadence
+from ncbench.records.store import CHECKPOINT
+from ncbench.training.run import Cadence
 
 ALWAYS = Cadence(epoch=0.0, midway=0.0)
 

@@ -69,11 +69,13 @@ def make(name: str, seed: int) -> Loop:
     sizes = Sizes(6, 3, len(tiny.vocabulary), embed=16, similarity=8, word=8, dropout=0.4)
     torch.manual_seed(seed)
     epoch = baseline_epoch_work(build_backbone("saf", sizes), train.captions, 8)
-    workshop = Workshop("saf", sizes, CPU, "float32", WorkMeter(20 * epoch))
+    meter = WorkMeter(20 * epoch)
+    workshop = Workshop("saf", sizes, CPU, "float32", meter)
     claimed = draw_noise("shuffle-captions", 0.4, train, 1).claimed
     view = TrainingView(train.images, train.captions, claimed, CPU)
     kind = method_class(name)
-    loop = Loop(kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]})), view, workshop, 0, claimed == train.true)
+    method = kind(kind.Config(**{"batch_size": 8, **SETTINGS[name]}))
+    loop = Loop(method, view, workshop, meter, 0, claimed == train.true)
     loop.set_up()
     return loop
 

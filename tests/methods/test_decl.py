@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
 from ncbench import Batch, Task, evidence
-from ncbench.budget import BudgetSpent, WorkMeter
+from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
 from ncbench.noise.registry import draw_noise
@@ -93,6 +94,23 @@ def test_negatives_fall_as_published_on_f30k() -> None:
     assert method._negatives(1000) == 6
     meter.used = 4920
     assert method._negatives(1000) == 5
+
+
+def test_negatives_follow_updates_where_the_budget_is_in_epochs(make_task: MakeTask) -> None:
+    pairs, size = 145_000, 128
+    meter = EpochMeter(45)
+    meter.expect(pairs)
+    method = DECL(DECL.Config())
+    method.task = replace(make_task(), budget=meter)
+    means = []
+    for _ in range(5):
+        found = []
+        for start in range(0, pairs, size):
+            found.append(method._negatives(1000))
+            meter.charge(1, samples=min(size, pairs - start))
+        meter.epoch_over()
+        means.append(np.mean(found))
+    assert means == pytest.approx([113, 85, 57, 28, 6.5], abs=0.6)  # as in the released code, which counts steps
 
 
 @pytest.mark.parametrize(("dataset", "steps", "epochs"), [("coco", 4426, 22), ("cc152k", 1172, 45)])

@@ -83,7 +83,7 @@ def test_epochs_of_its_own(name: str, tiny: Dataset, tmp_path: Path) -> None:
     train_epoch = method.train_epoch
 
     def counted(epoch: int) -> Any:
-        epochs.append(method.task.budget.progress)
+        epochs.append(run.trainers[0].meter.progress)
         return train_epoch(epoch)
 
     method.train_epoch = counted  # type: ignore[method-assign]

@@ -56,6 +56,21 @@ def test_caption_file_is_claimed_itself(tmp_path):
     assert np.array_equal(noise.claimed, moved)
 
 
+def test_rows_of_five_fold_features_are_their_images(tmp_path):
+    """NCR's code on features that hold an image five times: image row c belongs to caption c, and rows are permuted."""
+    rows = captions_moved(np.arange(500), 0.4)
+    noise = draw(save(tmp_path, rows), 0.4, FIVE_EACH, 100, 0)
+    assert noise.claimed.tolist() == [int(row) // 5 for row in rows]
+    assert noise.unit == "captions"
+
+
+def test_rows_that_are_used_twice_are_out_of_range(tmp_path):
+    rows = captions_moved(np.arange(500), 0.4)
+    rows[:2] = 400
+    with pytest.raises(UserError, match="row 0: image 400 is out of range; this training set has images 0 to 99"):
+        draw(save(tmp_path, rows), 0.4, FIVE_EACH, 100, 0)
+
+
 def test_seed_does_not_change_a_file(tmp_path):
     protocol = save(tmp_path, images_moved(100, 0.4))
     assert draw(protocol, 0.4, FIVE_EACH, 100, 0).digest == draw(protocol, 0.4, FIVE_EACH, 100, 1).digest

@@ -6,12 +6,13 @@ import pytest
 from places import FIXTURES
 
 from ncbench.budget import Budget
+from ncbench.errors import UserError
 from ncbench.records.record import Record
 from ncbench.records.store import Store
 from ncbench.records.table import load_runs
 from ncbench.records.verification import verify_run
 from ncbench.report.tables.comparisons import comparisons
-from ncbench.sweeps.replay import compare
+from ncbench.sweeps.replay import compare, plan_again
 
 RECORDS = FIXTURES / "records"
 """A run without units of budgets, pair passes, samples and digest of the vocabulary: all of these came later."""
@@ -54,3 +55,8 @@ def test_it_can_be_verified_and_compared(older: Record) -> None:
     assert [problem.split(",")[0][:11] for problem in verify_run(older.folder)] == ["cannot read"]
     assert list(older.ranks) == ["test"]
     assert compare(older.folder, older.folder, 0.0).outcome == "identical"
+
+
+def test_its_dataset_is_of_a_version_that_is_gone(older: Record) -> None:
+    with pytest.raises(UserError, match=r"used scenes version 1 .*; version 1 is gone, use the ncbench that recorded"):
+        plan_again(older.folder, None)

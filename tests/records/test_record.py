@@ -178,10 +178,16 @@ def test_histories_of_wrong_content(content: str, problem: str, tmp_path: Path) 
     assert problem in refused(lambda: Record(tmp_path).history, path)
 
 
-@pytest.mark.parametrize("field", ["dataset_version", "dataset_digest"])
-def test_other_data(field: str, spec_only: Record) -> None:
+@pytest.mark.parametrize(
+    ("field", "remedy"),
+    [
+        ("dataset_version", "version 0+ is gone, use the ncbench that recorded the run"),
+        ("dataset_digest", "use the same data"),
+    ],
+)
+def test_other_data(field: str, remedy: str, spec_only: Record) -> None:
     change(spec_only.folder / "spec.json", lambda spec: spec.update({field: "0" * 64}))
-    with pytest.raises(UserError, match=r": the run used tiny version .*, found version .*; use the same data$"):
+    with pytest.raises(UserError, match=rf": the run used tiny version .*, found version .*; {remedy}$"):
         spec_only.dataset(None)
 
 

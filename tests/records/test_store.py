@@ -13,7 +13,7 @@ from made_records import made_result
 from ncbench import UserError
 from ncbench.backbones.precision import PRECISIONS
 from ncbench.budget import Budget
-from ncbench.records.spec import ADDED_LATER, SCHEMA, RunSpec
+from ncbench.records.spec import ADDED_LATER, HARNESS, SCHEMA, RunSpec
 from ncbench.records.store import Store
 from ncbench.runtime.files import TEMPORARY, write_atomic, write_json
 
@@ -54,11 +54,22 @@ CHANGES = {
     "precision": "bf16",
     "source": "0123456789ab",
     "schema": SCHEMA + 1,
+    "harness": HARNESS + 1,
 }
+EARLIER = replace(SPEC, harness=1)
 
 
 def test_id_never_changes() -> None:
-    assert SPEC.id == "c90e945ec218"
+    assert EARLIER.id == "c90e945ec218"
+    assert replace(SPEC, harness=2).id == "3e4d109f8fda"
+
+
+def test_a_spec_without_harness_is_of_the_first_one() -> None:
+    content = {key: value for key, value in SPEC.to_dict().items() if key != "harness"}
+    assert RunSpec.from_dict(content) == EARLIER
+    assert RunSpec.from_dict(SPEC.to_dict()) == SPEC
+    assert EARLIER.of_earlier_harness
+    assert not SPEC.of_earlier_harness
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in fields(RunSpec)])
@@ -83,10 +94,10 @@ def test_records_from_before_there_were_precisions_are_float32() -> None:
 
 
 def test_only_the_value_of_earlier_runs_is_left_out_of_the_id() -> None:
-    assert set(ADDED_LATER) < set(SPEC.to_dict())
-    content = {key: value for key, value in SPEC.to_dict().items() if key not in ADDED_LATER}
+    assert set(ADDED_LATER) < set(EARLIER.to_dict())
+    content = {key: value for key, value in EARLIER.to_dict().items() if key not in ADDED_LATER}
     text = json.dumps(content, sort_keys=True)
-    assert hashlib.sha256(text.encode()).hexdigest().startswith(SPEC.id)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(EARLIER.id)
 
 
 def test_id_does_not_depend_on_the_order_of_settings() -> None:

@@ -11,9 +11,16 @@ import pytest
 
 import ncbench
 from ncbench import UserError
-from ncbench.records.table import load_runs
+from ncbench.records.table import load_runs, with_recorded_ratios
 
 Record = Callable[..., Path]
+
+
+def test_the_ratio_of_natural_noise_is_not_a_number(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2)
+    record(noise=0.0, protocol="natural", unit="natural")
+    assert sorted(ncbench.load_runs(tmp_path)["noise"].fillna(-1)) == [-1, 0.2]
+    assert sorted(with_recorded_ratios(load_runs(tmp_path))["noise"]) == [0.0, 0.2]
 
 
 def test_every_column_of_a_run(record: Record, tmp_path: Path) -> None:
@@ -134,6 +141,26 @@ def test_a_record_that_lacks_something_is_the_users_error(lost: str, record: Rec
     with pytest.raises(UserError, match=lost) as caught:
         load_runs(tmp_path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_versions_of_the_harness_are_conditions_where_a_dataset_has_several(record: Record, tmp_path: Path) -> None:
+    earlier = record(seed=0)
+    record(seed=0, noise=0.6)
+    record(dataset="other", seed=0)
+    assert load_runs(tmp_path)["conditions"].tolist() == ["", "", ""]
+    record(seed=1, harness=2, precision="bf16")
+    frame = load_runs(tmp_path)
+    found = {
+        (row["dataset"], row["noise"], row["seed"]): (row["harness"], row["conditions"])
+        for row in frame.to_dict(orient="records")
+    }
+    assert found == {
+        ("other", 0.4, 0): (1, ""),
+        ("toy", 0.4, 0): (1, "harness 1, precision=float32"),
+        ("toy", 0.6, 0): (1, "harness 1"),  # alone at this ratio, but beside others in an overview
+        ("toy", 0.4, 1): (2, "harness 2, precision=bf16"),
+    }
+    assert earlier.name == frame[frame["conditions"] == "harness 1, precision=float32"]["id"].item()
 
 
 def test_records_from_before_there_were_precisions_are_float32(record: Record, tmp_path: Path) -> None:

@@ -157,6 +157,21 @@ def test_units_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
     assert "not comparable" in text
 
 
+def test_versions_of_the_harness_are_never_averaged(record: Record, tmp_path: Path) -> None:
+    record(seed=0)
+    record(seed=1)
+    assert "harness 1" not in make(tmp_path)
+    record(20.0, 20.0, 20.0, 20.0, 20.0, 20.0, seed=0, harness=2)
+    text = make(tmp_path)
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    where = "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4, harness"
+    assert titles == [f"{where} 1", f"{where} 2"]
+    assert [row[-1] for row in cells(text)] == ["2", "1"]
+    assert "Under *harness 1*, methods saw" in text
+    write_report([board("toy", load_runs(tmp_path))], tmp_path / "pages", html=True)
+    assert "Under <em>harness 1</em>, methods saw" in (tmp_path / "pages/index.html").read_text()
+
+
 @pytest.fixture
 def varied(record: Record, tmp_path: Path) -> Path:
     """Return a folder of records of two datasets, two methods, two seeds, two ratios and clean pairs."""

@@ -32,6 +32,7 @@ GRID += [*SMALL, "--evaluations", "3", "--checkpoint-every", "1", "--device", "c
 LONG = ["--budget", "1e6"]
 ON_SLURM = ["--launcher", "slurm", "--slurm", "partition=all,time=30m"]
 PATIENCE = 240.0
+ALLOCATION = "time=4m,signal_delay=90"  # Slurm may send the signal a minute before that
 
 
 def wait(happened: Callable[[], object], what: str) -> Any:
@@ -110,6 +111,31 @@ def test_jobs_that_are_requeued_end_in_the_same_records(
         log = (logs / f"{job}_0_log.out").read_text()
         assert log.count("Loading pickle") == 2, method  # two allocations
         assert ("Calling checkpoint method" in log) == (method == "ncr")
+
+
+def checkpoints(out: Path) -> set[int]:
+    return {int(path.stem) for path in out.glob("*/l2rm/*/checkpoint/*.json")}
+
+
+def test_the_time_limit_of_slurm_saves_and_requeues(cluster: Cluster, tmp_path: Path) -> None:
+    """Slurm itself sends the signal, before the time of the allocation is up; the next allocation goes on."""
+    words = (*LONG, "--checkpoint-every", "1e6")
+    with started(cluster, tmp_path, *words, "--launcher", "slurm", "--slurm", f"partition=all,{ALLOCATION}") as process:
+        (spec,) = wait(lambda: list(tmp_path.glob("*/l2rm/*/spec.json")), "a run")
+        job = jobs_of(find_sweep(tmp_path))[spec.parent.name]
+        assert not checkpoints(tmp_path)
+        start_again(cluster, job, tmp_path)
+        first = checkpoints(tmp_path)
+        assert len(first) == 1  # by the signal alone
+        wait((spec.parent / "claim.json").exists, "the second allocation")
+        cancel = [*NCBENCH, "cancel", "--runs", tmp_path]
+        subprocess.run(cancel, check=True, capture_output=True, timeout=PATIENCE, env=cluster.environment)
+        process.communicate(timeout=PATIENCE)
+    assert max(checkpoints(tmp_path)) > max(first)
+    log = (find_sweep(tmp_path).folder / "slurm" / f"{job}_0_log.out").read_text()
+    assert log.count("Calling checkpoint method") == 1
+    assert not list(tmp_path.rglob("claim.json"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_the_same_command_follows_jobs_that_are_there(cluster: Cluster, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from watching import Ends
 
 from ncbench import UserError
 from ncbench.data.dataset import Dataset
-from ncbench.records.lease import take
+from ncbench.records.lease import LEASE_FILE, holder_of, take
+from ncbench.records.record import noise_path
 from ncbench.records.store import Store
 from ncbench.sweeps import execution
 from ncbench.sweeps.execution import FAILURES, execute, run_sweep, status_of
@@ -95,11 +98,37 @@ def test_runs_of_other_processes_are_waited_for_at_the_end(
     assert watcher.ends == [(1, "done"), (0, "done" if it_dies else "kept")]
 
 
-def test_a_run_that_loses_its_claim_stops(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", ["at once", "while training", "while it notes an error"])
+def test_a_run_that_loses_its_claim_stops(
+    moment: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process holds the claim from then on, and its files are left alone."""
     run, store = planned(tiny, tmp_path), Store(tmp_path)
-    with take(store.folder(run.spec)) as claim:
-        assert claim is not None
-        claim._lost.set()
-        outcome = execution._execute(run, store, CPU, lambda progress: None, execution.DEFAULT_CADENCE, claim)
+    folder = store.folder(run.spec)
+
+    def lose(*_: object) -> None:
+        content = json.loads((folder / LEASE_FILE).read_text())
+        (folder / LEASE_FILE).write_text(json.dumps({**content, "token": "of another process"}))
+        if moment == "while it notes an error":
+            raise RuntimeError("an error")
+
+    if moment == "at once":
+        monkeypatch.setattr(execution, "save_noise", lose)
+    outcome = execution.execute(run, store, CPU, lose if moment != "at once" else lambda progress: None)
     assert outcome.status == "running"
-    assert not (outcome.folder / "result.json").exists()
+    assert holder_of(folder) is not None
+    assert {path.name for path in folder.iterdir()} <= {"spec.json", "claim.json", "history.jsonl"}
+
+
+def test_a_run_that_starts_again_removes_what_killed_processes_were_writing(tiny: Dataset, tmp_path: Path) -> None:
+    run, store = planned(tiny, tmp_path), Store(tmp_path)
+    folder, shared = store.folder(run.spec), noise_path(tmp_path, run.spec).parent
+    for part in (folder, folder / "checkpoint", shared):
+        part.mkdir(parents=True)
+        (part / ".file.x.tmp").write_text("half")
+    (folder / f".{LEASE_FILE}.after-x.tmp").write_text("half")
+    (shared / ".old.x.tmp").write_text("half")
+    os.utime(shared / ".old.x.tmp", (0, 0))
+    assert execution.execute(run, store, CPU, lambda progress: None).status == "done"
+    # Another process may be writing the noise of its run.
+    assert list(tmp_path.rglob("*.tmp")) == [shared / ".file.x.tmp"]

@@ -17,11 +17,13 @@ from ncbench import Task, UserError, setting
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
+from ncbench.records.record import Record
 from ncbench.records.result import Judgement, Result
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.training.clean_pairs import clean_pairs, draw_clean_pairs
+from ncbench.training.numbering import Numbering
 
 CLEAN = np.arange(40) % 4 > 0
 
@@ -111,9 +113,13 @@ def test_a_run_tells_and_says_so(tiny: Dataset, tmp_path: Path) -> None:
     clean = planned.noise.clean(tiny.splits["train"].true)
     (task,) = Informed.tasks
     assert task.truth is None
-    np.testing.assert_array_equal(task.clean, draw_clean_pairs("informed", 6, clean, 0))
-    others = np.setdiff1d(np.arange(48), task.clean)
-    expected = detect(np.linspace(0, 1, 48)[others], clean[others])
+    numbering = Numbering.draw(48, 24, 0)
+    np.testing.assert_array_equal(task.clean, draw_clean_pairs("informed", 6, numbering.shown(clean), 0))
+    given = np.sort(numbering.captions[task.clean])
+    assert clean[given].all()
+    np.testing.assert_array_equal(Record(Store(tmp_path).folder(planned.spec)).beliefs.given_clean, given)
+    others = np.setdiff1d(np.arange(48), given)
+    expected = detect(numbering.restored(np.linspace(0, 1, 48))[others], clean[others])
     assert result.beliefs.detection == expected
     assert expected.pairs == 42
 

@@ -33,6 +33,7 @@ from ncbench.records.progress import Progress
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.training import trainer
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import (
     MIN_STEP_FOR_THREADS,
     Work,
@@ -42,6 +43,7 @@ from ncbench.training.cost import (
     threads_for,
 )
 from ncbench.training.run import Run
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Diverged
 
 CPU = torch.device("cpu")
@@ -67,6 +69,15 @@ class Believer(Toy):
     def _forward(self) -> None:
         batch = self.task.data.batch(np.arange(len(self.task.data)))
         self.nets[0](*batch.inputs)
+
+
+def stated(run: Run) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The scores and the rematches of Believer, with the numbers of the dataset."""
+    numbering = run.numbering
+    scores = np.empty(48)
+    scores[numbering.captions] = np.linspace(0, 1, 48)
+    captions, images = numbering.captions[[0, 5, 7]], numbering.images[[0, 1, 3]]
+    return scores, (captions, images, np.array([1.0, 0.5, 0.0]))
 
 
 class Doubter(Believer):
@@ -181,12 +192,12 @@ def test_test_is_looked_at_once_after_training(
 ) -> None:
     splits = []
 
-    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
+    def watch(method: Any, backbones: Any, split: Any, device: torch.device) -> Any:
         splits.append(next(name for name, known in tiny.splits.items() if known is split))
-        return similarity_matrix(backbones, split, device)
+        return score_blindly(method, backbones, split, device)
 
     for module in ("result", "trainer"):
-        monkeypatch.setattr(f"ncbench.training.{module}.similarity_matrix", watch)
+        monkeypatch.setattr(f"ncbench.training.{module}.score_blindly", watch)
     execute(tiny, tmp_path, "toy", backbone, budget=1, evaluations=3)
     assert splits == expected
 
@@ -267,7 +278,7 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
     assert str(tmp_path) not in json.dumps(result)
     found = json.loads((tmp_path / "measurements.json").read_text())
-    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "environment"}
+    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "audited", "environment"}
     assert found["outside"] == {}
     assert set(found["seconds"]) == {"training", "evaluation", "checkpoints"}
     assert found["seconds"]["training"] > 0
@@ -305,13 +316,12 @@ def test_the_truth_stands_beside_beliefs(tiny: Dataset, tmp_path: Path) -> None:
 def test_beliefs_are_judged_by_the_truth(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "believer", budget=0.5)
     true, claimed = tiny.splits["train"].true, run.noise.claimed
-    detection = detect(np.linspace(0, 1, 48), claimed == true)
+    scores, rematches = stated(run)
+    detection = detect(scores, claimed == true)
     assert result["beliefs"]["detection"] == asdict(detection)
     assert result["beliefs"]["detection"]["mismatched"] == int((claimed != true).sum())
     quality = rematch_quality(
-        np.array([0, 5, 7]),
-        np.array([0, 1, 3]),
-        np.array([1.0, 0.5, 0.0]),
+        *rematches,
         claimed,
         lambda captions, images: tiny.semantics.closeness("train", captions, images),
         24,
@@ -325,7 +335,7 @@ def test_soft_labels_are_judged_by_the_truth_and_by_the_meaning_of_mismatched_pa
 ) -> None:
     run, result = execute(tiny, tmp_path, "believer", budget=0.5)
     true, claimed = tiny.splits["train"].true, run.noise.claimed
-    labels, wrong = np.linspace(0, 1, 48) ** 2, np.flatnonzero(claimed != true)
+    labels, wrong = stated(run)[0] ** 2, np.flatnonzero(claimed != true)
     follows = rank_correlation(labels[wrong], tiny.semantics.closeness("train", wrong, claimed[wrong]))
     assert follows is not None
     found = result["beliefs"]["soft_labels"]
@@ -335,9 +345,9 @@ def test_soft_labels_are_judged_by_the_truth_and_by_the_meaning_of_mismatched_pa
 @pytest.mark.parametrize("method", ["ncr", "bicro"])
 def test_methods_with_soft_labels_tell_them(method: str, tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, method, budget=4)
-    labels = run.trainers[0].method.soft_labels()
+    labels = run.numbering.restored(run.trainers[0].method.soft_labels())
     assert result["beliefs"]["soft_labels"]["auc"] == detect(labels, run.noise.clean(tiny.splits["train"].true)).auc
-    assert not np.array_equal(labels, run.trainers[0].method.pair_scores())
+    assert not np.array_equal(labels, run.numbering.restored(run.trainers[0].method.pair_scores()))
 
 
 def test_what_is_unknown_is_not_judged(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
@@ -646,10 +656,10 @@ def test_a_method_with_two_backbones_makes_four_networks_of_an_ensemble(tiny: Da
 def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "believer", "sgraf", budget=0.5)
     true, claimed = tiny.splits["train"].true, run.noise.claimed
-    assert result["beliefs"]["detection"] == asdict(detect(np.linspace(0, 1, 48), claimed == true))
-    captions, images, weights = np.array([0, 5, 7]), np.array([0, 1, 3]), np.array([1.0, 0.5, 0.0])
+    scores, rematches = stated(run)
+    assert result["beliefs"]["detection"] == asdict(detect(scores, claimed == true))
     quality = rematch_quality(
-        *(np.tile(part, 2) for part in (captions, images, weights)),
+        *(np.tile(part, 2) for part in rematches),
         claimed,
         lambda captions, images: tiny.semantics.closeness("train", captions, images),
         24,
@@ -663,11 +673,12 @@ def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_pat
 def test_beliefs_that_members_do_not_share(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "doubter", "sgraf", budget=0.5)
     clean = run.noise.claimed == tiny.splits["train"].true
-    mean = (np.linspace(0, 1, 48) + 1) / 2
+    scores, _ = stated(run)
+    mean = (scores + 1) / 2
     assert result["beliefs"]["detection"] == asdict(detect(mean, clean))
-    assert asdict(detect(mean, clean)) != asdict(detect(np.linspace(0, 1, 48), clean))
+    assert asdict(detect(mean, clean)) != asdict(detect(scores, clean))
     assert result["beliefs"]["rematches"]["count"] == 2
-    labels = (np.linspace(0, 1, 48) ** 2 + 1) / 2
+    labels = (scores**2 + 1) / 2
     assert result["beliefs"]["soft_labels"]["auc"] == detect(labels, clean).auc
 
 
@@ -676,7 +687,7 @@ def test_l2rm_believes_with_both_members(tiny: Dataset, tmp_path: Path) -> None:
     scores, counts = [], []
     for trained in run.trainers:
         with trained.meter.paused():
-            scores.append(trained.method.pair_scores())
+            scores.append(run.numbering.restored(trained.method.pair_scores()))
             counts.append(int((trained.method.rematches().weights > 0).sum()))
     assert not np.array_equal(scores[0], scores[1])
     expected = detect((scores[0] + scores[1]) / 2, run.noise.clean(tiny.splits["train"].true))
@@ -692,7 +703,7 @@ def test_an_ensemble_that_diverges_leaves_no_result(tiny: Dataset, tmp_path: Pat
                 yield {"loss": math.inf} if isinstance(self.nets[0], SAF) else scalars
 
     run = prepare(tiny, tmp_path, "toy", "sgraf", budget=1)
-    run.trainers[1].method = SecondDiverges(run.trainers[1].method.config)
+    run.trainers[1].method = Secluded(SecondDiverges(run.trainers[1].method.inner.config))
     with pytest.raises(Diverged, match=r"^the loss is inf at update 1$"):
         run.execute()
     assert {path.name for path in tmp_path.iterdir()} == {"history.jsonl"}

@@ -15,7 +15,7 @@ from ncbench import TrainingView, UserError
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.graph import SAF, SGR
 from ncbench.backbones.registry import build_backbone
-from ncbench.budget import Budget, WorkMeter
+from ncbench.budget import Budget, Meter, WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate
 from ncbench.evaluation.similarity import similarity_matrix
@@ -25,7 +25,9 @@ from ncbench.records.history import History
 from ncbench.records.record import Record
 from ncbench.records.spec import RunSpec
 from ncbench.training import trainer
+from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.cost import baseline_epoch_work
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Clock, Diverged, Trainer
 
 CPU = torch.device("cpu")
@@ -115,11 +117,11 @@ def test_dev_is_evaluated_so_often_at_equal_work(
 ) -> None:
     seen: list[object] = []
 
-    def watch(backbones: Any, split: Any, device: torch.device) -> Any:
+    def watch(method: Any, backbones: Any, split: Any, device: torch.device) -> Any:
         seen.append(split)
-        return similarity_matrix(backbones, split, device)
+        return score_blindly(method, backbones, split, device)
 
-    monkeypatch.setattr(trainer, "similarity_matrix", watch)
+    monkeypatch.setattr(trainer, "score_blindly", watch)
     fake = Fake(tiny, tmp_path, method, budget=6, evaluations=evaluations)
     trained = fake.train()
     assert len(seen) == evaluations
@@ -149,14 +151,14 @@ def test_the_best_state_on_dev_is_kept_and_loaded(
 ) -> None:
     scripted, seen = iter(rsums), []
 
-    def script(backbones: list[Any], *_: Any) -> None:
+    def script(method: Any, backbones: list[Any], *_: Any) -> None:
         seen.append({name: weight.clone() for name, weight in backbones[0].state_dict().items()})
 
     def score(*_: Any) -> Retrieval:
         recall = next(scripted) / 6
         return Retrieval(*(Recalls(recall, recall, recall, 1.0, 1.0) for _ in range(2)))
 
-    monkeypatch.setattr(trainer, "similarity_matrix", script)
+    monkeypatch.setattr(trainer, "score_blindly", script)
     monkeypatch.setattr(trainer, "evaluate", score)
     fake = Fake(tiny, tmp_path, budget=2, evaluations=4)
     trained = fake.train()
@@ -208,7 +210,7 @@ def test_times_are_kept_apart(tiny: Dataset, tmp_path: Path, monkeypatch: pytest
 
     def slow(*arguments: Any) -> Any:
         now[0] += 100.0
-        return similarity_matrix(*arguments)
+        return score_blindly(*arguments)
 
     class Steady(Toy):
         def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
@@ -217,9 +219,9 @@ def test_times_are_kept_apart(tiny: Dataset, tmp_path: Path, monkeypatch: pytest
                 yield scalars
 
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(trainer, "similarity_matrix", slow)
+    monkeypatch.setattr(trainer, "score_blindly", slow)
     fake = Fake(tiny, tmp_path, budget=1, evaluations=2)
-    fake.trainer.method = Steady(fake.method.config)
+    fake.trainer.method = Secluded(Steady(fake.method.config))
     trained = fake.train()
     assert trained.clock.seconds == {"training": trained.updates, "evaluation": 200.0, "checkpoints": 0.0}
     assert [line["seconds"] for line in fake.history] == [line["updates"] for line in fake.history]
@@ -279,7 +281,7 @@ def test_where_training_can_be_resumed(midway: bool, tiny: Dataset, tmp_path: Pa
     """After every update, unless a method says otherwise; after every epoch in any case."""
     kind = type("Kind", (Toy,), {"resumes_midway": midway})
     fake = Fake(tiny, tmp_path, budget=2.5)
-    fake.trainer.method = kind(fake.method.config)
+    fake.trainer.method = Secluded(kind(fake.method.config))
     called: list[tuple[bool, int, bool]] = []
     train = tiny.splits["train"]
     fake.trainer.set_up(TrainingView(train.images, train.captions, fake.claimed, CPU))
@@ -295,16 +297,18 @@ def test_where_training_can_be_resumed(midway: bool, tiny: Dataset, tmp_path: Pa
 
 def test_epochs_begin_within_their_first_update_and_not_again_when_resumed(tiny: Dataset, tmp_path: Path) -> None:
     begun: list[tuple[int, int]] = []
+    counts: list[Meter] = []
 
     class Preparing(Toy):
         def begin_epoch(self, epoch: int) -> None:
-            begun.append((epoch, self.task.budget.used))
+            begun.append((epoch, counts[-1].used))
             self.nets[0].encode_images(torch.zeros(1, 3, 6))
 
     def fake(number: int, budget: float) -> Fake:
         made = Fake(tiny, tmp_path / str(number), budget=budget)
-        made.trainer.method = Preparing(made.method.config)
+        made.trainer.method = Secluded(Preparing(made.method.config))
         train = tiny.splits["train"]
+        counts.append(made.meter)
         made.trainer.set_up(TrainingView(train.images, train.captions, made.claimed, CPU))
         return made
 

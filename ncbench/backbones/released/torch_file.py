@@ -1,15 +1,16 @@
 """Safe reading of files written by `torch.save`: nothing in the file is executed.
 
 These files are pickles, and a pickle can call any function by name. The names in a file are therefore listed first,
-without unpickling, and any name that checkpoints do not need is refused. Then torch loads the file with its restricted
-unpickler (`weights_only=True`).
+without unpickling, and any name that is not plain data is refused. Then torch loads the file with an unpickler that
+knows these names only (`ncbench.backbones.released.plain_pickle`).
 """
 
 from __future__ import annotations
 
 import mmap
+import pickle
 import pickletools
-import re
+import tarfile
 import zipfile
 from collections import deque
 from collections.abc import Iterator
@@ -19,56 +20,40 @@ from pathlib import Path
 
 import torch
 
+from ncbench.backbones.released import plain_pickle
 from ncbench.errors import UserError
 
 EXPECTED = "expected a checkpoint written by torch.save, for example model_best.pth.tar"
 
-# The names that tensors need.
-_TENSOR_NAMES = re.compile(
-    r"torch\.\w+Storage|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|collections\.OrderedDict|_codecs\.encode"
-)
-# Options and scalars that training code saves next to the weights; loaded as `Placeholder`.
-_PLACEHOLDER_NAMES = (
-    "argparse.Namespace",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-)
-
 _ZIP_MAGIC = b"PK\x03\x04"
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
+_LEGACY_MAGICS = tuple(pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol) for protocol in range(2, 6))
 _LEGACY_PICKLES = 5  # magic number, version, system info, content, keys of the storages that follow
-
-
-class Placeholder:
-    """Replaces values that are not needed; their content is discarded."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
 
 
 def read_torch_file(path: Path) -> object:
     """Return what `torch.save` wrote to `path`, in the zip or the legacy format, with tensors on the CPU.
 
-    Options (argparse.Namespace) and NumPy scalars become `Placeholder`. Tensors of the zip format are memory-mapped, so
-    the file must not change while they are in use. Raises UserError for a file that is empty, damaged or not written by
-    torch.save, that names anything but data, or that claims more content than its size.
+    Namespaces become `Options`, and what evaluation does not need, such as NumPy arrays, `Placeholder`. Tensors of the
+    zip format are memory-mapped, so the file must not change while they are in use. Raises UserError for a file that is
+    empty, damaged or not written by torch.save, that names anything but data, or that claims more content than its
+    size.
     """
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; {EXPECTED}")
     with path.open("rb") as file:
-        start = file.read(len(_LEGACY_MAGIC))
+        start = file.read(max(map(len, _LEGACY_MAGICS)))
     zipped = start.startswith(_ZIP_MAGIC)
     with _damage_as_user_error(path):
         if zipped:
             _check_zip(path)
-        elif start == _LEGACY_MAGIC:
+        elif start.startswith(_LEGACY_MAGICS):
             _check_legacy(path)
         else:
             raise _not_torch_error(path)
-        with torch.serialization.safe_globals([(Placeholder, name) for name in _PLACEHOLDER_NAMES]):
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        # Not `weights_only=True`: torch's own restricted unpickler reads protocol 2 alone.
+        content: object = torch.load(
+            path, map_location="cpu", pickle_module=plain_pickle, weights_only=False, mmap=zipped
+        )
     return content
 
 
@@ -113,6 +98,8 @@ def _check_legacy(path: Path) -> None:
 
 def _not_torch_error(path: Path) -> UserError:
     """Return the error for a file that was not written by torch.save."""
+    if tarfile.is_tarfile(path):
+        return UserError(f"{path}: is a tar archive; unpack it (tar xf) and give the checkpoint in it")
     with _mapped(path) as content:
         try:
             _check_names(path, content)
@@ -132,20 +119,33 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 def _check_names(path: Path, stream: BytesIO | mmap.mmap) -> None:
     """Check the names in the pickle at the position of `stream`, and move to its end. Raises as pickletools does."""
     for name in _names(stream):
-        if name not in _PLACEHOLDER_NAMES and not _TENSOR_NAMES.fullmatch(name):
+        if not plain_pickle.is_plain(name):
             raise UserError(
                 f"{path}: contains `{name}`, which is code, not data; it was not executed. "
-                "A checkpoint holds weights and options only. Do not trust this file"
+                "A checkpoint holds weights, numbers and options only. If you trust its origin, load it with torch and "
+                "save its state_dict alone"
             )
 
 
 def _names(stream: BytesIO | mmap.mmap) -> Iterator[str]:
-    """Yield `module.name` of everything the pickle would import."""
+    """Yield `module.name` of everything the pickle would import.
+
+    Protocol 4 takes both from the stack, where they may come from the memo. A file could hide a name from this list,
+    but not from the unpickler.
+    """
     latest: deque[str] = deque(maxlen=2)
+    memo: dict[int, str] = {}
+    count, text = 0, ""
     for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":  # of later protocols, which torch refuses
+        elif opcode.name == "STACK_GLOBAL":
             yield ".".join(latest)
-        elif isinstance(argument, str):
-            latest.append(argument)
+        elif opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            memo[count if argument is None else int(argument)] = text
+            count += 1
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            latest.append(memo.get(int(argument or 0), ""))
+        text = argument if isinstance(argument, str) else ""
+        if text:
+            latest.append(text)

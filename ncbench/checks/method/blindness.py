@@ -24,7 +24,9 @@ from ncbench.data.dataset import Dataset, IntVector, Split
 from ncbench.method.base import Method, Task
 from ncbench.noise.base import Noise
 from ncbench.records.spec import RunSpec
+from ncbench.training.numbering import Numbering, inverse
 from ncbench.training.run import Run
+from ncbench.training.seclusion import Secluded
 from ncbench.training.trainer import Trainer
 
 OTHER_RATIO = 0.6
@@ -35,15 +37,20 @@ KEEPERS = {
     RunSpec: "the spec of the run, with the noise ratio",
     Noise: "the noise, with its ratio",
     Dataset: "the whole dataset",
+    Numbering: "the numbering of the run, with the order of the captions in the dataset",
 }
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What a method must not reach in a run on `dataset` under `noise`. It may know the `given` clean pairs."""
+    """What a method must not reach in a run on `dataset` under `noise`, whose pairs have the numbers of `numbering`.
+
+    It may know the `given` clean pairs, by the numbers that it sees.
+    """
 
     dataset: Dataset
     noise: Noise
+    numbering: Numbering
     given: IntVector
 
     def found(self, roots: dict[str, object]) -> Iterator[str]:
@@ -72,15 +79,19 @@ class Secrets:
         vector = as_vector(thing)
         if vector is None:
             return None
-        true = self.dataset.splits["train"].true
-        clean = self.noise.clean(true)
-        if np.array_equal(vector, true):
+        true, order = self.dataset.splits["train"].true, self.numbering.captions
+        if np.array_equal(vector, order) or np.array_equal(vector, inverse(order)):
+            return "the order of the captions in the dataset"
+        renamed = inverse(self.numbering.images)[true]
+        if any(np.array_equal(vector, held) for one in (true, renamed) for held in (one, self.numbering.shown(one))):
             return "the true correspondence"
-        if np.array_equal(vector, clean) or np.array_equal(vector, ~clean):
-            return "which pairs are clean"
-        for numbers, words in ((np.flatnonzero(clean), "clean"), (np.flatnonzero(~clean), "mismatched")):
-            if len(vector) == len(numbers) and np.array_equal(np.sort(vector), numbers):
-                return None if np.array_equal(numbers, self.given) else f"the numbers of the {words} pairs"
+        clean = self.noise.clean(true)
+        for known in (clean, self.numbering.shown(clean)):
+            if np.array_equal(vector, known) or np.array_equal(vector, ~known):
+                return "which pairs are clean"
+            for numbers, words in ((np.flatnonzero(known), "clean"), (np.flatnonzero(~known), "mismatched")):
+                if len(vector) == len(numbers) and np.array_equal(np.sort(vector), numbers):
+                    return None if np.array_equal(numbers, self.given) else f"the numbers of the {words} pairs"
         return None
 
 
@@ -110,11 +121,12 @@ def _examine(candidate: Candidate) -> str:
     noise = candidate.noise(dataset)
     run, task = _trained(candidate, dataset, noise)
     given = run.trainers[0].given_clean
-    leaks = list(Secrets(dataset, noise, given).found(_roots(run, task)))
-    elsewhere = with_other_secrets(dataset, noise, given)
+    numbering = run.numbering
+    leaks = list(Secrets(dataset, noise, numbering, given).found(_roots(run, task)))
+    elsewhere = with_other_secrets(dataset, noise, numbering, given)
     other, other_task = _trained(candidate, *elsewhere)
     # A good method may find the truth by itself. It then holds one truth, not the other.
-    also = set(Secrets(*elsewhere, given).found(_roots(other, other_task)))
+    also = set(Secrets(*elsewhere, numbering, given).found(_roots(other, other_task)))
     for leak in leaks:
         if leak in also:
             raise Failed(leak)
@@ -129,10 +141,15 @@ def _examine(candidate: Candidate) -> str:
 
 def _roots(run: Run, task: Task) -> dict[str, object]:
     """Return where a method can start to look: its task, itself and its classes."""
-    method = run.trainers[0].method
+    return {"task": task, **held_by(run.trainers[0].method)}
+
+
+def held_by(secluded: Secluded) -> dict[str, object]:
+    """Return the method and what its classes hold, by name."""
+    method = secluded.inner
     classes = [kind for kind in type(method).__mro__ if issubclass(kind, Method) and kind is not Method]
     own = {name: value for kind in reversed(classes) for name, value in vars(kind).items() if not name.startswith("__")}
-    return {"task": task, "self": method, "type(self)": own}
+    return {"self": method, "type(self)": own}
 
 
 def _trained(candidate: Candidate, dataset: Dataset, noise: Noise) -> tuple[Run, Task]:
@@ -152,14 +169,15 @@ def _trained(candidate: Candidate, dataset: Dataset, noise: Noise) -> tuple[Run,
     return run, tasks[0]
 
 
-def with_other_secrets(dataset: Dataset, noise: Noise, given: IntVector) -> tuple[Dataset, Noise]:
+def with_other_secrets(dataset: Dataset, noise: Noise, numbering: Numbering, given: IntVector) -> tuple[Dataset, Noise]:
     """Return a dataset and noise with the same claimed pairs, but other clean ones, and another dev and test split.
 
-    As many pairs are clean, and the `given` ones still are, in the same places among the clean ones.
+    As many pairs are clean, and the `given` ones, by the numbers that a method sees, still are, in the same places
+    among the clean ones.
     """
     train = dataset.splits["train"]
     clean = noise.clean(train.true)
-    others = swapped(clean, given)
+    others = numbering.restored(swapped(numbering.shown(clean), given))
     wrong = (noise.claimed + 1) % len(train.images)
     true = np.where(others, noise.claimed, np.where(clean | (train.true == noise.claimed), wrong, train.true))
     elsewhere = Shapes(seed=OTHER_SEED).load()

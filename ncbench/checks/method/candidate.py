@@ -15,7 +15,6 @@ from ncbench.backbones.registry import check_abilities, members_of, resolve
 from ncbench.budget import Budget, Meter, WorkMeter
 from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
-from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.method.registry import make_config, settings_of
@@ -27,6 +26,7 @@ from ncbench.runtime.rng_state import seed_all
 from ncbench.runtime.seeds import derive_seed
 from ncbench.training.cost import Work
 from ncbench.training.loop import Loop, Workshop
+from ncbench.training.numbering import Numbering
 from ncbench.training.run import Cadence, Run
 
 MAX_BATCH = 32  # pairs; the tiny dataset has 256
@@ -143,19 +143,29 @@ class Candidate:
         spec = self.spec(self.dataset, self.noise(), SHORT_BUDGET, 0, 1)
         return Work.of(spec, self.dataset).epoch
 
-    def loop(self, meter: Meter | None = None, *, first_weights: int = 0) -> Loop:
+    def loop(
+        self,
+        meter: Meter | None = None,
+        *,
+        first_weights: int = 0,
+        ratio: float = RATIO,
+        numbering: Numbering | None = None,
+    ) -> Loop:
         """Return the training loop of a method that is not set up yet, with a budget of `SHORT_BUDGET` or a meter.
 
-        Torch is seeded by `first_weights`, which the first weights follow from.
+        Torch is seeded by `first_weights`, which the first weights follow from. Pairs have the numbers of a run unless
+        `numbering` says otherwise.
         """
-        train, noise = self.dataset.splits["train"], self.noise()
+        train, noise = self.dataset.splits["train"], self.noise(ratio=ratio)
         meter = meter or WorkMeter(round(SHORT_BUDGET * self.epoch_work))
         spec = self.spec(self.dataset, noise, SHORT_BUDGET, 0, 1)
         workshop = Workshop(self.backbone, sizes_of(spec, self.dataset), self.device, spec.precision, meter)
         captions = noise.seen(train.captions, self.dataset.vocabulary)
-        view = TrainingView(train.images, captions, noise.claimed, self.device)
+        numbering = numbering or Numbering.draw(len(captions), len(train.images), spec.seed, spec.noise_digest)
+        view = numbering.view(train.images, captions, noise.claimed, self.device)
         seed_all(derive_seed(first_weights, "torch"))
-        return Loop(self.method(self.config), view, workshop, spec.seed, noise.clean(train.true))
+        clean = numbering.shown(noise.clean(train.true))
+        return Loop(self.method(self.config), view, workshop, meter, spec.seed, clean)
 
 
 @dataclass(frozen=True)

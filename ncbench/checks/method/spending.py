@@ -7,26 +7,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.flop_counter import FlopCounterMode
 
 from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
-from ncbench.checks.method.candidate import MAX_BATCH, SHORT_BUDGET, Candidate
+from ncbench.checks.method.candidate import SHORT_BUDGET, Candidate
 from ncbench.checks.verdicts import Check, Failed
-from ncbench.method import losses
+from ncbench.training.audit import MAX_UNCHARGED, counting, plain_share
 from ncbench.training.loop import NoWork
 
 MAX_OVERSPENDING = 1.5  # times the budget, at which a method that does not stop is stopped
 OWN_EPOCHS = 2
 MAX_EPOCH = 40.0  # baseline epochs that one of the method's own epochs may take
-MAX_UNCHARGED = 1.25  # FLOPs that torch counts, losses included, over FLOPs charged by formula
 PATIENCE = 2.0  # seconds in all to wait for threads of the method to change weights, between updates
 UPDATES_TO_WATCH = 6
 
@@ -115,28 +113,24 @@ def _own_epochs(candidate: Candidate) -> str:
 def _metered(candidate: Candidate) -> str:
     meter = StrictMeter(round(SHORT_BUDGET * candidate.epoch_work))
     loop = candidate.loop(meter)
-    with FlopCounterMode(display=False) as counter:
-        loop.set_up()
-        for number, _ in enumerate(loop.updates()):
-            if number >= UPDATES_TO_WATCH:
-                break
-    share = counter.get_total_flops() / max(1, meter.accepted)
+    _, counted = loop.method.call(counting, partial(loop.method.inner.setup, loop.task))
+
+    def watch(update: Callable[[], Any]) -> Any:
+        nonlocal counted
+        found, more = loop.method.call(counting, update)
+        counted += more
+        return found
+
+    loop.method.watch = watch
+    for number, _ in enumerate(loop.updates()):
+        if number >= UPDATES_TO_WATCH:
+            break
+    share = counted / max(1, meter.accepted)
     words = f"torch counts {share:.2f} times the FLOPs that were charged"
-    most = MAX_UNCHARGED * max(1.0, _plain_share(candidate))
+    most = MAX_UNCHARGED * max(1.0, plain_share(loop.workshop(), loop.view))
     if share > most:
         raise Failed(f"{words}; expected at most {most:.2f} times")
     return words
-
-
-def _plain_share(candidate: Candidate) -> float:
-    """Return the FLOPs that torch counts in plain training over those charged: what cost formulas omit."""
-    meter = WorkMeter(candidate.epoch_work)
-    loop = candidate.loop(meter)
-    network = loop.workshop()
-    batch = loop.view.batch(np.arange(MAX_BATCH))
-    with FlopCounterMode(display=False) as counter:
-        losses.hinge_mean(network(batch.images, batch.tokens, batch.lengths), 0.2).backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops() / meter.used)
 
 
 class Watch:
@@ -234,14 +228,14 @@ BUDGET = Check(
     "trains until its budget is spent, then stops; its own epochs end",
     "do not catch BudgetSpent (no bare except around a pass), leave the meter alone, end train_epoch after one pass",
     _budget,
-    after=("trains",),
+    after=("trains", "metered"),  # a method that charges next to nothing would train for days
 )
 METERED = Check(
     "metered",
     f"all work is charged: torch counts at most {MAX_UNCHARGED:g} times the FLOPs per FLOP charged of plain training",
     "call the backbone itself, not its parts; call task.budget.charge(flops) before a pass of your own networks",
     _metered,
-    after=("trains", "budget"),
+    after=("trains",),
 )
 OUTSIDE = Check(
     "outside",

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from ncbench.checks.method import beliefs, blindness, continuation, learning, odd_data, spending
+from ncbench.checks.method import beliefs, blindness, continuation, learning, numbers, odd_data, spending
 from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.verdicts import Check, Verdict, judge
 from ncbench.method.base import Method
@@ -14,15 +14,16 @@ from ncbench.method.settings import Override
 
 CHECKS: Sequence[Check[Candidate]] = (
     learning.TRAINS,
+    spending.METERED,
     spending.BUDGET,
     continuation.STATE,
     beliefs.CHECK,
     learning.LEARNS,
-    spending.METERED,
     spending.OUTSIDE,
     continuation.SAME_SEED,
     continuation.RESUME,
     blindness.CHECK,
+    numbers.CHECK,
     learning.DEVICES,
     learning.HEAVY_NOISE,
     odd_data.SHORT_BATCH,

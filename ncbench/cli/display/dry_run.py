@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import click
 
 from ncbench.cli.display.live import describe, labels_of
 from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.quantities import duration
 from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.store import Store
 from ncbench.sweeps.estimate import Estimate, Speeds, estimate
@@ -28,6 +29,7 @@ COLUMNS = (
     "estimated from",
 )
 NUMERIC_COLUMNS = ("noise", "budget", "seed", "FLOPs", "time")
+SUBTOTALS = ("runs", "FLOPs", "time left")
 
 
 def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
@@ -65,6 +67,7 @@ def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
         return
     rows = [_cells(*row) for row in zip(sweep.runs, labels, statuses, estimates, strict=True)]
     print_table("Planned runs, in execution order", COLUMNS, rows, numbers=NUMERIC_COLUMNS)
+    _print_subtotals(sweep.runs, estimates, slots)
     done = statuses.count("done")
     work = sum((cost.training + cost.evaluation) * (1 - cost.done) for cost in estimates)
     total = f"{len(estimates)} {'run' if len(estimates) == 1 else 'runs'}, {done} done; remaining: {work:.2g} FLOPs"
@@ -75,13 +78,18 @@ def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a duration, rounded as an estimate deserves: 40 s, 12 min, 5.5 h, 3.2 d."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+def _print_subtotals(runs: Sequence[PlannedRun], estimates: Sequence[Estimate], slots: int | None) -> None:
+    """Print what each method costs, if there are several."""
+    by_method: dict[str, list[Estimate]] = {}
+    for run, cost in zip(runs, estimates, strict=True):
+        by_method.setdefault(run.spec.method, []).append(cost)
+    if len(by_method) == 1:
+        return
+    rows = []
+    for method, costs in sorted(by_method.items(), key=lambda item: -sum(cost.left for cost in item[1])):
+        flops = sum(cost.training + cost.evaluation for cost in costs)
+        rows.append((method, str(len(costs)), f"{flops:.2g}", duration(sum(cost.left for cost in costs))))
+    print_table("By method, most expensive first", ("method", "runs", "FLOPs", "time left"), rows, SUBTOTALS)
 
 
 def _in_parallel(left: list[float], slots: int | None) -> str:

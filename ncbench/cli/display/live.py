@@ -6,21 +6,27 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from ncbench.cli.display.layout import BORDERS
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import error_message
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress
 from ncbench.records.spec import RunSpec
-from ncbench.sweeps.execution import Outcome
+
+if TYPE_CHECKING:
+    from ncbench.sweeps.execution import Outcome
 
 REFRESH_SECONDS = 0.25
+BAR_WIDTH, NARROW_BAR = 18, 11  # the narrow one, on terminals of less than 80 columns, still holds every status
 RECALLS = tuple((side, key) for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 
 
@@ -64,6 +70,7 @@ class LiveTable:
     def __init__(self, specs: Sequence[RunSpec], console: Console, silent: bool = False) -> None:
         self.rows = [Row(spec, label) for spec, label in zip(specs, labels_of(specs), strict=True)]
         self.console, self.silent = console, silent
+        self.bar = BAR_WIDTH if console.width >= 80 else NARROW_BAR
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.table)
         self.refreshed = 0.0
 
@@ -108,7 +115,7 @@ class LiveTable:
         table = Table(title=common or None, title_justify="left", header_style="bold")
         for column in (columns[place] for place in shown):
             if column == "progress":
-                table.add_column(column, width=18)
+                table.add_column(column, width=self.bar)
             else:
                 left = column in ("dataset", "method", "backbone", "protocol")
                 style = "bold" if column == "rSum" else None
@@ -119,11 +126,19 @@ class LiveTable:
 
     def _fitting(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[int], str]:
         """Return the indices of the columns that fit, and a title with the values that all rows share."""
+        shown = list(range(len(columns)))
+        if all(row.outcome is not None for row in self.rows):
+            shown = [p for p in shown if any(cells[p] for cells in rows)]
         if self.console.width >= PIPE_WIDTH:
-            return list(range(len(columns))), ""
+            return shown, ""
         same = [p for p, column in enumerate(columns[:6]) if column != "method" and len({r[p] for r in rows}) == 1]
         words = ", ".join(str(rows[0][p]) if p not in (4, 5) else f"{columns[p]} {rows[0][p]}" for p in same)
-        shown = [p for p, column in enumerate(columns) if p not in same and "R@" not in column]
+        shown = [p for p in shown if p not in same and "R@" not in columns[p]]
+        for least_needed in ("loss", "left", "dev rSum"):
+            needed = (_width(columns[p], [cells[p] for cells in rows if p < len(cells)], self.bar) for p in shown)
+            if sum(needed) < self.console.width:
+                break
+            shown = [p for p in shown if columns[p] != least_needed]
         return shown, words
 
     def _cells(self, row: Row) -> list[str | ProgressBar]:
@@ -149,13 +164,19 @@ class LiveTable:
             return [*names, status, "", "", dev, *scores]
         if progress is None or row.started is None:
             return [*names, "waiting"]
-        bar = ProgressBar(total=1.0, completed=progress.share, width=18)
+        bar = ProgressBar(total=1.0, completed=progress.share, width=self.bar)
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
         left = progress.left
         if left is None and progress.share >= MIN_SHARE:
             left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
         return [*names, bar, "?" if left is None else clock(left), loss, dev]
+
+
+def _width(heading: str, cells: Sequence[object], bar: int) -> int:
+    """Return the terminal columns that a column takes, borders included."""
+    texts = [cell_len(cell) if isinstance(cell, str) else bar for cell in cells]
+    return max([cell_len(heading), *texts]) + BORDERS
 
 
 def clock(seconds: float) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
+
+from ncbench.runtime.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,21 +38,54 @@ def _no_nan(content: object) -> object:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
-    """Print a table to standard output; the columns named in `numbers` are right-aligned."""
-    from rich.markup import escape
-    from rich.table import Table
+    """Print a table to standard output, fitted to the terminal; the columns named in `numbers` are right-aligned.
 
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console().print(table)
+    No cell is ever cut: see `ncbench.cli.display.layout`.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from ncbench.cli.display.layout import fit
+
+    shown, title, rows = console(), printable(title), [tuple(map(printable, row)) for row in rows]
+    columns, numbers = [*map(printable, columns)], [*map(printable, numbers)]
+    layout = fit(columns, rows, shown.width, fixed=numbers)
+    if title:
+        shown.print(Text(title, style="italic"), soft_wrap=True)
+    if layout.shared:
+        shown.print(Text(", ".join(f"{name} {value}" for name, value in layout.shared), style="dim"))
+    if not layout.blocks:
+        _print_lists(shown, columns, rows, {name for name, _ in layout.shared})
+    for block in layout.blocks:
+        table = Table(header_style="bold")
+        for place, width in block.items():
+            column = columns[place]
+            table.add_column(column, justify="right" if column in numbers else "left", width=width, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(row[place]) for place in block))
+        shown.print(table)
+
+
+def _print_lists(
+    shown: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], left_out: Collection[str]
+) -> None:
+    """Print each row as its first cell and, indented, the names and values of the others."""
+    from rich.columns import Columns
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for first, *cells in rows:
+        shown.print(Text(first, style="bold"), soft_wrap=True)
+        facts = [(name, cell) for name, cell in zip(columns[1:], cells, strict=True) if cell and name not in left_out]
+        shown.print(Padding(Columns([Text.assemble((name, "dim"), " ", cell) for name, cell in facts]), (0, 0, 0, 2)))
 
 
 def console(to_stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file."""
-    from rich.console import Console
+    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file.
 
-    found = Console(stderr=to_stderr)
-    return found if found.is_terminal else Console(stderr=to_stderr, width=PIPE_WIDTH)
+    It prints control characters as escapes.
+    """
+    from ncbench.cli.display.consoles import PrintableConsole
+
+    found = PrintableConsole(stderr=to_stderr)
+    return found if found.is_terminal else PrintableConsole(stderr=to_stderr, width=PIPE_WIDTH)

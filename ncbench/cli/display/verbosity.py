@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import click
 
+from ncbench.runtime.printable import printable
+
 LOGGER = "ncbench"
 C = TypeVar("C", bound=click.Command)
 
@@ -33,7 +35,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a log record."""
-        click.echo(self.format(record), err=True)
+        click.echo(printable(self.format(record)), err=True)
 
 
 def verbosity() -> Verbosity:

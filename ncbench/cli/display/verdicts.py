@@ -13,6 +13,7 @@ import click
 
 from ncbench.cli.display.output import console, print_json
 from ncbench.cli.display.verbosity import verbosity
+from ncbench.runtime.printable import printable
 
 if TYPE_CHECKING:
     from ncbench.checks.verdicts import Verdict
@@ -63,10 +64,14 @@ def _with_status(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
     from rich.markup import escape
 
     shown = console(to_stderr=True)
-    with shown.status(escape(title)) if shown.is_terminal and not verbosity().quiet else nullcontext() as status:
+    with (
+        shown.status(escape(printable(title)))
+        if shown.is_terminal and not verbosity().quiet
+        else nullcontext() as status
+    ):
         for verdict in verdicts:
             if status is not None:
-                status.update(escape(f"{title}: {verdict.check}: {verdict.outcome}"))
+                status.update(escape(printable(f"{title}: {verdict.check}: {verdict.outcome}")))
             yield verdict
 
 

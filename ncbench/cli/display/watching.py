@@ -17,10 +17,14 @@ from ncbench.sweeps.record import CONFIG, find_sweep
 
 POLL_SECONDS = 2.0
 IDLE_POLLS = 5  # polls in a row without an active run, before the sweep counts as idle
+IDLE_CODE = 3  # exit code if runs are left and no process works on them
 
 
-def watch_sweep(folder: Path, sweep: str | None, as_json: bool = False) -> None:
-    """Show a live table of a sweep until all its runs have ended or Ctrl-C. Raises UserError if there is no sweep."""
+def watch_sweep(folder: Path, sweep: str | None, wait: bool) -> None:
+    """Show a live table of a sweep until all its runs have ended or Ctrl-C. Raises UserError if there is no sweep.
+
+    Exits with code IDLE_CODE once no process works on the sweep, unless `wait`.
+    """
     record = find_sweep(folder, sweep)
     specs = record.specs()
     with suppress(KeyboardInterrupt), live_table(specs, quiet=False) as table:
@@ -31,10 +35,13 @@ def watch_sweep(folder: Path, sweep: str | None, as_json: bool = False) -> None:
             if not monitor.unfinished:
                 return
             idle = 0 if monitor.n_running else idle + 1
-            if idle == IDLE_POLLS and not table.silent:
+            if idle == IDLE_POLLS:
                 text = f"No process is working on sweep {record.id}. To resume: "
                 command = f"ncbench run --config {record.folder / CONFIG}"
-                table.console.print(text + command, markup=False, highlight=False, soft_wrap=True)
+                if not table.silent:
+                    table.console.print(text + command, markup=False, highlight=False, soft_wrap=True)
+                if not wait:
+                    raise SystemExit(IDLE_CODE)
             monitor.wait(POLL_SECONDS)
 
 

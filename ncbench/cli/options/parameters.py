@@ -76,7 +76,7 @@ class CommaList(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return the converted values in the order given."""
-        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        parts = _split(value) if isinstance(value, str) else list(value)
         if any(part == "" for part in parts):
             self.fail(f"{value!r} has an empty item; expected A,B,C.", param, ctx)
         return tuple(dict.fromkeys(self.item.convert(part, param, ctx) for part in parts))
@@ -84,6 +84,25 @@ class CommaList(click.ParamType[Any]):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete names of the kind that the parameter is called after."""
         return complete_names(str(param.name), incomplete)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas, but not within the path of an existing file or folder (which may follow `file:` or `hf:`)."""
+    pieces = text.split(",")
+    parts: list[str] = []
+    while pieces:
+        whole = next((n for n in range(len(pieces), 1, -1) if _is_existing_path(",".join(pieces[:n]).strip())), 1)
+        parts.append(",".join(pieces[:whole]).strip())
+        del pieces[:whole]
+    return parts
+
+
+def _is_existing_path(text: str) -> bool:
+    prefix, colon, rest = text.partition(":")
+    try:
+        return Path(rest if colon and prefix.replace("-", "").isalpha() else text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 class BudgetType(click.ParamType["Budget | Paper"]):

@@ -5,7 +5,8 @@ A folder of the store contains `manifest.json`, `vocabulary.json`, and per split
 * `features.npy`: (images, R, D), float32, or float16 if the source has it;
 * `captions.jsonl`: one text per line; `true.npy`: the image that each caption describes;
 * `tokens.npy` and `lengths.npy`: the concatenated word ids of all captions; or `vectors.npy`: (captions, T);
-* `pictures.bin` and `pictures.npy`: the encoded pictures, and the end of each.
+* `pictures.bin` and `pictures.npy`: the encoded pictures, and the end of each;
+* `origins.jsonl`: where each image comes from.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.dataset import Origin
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
+from ncbench.data.imported.origins import ORIGINS_FILE, lines_of, origin_of
 from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
 from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
@@ -47,12 +50,13 @@ IntVector = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a source: features, the captions of each row, and optional caption vectors and pictures."""
+    """Rows of a source: features, the captions and the origin of each, and optional caption vectors and pictures."""
 
     features: Block
     captions: list[list[str]]
     vectors: list[Block] | None
     pictures: list[bytes] | None
+    origins: list[Origin] = field(default_factory=list)
 
     def take(self, chosen: IntVector) -> Rows:
         """Return the rows at these indices."""
@@ -61,6 +65,7 @@ class Rows:
             [self.captions[row] for row in chosen],
             None if self.vectors is None else [self.vectors[row] for row in chosen],
             None if self.pictures is None else [self.pictures[row] for row in chosen],
+            [self.origins[row] for row in chosen] if self.origins else [],
         )
 
 
@@ -195,8 +200,9 @@ class _Columns:
                 continue
             captions = texts(batch.column(captions_name), captions_name, place)
             encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
-            if request.ids:
-                for row, name in enumerate(identities(batch.column(request.ids), request.ids, place)):
+            ids = identities(batch.column(request.ids), request.ids, place) if request.ids else []
+            if ids:
+                for row, name in enumerate(ids):
                     if self._seen.setdefault(name, here := place(row)) != here:
                         raise UserError(f"{here}: id {name!r} is also used in {self._seen[name]}; remove one of them")
             of_captions = None
@@ -210,7 +216,12 @@ class _Columns:
             else:
                 assert encoded is not None
                 features = self.describe(decode(content, place(row)) for row, content in enumerate(encoded))
-            yield Rows(features, captions, of_captions, encoded)
+            shown = batch.column(self.images).to_pylist() if self.images else []
+            origins = [
+                origin_of(place(row), ids[row] if ids else "", shown[row] if shown else None)
+                for row in range(batch.num_rows)
+            ]
+            yield Rows(features, captions, of_captions, encoded, origins)
 
 
 def _place(table: Table, first: int, row: int) -> str:
@@ -232,6 +243,7 @@ class SplitWriter:
     def __enter__(self) -> SplitWriter:
         self._folder.mkdir(parents=True)
         self._text_file = self._file("captions.jsonl")
+        self._origins_file = self._file(ORIGINS_FILE)
         return self
 
     def add(self, rows: Rows, where: str) -> None:
@@ -244,6 +256,7 @@ class SplitWriter:
         lines = "".join(json.dumps(caption) + "\n" for caption in chain.from_iterable(rows.captions)).encode()
         self._hash.update(lines)
         self._text_file.write(lines)
+        self._origins_file.write(lines_of(rows.origins or [Origin()] * len(counts)))
         if rows.vectors is not None:
             self._array("vectors", np.concatenate(rows.vectors), None, where)
         for content in rows.pictures or ():

@@ -48,7 +48,9 @@ class Pictures:
         """Yield all pictures and captions. Raises UserError for a picture that is not in the folder."""
         for start in range(0, self.n_rows, _BATCH_SIZE):
             numbers = range(start, min(start + _BATCH_SIZE, self.n_rows))
-            read = [{"bytes": read_below(self.root, self.names[n], self.place(n)), "path": None} for n in numbers]
+            read = [
+                {"bytes": read_below(self.root, self.names[n], self.place(n)), "path": self.names[n]} for n in numbers
+            ]
             captions = self.captions[start : start + _BATCH_SIZE]
             yield pa.record_batch([pa.array(read, _SCHEMA.field(IMAGE).type), pa.array(captions)], schema=_SCHEMA)
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data import precomp
-from ncbench.data.dataset import Captions, CaptionVectors, Dataset, ImageFeatures, Split
+from ncbench.data.dataset import DEFAULT_BACKBONE, Captions, CaptionVectors, Dataset, ImageFeatures, Split
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
+from ncbench.data.imported.origins import ORIGINS_FILE, StoredOrigins
 from ncbench.data.imported.request import SPLITS
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
@@ -64,7 +65,7 @@ def read(folder: Path) -> Dataset:
         splits = {split: _split(folder / split, manifest["splits"][split]) for split in SPLITS}
         vocabulary = Vocabulary.read(folder / VOCABULARY_FILE)
         like = manifest["like"] or _default_like(len(splits["train"].captions))
-        scale, batch_size, budget = _sizes(like)
+        scale, batch_size, budget, backbone = _regime(like)
         return Dataset(
             name=manifest["name"],
             version=str(STORE_FORMAT),
@@ -74,10 +75,12 @@ def read(folder: Path) -> Dataset:
             scale=scale,
             batch_size=batch_size,
             budget=budget,
+            backbone=backbone,
             truth_known=manifest["truth_known"],
             files=stamp(sorted(path for path in folder.rglob("*") if path.is_file())),
             pictures=StoredPictures(folder) if all(manifest["splits"][s]["pictures"] for s in SPLITS) else None,
             like=like,
+            origins=StoredOrigins(folder) if all((folder / s / ORIGINS_FILE).is_file() for s in SPLITS) else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from error
@@ -112,13 +115,13 @@ def _default_like(captions: int) -> str:
     return SMALL_PRESET if captions < MIN_LARGE_CAPTIONS else LARGE_PRESET
 
 
-def _sizes(like: str) -> tuple[dict[str, float], int, float]:
-    """Return the sizes of networks, batch size and budget of the dataset named by `like`."""
+def _regime(like: str) -> tuple[dict[str, float], int, float, str]:
+    """Return the sizes of networks, batch size, budget and backbone of the dataset named by `like`."""
     if like.startswith(SMALL_PRESET):
         from ncbench.data.scenes import source as scenes  # loads SciPy and Pillow
 
-        return dict(scenes.SCALE), scenes.BATCH_SIZE, scenes.BUDGET
-    return dict(precomp.SCALE), precomp.BATCH_SIZE, precomp.F30K.published_epochs
+        return dict(scenes.SCALE), scenes.BATCH_SIZE, scenes.BUDGET, scenes.BACKBONE
+    return dict(precomp.SCALE), precomp.BATCH_SIZE, precomp.F30K.published_epochs, DEFAULT_BACKBONE
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:

@@ -96,9 +96,9 @@ def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tup
     return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
 
 
-def picture_request(images: str, captions: str, column: str, features: str, name: str) -> str:
+def picture_request(images: str, captions: str, column: str, features: str, name: str, truth_known: bool = True) -> str:
     """Return a request for a dataset of pictures: a folder with a captions file, or columns of `hf:...`."""
-    given = {"features": features, "name": name}
+    given = {"features": features, "name": name, "truth-known": "" if truth_known else "false"}
     if images.startswith(PREFIX):
         return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
     if column:

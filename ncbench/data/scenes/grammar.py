@@ -7,8 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from ncbench.data.scenes.draws import Draws
 from ncbench.data.scenes.graph import (
     BACKGROUND_KINDS,
     CATEGORIES,
@@ -23,17 +22,17 @@ from ncbench.data.scenes.graph import (
 
 UNSAID = -1
 MAX_MENTIONS = 3
-WRONG_RATE = 0.08  # per mentioned detail: category, colour, size, texture, relation, background, tint
+WRONG_RATE = 0.02  # per mentioned detail: category, colour, size, texture, relation, background, tint
 
-_MENTION_SHARES = (0.25, 0.55, 0.2)  # of captions that mention 1, 2, 3 objects
-_COLOUR_RATES = (0.9, 0.78, 0.62)  # how often an attribute is mentioned, by the number of objects in the caption
-_TEXTURE_RATES = (0.6, 0.35, 0.12)
-_SIZE_RATES = (0.45, 0.18, 0.05)
-_BACKGROUND_RATES = (0.75, 0.18, 0.04)
+_MENTION_SHARES = (0, 60, 40)  # of captions that mention 1, 2, 3 objects, in per cent; one would fit too many pictures
+_COLOUR_RATES = (0.95, 0.9, 0.85)  # how often an attribute is mentioned, by the number of objects in the caption
+_TEXTURE_RATES = (0.85, 0.65, 0.4)
+_SIZE_RATES = (0.5, 0.3, 0.15)
+_BACKGROUND_RATES = (0.95, 0.6, 0.3)
 _RELATION_RATE = 0.6  # of captions that mention two objects
 _TINT_RATE = 0.6  # of captions that mention the background
-_MIN_DETAILS = 4  # with fewer, a caption would fit too many pictures
-_VAGUE_RATE = 0.04  # of mentions that use "thing" for the category
+MIN_DETAILS = 7  # with fewer, a caption would fit too many pictures
+_VAGUE_RATE = 0.01  # of mentions that use "thing" for the category
 _AFTER_RATE = 0.12  # of colours and textures that follow the noun
 _LEADING_RATE = 0.25  # of backgrounds that come first
 
@@ -169,41 +168,44 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
 
 
-def write_captions(scene: Scene, count: int, rng: np.random.Generator, wrong_rate: float = WRONG_RATE) -> list[Caption]:
+def write_captions(scene: Scene, count: int, draws: Draws, wrong_rate: float = WRONG_RATE) -> list[Caption]:
     """Return `count` distinct captions of `scene`; each detail is wrong at `wrong_rate`."""
     captions: dict[str, Caption] = {}
     while len(captions) < count:
-        said = choose_details(scene, rng, wrong_rate)
-        if said.n_details < _MIN_DETAILS:
+        said = choose_details(scene, draws, wrong_rate)
+        if said.n_details < MIN_DETAILS:
             continue
-        text = phrase(said, rng)
+        text = phrase(said, draws)
         captions.setdefault(text, Caption(text, said))
     return list(captions.values())
 
 
-def choose_details(scene: Scene, rng: np.random.Generator, wrong_rate: float) -> Said:
+def choose_details(scene: Scene, draws: Draws, wrong_rate: float) -> Said:
     """Return random details for a caption of `scene`."""
-    count = min(1 + int(rng.choice(MAX_MENTIONS, p=_MENTION_SHARES)), len(scene.objects))
-    prominence = np.array([one.radius for one in scene.objects])
-    chosen = [int(n) for n in rng.choice(len(prominence), count, replace=False, p=prominence / prominence.sum())]
+    count = min(1 + draws.weighted(_MENTION_SHARES), len(scene.objects))
+    prominence = [one.radius for one in scene.objects]
+    chosen: list[int] = []
+    for _ in range(count):
+        chosen.append(draws.weighted(prominence))
+        prominence[chosen[-1]] = 0
     relation = UNSAID
-    if count == 2 and rng.random() < _RELATION_RATE:
-        relation = _choose_relation(scene, chosen[0], chosen[1], rng, wrong_rate)
+    if count == 2 and draws.chance(_RELATION_RATE):
+        relation = _choose_relation(scene, chosen[0], chosen[1], draws, wrong_rate)
     background = tint = UNSAID
-    if rng.random() < _BACKGROUND_RATES[count - 1]:
-        background = _report(scene.background, len(BACKGROUND_KINDS), rng, wrong_rate)
-        if rng.random() < _TINT_RATE:
-            tint = _report(scene.tint, len(TINTS), rng, wrong_rate)
-    mentions = tuple(_mention(scene, number, count, rng, wrong_rate) for number in chosen)
+    if draws.chance(_BACKGROUND_RATES[count - 1]):
+        background = _report(scene.background, len(BACKGROUND_KINDS), draws, wrong_rate)
+        if draws.chance(_TINT_RATE):
+            tint = _report(scene.tint, len(TINTS), draws, wrong_rate)
+    mentions = tuple(_mention(scene, number, count, draws, wrong_rate) for number in chosen)
     return Said(mentions, relation, background, tint)
 
 
-def _mention(scene: Scene, number: int, count: int, rng: np.random.Generator, wrong_rate: float) -> Mention:
+def _mention(scene: Scene, number: int, count: int, draws: Draws, wrong_rate: float) -> Mention:
     """Return what a caption that mentions `count` objects says about object `number`."""
     one = scene.objects[number]
 
     def said(rate: float, value: int, values: int) -> int:
-        return _report(value, values, rng, wrong_rate) if rng.random() < rate else UNSAID
+        return _report(value, values, draws, wrong_rate) if draws.chance(rate) else UNSAID
 
     return Mention(
         about=number,
@@ -214,62 +216,58 @@ def _mention(scene: Scene, number: int, count: int, rng: np.random.Generator, wr
     )
 
 
-def _report(value: int, values: int, rng: np.random.Generator, wrong_rate: float) -> int:
+def _report(value: int, values: int, draws: Draws, wrong_rate: float) -> int:
     """Return `value`, or at `wrong_rate` another number below `values`."""
-    if rng.random() >= wrong_rate:
+    if not draws.chance(wrong_rate):
         return value
-    return (value + int(rng.integers(1, values))) % values
+    return (value + draws.between(1, values - 1)) % values
 
 
-def _choose_relation(scene: Scene, subject: int, other: int, rng: np.random.Generator, wrong_rate: float) -> int:
+def _choose_relation(scene: Scene, subject: int, other: int, draws: Draws, wrong_rate: float) -> int:
     """Return a relation that holds between two objects, or at `wrong_rate` one that does not; else UNSAID."""
-    wanted = rng.random() >= wrong_rate
+    wanted = not draws.chance(wrong_rate)
     fitting = [n for n, relation in enumerate(RELATIONS) if holds(scene, relation, subject, other) == wanted]
-    return int(rng.choice(fitting)) if fitting else UNSAID
+    return draws.pick(fitting) if fitting else UNSAID
 
 
-def phrase(said: Said, rng: np.random.Generator) -> str:
+def phrase(said: Said, draws: Draws) -> str:
     """Return a sentence for `said`: lower-case words separated by single spaces."""
-    names = [_noun_phrase(mention, rng) for mention in said.mentions]
+    names = [_noun_phrase(mention, draws) for mention in said.mentions]
     if said.relation != UNSAID:
-        relation = _pick(_RELATION_PHRASES[RELATIONS[said.relation]], rng)
-        sentence = _pick(_FRAMES_RELATED, rng).format(*names, r=relation)
+        relation = draws.pick(_RELATION_PHRASES[RELATIONS[said.relation]])
+        sentence = draws.pick(_FRAMES_RELATED).format(*names, r=relation)
     else:
-        sentence = _pick((_FRAMES_ONE, _FRAMES_TWO, _FRAMES_THREE)[len(names) - 1], rng).format(*names)
+        sentence = draws.pick((_FRAMES_ONE, _FRAMES_TWO, _FRAMES_THREE)[len(names) - 1]).format(*names)
     if said.background == UNSAID:
         return sentence
-    place = _place_phrase(said, rng)
-    return f"{place} {sentence}" if rng.random() < _LEADING_RATE else f"{sentence} {place}"
+    place = _place_phrase(said, draws)
+    return f"{place} {sentence}" if draws.chance(_LEADING_RATE) else f"{sentence} {place}"
 
 
-def _pick(choices: tuple[str, ...], rng: np.random.Generator) -> str:
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _noun_phrase(mention: Mention, rng: np.random.Generator) -> str:
+def _noun_phrase(mention: Mention, draws: Draws) -> str:
     before: list[str] = []
     after: list[str] = []
     if mention.size != UNSAID:
-        before.append(_pick(_SIZE_WORDS[SIZES[mention.size]], rng))
+        before.append(draws.pick(_SIZE_WORDS[SIZES[mention.size]]))
     if mention.texture != UNSAID:
         texture = TEXTURES[mention.texture]
-        if rng.random() < _AFTER_RATE:
-            after.append(_pick(_TEXTURE_PHRASES[texture], rng))
+        if draws.chance(_AFTER_RATE):
+            after.append(draws.pick(_TEXTURE_PHRASES[texture]))
         else:
-            before.append(_pick(_TEXTURE_WORDS[texture], rng))
+            before.append(draws.pick(_TEXTURE_WORDS[texture]))
     if mention.colour != UNSAID:
-        colour = _pick(_COLOUR_WORDS[COLOURS[mention.colour]], rng)
-        if not after and rng.random() < _AFTER_RATE:
+        colour = draws.pick(_COLOUR_WORDS[COLOURS[mention.colour]])
+        if not after and draws.chance(_AFTER_RATE):
             after.append(f"in {colour}")
         else:
             before.append(colour)
-    noun = _pick(_NOUNS[CATEGORIES[mention.category]] if mention.category != UNSAID else _VAGUE_NOUNS, rng)
+    noun = draws.pick(_NOUNS[CATEGORIES[mention.category]] if mention.category != UNSAID else _VAGUE_NOUNS)
     return _with_article(" ".join([*before, noun, *after]))
 
 
-def _place_phrase(said: Said, rng: np.random.Generator) -> str:
-    template = _pick(_BACKGROUND_PHRASES[BACKGROUND_KINDS[said.background]], rng)
-    tint = _pick(_TINT_WORDS[TINTS[said.tint]], rng) if said.tint != UNSAID else ""
+def _place_phrase(said: Said, draws: Draws) -> str:
+    template = draws.pick(_BACKGROUND_PHRASES[BACKGROUND_KINDS[said.background]])
+    tint = draws.pick(_TINT_WORDS[TINTS[said.tint]]) if said.tint != UNSAID else ""
     words = template.format(tint).split()
     for position, word in enumerate(words[:-1]):
         if word == "a":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ncbench.data.scenes.draws import Draws
+from ncbench.data.scenes.tables import ONE, cosine_by_degree, sine_by_degree
 
 CATEGORIES = (
     "house", "tree", "star", "car", "fish", "cup", "boat", "flower",
@@ -30,19 +32,21 @@ BACKGROUND_KINDS = tuple(BACKGROUNDS)
 TINTS = tuple(sorted({tint for tints in BACKGROUNDS.values() for tint in tints}))
 
 MAX_OBJECTS = 5
-RADII = (0.105, 0.155, 0.215)  # by size, as fractions of the picture's side
+SPAN = 12_288
+"""The side of a picture in units of length: 128 per pixel."""
+RADII = (1_290, 1_905, 2_642)  # by size, in units of length
 
-_COUNT_SHARES = (0.15, 0.3, 0.3, 0.25)  # of 2, 3, 4, 5 objects
-_SIZE_SHARES = (0.34, 0.4, 0.26)
-_TEXTURE_SHARES = (0.4, 0.2, 0.2, 0.2)
-_MAX_TILT = math.radians(20)
-_RADIUS_JITTER = 0.08
-# Distance of centres over the sum of radii:
-_MIN_GAP = 0.62  # below, too much would be hidden
-_OVERLAP_GAP = 0.85  # below, one object hides a part of the other
-_NEAR_GAP = 1.25
-_DIRECTION_MARGIN = 0.1  # of the picture's side
-_NEIGHBOUR_SHARE = 0.35  # of objects placed next to an earlier one, so that there are occlusions
+_COUNT_SHARES = (15, 30, 30, 25)  # of 2, 3, 4, 5 objects, in per cent
+_SIZE_SHARES = (34, 40, 26)
+_TEXTURE_SHARES = (40, 20, 20, 20)
+_MAX_TILT = 20  # degrees
+_RADIUS_JITTER = 80  # thousandths
+# Distance of centres over the sum of radii, in per cent:
+_MIN_GAP = 62  # below, too much would be hidden
+_OVERLAP_GAP = 85  # below, one object hides a part of the other
+_NEAR_GAP = 125
+_DIRECTION_MARGIN = SPAN // 10
+_NEIGHBOUR_RATE = 0.35  # of objects placed next to an earlier one, so that there are occlusions
 _MAX_PLACING_TRIES = 40
 
 
@@ -50,17 +54,18 @@ _MAX_PLACING_TRIES = 40
 class SceneObject:
     """One object: indices into the tables above, and its geometry.
 
-    `x`, `y` (centre, y grows downward) and `radius` are fractions of the picture's side, `rotation` is in radians.
+    `x`, `y` (centre, y grows downward) and `radius` are in units of length, SPAN per side of the picture; `rotation` is
+    in degrees.
     """
 
     category: int
     colour: int
     size: int
     texture: int
-    x: float
-    y: float
-    radius: float
-    rotation: float
+    x: int
+    y: int
+    radius: int
+    rotation: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,6 @@ def holds(scene: Scene, relation: str, subject: int, other: int) -> bool:
     """Return whether `relation` holds between object number `subject` and object number `other` of `scene`."""
     a, b = scene.objects[subject], scene.objects[other]
     dx, dy = b.x - a.x, b.y - a.y
-    gap = math.hypot(dx, dy) / (a.radius + b.radius)
     sideways = abs(dx) > abs(dy)
     match relation:
         case "left":
@@ -104,12 +108,17 @@ def holds(scene: Scene, relation: str, subject: int, other: int) -> bool:
         case "below":
             return not sideways and dy < -_DIRECTION_MARGIN
         case "near":
-            return gap < _NEAR_GAP
+            return _within(_NEAR_GAP, dx, dy, a.radius + b.radius)
         case "front":
-            return gap < _OVERLAP_GAP and subject > other
+            return _within(_OVERLAP_GAP, dx, dy, a.radius + b.radius) and subject > other
         case "behind":
-            return gap < _OVERLAP_GAP and subject < other
+            return _within(_OVERLAP_GAP, dx, dy, a.radius + b.radius) and subject < other
     raise ValueError(f"unknown relation {relation!r}; known: {', '.join(RELATIONS)}")
+
+
+def _within(gap: int, dx: int, dy: int, radii: int) -> bool:
+    """Return whether a distance is below `gap` per cent of the sum of radii."""
+    return 100 * 100 * (dx * dx + dy * dy) < (gap * radii) ** 2
 
 
 def relation_table(scene: Scene) -> NDArray[np.bool_]:
@@ -122,51 +131,55 @@ def relation_table(scene: Scene) -> NDArray[np.bool_]:
     return table
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
+def sample_scene(draws: Draws) -> Scene:
     """Return a random scene."""
-    background = int(rng.integers(len(BACKGROUND_KINDS)))
-    tint = int(rng.choice(tints_of(background)))
+    background = draws.below(len(BACKGROUND_KINDS))
+    tint = draws.pick(tints_of(background))
     objects: list[SceneObject] = []
-    for _ in range(2 + int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))):
-        objects.append(_sample_object(objects, rng))
+    for _ in range(2 + draws.weighted(_COUNT_SHARES)):
+        objects.append(_sample_object(objects, draws))
     return Scene(tuple(objects), background, tint)
 
 
-def _sample_object(earlier: list[SceneObject], rng: np.random.Generator) -> SceneObject:
+def _sample_object(earlier: list[SceneObject], draws: Draws) -> SceneObject:
     """Return a random object that leaves the `earlier` ones visible."""
-    size = int(rng.choice(len(SIZES), p=_SIZE_SHARES))
-    stretch = 1 + _RADIUS_JITTER * float(rng.uniform(-1, 1))
-    x, y, size = _place(earlier, size, stretch, rng)
+    size = draws.weighted(_SIZE_SHARES)
+    stretch = 1_000 + draws.between(-_RADIUS_JITTER, _RADIUS_JITTER)
+    x, y, size = _place(earlier, size, stretch, draws)
     return SceneObject(
-        category=int(rng.integers(len(CATEGORIES))),
-        colour=int(rng.integers(len(COLOURS))),
+        category=draws.below(len(CATEGORIES)),
+        colour=draws.below(len(COLOURS)),
         size=size,
-        texture=int(rng.choice(len(TEXTURES), p=_TEXTURE_SHARES)),
-        x=round(x, 4),
-        y=round(y, 4),
-        radius=round(RADII[size] * stretch, 4),
-        rotation=round(float(rng.uniform(-_MAX_TILT, _MAX_TILT)), 4),
+        texture=draws.weighted(_TEXTURE_SHARES),
+        x=x,
+        y=y,
+        radius=_radius(size, stretch),
+        rotation=draws.between(-_MAX_TILT, _MAX_TILT),
     )
 
 
-def _place(earlier: list[SceneObject], size: int, stretch: float, rng: np.random.Generator) -> tuple[float, float, int]:
+def _radius(size: int, stretch: int) -> int:
+    return RADII[size] * stretch // 1_000
+
+
+def _place(earlier: list[SceneObject], size: int, stretch: int, draws: Draws) -> tuple[int, int, int]:
     """Return a centre that hides little of the `earlier` objects, and the size, reduced if there is no room."""
     while True:
-        radius = RADII[size] * stretch
+        radius = _radius(size, stretch)
         for _ in range(_MAX_PLACING_TRIES):
-            x, y = _propose(earlier, radius, rng)
-            free = all(math.hypot(o.x - x, o.y - y) > _MIN_GAP * (o.radius + radius) for o in earlier)
-            inside = radius * 0.9 <= min(x, y) and max(x, y) <= 1 - radius * 0.9
+            x, y = _propose(earlier, radius, draws)
+            free = not any(_within(_MIN_GAP, o.x - x, o.y - y, o.radius + radius) for o in earlier)
+            inside = 9 * radius <= 10 * min(x, y) and 10 * max(x, y) <= 10 * SPAN - 9 * radius
             if free and inside:
                 return x, y, size
         size = max(size - 1, 0)
 
 
-def _propose(earlier: list[SceneObject], radius: float, rng: np.random.Generator) -> tuple[float, float]:
-    if earlier and rng.random() < _NEIGHBOUR_SHARE:
-        anchor = earlier[int(rng.integers(len(earlier)))]
-        distance = float(rng.uniform(_MIN_GAP, 1.0)) * (anchor.radius + radius)
-        angle = float(rng.uniform(0, 2 * math.pi))
-        return anchor.x + distance * math.cos(angle), anchor.y + distance * math.sin(angle)
-    x, y = rng.uniform(radius, 1 - radius, 2)
-    return float(x), float(y)
+def _propose(earlier: list[SceneObject], radius: int, draws: Draws) -> tuple[int, int]:
+    if earlier and draws.chance(_NEIGHBOUR_RATE):
+        anchor = draws.pick(earlier)
+        distance = draws.between(_MIN_GAP, 100) * (anchor.radius + radius) // 100
+        angle = draws.below(360)
+        across, down = distance * cosine_by_degree(angle) // ONE, distance * sine_by_degree(angle) // ONE
+        return anchor.x + across, anchor.y + down
+    return draws.between(radius, SPAN - radius), draws.between(radius, SPAN - radius)

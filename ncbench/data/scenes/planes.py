@@ -1,4 +1,4 @@
-"""Per-pixel properties of a picture: brightness, hue, chroma, gradients."""
+"""Per-pixel properties of a picture in whole numbers: brightness, hue, chroma, gradients."""
 
 from __future__ import annotations
 
@@ -6,39 +6,59 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-Plane = NDArray[np.float32]  # (H, W)
+Plane = NDArray[np.int32]  # (H, W)
 
-_LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+HUE_SECTOR = 256
+HUE_TURN = 6 * HUE_SECTOR
+"""Steps of a full turn of hues: red, yellow, green, cyan, blue and magenta begin the six sectors."""
+CORNER_SCALE = 16
+"""Of the smoothed Laplacian: levels of 255 times this."""
+
+_LUMA_WEIGHTS = (77, 150, 29)  # of 256
 
 
 @dataclass(frozen=True)
 class Planes:
-    """A picture and its per-pixel properties, all float32."""
+    """A picture and its per-pixel properties, all int32."""
 
-    rgb: NDArray[np.float32]  # (H, W, 3) in 0..1
-    luma: Plane  # in 0..1
-    hue: Plane  # in [0, 1), 1 is a full turn
-    chroma: Plane  # largest minus smallest of RGB, in 0..1
-    edge_strength: Plane
-    edge_direction: Plane  # in [0, 1], 1 is half a turn
+    rgb: NDArray[np.int32]  # (H, W, 3), 0 to 255
+    luma: Plane  # 0 to 255
+    hue: Plane  # 0 to HUE_TURN - 1
+    chroma: Plane  # largest minus smallest of RGB, 0 to 255
+    edge_x: Plane  # horizontal gradient of brightness, by Sobel
+    edge_y: Plane
     corners: Plane  # magnitude of the smoothed Laplacian
 
     @staticmethod
     def of(picture: NDArray[np.uint8]) -> Planes:
         """Compute the planes of an RGB picture (H, W, 3) uint8."""
-        rgb = picture.astype(np.float32) / np.float32(255)
+        rgb = picture.astype(np.int32)
         red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-        luma = _LUMA_WEIGHTS[0] * red + _LUMA_WEIGHTS[1] * green + _LUMA_WEIGHTS[2] * blue
-        turn = np.arctan2((green - blue) * np.float32(np.sqrt(3) / 2), red - (green + blue) / 2)
-        dx, dy = ndimage.sobel(luma, axis=1), ndimage.sobel(luma, axis=0)
+        luma = (_LUMA_WEIGHTS[0] * red + _LUMA_WEIGHTS[1] * green + _LUMA_WEIGHTS[2] * blue + 128) >> 8
+        highest, lowest = rgb.max(axis=2), rgb.min(axis=2)
+        chroma = highest - lowest
+        # Position within the two sectors around the strongest primary, as in HSV.
+        ahead = np.where(highest == red, green - blue, np.where(highest == green, blue - red, red - green))
+        start = np.where(highest == red, 0, np.where(highest == green, 2, 4)) * HUE_SECTOR
+        hue = (start + ahead * HUE_SECTOR // np.maximum(chroma, 1)) % HUE_TURN
+        wide = np.pad(luma, 1, mode="edge")
+        rows, columns = wide[:-2] + 2 * wide[1:-1] + wide[2:], wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
+        smooth = np.pad(smoothed(luma), 1, mode="edge")
+        beside = smooth[:-2, 1:-1] + smooth[2:, 1:-1] + smooth[1:-1, :-2] + smooth[1:-1, 2:]
         return Planes(
             rgb=rgb,
             luma=luma,
-            hue=np.asarray(turn / np.float32(2 * np.pi) % 1, np.float32),
-            chroma=np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue),
-            edge_strength=np.hypot(dx, dy),
-            edge_direction=np.asarray(np.arctan2(dy, dx) / np.float32(np.pi) % 1, np.float32),
-            corners=abs(ndimage.laplace(ndimage.gaussian_filter(luma, 1.0, truncate=2.5))),
+            hue=hue,
+            chroma=chroma,
+            edge_x=rows[:, 2:] - rows[:, :-2],
+            edge_y=columns[2:] - columns[:-2],
+            corners=abs(beside - 4 * smooth[1:-1, 1:-1]),
         )
+
+
+def smoothed(plane: Plane) -> Plane:
+    """Return 16 times the average of each pixel and its neighbours, with the weights 1, 2, 1 along both axes."""
+    wide = np.pad(plane, 1, mode="edge")
+    rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
+    return np.asarray(rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:])

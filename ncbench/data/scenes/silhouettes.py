@@ -1,4 +1,4 @@
-"""The outlines of the categories: stacks of polygons in a square of side 2 around the origin, y downward."""
+"""The outlines of the categories: stacks of polygons in a square of side 2 * UNIT around the origin, y downward."""
 
 from __future__ import annotations
 
@@ -9,38 +9,46 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+UNIT = 1_024
+"""Units of length of the outlines: the radius of an object. Points are whole numbers; see `tables` on rounding."""
+
 BODY, DARK, PALE, INK = range(4)  # paint of a part: colour and texture, darker, paler, nearly black
 
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon, (n, 2) float64, and its paint."""
+    """A polygon, (n, 2) int64 in 1 / UNIT, and its paint."""
 
     paint: int
-    points: NDArray[np.float64]
+    points: NDArray[np.int64]
+
+    @staticmethod
+    def of(paint: int, points: NDArray[np.float64]) -> Part:
+        """Return the polygon through `points`, in multiples of an object's radius."""
+        return Part(paint, np.rint(points * UNIT).astype(np.int64))
 
 
 def _polygon(*points: tuple[float, float], paint: int = BODY) -> Part:
-    return Part(paint, np.array(points, np.float64))
+    return Part.of(paint, np.array(points, np.float64))
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float, paint: int = BODY, arc: tuple[float, float] = (0, 360)) -> Part:
     """Return an ellipse, or its arc between two angles in degrees (0 is right, 90 is down)."""
     angles = np.radians(np.linspace(*arc, 33))
-    return Part(paint, np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1))
+    return Part.of(paint, np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1))
 
 
 def _star(points: int, outer: float, inner: float, paint: int = BODY) -> Part:
     angles = np.arange(2 * points) * math.pi / points - math.pi / 2
     radii = np.where(np.arange(2 * points) % 2 == 0, outer, inner)
-    return Part(paint, np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1))
+    return Part.of(paint, np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1))
 
 
 def _heart() -> Part:
     t = np.linspace(0, 2 * math.pi, 49)
     x = 16 * np.sin(t) ** 3
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
-    return Part(BODY, np.stack([x / 17, y / 16], axis=1))
+    return Part.of(BODY, np.stack([x / 17, y / 16], axis=1))
 
 
 def _crescent() -> Part:
@@ -48,7 +56,7 @@ def _crescent() -> Part:
     inner = np.radians(np.linspace(292, 68, 33))
     rim = np.stack([0.25 + np.cos(outer), np.sin(outer)], axis=1)
     bite = np.stack([0.6 + 0.83 * np.cos(inner), 0.83 * np.sin(inner)], axis=1)
-    return Part(BODY, np.concatenate([rim, bite]))
+    return Part.of(BODY, np.concatenate([rim, bite]))
 
 
 def _petals(count: int) -> Sequence[Part]:

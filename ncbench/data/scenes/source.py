@@ -12,14 +12,14 @@ from ncbench.data.dataset import Captions, Dataset, ImageFeatures, IntVector, Sp
 from ncbench.data.scenes import store
 from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness
 from ncbench.data.scenes.grammar import Said, split_words
+from ncbench.data.scenes.shipped import SEED, SIZES, VERSION
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
 
-_VERSION = "1"
-_SEED = 0
-SCALE = {"embed": 64, "similarity": 16, "word": 48, "dropout": 0.1}
-BATCH_SIZE = 32
+SCALE = {"embed": 128, "similarity": 32, "word": 64, "dropout": 0.1}
+BATCH_SIZE = 128
 BUDGET = 5.0
+BACKBONE = "vse-infinity"
 _WORD_THRESHOLD = 2
 
 
@@ -41,29 +41,37 @@ class GraphSemantics:
         return closeness(*self._tables[split], captions, images)
 
 
-class StoredPictures:
-    """The pictures that the features were computed from."""
+class DrawnPictures:
+    """The pictures that the features were computed from, drawn when asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, recipe: store.Recipe, folder: Path) -> None:
+        self._recipe = recipe
         self._folder = folder
 
     def picture(self, split: str, image: int) -> NDArray[np.uint8]:
-        """Return picture `image` of `split`, (SIDE, SIDE, 3) uint8. Raises UserError if the cache is damaged."""
-        return store.read_picture(self._folder, split, image)
+        """Return picture `image` of `split`, (SIDE, SIDE, 3) uint8.
+
+        Raises UserError if it is not the one that the features were computed from.
+        """
+        return store.read_picture(self._recipe, self._folder, split, image)
 
 
 class Scenes:
-    """A dataset of procedural pictures with captions; `sizes` are the pictures per split (train, dev, test)."""
+    """A dataset of procedural pictures with captions; `sizes` are the pictures per split (train, dev, test).
+
+    `folds` splits the test pictures for evaluation.
+    """
 
     needs_root = False
 
-    def __init__(self, name: str, sizes: Mapping[str, int], seed: int = _SEED) -> None:
+    def __init__(self, name: str, sizes: Mapping[str, int], seed: int = SEED, folds: int = 1) -> None:
         self.name = name
-        self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; generated on first use"
-        self._recipe = store.Recipe(name, _VERSION, seed, dict(sizes))
+        self.summary = f"procedural scenes with captions, {sizes['train']:,} training pictures; made on first use"
+        self._folds = folds
+        self._recipe = store.Recipe(name, VERSION, seed, dict(sizes))
 
     def load(self, root: Path | None = None, workers: int | None = None) -> Dataset:
-        """Return the dataset, generated on first use by `workers` processes (None: one per core).
+        """Return the dataset, made on first use by `workers` processes (None: one per core).
 
         `root` is not used. Raises UserError if the cache is damaged or cannot be written.
         """
@@ -82,18 +90,20 @@ class Scenes:
         }
         return Dataset(
             name=self.name,
-            version=_VERSION,
+            version=VERSION,
             vocabulary=vocabulary,
             splits=splits,
             digest=digest,
             scale=SCALE,
             batch_size=BATCH_SIZE,
             budget=BUDGET,
+            backbone=BACKBONE,
+            folds=self._folds,
             semantics=GraphSemantics(folder),
             files=files,
-            pictures=StoredPictures(folder),
+            pictures=DrawnPictures(self._recipe, folder),
         )
 
 
-SCENES = Scenes("scenes", {"train": 1_500, "dev": 300, "test": 500})
-SCENES_LARGE = Scenes("scenes-large", {"train": 20_000, "dev": 1_000, "test": 1_000})
+SCENES = Scenes("scenes", SIZES)
+SCENES_LARGE = Scenes("scenes-large", {"train": 20_000, "dev": 1_000, "test": 5_000}, folds=5)

@@ -1,48 +1,43 @@
-"""The cache of the scenes datasets: generated once, in parallel, and then memory-mapped.
+"""The cache of the scenes datasets: made once, and then memory-mapped.
 
 A cache folder contains `manifest.json` and, for each split, three `datasets` folders: `features` (a row per picture),
-`captions` (a row per caption) and `pictures` (PNG bytes and the graph, a row per picture).
+`captions` (a row per caption) and `pictures` (the graph and a fingerprint of the pixels, a row per picture). Pictures
+are drawn when asked for, and compared with their fingerprints.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ncbench.data.cache import cache_root, make_folder
 from ncbench.data.dataset import FloatArray
 from ncbench.data.scenes.boxes import N_REGIONS
-from ncbench.data.scenes.descriptor import DIM, region_features
-from ncbench.data.scenes.grammar import Caption, write_captions
-from ncbench.data.scenes.graph import Scene, sample_scene
-from ncbench.data.scenes.render import Picture, render, sample_light
+from ncbench.data.scenes.detector import DIM, STEPS
+from ncbench.data.scenes.graph import Scene
+from ncbench.data.scenes.making import jobs_of, look_at, progress, workers_for
+from ncbench.data.scenes.render import Picture
+from ncbench.data.scenes.sample import CAPTIONS_PER_PICTURE, Seen, Series, fingerprint
+from ncbench.data.scenes.shipped import shipped
 from ncbench.errors import UserError
 from ncbench.runtime.files import write_json
-from ncbench.runtime.seeds import derive_rng
 
 SPLITS = ("train", "dev", "test")
-CAPTIONS_PER_PICTURE = 5
 
-_FORMAT = 1  # of the folder; increase it when the files change
+_FORMAT = 2  # of the folder; increase it when the files change
 _MANIFEST = "manifest.json"
-_CHUNK_SIZE = 100  # pictures per unit of work and per Arrow batch
+_BATCH_SIZE = 100  # pictures per Arrow batch
+_CAPTIONS_SECONDS, _PICTURE_SECONDS = 0.001, 0.02  # to write and to draw, per picture on a small machine
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +55,10 @@ class Recipe:
         """The cache folder."""
         return cache_root() / f"{self.name}-{self.version}-{self.seed}"
 
+    def series(self, split: str) -> Series:
+        """Return the pictures of a split."""
+        return Series(self.version, self.seed, split)
+
     def facts(self) -> dict[str, Any]:
         """Return the entries of the manifest, as JSON values."""
         return {
@@ -74,30 +73,18 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One picture with its scene, features and captions."""
-
-    scene: Scene
-    picture: Picture
-    features: FloatArray  # (N_REGIONS, DIM)
-    captions: list[Caption]
-
-
-@dataclass(frozen=True)
 class StoredSplit:
-    """A split as read: mapped feature chunks (n, N_REGIONS, DIM) float32, captions, and the picture of each."""
+    """A split as read: mapped feature chunks (n, N_REGIONS, DIM) float32, captions, and the picture of each.
+
+    `said` and `graphs` are the JSON of what captions say and of the pictures' graphs.
+    """
 
     chunks: list[FloatArray]
     texts: list[str]
     true: NDArray[np.int64]
-
-
-def make_sample(version: str, seed: int, split: str, index: int) -> Sample:
-    """Return picture `index` of `split`. Each has its own random generator, so they can be made in any order."""
-    rng = derive_rng(seed, "scenes", version, split, index)
-    scene = sample_scene(rng)
-    picture = render(scene, sample_light(rng), rng)
-    return Sample(scene, picture, region_features(picture), write_captions(scene, CAPTIONS_PER_PICTURE, rng))
+    said: list[str]
+    graphs: list[str]
+    fingerprints: NDArray[np.int64]
 
 
 def ensure(recipe: Recipe, workers: int | None = None) -> Path:
@@ -107,7 +94,7 @@ def ensure(recipe: Recipe, workers: int | None = None) -> Path:
     """
     folder = recipe.folder
     if not folder.exists():
-        _log.info("generating dataset %s in %s (once)", recipe.name, folder)
+        _log.info("making dataset %s in %s (once)", recipe.name, folder)
         make_folder(folder, lambda building: _build(recipe, building, workers or os.cpu_count() or 1))
     return folder
 
@@ -144,17 +131,26 @@ def read_said(folder: Path, split: str) -> list[str]:
         raise _damaged(folder, error) from error
 
 
-def read_picture(folder: Path, split: str, index: int) -> Picture:
-    """Return picture `index` of `split`, (SIDE, SIDE, 3) uint8. Raises UserError if it cannot be read."""
+def read_picture(recipe: Recipe, folder: Path, split: str, index: int) -> Picture:
+    """Return picture `index` of `split`, (SIDE, SIDE, 3) uint8, drawn again.
+
+    Raises UserError if its fingerprint cannot be read, or is another one.
+    """
     try:
-        png = _open(folder / split / "pictures").data.column("png")[index].as_py()
-        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        kept = _open(folder / split / "pictures").data.column("fingerprint")[index].as_py()
+        picture = recipe.series(split).picture(index)
+        if fingerprint(picture) != kept:
+            raise ValueError(f"picture {index} of {split} does not match its fingerprint")
     except Exception as error:
         raise _damaged(folder, error) from error
+    return picture
 
 
 def digest(splits: Mapping[str, StoredSplit]) -> str:
-    """Return the hex SHA-256 of features, captions and true correspondence of all splits."""
+    """Return the hex SHA-256 of all that runs see and are judged by.
+
+    Of each split: features, caption texts, true correspondence, what captions say, graphs, fingerprints of pictures.
+    """
     content = hashlib.sha256()
     for split in SPLITS:
         stored = splits[split]
@@ -162,6 +158,9 @@ def digest(splits: Mapping[str, StoredSplit]) -> str:
             content.update(np.ascontiguousarray(chunk).data)
         content.update("\n".join(stored.texts).encode())
         content.update(stored.true.astype("<i8").tobytes())
+        for lines in (stored.said, stored.graphs):
+            content.update("\n".join(lines).encode())
+        content.update(stored.fingerprints.astype("<i8").tobytes())
     return content.hexdigest()
 
 
@@ -171,98 +170,63 @@ def _damaged(folder: Path, error: Exception) -> UserError:
 
 def _build(recipe: Recipe, folder: Path, workers: int) -> None:
     """Write all splits and the manifest to `folder`."""
-    for split, samples in _make_splits(recipe, workers):
-        _write_split(samples, folder / split)
+    known = {split: shipped(recipe.series(split), recipe.sizes[split]) for split in SPLITS}
+    jobs = {split: jobs_of(recipe.series(split), len(known[split]), recipe.sizes[split]) for split in SPLITS}
+    count, to_draw = sum(recipe.sizes.values()), sum(recipe.sizes[split] - len(known[split]) for split in SPLITS)
+    seconds = count * _CAPTIONS_SECONDS + to_draw * _PICTURE_SECONDS / workers
+    with (
+        workers_for(sum(map(len, jobs.values())), workers) as pool,
+        progress(recipe.name, count, seconds) as advance,
+    ):
+        for split in SPLITS:
+            advance(len(known[split]))
+            seen = Seen.join([known[split], *look_at(jobs[split], pool, advance)])
+            _write_split(recipe.series(split), seen, folder / split)
     splits = {split: _read_split(folder / split) for split in SPLITS}
     write_json(folder / _MANIFEST, {**recipe.facts(), "digest": digest(splits)})
 
 
-def _make_splits(recipe: Recipe, workers: int) -> Iterator[tuple[str, Iterable[list[Sample]]]]:
-    """Yield each split with its samples in chunks, generated by `workers` processes."""
-    make = partial(_make_chunk, recipe.version, recipe.seed)
-    jobs = {split: _chunk_ranges(split, recipe.sizes[split]) for split in SPLITS}
-    workers = min(workers, sum(map(len, jobs.values())))
-    if workers < 2:
-        yield from ((split, map(make, jobs[split])) for split in SPLITS)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for split in SPLITS:
-            yield split, _in_order(pool, make, jobs[split])
-
-
-_Job = tuple[str, int, int]  # split, first picture, end
-
-
-def _chunk_ranges(split: str, size: int) -> list[_Job]:
-    return [(split, start, min(start + _CHUNK_SIZE, size)) for start in range(0, size, _CHUNK_SIZE)]
-
-
-def _make_chunk(version: str, seed: int, job: _Job) -> list[Sample]:
-    split, start, end = job
-    return [make_sample(version, seed, split, index) for index in range(start, end)]
-
-
-def _in_order(pool: ProcessPoolExecutor, make: partial[list[Sample]], jobs: Sequence[_Job]) -> Iterator[list[Sample]]:
-    """Yield the chunks of `jobs`, generated by `pool`, or in this process if the pool's processes cannot start.
-
-    They cannot start from a script without an `if __name__ == "__main__"` guard.
-    """
-    done = 0
-    try:
-        for chunk in pool.map(make, jobs):
-            done += 1
-            yield chunk
-    except BrokenProcessPool:
-        yield from map(make, jobs[done:])
-
-
-def _write_split(chunks: Iterable[list[Sample]], folder: Path) -> None:
+def _write_split(series: Series, seen: Seen, folder: Path) -> None:
     """Write the three `datasets` folders of a split in batches."""
     import pyarrow as pa
 
     schemas = {
         "features": pa.schema({"regions": pa.list_(pa.float32(), N_REGIONS * DIM)}),
         "captions": pa.schema({"text": pa.string(), "image": pa.int64(), "said": pa.string()}),
-        "pictures": pa.schema({"png": pa.binary(), "graph": pa.string()}),
+        "pictures": pa.schema({"graph": pa.string(), "fingerprint": pa.int64()}),
     }
     folder.mkdir(parents=True)
     streams = {table: folder / f"{table}.arrow" for table in schemas}
     writers = {table: pa.ipc.new_stream(str(streams[table]), schema) for table, schema in schemas.items()}
-    first = 0
-    for chunk in chunks:
-        for table, columns in _columns(chunk, first).items():
+    for start in range(0, len(seen), _BATCH_SIZE):
+        end = min(start + _BATCH_SIZE, len(seen))
+        for table, columns in _columns(series, seen, start, end).items():
             writers[table].write_batch(pa.record_batch(columns, schema=schemas[table]))
-        first += len(chunk)
     for table, writer in writers.items():
         writer.close()
         _save(streams[table], folder / table)
 
 
-def _columns(chunk: Sequence[Sample], first: int) -> dict[str, list[Any]]:
-    """Return the Arrow columns of samples per table; the first sample is picture `first`."""
+def _columns(series: Series, seen: Seen, start: int, end: int) -> dict[str, list[Any]]:
+    """Return the Arrow columns of pictures start to end - 1, per table."""
     import pyarrow as pa
 
-    flat = pa.array(np.concatenate([sample.features.ravel() for sample in chunk]))
-    captions = [caption for sample in chunk for caption in sample.captions]
-    images = chain.from_iterable([first + n] * len(sample.captions) for n, sample in enumerate(chunk))
+    features = seen.features[start:end].astype(np.float32) / np.float32(STEPS)
+    captions = [series.captions(number) for number in range(start, end)]
+    images = np.repeat(np.arange(start, end), [len(of_one) for of_one in captions])
+    written = [caption for of_one in captions for caption in of_one]
     return {
-        "features": [pa.FixedSizeListArray.from_arrays(flat, N_REGIONS * DIM)],
+        "features": [pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), N_REGIONS * DIM)],
         "captions": [
-            pa.array([caption.text for caption in captions]),
-            pa.array(list(images), pa.int64()),
-            pa.array([caption.said.to_json() for caption in captions]),
+            pa.array([caption.text for caption in written]),
+            pa.array(images, pa.int64()),
+            pa.array([caption.said.to_json() for caption in written]),
         ],
         "pictures": [
-            pa.array([_png(sample.picture) for sample in chunk], pa.binary()),
-            pa.array([sample.scene.to_json() for sample in chunk]),
+            pa.array([series.scene(number).to_json() for number in range(start, end)]),
+            pa.array(seen.fingerprints[start:end]),
         ],
     }
-
-
-def _png(picture: Picture) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "png", compress_level=3)
-    return content.getvalue()
 
 
 def _save(stream: Path, folder: Path) -> None:
@@ -304,9 +268,19 @@ def _read_split(folder: Path) -> StoredSplit:
         for chunk in regions.chunks
         if len(chunk)
     ]
-    captions = _open(folder / "captions").data
+    captions, pictures = _open(folder / "captions").data, _open(folder / "pictures").data
     true = np.asarray(captions.column("image").to_numpy(), np.int64)
     n_images = sum(map(len, chunks))
     if not np.array_equal(true, np.repeat(np.arange(n_images), CAPTIONS_PER_PICTURE)):
         raise ValueError(f"the captions in {folder.name} do not match its {n_images} pictures")
-    return StoredSplit(chunks, captions.column("text").to_pylist(), true)
+    fingerprints = np.asarray(pictures.column("fingerprint").to_numpy(), np.int64)
+    if len(fingerprints) != n_images:
+        raise ValueError(f"{folder.name} has {n_images} pictures with features, but {len(fingerprints)} with graphs")
+    return StoredSplit(
+        chunks,
+        captions.column("text").to_pylist(),
+        true,
+        captions.column("said").to_pylist(),
+        pictures.column("graph").to_pylist(),
+        fingerprints,
+    )

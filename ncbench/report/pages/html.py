@@ -98,7 +98,7 @@ def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Pa
             style=Markup(style),
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            legend=Markup(markdown_to_html(legend.LEGEND)),
+            legend=Markup(markdown_to_html(legend.legend_of(board for board, _ in boards))),
             problems_legend=Markup(markdown_to_html(legend.PROBLEMS_LEGEND)),
             published_legend=Markup(markdown_to_html(legend.PUBLISHED_LEGEND)),
         )

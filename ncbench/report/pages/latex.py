@@ -26,23 +26,42 @@ _ESCAPES = {
     "±": r"$\pm$",
 }
 
+LONG_TEXT = 16  # characters; longer text breaks into lines
+MIN_TEXT_CM, CM_PER_CHARACTER = 1.9, 0.15  # of a column of such text, in scriptsize
+
 
 def latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str]) -> str:
-    """Return a table of text cells with a caption. The columns in `numbers` are right-aligned."""
+    """Return a table of text cells with a caption, as wide as both columns of a page.
+
+    The columns in `numbers` are right-aligned; text may break into lines. Columns of nothing but dashes are left out.
+    """
+    kept = [place for place in range(len(columns)) if not rows or any(row[place] != "-" for row in rows)]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    kinds = ["r" if name in numbers else _kind([row[place] for row in rows]) for place, name in enumerate(columns)]
     lines = [
-        r"\begin{table}",
+        r"\begin{table*}",
         r"\centering",
+        r"\scriptsize",
+        r"\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{escape(title)}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if column in numbers else 'l' for column in columns)}}}",
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
         r"\toprule",
         _row(columns),
         r"\midrule",
         *map(_row, rows),
         r"\bottomrule",
         r"\end{tabular}",
-        r"\end{table}",
+        r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _kind(cells: Sequence[str]) -> str:
+    """Return the type of a column of text: as wide as its cells, or broken into lines that hold its longest word."""
+    if max(map(len, cells), default=0) <= LONG_TEXT:
+        return "l"
+    longest = max(len(word) for cell in cells for word in cell.split())
+    return f"p{{{max(MIN_TEXT_CM, CM_PER_CHARACTER * longest):.1f}cm}}"
 
 
 def escape(text: str) -> str:

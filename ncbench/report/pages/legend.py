@@ -1,5 +1,13 @@
 """Explanations of the tables of a leaderboard, in markdown."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ncbench.report.tables.leaderboard import Leaderboard
+
 LEGEND = """\
 Recalls are percentages on the test split: *i2t* retrieves captions for an image, *t2i* images for a caption. *rSum* is
 the sum of the six recalls. The best value of a column is bold, the second best underlined; ± is the standard deviation
@@ -22,6 +30,11 @@ These records do not pass `ncbench verify`. Results that *fail verification* are
 records that could not be read are left out. Figures show neither.
 """
 
+HARNESS_LEGEND = """\
+Runs with the same settings end in other results under another version of the harness, so they have tables of their own.
+Under *harness 1*, methods saw the training pairs in the order of the dataset, which tells which pairs are matched.
+"""
+
 PUBLISHED_LEGEND = """\
 Recalls and rSum are as printed in the *source*, which is often not the paper that proposed the method. *Networks* is
 the number of networks whose similarities are averaged. The noise *unit* is in the heading. Units and networks are
@@ -31,3 +44,9 @@ over seeds (± standard deviation) for the same method, backbone, noise ratio an
 published one. Plain backbones are compared with our `triplet`. Our runs had the budget stated, which need not be the
 paper's, and average the networks that the method builds.
 """
+
+
+def legend_of(boards: Iterable[Leaderboard]) -> str:
+    """Return the explanation of the tables of `boards`, with that of the versions of the harness where they differ."""
+    mixed = any(board.runs["harness"].nunique() > 1 for board in boards)
+    return f"{LEGEND}\n{HARNESS_LEGEND}" if mixed else LEGEND

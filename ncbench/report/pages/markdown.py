@@ -6,20 +6,21 @@ import re
 from collections.abc import Sequence
 
 from ncbench.report.figures.style import Figure, section_names
-from ncbench.report.pages.legend import LEGEND, PROBLEMS_LEGEND, PUBLISHED_LEGEND
+from ncbench.report.pages.legend import PROBLEMS_LEGEND, PUBLISHED_LEGEND, legend_of
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import COLUMNS, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.overview import Overview
 from ncbench.report.tables.overview import rows as overview_rows
 from ncbench.report.tables.versus_published import PublishedTable
+from ncbench.runtime.printable import printable
 
 MARKS = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 
 
 def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
     """Return the page of a dataset: legend, figures, overviews, comparisons and published results."""
-    parts = [f"# {_escape(board.dataset)}\n", LEGEND]
+    parts = [f"# {_escape(board.dataset)}\n", legend_of([board])]
     if board.problems:
         lines = "".join(f"* {_escape(' '.join(problem.split()))}\n" for problem in board.problems)
         parts.append(f"## Records with problems\n\n{PROBLEMS_LEGEND}\n{lines}")
@@ -86,4 +87,4 @@ def _head(columns: Sequence[str]) -> list[str]:
 
 def _escape(text: str) -> str:
     """Return `text` with the special characters of markdown and HTML escaped."""
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", printable(text).replace("&", "&amp;").replace("<", "&lt;"))

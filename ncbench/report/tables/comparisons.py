@@ -14,7 +14,7 @@ from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
-from ncbench.records.table import failing
+from ncbench.records.table import failing, with_recorded_ratios
 from ncbench.report.tables.bootstrap import Bootstrap
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -91,7 +91,11 @@ class Comparison:
 
     def cells(self) -> list[list[str]]:
         """Return the table as text, in the order of COLUMNS."""
-        return [[_text(column, row) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+        return [[self.cell(row, column) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+
+    def cell(self, row: Mapping[Hashable, Any], column: str) -> str:
+        """Return a cell of the table as text."""
+        return _text(column, row)
 
 
 def conditions_in_words(key: Mapping[str, Any]) -> str:
@@ -105,7 +109,7 @@ def conditions_in_words(key: Mapping[str, Any]) -> str:
 def comparisons(frame: pd.DataFrame) -> list[Comparison]:
     """Return the comparisons among the runs of `frame` (of `load_runs`), ordered by AXES."""
     tables = []
-    for values, runs in frame.groupby(list(AXES), sort=True):
+    for values, runs in with_recorded_ratios(frame).groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
         numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "overhead"]].mean()
         numbers["rsum_std"] = groups["rsum"].std()
@@ -133,7 +137,7 @@ def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
     return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
 
 
-def _text(column: str, row: dict[Any, Any]) -> str:
+def _text(column: str, row: Mapping[Hashable, Any]) -> str:
     value = row[column]
     if column == "variant":
         if row["sees_truth"]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ncbench.records.problems import FAILS, Problem
-from ncbench.records.table import failing, sound
+from ncbench.records.table import failing, sound, with_recorded_ratios
 from ncbench.report.tables.comparisons import Comparison, comparisons
 from ncbench.report.tables.overview import Overview, overviews
 from ncbench.report.tables.published import EVALUATIONS
@@ -48,5 +48,5 @@ def leaderboards(frame: pd.DataFrame, left_out: Sequence[Problem] = ()) -> list[
             published_tables(str(dataset), sound(runs)) if dataset in EVALUATIONS else (),
             [problem for problem in left_out if problem.dataset == dataset],
         )
-        for dataset, runs in frame.groupby("dataset", sort=True)
+        for dataset, runs in with_recorded_ratios(frame).groupby("dataset", sort=True)
     ]

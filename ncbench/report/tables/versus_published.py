@@ -11,6 +11,7 @@ import pandas as pd
 from ncbench.budget import Budget
 from ncbench.errors import UserError
 from ncbench.noise.ratio import CLEAN, NATURAL
+from ncbench.records.table import with_recorded_ratios
 from ncbench.report.tables.comparisons import AXES, RECALLS
 from ncbench.report.tables.published import EVALUATIONS, Published, read_published
 
@@ -153,7 +154,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
 
     Runs without the rSum of this evaluation are left out.
     """
-    runs = frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]].copy()
+    runs = with_recorded_ratios(frame[(frame["dataset"] == dataset) & ~frame["sees_truth"]])
     runs["folded"] = runs["rsum"].where(runs["rsum_unfolded"].notna())
     column = _RSUMS.get(evaluation, "rsum")
     runs = runs[runs[column].notna()]

@@ -1,12 +1,13 @@
-"""The launcher that executes runs one after another in this process."""
+"""The launcher that executes runs one after another, each in a fork of this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from ncbench.errors import UserError
-from ncbench.runtime.device import cap_memory, choose_device
+from ncbench.runtime.device import check_cap, choose_device
 from ncbench.sweeps.execution import Observer, Outcome, run_sweep
+from ncbench.sweeps.fresh_process import apart
 from ncbench.sweeps.launchers.base import Launcher, Sweep
 
 
@@ -16,7 +17,7 @@ def make(options: Mapping[str, object]) -> Here:
 
 
 class Here(Launcher):
-    """Executes runs in this process."""
+    """Executes runs one after another. They share the terminal of this process, so that a debugger can be used."""
 
     name = "here"
 
@@ -25,13 +26,13 @@ class Here(Launcher):
         return 1
 
     def launch(self, sweep: Sweep, observer: Observer) -> Iterator[Outcome]:
-        """Execute the runs in this process. Raises UserError also if `jobs` is more than 1."""
+        """Execute the runs. Raises UserError also if `jobs` is more than 1."""
         if sweep.jobs not in (None, 1):
             raise UserError(
                 f"--launcher here executes one run at a time, found --jobs {sweep.jobs}. Use --launcher processes."
             )
         device = choose_device(sweep.device)
         if sweep.max_memory is not None:
-            cap_memory(device, sweep.max_memory)
+            check_cap(device)
         sweep.waiting()  # raise for unreadable records before the first run starts
-        yield from run_sweep(sweep.runs, sweep.store, device, observer, sweep.cadence)
+        yield from run_sweep(sweep.runs, sweep.store, device, observer, sweep.cadence, executor=apart(sweep.max_memory))

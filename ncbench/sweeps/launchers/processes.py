@@ -1,10 +1,12 @@
-"""The launcher that executes runs in local processes: one per CUDA device, or several that share the CPU."""
+"""The launcher that executes runs in local processes: one per CUDA device, or several that share the CPU.
+
+Each of several workers plans the sweep once, and forks for every run.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,20 +19,18 @@ from pathlib import Path
 import torch
 
 from ncbench.errors import UserError
-from ncbench.records.progress import Progress
 from ncbench.records.store import Store
-from ncbench.runtime.device import cap_memory, choose_device
+from ncbench.runtime.device import check_cap, choose_device
 from ncbench.runtime.signals import request_stop, stop_signal
-from ncbench.sweeps.execution import POLL_SECONDS, Observer, Outcome, execute
+from ncbench.sweeps.execution import POLL_SECONDS, Observer, Outcome
+from ncbench.sweeps.fresh_process import DIED, Reporter, apart, picklable, send
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.sweeps.launchers.base import Launcher, Sweep, finished_outcomes
 from ncbench.sweeps.launchers.here import Here
 from ncbench.training.cost import Work, is_small
 from ncbench.training.run import Cadence
 
-PROGRESS_SECONDS = 0.2
 SHUTDOWN_SECONDS = 10.0
-WORKER_DIED = "its process died; the system may have run out of memory"
 
 
 def make(options: Mapping[str, object]) -> Processes:
@@ -53,7 +53,7 @@ class Processes(Launcher):
         """Execute up to `jobs` runs in parallel."""
         device = choose_device(sweep.device)
         if sweep.max_memory is not None:
-            cap_memory(device, sweep.max_memory)
+            check_cap(device)
         waiting, jobs = sweep.waiting(), self.slots(sweep)
         if jobs == 1:
             return Here().launch(replace(sweep, jobs=1), observer)
@@ -188,66 +188,37 @@ def _end(observer: Observer, index: int, outcome: Outcome) -> Outcome:
 
 
 def _worker_died(run: PlannedRun, store: Store) -> Outcome:
-    store.note(run.spec, "failed", WORKER_DIED + "\n")
-    return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(WORKER_DIED))
+    store.note(run.spec, "failed", DIED + "\n")
+    return Outcome(run.spec, "failed", store.folder(run.spec), error=RuntimeError(DIED))
 
 
 def _worker_main(
     grid: Grid, root: Path, resources: WorkerResources, cadence: Cadence, max_memory: int | None, parent: Connection
 ) -> None:
-    """Execute runs, received from `parent` as indices in the plan of `grid`, until the pipe closes."""
+    """Execute runs, received from `parent` as indices in the plan of `grid`, until the pipe closes.
+
+    Each run is executed in a fork of this process, which uses neither threads of torch nor its device itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which stops its workers
     signal.signal(signal.SIGTERM, request_stop)
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
     runs, store, device = plan_sweep(grid), Store(root), torch.device(resources.device)
-    if max_memory is not None:
-        cap_memory(device, max_memory)
+    execute = apart(max_memory)
     while True:
         try:
             index = parent.recv()
         except EOFError:  # no runs are left
             return
         try:
-            outcome = execute(runs[index], store, device, _Reporter(parent), cadence)
+            outcome = execute(runs[index], store, device, Reporter(parent), cadence)
         except UserError as error:
-            _send(parent, ("refused", str(error)))
+            send(parent, ("refused", str(error)))
         except OSError as error:
-            _send(parent, ("refused", f"{error.filename}: {error.strerror}"))
+            send(parent, ("refused", f"{error.filename}: {error.strerror}"))
         else:
             if outcome.status == "running":
                 time.sleep(POLL_SECONDS)
-            _send(parent, ("ended", _picklable(outcome)))
+            send(parent, ("ended", picklable(outcome)))
         if stop_signal() is not None:
             return
-
-
-def _send(parent: Connection, message: tuple[str, object]) -> None:
-    """Send a message. If the parent has died or closed the pipe, request this process to stop."""
-    try:
-        parent.send(message)
-    except OSError:
-        request_stop(signal.SIGTERM, None)
-
-
-class _Reporter:
-    """Sends progress to the parent, at most a few times per second."""
-
-    def __init__(self, parent: Connection) -> None:
-        self._parent = parent
-        self._sent = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._sent > PROGRESS_SECONDS:
-            self._sent = now
-            _send(self._parent, ("progressed", progress))
-
-
-def _picklable(outcome: Outcome) -> Outcome:
-    """Return the outcome with an error that can be pickled."""
-    try:
-        pickle.loads(pickle.dumps(outcome.error))  # noqa: S301 - pickled in the same expression
-    except Exception:
-        return replace(outcome, error=RuntimeError(repr(outcome.error)))
-    return outcome

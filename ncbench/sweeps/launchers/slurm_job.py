@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ncbench.errors import UserError
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
-from ncbench.records.store import Store
+from ncbench.records.store import CHECKPOINT, Store
 from ncbench.sweeps.grid import Grid, PlannedRun
 from ncbench.sweeps.record import SweepRecord, watch_for_stop
-from ncbench.training.run import CHECKPOINT, Cadence
+from ncbench.training.run import Cadence
 
 if TYPE_CHECKING:
     from ncbench.sweeps.execution import Outcome
@@ -39,7 +39,7 @@ class RunJob:
     device: str
     cadence: Cadence
     max_memory: int | None
-    last_checkpoint: int = -1
+    last_checkpoint: tuple[int, int] = (-1, 0)
     stalled: int = 0
 
     def __call__(self) -> str:
@@ -64,10 +64,12 @@ class RunJob:
         """Return the job for the next allocation, or None if too many made no progress; a hook called by submitit."""
         from submitit.helpers import DelayedSubmission
 
+        from ncbench.evaluation.unfinished import scored_at
         from ncbench.training.checkpoint import latest_number
 
         store = Store(self.record.root)
-        checkpoint = latest_number(store.folder(self.spec) / CHECKPOINT)
+        folder = store.folder(self.spec) / CHECKPOINT
+        checkpoint = latest_number(folder), scored_at(folder)
         self.stalled = 0 if checkpoint > self.last_checkpoint else self.stalled + 1
         self.last_checkpoint = checkpoint
         if self.stalled >= MAX_STALLED:
@@ -77,15 +79,17 @@ class RunJob:
         return DelayedSubmission(self)
 
     def _execute(self) -> Outcome | None:
-        from ncbench.runtime.device import cap_memory, choose_device
+        from ncbench.runtime.device import check_cap, choose_device
         from ncbench.sweeps.execution import run_sweep
+        from ncbench.sweeps.fresh_process import apart
 
         store = Store(self.record.root)
         try:
             run, device = self._planned(), choose_device(self.device)
             if self.max_memory is not None:
-                cap_memory(device, self.max_memory)
-            return next(run_sweep([run], store, device, NullObserver(), self.cadence), None)
+                check_cap(device)
+            executor = apart(self.max_memory)
+            return next(run_sweep([run], store, device, NullObserver(), self.cadence, executor=executor), None)
         except UserError as error:
             store.note(self.spec, "failed", f"{error}\n")
             raise

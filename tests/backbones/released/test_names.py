@@ -7,7 +7,7 @@ import torch
 from golden_networks import load_golden
 
 from ncbench import losses
-from ncbench.backbones.released.names import rename_published
+from ncbench.backbones.released.names import GRAPHS
 
 # Gradients that are zero in exact arithmetic (constants in front of a softmax) are rounding noise of up to 1e-8 in the
 # released code, and exact zeros or None here; so are those of queries whose edges have saturated.
@@ -37,7 +37,7 @@ def test_gradient_norms(name: str) -> None:
     assert loss.item() == pytest.approx(golden["triplet_max_violation"].item(), rel=1e-5)
     prefix = "gradnorm/"
     stored = {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
-    expected = rename_published(stored)
+    expected = GRAPHS.renamed(stored)
     parameters = dict(backbone.named_parameters())
     assert set(expected) == set(parameters)
     for key, norm in expected.items():
@@ -56,7 +56,7 @@ def test_only_softmax_constants_have_no_gradient(name: str) -> None:
 
 def test_names_that_are_not_published_are_refused() -> None:
     with pytest.raises(KeyError, match=r"sim_enc\.unheard_of"):
-        rename_published({"sim_enc.unheard_of": torch.zeros(1)})
+        GRAPHS.renamed({"sim_enc.unheard_of": torch.zeros(1)})
 
 
 def test_batch_counter_of_the_gate_is_dropped_and_others_are_kept() -> None:
@@ -64,4 +64,4 @@ def test_batch_counter_of_the_gate_is_dropped_and_others_are_kept() -> None:
         "sim_enc.SAF_module.bn.num_batches_tracked": torch.tensor(1),
         "sim_enc.v_global_w.embedding_local.1.num_batches_tracked": torch.tensor(2),
     }
-    assert rename_published(counters) == {"image_summary.local_norm.num_batches_tracked": torch.tensor(2)}
+    assert GRAPHS.renamed(counters) == {"image_summary.local_norm.num_batches_tracked": torch.tensor(2)}

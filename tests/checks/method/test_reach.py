@@ -17,6 +17,7 @@ from ncbench.checks.method.candidate import Candidate
 from ncbench.checks.method.reach import reachable
 from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec
+from ncbench.training.numbering import Numbering, inverse
 
 
 class Slotted:
@@ -93,7 +94,8 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
     candidate = Candidate(Sound, tmp_path)
     run = candidate.run()
     trainer = run.trainers[0]
-    secrets = Secrets(run.dataset, run.noise, trainer.given_clean)
+    numbering = run.numbering
+    secrets = Secrets(run.dataset, run.noise, numbering, trainer.given_clean)
     train = run.dataset.splits["train"]
     loop = candidate.loop()
     loop.set_up()
@@ -107,10 +109,17 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
         (run.spec, "the spec of the run, with the noise ratio"),
         (run.dataset, "the whole dataset"),
         (run.noise, "the noise, with its ratio"),
+        (numbering, "the numbering of the run, with the order of the captions in the dataset"),
+        (numbering.captions.tolist(), "the order of the captions in the dataset"),
+        (inverse(numbering.captions), "the order of the captions in the dataset"),
         (train.true.copy(), "the true correspondence"),
+        (numbering.shown(train.true), "the true correspondence"),
+        (inverse(numbering.images)[numbering.shown(train.true)], "the true correspondence"),
         (train.true.tolist(), "the true correspondence"),
         (torch.from_numpy(train.true), "the true correspondence"),
         (clean, "which pairs are clean"),
+        (numbering.shown(clean), "which pairs are clean"),
+        (numbering.shown_pairs(np.flatnonzero(clean)), "the numbers of the clean pairs"),
         ((~clean).astype(float), "which pairs are clean"),
         (np.flatnonzero(~clean)[::-1], "the numbers of the mismatched pairs"),
         (set(np.flatnonzero(clean).tolist()), "the numbers of the clean pairs"),
@@ -119,7 +128,8 @@ def test_nothing_hidden_is_reached_from_a_task(tmp_path: Path) -> None:
         (run.dataset.splits["test"].images._chunks[0][3:5], "features of test"),
     ):
         assert next(secrets.found({"x": [thing]})) == f"x[0] is {words}"
-    assert list(Secrets(run.dataset, run.noise, np.flatnonzero(clean)).found({"told": np.flatnonzero(clean)})) == []
+    given = numbering.shown_pairs(np.flatnonzero(clean))
+    assert list(Secrets(run.dataset, run.noise, numbering, given).found({"told": given})) == []
     assert isinstance(run.spec, RunSpec)
 
 
@@ -127,13 +137,14 @@ def test_another_truth_behind_the_same_claims(tmp_path: Path) -> None:
     candidate = Candidate(Sound, tmp_path)
     train = candidate.dataset.splits["train"]
     noise = draw_noise("shuffle-captions", 0.4, train, 3)
-    clean = noise.clean(train.true)
+    numbering = Numbering.draw(len(train.captions), len(train.images), 1)
+    clean = numbering.shown(noise.clean(train.true))
     told = np.flatnonzero(clean)[5:40]
-    dataset, other = with_other_secrets(candidate.dataset, noise, told)
+    dataset, other = with_other_secrets(candidate.dataset, noise, numbering, told)
     true = dataset.splits["train"].true
     assert other.claimed is noise.claimed
     assert (other.ratio, noise.ratio) == (0.6, 0.4)
-    others = other.clean(true)
+    others = numbering.shown(other.clean(true))
     assert others.sum() == clean.sum()
     assert (others != clean).sum() > 50
     np.testing.assert_array_equal(np.flatnonzero(others)[5:40], told)

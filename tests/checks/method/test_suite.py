@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_methods import BROKEN, Busy, Peeping, Sound, Unseen
+from broken_methods import BROKEN, PREVENTED, Busy, Hoarding, Peeping, Sound, Unseen
 
 from ncbench import Method, UserError
 from ncbench.backbones.registry import BACKBONES, members_of
@@ -18,6 +18,7 @@ from ncbench.checks.verdicts import Failed, Verdict, judge
 from ncbench.method.registry import GROUP, load_method
 from ncbench.method.settings import parse_override
 from ncbench.plugins.discovery import plugin_names
+from ncbench.training.seclusion import Secluded
 
 NAMES = [check.name for check in CHECKS]
 
@@ -37,8 +38,8 @@ def test_registered_methods_conform(name: str) -> None:
     assert [verdict.check for verdict in verdicts] == NAMES
     assert failed(verdicts) == {}
     skipped = {verdict.check for verdict in verdicts if verdict.outcome == "skipped"}
-    assert skipped <= {"pair-scores", "hidden"}
-    assert ("hidden" in skipped) == load_method(name).needs_truth
+    assert skipped <= {"pair-scores", "hidden", "numbers"}
+    assert ("hidden" in skipped) == ("numbers" in skipped) == load_method(name).needs_truth
 
 
 def test_a_sound_method_passes_everything() -> None:
@@ -48,7 +49,29 @@ def test_a_sound_method_passes_everything() -> None:
 
 
 def test_every_check_has_a_method_that_fails_it() -> None:
-    assert {check for check, _ in BROKEN.values()} == set(NAMES)
+    assert {check for check, _ in (*BROKEN.values(), *PREVENTED.values())} == set(NAMES)
+
+
+@pytest.fixture
+def in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let methods run in the thread of the harness, unguarded."""
+    monkeypatch.setattr(Secluded, "call", lambda _, function, *args: function(*args))
+
+
+@pytest.mark.parametrize("method", PREVENTED)
+def test_what_is_prevented_would_be_found(method: type[Method], tmp_path: Path, in_one_thread: None) -> None:
+    check, words = PREVENTED[method]
+    (examined,) = (one for one in CHECKS if one.name == check)
+    with pytest.raises(Failed, match=words):
+        examined.examine(Candidate(method, tmp_path))
+
+
+def test_nothing_is_found_in_frames(tmp_path: Path) -> None:
+    loop = Candidate(Peeping, tmp_path).loop()
+    loop.set_up()
+    assert loop.method.inner.known is None  # type: ignore[attr-defined]
+    Candidate(Hoarding, tmp_path).run().execute()
+    assert not hasattr(Hoarding, "hoard")
 
 
 @pytest.mark.parametrize("method", BROKEN, ids=lambda method: method.__name__.lower())
@@ -80,7 +103,9 @@ def test_training_in_a_thread_is_seen(tmp_path: Path) -> None:
         spending.OUTSIDE.examine(Candidate(Busy, tmp_path))
 
 
-def test_a_method_that_peeps_trains_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_peeps_trains_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_thread: None
+) -> None:
     from ncbench.checks.method import blindness
 
     # Even if what it holds is not looked at.

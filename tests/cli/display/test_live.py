@@ -78,7 +78,7 @@ def test_a_run_from_waiting_to_done(clock: list[float]) -> None:
     assert printed(table)[0][7:10] == ["1:00", "0.05", "250.1"]
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     recalls = ["41.2", "52.3", "63.4", "7.9", "52.3", "63.4"]
-    assert printed(table) == [[*names, "done", "", "", "281.5", *recalls, "280.5"]]
+    assert printed(table) == [[*names, "done", "281.5", *recalls, "280.5"]]
 
 
 def test_kept_and_failed_runs() -> None:
@@ -86,8 +86,23 @@ def test_kept_and_failed_runs() -> None:
     table.ended(0, Outcome(spec(), "kept", Path(), RESULT))
     table.ended(1, Outcome(spec("l2rm", 3), "failed", Path(), error=ValueError("x")))
     kept, failed = printed(table)
-    assert (kept[6], kept[16]) == ("already done", "280.5")
-    assert failed == ["f30k", "l2rm", "vse", "shuffle-images", "0.4", "3", "failed", *[""] * 10]
+    assert (kept[6], kept[-1]) == ("already done", "280.5")
+    assert failed == ["f30k", "l2rm", "vse", "shuffle-images", "0.4", "3", "failed", *[""] * 8]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_columns_that_matter_less_go_first(width: int) -> None:
+    table = LiveTable([spec("triplet"), spec("a_method_with_a_long_name", 1)], screen(width=width))
+    for index in range(2):
+        table.started(index)
+        table.progressed(index, Progress(0.5, 0.123456, 250.06, "training"))
+    shown = screen(width=width)
+    shown.print(table.table())
+    text = shown.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "a_method_with_a_long_name" in text
+    assert ("250.1" in text) == (width == 80)
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(

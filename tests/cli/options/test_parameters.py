@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 
@@ -78,6 +80,14 @@ def test_seeds_that_are_no_integers_are_called_so(text: str) -> None:
         SEEDS.convert(text, None, None)
     assert f"'{text}' is not a" in caught.value.message
     assert "range" not in caught.value.message  # "not a valid integer range" would suggest that 0-3 is valid
+
+
+def test_commas_in_the_path_of_an_existing_file(tmp_path: Path) -> None:
+    path = tmp_path / "a, b,c.npy"
+    path.touch()
+    assert NAMES.convert(f"clean,file:{path},x,{path}", None, None) == ("clean", f"file:{path}", "x", str(path))
+    path.unlink()
+    assert len(NAMES.convert(f"file:{path}", None, None)) == 3
 
 
 def test_defaults_are_lists_already() -> None:

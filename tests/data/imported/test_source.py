@@ -44,7 +44,7 @@ def assert_holds(split: Split, columns: dict[str, list[object]]) -> None:
 def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
     dataset = load(write_folder(tmp_path / "mine"))
     assert (dataset.name, dataset.truth_known, dataset.n_regions, dataset.image_dim) == ("mine", True, 3, 6)
-    assert (dataset.vector_dim, dataset.pictures, dataset.presets, dataset.batch_size) == (0, None, "scenes", 32)
+    assert (dataset.vector_dim, dataset.pictures, dataset.presets, dataset.batch_size) == (0, None, "scenes", 128)
     for seed, (split, count) in enumerate({"train": 30, "dev": 8, "test": 10}.items()):
         assert_holds(dataset.splits[split], make_rows(count, seed))
     tokens, lengths = dataset.splits["test"].captions.padded(np.arange(2))

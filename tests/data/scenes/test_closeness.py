@@ -9,6 +9,7 @@ import pytest
 
 from ncbench.data.scenes import closeness as weights
 from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness
+from ncbench.data.scenes.draws import Draws
 from ncbench.data.scenes.grammar import UNSAID, Mention, Said, write_captions
 from ncbench.data.scenes.graph import RELATIONS, Scene, SceneObject, holds, sample_scene
 
@@ -16,8 +17,8 @@ N = 40
 
 
 def make(wrong_rate: float) -> tuple[list[Scene], list[Said]]:
-    scenes = [sample_scene(np.random.default_rng(seed)) for seed in range(N)]
-    captions = [write_captions(scene, 5, np.random.default_rng(n), wrong_rate) for n, scene in enumerate(scenes)]
+    scenes = [sample_scene(Draws(seed)) for seed in range(N)]
+    captions = [write_captions(scene, 5, Draws(1_000 + n), wrong_rate) for n, scene in enumerate(scenes)]
     return scenes, [caption.said for of_one in captions for caption in of_one]
 
 
@@ -77,8 +78,8 @@ def test_a_caption_without_wrong_details_has_closeness_one() -> None:
 
 
 def test_two_mentions_need_two_objects() -> None:
-    star = SceneObject(category=2, colour=0, size=0, texture=0, x=0.3, y=0.5, radius=0.1, rotation=0.0)
-    tree = SceneObject(category=1, colour=1, size=1, texture=1, x=0.7, y=0.5, radius=0.1, rotation=0.0)
+    star = SceneObject(category=2, colour=0, size=0, texture=0, x=3_700, y=6_100, radius=1_230, rotation=0)
+    tree = SceneObject(category=1, colour=1, size=1, texture=1, x=8_600, y=6_100, radius=1_230, rotation=0)
     scene = Scene((star, tree), 0, 4)
     mention = Mention(0, 2, UNSAID, UNSAID, UNSAID)
     two_stars = Said((mention, mention), UNSAID, UNSAID, UNSAID)

@@ -7,14 +7,17 @@ import pytest
 
 from ncbench.data.scenes.boxes import N_REGIONS, find_foreground, propose
 from ncbench.data.scenes.descriptor import DIM, LAYOUT, region_features
-from ncbench.data.scenes.graph import sample_scene
+from ncbench.data.scenes.draws import Draws
+from ncbench.data.scenes.graph import SPAN, sample_scene
 from ncbench.data.scenes.planes import Planes
 from ncbench.data.scenes.render import SIDE, Picture, render, sample_light
 
+PIXEL = SPAN / SIDE
+
 
 def picture_of(seed: int) -> Picture:
-    rng = np.random.default_rng(seed)
-    return render(sample_scene(rng), sample_light(rng), rng)
+    draws = Draws(seed)
+    return render(sample_scene(draws), sample_light(draws), draws)
 
 
 def square_on_grey(colour: tuple[int, int, int], top: int = 30, left: int = 20, side: int = 24) -> Picture:
@@ -80,10 +83,10 @@ def test_colour_changes_hue_features_and_leaves_geometry() -> None:
 def test_most_objects_have_their_own_box() -> None:
     found = []
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        scene = sample_scene(rng)
-        boxes = propose(Planes.of(render(scene, sample_light(rng), rng)))[2:]
+        draws = Draws(seed)
+        scene = sample_scene(draws)
+        boxes = propose(Planes.of(render(scene, sample_light(draws), draws)))[2:]
         for one in scene.objects:
-            centres = [((box.left + box.right) / 2 / SIDE, (box.top + box.bottom) / 2 / SIDE) for box in boxes]
+            centres = [((box.left + box.right) * PIXEL / 2, (box.top + box.bottom) * PIXEL / 2) for box in boxes]
             found.append(min(np.hypot(x - one.x, y - one.y) for x, y in centres) < 0.7 * one.radius)
     assert np.mean(found) > 0.75

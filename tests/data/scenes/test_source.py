@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ncbench.data.scenes import SCENES, SCENES_LARGE, store
+from ncbench.data.scenes import SCENES, SCENES_LARGE, making, sample, store
 from ncbench.data.scenes.boxes import N_REGIONS
-from ncbench.data.scenes.descriptor import DIM, region_features
+from ncbench.data.scenes.detector import DIM, STEPS, Regions, features_of
 from ncbench.data.scenes.render import SIDE
+from ncbench.data.scenes.sample import Series
 from ncbench.data.scenes.source import Scenes
 from ncbench.errors import UserError
 
@@ -34,7 +36,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NCBENCH_CACHE", str(root))
         tiny().load(None, workers=1)
-    return root / "tiny-1-0"
+    return root / "tiny-2-0"
 
 
 @pytest.fixture
@@ -51,13 +53,13 @@ def tiny(**options: int) -> Scenes:
 def test_entry_points_have_names_without_loading() -> None:
     assert (SCENES.name, SCENES_LARGE.name) == ("scenes", "scenes-large")
     assert not SCENES.needs_root
-    assert "1,500" in SCENES.summary
+    assert "4,000" in SCENES.summary
     assert "20,000" in SCENES_LARGE.summary
 
 
 def test_a_loaded_dataset_is_complete(cache: Path) -> None:
     dataset = tiny().load(None, workers=1)
-    assert (dataset.name, dataset.version, dataset.folds) == ("tiny", "1", 1)
+    assert (dataset.name, dataset.version, dataset.folds) == ("tiny", "2", 1)
     assert (dataset.n_regions, dataset.image_dim) == (N_REGIONS, DIM)
     assert dataset.truth_known
     for split, size in SIZES.items():
@@ -68,30 +70,47 @@ def test_a_loaded_dataset_is_complete(cache: Path) -> None:
     ids, lengths = dataset.splits["train"].captions.padded(np.arange(60))
     assert ids.max() < len(dataset.vocabulary)
     assert lengths.min() > 4
-    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+    assert [path.name for path in cache.iterdir()] == ["tiny-2-0"]
 
 
-def test_features_are_those_of_the_stored_pictures(filled: Path) -> None:
-    features = tiny().load(None).splits["dev"].images.take(np.arange(6))
-    folder = filled / "tiny-1-0"
+def test_features_are_those_of_the_pictures(filled: Path) -> None:
+    dataset = tiny().load(None)
+    features = dataset.splits["dev"].images.take(np.arange(6))
+    assert dataset.pictures is not None
     for index in range(6):
-        np.testing.assert_array_equal(region_features(store.read_picture(folder, "dev", index)), features[index])
+        seen = features_of(Regions.of(dataset.pictures.picture("dev", index)))
+        np.testing.assert_array_equal(seen.astype(np.float32) / STEPS, features[index])
 
 
-def test_pictures_are_the_stored_ones(filled: Path) -> None:
+def test_pictures_are_drawn_when_asked_for(filled: Path) -> None:
     dataset = tiny().load(None)
     assert dataset.pictures is not None
     for split, index in (("train", 11), ("test", 0)):
         picture = dataset.pictures.picture(split, index)
         assert (picture.shape, picture.dtype) == ((SIDE, SIDE, 3), np.uint8)
-        np.testing.assert_array_equal(picture, store.make_sample("1", 0, split, index).picture)
-    shutil.rmtree(filled / "tiny-1-0" / "train" / "pictures")
+        np.testing.assert_array_equal(picture, Series("2", 0, split).picture(index))
+    shutil.rmtree(filled / "tiny-2-0" / "train" / "pictures")
     with pytest.raises(UserError, match="is damaged"):
         dataset.pictures.picture("train", 0)
 
 
+def test_a_picture_that_is_drawn_differently_is_refused(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tiny().load(None).pictures
+    assert pictures is not None
+    draw = sample.render
+
+    def one_level_off(*arguments: Any) -> sample.Picture:
+        picture = draw(*arguments)
+        picture[50, 50, 1] ^= 1
+        return picture
+
+    monkeypatch.setattr(sample, "render", one_level_off)
+    with pytest.raises(UserError, match="picture 2 of test does not match its fingerprint"):
+        pictures.picture("test", 2)
+
+
 def test_features_are_read_in_place(filled: Path) -> None:
-    recipe = store.Recipe("tiny", "1", 0, SIZES)
+    recipe = store.Recipe("tiny", "2", 0, SIZES)
     splits, _ = store.read(recipe, recipe.folder)
     for chunk in splits["train"].chunks:
         assert chunk.dtype == np.float32
@@ -111,14 +130,14 @@ def test_semantics_prefer_the_own_captions(filled: Path) -> None:
 
 
 def test_builds_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_CHUNK_SIZE", 5)
+    monkeypatch.setattr(making, "CHUNK_SIZE", 5)
     digests = []
     for workers in (1, 2):
         monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / str(workers)))
-        digests.append(tiny().load(None, workers=workers).digest)
+        digests.append(tiny(seed=1).load(None, workers=workers).digest)
     assert digests[0] == digests[1]
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "other"))
-    assert tiny(seed=1).load(None, workers=1).digest != digests[0]
+    assert tiny().load(None, workers=1).digest != digests[0]
 
 
 def test_the_first_pictures_do_not_depend_on_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,15 +165,28 @@ def test_a_second_load_generates_nothing(cache: Path, monkeypatch: pytest.Monkey
         lambda folder: next((folder / "dev/features").glob("*.arrow")).write_bytes(b"nothing"),
         lambda folder: next((folder / "train/captions").glob("*.arrow")).unlink(),
         lambda folder: flip_a_byte(next((folder / "test/features").glob("*.arrow"))),
+        lambda folder: replace_texts(folder / "test", "captions", "said", '"category":', '"colour":'),
+        lambda folder: replace_texts(folder / "dev", "pictures", "graph", '"tint":', '"tinu":'),
         lambda folder: edit_manifest(folder, "format", 0),
         lambda folder: edit_manifest(folder, "pictures", {"train": 13, "dev": 6, "test": 6}),
     ],
-    ids=["no manifest", "torn manifest", "odd manifest", "no arrow", "no file", "flipped byte", "old format", "sizes"],
+    ids=[
+        "no manifest",
+        "torn manifest",
+        "odd manifest",
+        "no arrow",
+        "no file",
+        "flipped byte",
+        "said",
+        "graph",
+        "old format",
+        "sizes",
+    ],
 )
 def test_a_damaged_cache_is_named(filled: Path, damage: Callable[[Path], object]) -> None:
-    folder = filled / "tiny-1-0"
+    folder = filled / "tiny-2-0"
     damage(folder)
-    with pytest.raises(UserError, match=r"tiny-1-0 is damaged .*delete it"):
+    with pytest.raises(UserError, match=r"tiny-2-0 is damaged .*delete it"):
         tiny().load(None)
 
 
@@ -164,6 +196,14 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def replace_texts(folder: Path, table: str, column: str, old: str, new: str) -> None:
+    """Replace a text in a column of a table, whose length need not change."""
+    path = next((folder / table).glob("*.arrow"))
+    content = path.read_bytes()
+    assert old.encode() in content, column
+    path.write_bytes(content.replace(old.encode(), new.ljust(len(old)).encode()))
+
+
 def edit_manifest(folder: Path, key: str, value: object) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
@@ -171,7 +211,7 @@ def edit_manifest(folder: Path, key: str, value: object) -> None:
 
 def test_a_damaged_graph_is_named_when_asked_for(filled: Path) -> None:
     dataset = tiny().load(None)
-    next((filled / "tiny-1-0/test/pictures").glob("*.arrow")).write_bytes(b"nothing")
+    next((filled / "tiny-2-0/test/pictures").glob("*.arrow")).write_bytes(b"nothing")
     assert dataset.semantics is not None
     with pytest.raises(UserError, match="is damaged"):
         dataset.semantics.closeness("test", np.array([0]), np.array([0]))
@@ -181,7 +221,7 @@ def test_a_failed_build_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr(store, "make_sample", fail)
+    monkeypatch.setattr(Series, "captions", fail)
     with pytest.raises(RuntimeError, match="stopped"):
         tiny().load(None, workers=1)
     assert list(cache.iterdir()) == []
@@ -200,7 +240,7 @@ def test_two_builders_at_once_both_succeed(cache: Path) -> None:
     said = [process.communicate(timeout=120)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert said[0] == said[1] == tiny().load(None).digest
-    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+    assert [path.name for path in cache.iterdir()] == ["tiny-2-0"]
 
 
 def test_the_slower_builder_uses_the_existing_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +253,7 @@ def test_the_slower_builder_uses_the_existing_folder(cache: Path, monkeypatch: p
 
     monkeypatch.setattr(store, "_build", overtaken)
     assert len(tiny().load(None, workers=1).digest) == 64
-    assert [path.name for path in cache.iterdir()] == ["tiny-1-0"]
+    assert [path.name for path in cache.iterdir()] == ["tiny-2-0"]
 
 
 def test_importing_is_light() -> None:

@@ -21,6 +21,7 @@ from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime import signals
 from ncbench.runtime.signals import catch_signals, stop_signal
+from ncbench.sweeps import fresh_process
 from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.sweeps.launchers import make_launcher
@@ -117,9 +118,9 @@ def test_a_killed_process_fails_its_run_only(tmp_path: Path) -> None:
     assert len(outcomes) == len(by_budget) == 3
     failed = by_budget[1e6]
     assert (failed.status, failed.result) == ("failed", None)
-    assert repr(failed.error) == f"RuntimeError({launch.WORKER_DIED!r})"
+    assert repr(failed.error) == f"RuntimeError({fresh_process.DIED!r})"
     assert failed.folder == Store(tmp_path).folder(failed.spec)
-    assert (failed.folder / "error.txt").read_text() == launch.WORKER_DIED + "\n"
+    assert (failed.folder / "error.txt").read_text() == fresh_process.DIED + "\n"
     assert [by_budget[budget].status for budget in (0.3, 0.4)] == ["done", "done"]
     assert watcher.events.count(("ended", 0, "failed")) == 1
     assert no_one_is_left()
@@ -196,7 +197,7 @@ def test_outcomes_come_as_they_come(planned: list[PlannedRun], tmp_path: Path) -
 def test_runs_that_no_process_is_left_for(planned: list[PlannedRun], tmp_path: Path) -> None:
     outcomes, watcher = collect(planned, tmp_path, [], [])
     assert [(o.spec.seed, o.status) for o in outcomes] == [(0, "failed"), (1, "failed"), (2, "failed")]
-    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({launch.WORKER_DIED!r})"}
+    assert {repr(o.error) for o in outcomes} == {f"RuntimeError({fresh_process.DIED!r})"}
     assert watcher.events[-1:] == [("ended", 2, "failed")]
 
 
@@ -210,14 +211,14 @@ def test_errors_are_pickled_or_become_their_repr(planned: list[PlannedRun], tmp_
         pass
 
     travels = Outcome(planned[0].spec, "failed", tmp_path, error=UserError("x"))
-    assert launch._picklable(travels) is travels
-    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
+    assert fresh_process.picklable(travels) is travels
+    told = fresh_process.picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Local("y")))
     assert repr(told.error) == "RuntimeError(\"Local('y')\")"
     assert (told.spec, told.status, told.folder) == (planned[0].spec, "failed", tmp_path)
 
 
 def test_an_error_that_cannot_be_unpickled_becomes_its_repr(planned: list[PlannedRun], tmp_path: Path) -> None:
-    told = launch._picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
+    told = fresh_process.picklable(Outcome(planned[0].spec, "failed", tmp_path, error=Picky("a", "b")))
     assert repr(told.error) == "RuntimeError(\"Picky('a and b')\")"
 
 
@@ -229,9 +230,9 @@ class Picky(Exception):  # noqa: N818
 def test_progress_is_sent_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     # Patch only this module's clock: pipes use the clock too.
-    monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(fresh_process, "time", SimpleNamespace(monotonic=lambda: now[0]))
     ours, theirs = multiprocessing.Pipe()
-    report, progress = launch._Reporter(theirs), Progress(0.5, None, None, "training")
+    report, progress = fresh_process.Reporter(theirs), Progress(0.5, None, None, "training")
     for _ in range(101):
         report(progress)
         now[0] += 0.01
@@ -239,7 +240,7 @@ def test_progress_is_sent_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) 
     while ours.poll():
         sent.append(ours.recv())
     assert sent == [("progressed", progress)] * len(sent)
-    assert 4 <= len(sent) <= 1 / launch.PROGRESS_SECONDS + 1
+    assert 4 <= len(sent) <= 1 / fresh_process.PROGRESS_SECONDS + 1
 
 
 @pytest.mark.parametrize(
@@ -276,13 +277,13 @@ def test_threads_that_the_user_set_mean_one_job(
 
 def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
     ours, theirs = multiprocessing.Pipe()
-    report = launch._Reporter(theirs)
+    report = fresh_process.Reporter(theirs)
     with catch_signals():
         ours.close()
         report(Progress(0.5, None, None, "training"))
         assert stop_signal() == signal.SIGTERM
     with catch_signals():
-        launch._send(theirs, ("ended", None))
+        fresh_process.send(theirs, ("ended", None))
         assert stop_signal() == signal.SIGTERM
     signals._received.clear()
 

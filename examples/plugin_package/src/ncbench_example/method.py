@@ -27,7 +27,7 @@ class SoftMargin(SingleNetwork):
         tau: float = setting(0.1, "similarity over which the margin is smoothed", "a first guess", above=0)
 
     presets = {
-        "scenes": {"batch_size": 32, "lr": 2e-3},
+        "scenes": {"lr": 1e-3},
         "dots": {"batch_size": 32, "lr": 1e-2},
     }
 

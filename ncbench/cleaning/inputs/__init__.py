@@ -1,0 +1,1 @@
+"""What users bring: tables, pictures and vectors, as rows of named columns."""

@@ -1,0 +1,1 @@
+"""Scorers: how well the image of one pair fits the caption of another."""

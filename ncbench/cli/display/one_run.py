@@ -1,0 +1,149 @@
+"""What `ncbench show` prints about one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from ncbench.cli.display.live import describe
+from ncbench.cli.display.output import console, print_table
+from ncbench.cli.display.quantities import duration, size, sparkline
+from ncbench.records import arrays, record
+from ncbench.records.lease import is_held
+from ncbench.records.progress import read_progress
+from ncbench.records.store import ERROR_FILE, Store
+
+if TYPE_CHECKING:
+    from ncbench.records.record import Record
+    from ncbench.records.result import Result, Scores
+
+FILES = {
+    record.SPEC_FILE: "what defines the run",
+    record.RESULT_FILE: "scores, work and quality of beliefs",
+    record.MEASUREMENTS_FILE: "times, memory, machine and versions",
+    record.HISTORY_FILE: "loss, work, seconds and dev scores at each evaluation",
+    arrays.RANKS_FILE: "test rank of every query",
+    arrays.TOP_K_FILE: "what was retrieved first",
+    arrays.BELIEFS_FILE: "beliefs about every training pair",
+    record.MODEL_FILE: "weights of the selected networks",
+    ERROR_FILE: "traceback of the error",
+}
+SCORES = ("direction", "R@1", "R@5", "R@10", "median rank")
+
+
+def content(found: Record) -> dict[str, Any]:
+    """Return everything about a run that `print_run` shows, as JSON."""
+    measured = found.measurements
+    return {
+        "folder": str(found.folder),
+        "status": _status(found),
+        "spec": found.spec.to_dict(),
+        "result": found.result.to_dict() if found.finished else None,
+        "measurements": measured.to_dict() if measured else None,
+        "history": [msgspec.to_builtins(line) for line in found.history],
+        "files": [str(path) for path in _files(found.folder)],
+    }
+
+
+def print_run(found: Record) -> None:
+    """Print a run on one screen. Raises UserError for a record that cannot be read."""
+    spec = found.spec
+    click.echo(f"{spec.id}: {describe(spec)}")
+    click.echo(f"status: {_status(found)}")
+    if found.finished:
+        _print_scores(found.result)
+    _print_course(found)
+    if found.finished:
+        _print_beliefs(found.result)
+    _print_cost(found)
+    _print_names("settings", spec.settings)
+    _print_names("backbone sizes", spec.sizes)
+    rows = [(path.name, FILES[path.name]) for path in _files(found.folder)]
+    print_table(f"Files in {found.folder}", ("file", "content"), rows)
+
+
+def _print_names(title: str, values: Mapping[str, object]) -> None:
+    if values:
+        told = ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
+        console().print(f"{title}: {told}", markup=False, highlight=False)
+
+
+def _status(found: Record) -> str:
+    if found.finished:
+        return "done"
+    progress = read_progress(found.folder)
+    at = f" at {progress.share:.0%}" if progress else ""
+    if is_held(found.folder):
+        return f"running{at}"
+    status, error = Store(found.root).noted_outcome(found.spec)
+    return f"{status}{at}{f': {error}' if error else ''}"
+
+
+def _print_scores(result: Result) -> None:
+    def rows(scores: Scores) -> list[tuple[str, ...]]:
+        return [
+            (name, *(f"{value:.1f}" for value in (side.r1, side.r5, side.r10)), f"{side.medr:g}")
+            for name, side in (("image to text", scores.i2t), ("text to image", scores.t2i))
+        ]
+
+    for name, scores in result.metrics.by_name().items():
+        where = "test" if name == "test" else "the whole test split"
+        print_table(f"Scores on {where}, rSum {scores.rsum:.1f}", SCORES, rows(scores), numbers=SCORES[1:])
+
+
+def _print_course(found: Record) -> None:
+    by_network: dict[str, list[float]] = {}
+    for line in found.history:
+        by_network.setdefault(line.backbone, []).append(line.dev.rsum)
+    for network, values in by_network.items():
+        of = f" of {network}" if len(by_network) > 1 else ""
+        facts = f"first {values[0]:.1f}, best {max(values):.1f}, last {values[-1]:.1f}"
+        click.echo(f"dev rSum{of}: {sparkline(values)}  {facts}, {len(values)} evaluations")
+    if found.finished:
+        chosen = found.result.selected
+        click.echo(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
+
+
+def _print_beliefs(result: Result) -> None:
+    for name, judged in (("P(clean)", result.beliefs.detection), ("soft labels", result.beliefs.soft_labels)):
+        if judged is not None:
+            rates = [("AUC", judged.auc), ("precision", judged.precision), ("recall", judged.recall)]
+            told = ", ".join(f"{what} {value:.3f}" for what, value in rates if value is not None)
+            found = f"{judged.mismatched} of {judged.pairs} pairs mismatched"
+            click.echo(f"beliefs, {name}: {told}, calibration error {judged.calibration_error:.3f} ({found})")
+    rematches = result.beliefs.rematches
+    if rematches is not None:
+        facts = [(entry.name, getattr(rematches, entry.name)) for entry in dataclasses.fields(rematches)]
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in facts if value is not None)
+        click.echo(f"rematches: {told}")
+
+
+def _print_cost(found: Record) -> None:
+    parts = []
+    if found.finished:
+        work = found.result.work
+        epochs = work.used / found.result.baseline_epoch
+        parts.append(f"{work.used:.3g} FLOPs ({epochs:.3g} baseline epochs), {work.updates} updates")
+    measured = found.measurements
+    if measured is not None:
+        seconds = measured.seconds
+        parts.append(f"training {duration(seconds.training)}, evaluation {duration(seconds.evaluation)}")
+        if measured.overhead_share is not None:
+            parts.append(f"{measured.overhead_share:.1%} outside the networks")
+        if measured.peak is not None:
+            parts.append(f"peak memory {size(measured.peak)}")
+        parts.append(f"device {measured.environment.device or 'unknown'}")
+        if measured.started is not None:
+            parts.append(time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(measured.started)))
+    if parts:
+        console().print(f"cost: {', '.join(parts)}", markup=False, highlight=False)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES if (folder / name).is_file()]

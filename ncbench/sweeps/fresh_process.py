@@ -1,0 +1,150 @@
+"""Executes a run in a process of its own, so that nothing of it survives in modules, classes or caches.
+
+The process is a fork of this one: it starts within milliseconds, and shares the dataset in memory. Where forking is not
+safe (anywhere but on Linux), the run is executed in this process.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+
+import torch
+
+from ncbench.errors import UserError
+from ncbench.records.progress import Progress
+from ncbench.records.store import Store
+from ncbench.runtime.device import cap_memory
+from ncbench.runtime.environment import hide_command
+from ncbench.runtime.forks import CAN_FORK, Fork
+from ncbench.runtime.signals import request_stop, stop_signal
+from ncbench.sweeps.execution import Executor, Outcome, execute
+from ncbench.sweeps.grid import PlannedRun
+from ncbench.training.run import DEFAULT_CADENCE, Cadence
+
+PROGRESS_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between checks for a request to stop
+DIED = "its process died; the system may have run out of memory"
+
+
+def execute_apart(
+    run: PlannedRun,
+    store: Store,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+    cadence: Cadence = DEFAULT_CADENCE,
+    max_memory: int | None = None,
+) -> Outcome:
+    """Execute one run of a sweep like `execute`, in a process of its own. A run that has a result starts none.
+
+    `max_memory` caps the memory of the device, in bytes. Raises UserError as `execute` does, and if CUDA has been used
+    in this process, which a fork of it could not use any more.
+    """
+    found = store.find(run.spec)
+    if found is not None:
+        return Outcome(run.spec, "kept", store.folder(run.spec), found)
+    if not CAN_FORK:
+        return _execute_capped(run, store, device, on_progress, cadence, max_memory)
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        raise UserError("CUDA has been used in this process, so no run can start; use it after ncbench.run, not before")
+
+    def main(parent: Connection) -> None:
+        _serve(parent, lambda: _execute_capped(run, store, device, Reporter(parent), cadence, max_memory))
+
+    with Fork(main) as fork:
+        return _outcome(run, store, fork, on_progress)
+
+
+def apart(max_memory: int | None) -> Executor:
+    """Return `execute_apart` with a cap on the memory of the device."""
+    return partial(execute_apart, max_memory=max_memory)
+
+
+def _execute_capped(
+    run: PlannedRun,
+    store: Store,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+    cadence: Cadence,
+    max_memory: int | None,
+) -> Outcome:
+    if max_memory is not None:
+        cap_memory(device, max_memory)
+    return execute(run, store, device, on_progress, cadence)
+
+
+def _outcome(run: PlannedRun, store: Store, fork: Fork, on_progress: Callable[[Progress], None]) -> Outcome:
+    """Return the outcome that the process sends. Raises UserError if it says so."""
+    told = False
+    while True:
+        if stop_signal() is not None and not told:
+            told = True
+            fork.signal(signal.SIGTERM)
+        if not fork.pipe.poll(POLL_SECONDS):
+            continue
+        try:
+            kind, content = fork.pipe.recv()
+        except (EOFError, OSError):
+            return _died(run, store, interrupted=told)
+        if kind == "refused":
+            raise UserError(content)
+        if kind == "ended":
+            assert isinstance(content, Outcome)
+            return content
+        on_progress(content)
+
+
+def _died(run: PlannedRun, store: Store, interrupted: bool) -> Outcome:
+    folder = store.folder(run.spec)
+    if interrupted:  # it had lost nothing yet, or it was interrupted twice
+        return Outcome(run.spec, "interrupted", folder)
+    store.note(run.spec, "failed", DIED + "\n")
+    return Outcome(run.spec, "failed", folder, error=RuntimeError(DIED))
+
+
+def _serve(parent: Connection, function: Callable[[], Outcome]) -> None:
+    """Send what `function` returns or raises to `parent`."""
+    hide_command()  # it names the noise
+    try:
+        send(parent, ("ended", picklable(function())))
+    except UserError as error:
+        send(parent, ("refused", str(error)))
+    except OSError as error:
+        send(parent, ("refused", f"{error.filename}: {error.strerror}"))
+
+
+def send(parent: Connection, message: tuple[str, object]) -> None:
+    """Send a message. If the parent has died or closed the pipe, request this process to stop."""
+    try:
+        parent.send(message)
+    except OSError:
+        request_stop(signal.SIGTERM, None)
+
+
+class Reporter:
+    """Sends progress to the parent, at most a few times per second."""
+
+    def __init__(self, parent: Connection) -> None:
+        self._parent = parent
+        self._sent = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Send it, unless the last was sent a moment ago."""
+        now = time.monotonic()
+        if now - self._sent > PROGRESS_SECONDS:
+            self._sent = now
+            send(self._parent, ("progressed", progress))
+
+
+def picklable(outcome: Outcome) -> Outcome:
+    """Return the outcome with an error that can be pickled."""
+    try:
+        pickle.loads(pickle.dumps(outcome.error))  # noqa: S301 - pickled in the same expression
+    except Exception:
+        return replace(outcome, error=RuntimeError(repr(outcome.error)))
+    return outcome
