@@ -26,6 +26,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
+def brief(error: object, length: int = 300) -> str:
+    """Return an error, or text from a file that may be very long, in one line of bounded length."""
+    text = " ".join(str(error)[: 4 * length].split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 def error_message(error: BaseException) -> str:
     """Return an error in one line: the message of a UserError, the repr of any other."""
     return str(error) if isinstance(error, UserError) else repr(error)

@@ -6,11 +6,15 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ncbench.cli.display.output import print_json
 from ncbench.cli.options import parameters
+
+if TYPE_CHECKING:
+    from ncbench.sweeps.replay import Verdict
 
 
 @click.command()
@@ -22,14 +26,7 @@ from ncbench.cli.options import parameters
     help="File that defines the method, if it is neither installed nor found automatically.",
 )
 @parameters.device
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0, max=100),
-    default=1.0,
-    show_default=True,
-    metavar="POINTS",
-    help="Largest accepted difference of test recalls, in percentage points, if results are not identical.",
-)
+@parameters.tolerance
 @click.option("--out", type=parameters.FOLDER, help="Folder to keep the new record in.  [default: discard it]")
 @parameters.as_json
 def replay(
@@ -45,6 +42,28 @@ def replay(
 
     RUN is a run folder, such as runs/scenes/l2rm/0123456789ab. Exits with code 1 if the results differ by more than
     --tolerance.
+    """
+    verdict = run_again(run, data_root, method_file, device, tolerance, out, as_json)
+    if as_json:
+        print_json(asdict(verdict))
+    else:
+        click.echo(verdict.in_words(tolerance))
+    if verdict.outcome == "different":
+        raise SystemExit(1)
+
+
+def run_again(
+    run: Path,
+    data_root: Path | None,
+    method_file: Path | None,
+    device: str,
+    tolerance: float,
+    out: Path | None,
+    quiet: bool,
+) -> Verdict:
+    """Run a recorded run again, keep the new record in `out` (None: nowhere), and return how the two compare.
+
+    Exits if it is stopped, and with code 1 if the run fails. Raises UserError if it cannot be run here.
     """
     from ncbench.cli.display.live import watch
     from ncbench.errors import UserError, error_message
@@ -62,7 +81,7 @@ def replay(
         store = Store(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ncbench-replay-"))))
         if store.find(planned.spec) is not None:
             raise UserError(f"{store.folder(planned.spec)} already contains this run; choose another --out folder.")
-        with catch_signals(), watch([planned.spec], quiet=as_json) as observer:
+        with catch_signals(), watch([planned.spec], quiet=quiet) as observer:
             outcomes = list(run_sweep([planned], store, chosen, observer, executor=execute_apart))
         stopped_by = stop_signal()
         if stopped_by is not None:
@@ -71,15 +90,4 @@ def replay(
         if outcomes[0].error is not None:
             click.echo(f"{outcomes[0].status}: {error_message(outcomes[0].error)}", err=True)
             raise SystemExit(1)
-        verdict = compare(run, outcomes[0].folder, tolerance)
-    if as_json:
-        print_json(asdict(verdict))
-    elif verdict.outcome == "identical":
-        click.echo(f"identical: {verdict.detail}")
-    else:
-        click.echo(
-            f"{verdict.outcome}: test recalls differ by up to {verdict.largest:.2f} points (tolerance {tolerance:g}); "
-            f"{verdict.detail}"
-        )
-    if verdict.outcome == "different":
-        raise SystemExit(1)
+        return compare(run, outcomes[0].folder, tolerance)

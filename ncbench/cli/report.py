@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
@@ -61,7 +62,11 @@ def report(
     rows: Sequence[str] | None,
     as_json: bool,
 ) -> None:
-    """Write leaderboards: a folder per dataset with a page, figures and the runs as CSV."""
+    """Write leaderboards: a folder per dataset with a page, figures and the runs as CSV.
+
+    Checks every record as `ncbench verify` does. Results of records with problems are marked and never rank;
+    records that cannot be read are left out. Both are named, on the page too, and the exit code is 1.
+    """
     if form and as_json:
         raise UserError("--format and --json cannot be combined")
     if html and (form or published is not None):
@@ -86,7 +91,8 @@ def _print_published(
 ) -> None:
     from ncbench.noise.ratio import amount_of
     from ncbench.records.store import Store
-    from ncbench.records.table import load_runs
+    from ncbench.records.table import load_runs, sound
+    from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import format_published
     from ncbench.report.tables.published_filters import Filters
     from ncbench.report.tables.published_summary import published_summaries
@@ -96,8 +102,10 @@ def _print_published(
         name: [word.strip() for word in (value or "").split(",") if word.strip()] for name, value in chosen.items()
     }
     filters = Filters([amount_of(word) for word in words["noise"]], words["method"], words["backbone"], words["paper"])
+    problems = Problems()
     has_runs = next(Store(folder).results(), None) is not None
-    tables = published_tables(dataset, load_runs(folder) if has_runs else None, filters)
+    runs = sound(load_runs(folder, problems.add, verify_run)) if has_runs else None
+    tables = published_tables(dataset, runs, filters)
     if as_json:
         print_json([line.facts() for table in tables for line in table.lines])
     elif form:
@@ -110,36 +118,47 @@ def _print_published(
         for summary in published_summaries(tables):
             print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:])
         click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
+    problems.exit()
 
 
 def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: Sequence[str]) -> None:
     from ncbench import __version__
     from ncbench.records.table import load_runs
+    from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import format_comparisons
     from ncbench.report.tables.comparisons import comparisons
     from ncbench.runtime.environment import commit
 
+    problems = Problems()
+    tables = comparisons(load_runs(folder, problems.add, verify_run))
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
     command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
     source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
-    click.echo(format_comparisons(comparisons(load_runs(folder)), form, columns, rows, source), nl=False)
+    click.echo(format_comparisons(tables, form, columns, rows, source), nl=False)
+    problems.exit()
 
 
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
-    from ncbench.records.table import load_runs
+    from ncbench.records.table import load_runs, sound
+    from ncbench.records.verification import verify_run
     from ncbench.report import write_report
     from ncbench.report.figures.training_curves import load_training_curves
     from ncbench.report.tables.comparisons import COLUMNS
     from ncbench.report.tables.leaderboard import leaderboards
     from ncbench.report.tables.overview import rows as overview_rows
 
-    boards = leaderboards(load_runs(folder))
+    problems = Problems()
+    runs = load_runs(folder, problems.add, verify_run)
+    boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
-    written = write_report(boards, out, load_training_curves(folder), html=html, data_root=data_root, warn=warn)
+    curves = load_training_curves(folder, only=frozenset(sound(runs)["folder"]))
+    written = write_report(boards, out, curves, html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]
-        print_json({"written": [str(path) for path in written], "comparisons": content})
+        named = [{"folder": str(each.folder), "problem": each.text} for each in problems.found]
+        print_json({"written": [str(path) for path in written], "comparisons": content, "problems": named})
+        problems.exit()
         return
     for overview in (each for board in boards for each in board.overviews):
         headings, *rows = map(tuple, overview_rows(overview))
@@ -147,5 +166,6 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
     for table in tables:
         headings = tuple(COLUMNS.values())
         print_table(table.title, headings, table.cells(), numbers=headings[1:])
-    for path in written:
-        click.echo(f"wrote {path}")
+    first = next(path for path in written if path.suffix in (".html", ".md"))
+    click.echo(f"Leaderboards are in {out} ({len(written)} files). Start with {written[-1] if html else first}")
+    problems.exit()

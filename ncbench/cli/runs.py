@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
@@ -42,26 +43,28 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
         raise UserError("--wait needs --watch")
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
+    from ncbench.records.verification import verify_run
 
-    unfinished = list(Store(folder).unfinished())
-    # If there are no runs at all, `load_runs` raises an error that says how to make some.
-    done = load_runs(folder).to_dict(orient="records") if _has_results(folder) or not unfinished else []
+    problems = Problems()
+    unfinished = list(Store(folder).unfinished(problems.add))
+    done: list[dict[Any, Any]] = []
+    try:
+        done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
+    except UserError:  # says how to make runs if there are none
+        if not unfinished and not problems.found:
+            raise
     rest: list[dict[str, Any]] = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
-        return
     mark = ("harness",) if len({row["harness"] for rows in (done, rest) for row in rows}) > 1 else ()
     for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
-        if found:
+        if found and not as_json:
             shown = (*columns, *mark)
             rows = [[_text(column, _cell(column, row)) for column in shown] for row in found]
             print_table(f"{title} runs in {folder}", shown, rows, numbers=(*NUMERIC_COLUMNS, "harness"))
-
-
-def _has_results(folder: Path) -> bool:
-    return any(folder.glob("*/*/*/result.json"))
+    problems.exit()
 
 
 def _cell(column: str, run: Mapping[Any, Any]) -> object:

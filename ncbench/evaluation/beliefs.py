@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
@@ -31,6 +32,10 @@ class Beliefs:
     true_images: IntVector | None = None
 
 
+# Records that are read must keep to these; nothing is checked where the numbers are computed. Sums may be rounded.
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1 + 1e-9)]
+
 Closeness = Callable[[IntVector, IntVector], FloatVector]
 
 CALIBRATION_BINS = 15
@@ -50,12 +55,12 @@ class Detection:
     of equal width, in [0, 1]. `mismatched`, `pairs`: counts.
     """
 
-    auc: float | None
-    precision: float | None
-    recall: float | None
-    calibration_error: float
-    mismatched: int
-    pairs: int
+    auc: Share | None
+    precision: Share | None
+    recall: Share | None
+    calibration_error: Share
+    mismatched: Count
+    pairs: Count
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,11 @@ class RematchQuality:
     `rematched_closeness`, `claimed_closeness`: mean closeness of the two images to the caption.
     """
 
-    count: int
-    closer: float | None
-    chance: float | None
-    rematched_closeness: float | None
-    claimed_closeness: float | None
+    count: Count
+    closer: Share | None
+    chance: Share | None
+    rematched_closeness: Share | None
+    claimed_closeness: Share | None
 
 
 def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Detection:

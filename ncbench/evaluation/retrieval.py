@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
 
 FloatVector = NDArray[np.float64]
 Similarities = NDArray[np.floating[Any]]
+
+# Records that are read must keep to these; nothing is checked where the numbers are computed.
+Percent: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
+MeanRank: TypeAlias = Annotated[float, Meta(ge=1)]
 
 _BLOCK_ELEMENTS = 1 << 22  # compared at a time, which bounds the memory needed besides the matrix itself
 
@@ -21,11 +26,11 @@ _BLOCK_ELEMENTS = 1 << 22  # compared at a time, which bounds the memory needed 
 class Recalls:
     """Retrieval in one direction: R@1, R@5 and R@10 in percent, median and mean rank counted from 1."""
 
-    r1: float
-    r5: float
-    r10: float
-    medr: float
-    meanr: float
+    r1: Percent
+    r5: Percent
+    r10: Percent
+    medr: MeanRank
+    meanr: MeanRank
 
     @classmethod
     def from_ranks(cls, ranks: IntVector) -> Recalls:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ncbench.data.splices import Splices
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.noise.base import Noise, noise_digest
 from ncbench.noise.index_files import read_array, read_index
+from ncbench.runtime.bounded import read_bytes
 from ncbench.runtime.files import write_atomic, write_json
 
 _SIDECAR_FORMAT = "ncbench-noise-1"
+_MAX_SIDECAR_BYTES = 2**20
 
 
 def save_noise(noise: Noise, path: Path) -> None:
@@ -41,10 +43,10 @@ def load_noise(path: Path) -> Noise:
     """
     sidecar = path.with_suffix(".json")
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(sidecar, _MAX_SIDECAR_BYTES))
     except OSError as error:
         raise UserError(f"cannot read {sidecar}, the description of {path.name}: {error.strerror}") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise UserError(f"{sidecar} is not valid JSON ({error}); save the noise again") from error
     if not isinstance(content, dict) or content.pop("format", None) != _SIDECAR_FORMAT:
         raise UserError(f"{sidecar} does not describe noise; expected 'format' {_SIDECAR_FORMAT!r}")
@@ -53,10 +55,12 @@ def load_noise(path: Path) -> Noise:
     try:
         noise = Noise(claimed=claimed, splices=splices, **content)
     except TypeError as error:
-        raise UserError(f"{sidecar} has missing or unknown fields ({error}); save the noise again") from error
+        raise UserError(f"{sidecar} has missing or unknown fields ({brief(error)}); save the noise again") from error
     found = noise_digest(claimed, splices)
     if found != noise.digest:
-        raise UserError(f"{path} has digest {found}, but {sidecar.name} says {noise.digest}; save the noise again")
+        raise UserError(
+            f"{path} has digest {found}, but {sidecar.name} says {brief(noise.digest, 64)}; save the noise again"
+        )
     return noise
 
 

@@ -86,7 +86,7 @@ def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
         text = path.read_bytes()
     except OSError as error:
         raise UserError(f"{noun} file {path}: {error.strerror}") from error
-    digest = hashlib.sha256(text).hexdigest()[:12]
+    digest = source_digest(text)
     name = f"ncbench_file_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{digest}"
     if name in sys.modules:
         return sys.modules[name], digest
@@ -101,6 +101,11 @@ def load_module(path: Path, noun: str) -> tuple[ModuleType, str]:
         del sys.modules[name]
         raise UserError(f"{noun} file {path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module, digest
+
+
+def source_digest(content: bytes) -> str:
+    """Return the digest that identifies the content of a plugin file: the first 12 hex digits of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def same_content(one: Path, other: Path) -> bool:

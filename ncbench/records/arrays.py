@@ -2,8 +2,8 @@
 
 `beliefs.npz` holds the beliefs about every training pair at the end of training, in the order of the pairs:
 
-* `p_clean`, `soft_labels`: (pairs,) float32;
-* `rematch_captions`, `rematch_images` (n,) int32, `rematch_weights` (n,) float32: pairs used instead of claimed ones;
+* `p_clean`, `soft_labels`: (pairs,) float64, as they were judged; float32 in older records;
+* `rematch_captions`, `rematch_images` (n,) int32, `rematch_weights` (n,) float64: pairs used instead of claimed ones;
 * `told`: (n,) int32, the clean pairs that the method was given;
 * `plan` (images, captions) float32: the transport plan of one batch; `plan_images`, `plan_captions`: its pairs;
 * `clean` (pairs,) bool and `plan_true` (captions,) int32: the ground truth, if it is known.
@@ -14,6 +14,7 @@ Arrays that a method does not estimate are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.method.base import Plan, Rematches
-from ncbench.runtime.files import read_arrays, write_atomic
+from ncbench.runtime.archives import Declared, read_arrays, read_headers
+from ncbench.runtime.files import write_atomic
 
 BELIEFS_FILE = "beliefs.npz"
 BELIEF_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
@@ -44,6 +46,11 @@ BELIEF_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
 }
 """Type and number of dimensions of each array."""
 
+MAX_NUMBER = 2**31
+"""Numbers of pairs, images and captions, and ranks, are below this."""
+
+IN_UNIT_INTERVAL = ("p_clean", "soft_labels")
+PER_PAIR = (*IN_UNIT_INTERVAL, "clean")
 REMATCH_ARRAYS = ("rematch_captions", "rematch_images", "rematch_weights")
 PLAN_ARRAYS = ("plan_captions", "plan_images", "plan")
 
@@ -54,11 +61,11 @@ def save_beliefs(path: Path, beliefs: Beliefs) -> None:
     for name in ("p_clean", "soft_labels"):
         values = getattr(beliefs, name)
         if values is not None:
-            arrays[name] = values.astype(np.float32)
+            arrays[name] = values.astype(np.float64)
     if beliefs.rematches is not None:
         arrays["rematch_captions"] = beliefs.rematches.captions.astype(np.int32)
         arrays["rematch_images"] = beliefs.rematches.images.astype(np.int32)
-        arrays["rematch_weights"] = beliefs.rematches.weights.astype(np.float32)
+        arrays["rematch_weights"] = beliefs.rematches.weights.astype(np.float64)
     if beliefs.plan is not None:
         arrays["plan"] = beliefs.plan.mass.astype(np.float32)
         arrays["plan_captions"] = beliefs.plan.captions.astype(np.int32)
@@ -70,16 +77,21 @@ def save_beliefs(path: Path, beliefs: Beliefs) -> None:
     write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def load_beliefs(path: Path) -> Beliefs:
-    """Return what `save_beliefs` wrote. Raises UserError for a file that is missing, damaged, or of another kind."""
+def load_beliefs(path: Path, pairs: int | None = None) -> Beliefs:
+    """Return what `save_beliefs` wrote about a training set of so many `pairs`; None if their number is unknown.
+
+    Raises UserError for a file that is missing, damaged, or of another kind, before it is loaded if its headers tell.
+    """
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, partial(_check_declared, path=path, pairs=pairs))
         for name, array in arrays.items():
-            kind, dimensions = BELIEF_ARRAYS[name]
-            if array.ndim != dimensions or not np.issubdtype(array.dtype, kind):
-                raise ValueError(f"{name} has {array.ndim} dimensions of {array.dtype}")
             if not np.isfinite(array).all() or (array.size and array.min() < 0):
                 raise ValueError(f"{name} has values that are negative or not finite")
+            if array.dtype.kind in "iu" and array.max(initial=0) >= MAX_NUMBER:
+                raise ValueError(f"{name} has numbers beyond {MAX_NUMBER:,}")
+        for name in IN_UNIT_INTERVAL:
+            if name in arrays and arrays[name].max(initial=0) > 1:
+                raise _not_per_pair(path, name, len(arrays[name]))
         return Beliefs(
             _optional(arrays, "p_clean", np.float64),
             _optional(arrays, "soft_labels", np.float64),
@@ -91,6 +103,41 @@ def load_beliefs(path: Path) -> Beliefs:
         )
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it") from error
+
+
+def stored_in_single_precision(path: Path) -> bool:
+    """Return whether a file of beliefs has scores in single precision, as in older records. Raises UserError."""
+    try:
+        declared = read_headers(path)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as beliefs ({error}); restore it") from error
+    return any(declared[name].dtype.itemsize < 8 for name in IN_UNIT_INTERVAL if name in declared)
+
+
+def _check_kinds(declared: Mapping[str, Declared], expected: Mapping[str, tuple[type[np.generic], int]]) -> None:
+    """Raise ValueError unless the headers of an archive are of `expected` types and numbers of dimensions."""
+    for name, array in declared.items():
+        if name not in expected:
+            raise ValueError(f"it has an unknown array {name!r}")
+        kind, dimensions = expected[name]
+        if len(array.shape) != dimensions or not np.issubdtype(array.dtype, kind) or array.dtype.itemsize > 8:
+            raise ValueError(f"{name} has {len(array.shape)} dimensions of {array.dtype}")
+
+
+def _check_declared(declared: Mapping[str, Declared], path: Path, pairs: int | None) -> None:
+    """Raise unless the headers of an archive are those of beliefs about a training set of so many pairs."""
+    _check_kinds(declared, BELIEF_ARRAYS)
+    lengths = {name: declared[name].shape[0] for name in PER_PAIR if name in declared}
+    expected = next(iter(lengths.values()), None) if pairs is None else pairs
+    for name, length in lengths.items():
+        if length != expected:
+            raise _not_per_pair(path, name, expected)
+    if expected is not None and "told" in declared and declared["told"].shape[0] > expected:
+        raise ValueError(f"told has {declared['told'].shape[0]:,} of {expected:,} pairs")
+
+
+def _not_per_pair(path: Path, name: str, pairs: int | None) -> UserError:
+    return UserError(f"{path}: {name} must be {pairs:,} numbers in [0, 1], one per training pair; restore it")
 
 
 def _optional(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
@@ -128,6 +175,9 @@ def _plan(arrays: Mapping[str, NDArray[Any]]) -> Plan | None:
 RANKS_FILE = "ranks.npz"
 
 SIDES = ("i2t", "t2i")
+RANK_ARRAYS = tuple(f"{side}{part}" for side in SIDES for part in ("", "_folded", "_per_fold"))
+MAX_RANK_BYTES = 64 * 2**20
+"""Of ranks and of what was retrieved first: a million queries."""
 
 
 def save_ranks(path: Path, whole: Ranks, folded: Ranks | None = None) -> None:
@@ -147,7 +197,7 @@ def load_ranks(path: Path) -> dict[str, Ranks]:
     Raises UserError for a file that is missing, damaged, or of another kind.
     """
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, _check_vectors, MAX_RANK_BYTES)
         whole = Ranks(*((_vector(arrays, side),) for side in SIDES))
         if "i2t_folded" not in arrays:
             return {"test": whole}
@@ -156,24 +206,34 @@ def load_ranks(path: Path) -> dict[str, Ranks]:
         raise UserError(f"{path}: cannot be read as ranks ({error}); restore it") from error
 
 
+def _check_vectors(declared: Mapping[str, Declared]) -> None:
+    for name, array in declared.items():
+        if name not in RANK_ARRAYS or array.dtype.kind not in "iu" or len(array.shape) != 1 or not array.shape[0]:
+            raise ValueError(f"{name} is not a vector of integers")
+
+
 def _vector(arrays: Mapping[str, NDArray[np.generic]], name: str) -> IntVector:
     found = arrays[name]
-    if found.ndim != 1 or len(found) == 0 or not np.issubdtype(found.dtype, np.integer):
-        raise ValueError(f"{name} is not a vector of integers")
     vector: IntVector = found.astype(np.int64)
-    if vector.min() < 0:
-        raise ValueError(f"{name} has a rank of {vector.min()}")
+    for extreme in (vector.min(), vector.max()):
+        if not 0 <= extreme < MAX_NUMBER:
+            raise ValueError(f"{name} has a rank of {extreme}")
     return vector
 
 
 def _split(arrays: Mapping[str, NDArray[np.generic]], side: str) -> tuple[IntVector, ...]:
     ranks, counts = _vector(arrays, f"{side}_folded"), _vector(arrays, f"{side}_per_fold")
-    if counts.min() == 0 or counts.sum() != len(ranks):
+    if counts.min() == 0 or counts.max() > len(ranks) or counts.sum() != len(ranks):
         raise ValueError(f"{side}_per_fold does not match {side}_folded")
     return tuple(np.split(ranks, np.cumsum(counts)[:-1]))
 
 
 TOP_K_FILE = "retrieved.npz"
+TOP_K_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
+    "i2t": (np.integer, 2),
+    "t2i": (np.integer, 2),
+    "true": (np.integer, 1),
+}
 
 
 def save_retrieved(path: Path, found: Retrieved) -> None:
@@ -185,12 +245,10 @@ def save_retrieved(path: Path, found: Retrieved) -> None:
 def load_retrieved(path: Path) -> Retrieved:
     """Return what `save_retrieved` wrote. Raises UserError for a file that is missing, damaged, or of another kind."""
     try:
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, lambda declared: _check_kinds(declared, TOP_K_ARRAYS), MAX_RANK_BYTES)
         i2t, t2i, true = (arrays[name] for name in ("i2t", "t2i", "true"))
-        for array, dimensions, stop in ((i2t, 2, len(t2i)), (t2i, 2, len(i2t)), (true, 1, len(i2t))):
-            if array.ndim != dimensions or not array.size or not np.issubdtype(array.dtype, np.integer):
-                raise ValueError("its arrays must be tables of integers")
-            if array.min() < 0 or array.max() >= stop:
+        for array, stop in ((i2t, len(t2i)), (t2i, len(i2t)), (true, len(i2t))):
+            if not array.size or array.min() < 0 or array.max() >= stop:
                 raise ValueError("it has numbers of images or captions that do not exist")
         if len(true) != len(t2i):
             raise ValueError("it must have one true image per caption")

@@ -116,19 +116,20 @@ def load_audit(folder: Path, data_root: Path | None) -> Audit:
     """
     record = Record(folder)
     record.check_finished()
-    spec, beliefs = record.spec, record.beliefs
-    if beliefs is None:
-        raise UserError(f"{folder}: {BELIEFS_FILE} is missing, as in older records; run it again")
-    if beliefs.p_clean is None:
-        raise UserError(
-            f"{folder}: {spec.method} stated no probability that pairs are mismatched: it never does, or its budget "
-            "was too small; audit another run"
-        )
+    spec = record.spec
+    if not record.has(BELIEFS_FILE):
+        raise record.missing(BELIEFS_FILE)
     noise, dataset = record.noise, record.dataset(data_root)
     n_images, n_pairs = len(dataset.splits["train"].images), len(dataset.splits["train"].captions)
     if len(noise.claimed) != n_pairs or not _all_below(noise.claimed, n_images) or noise.claimed.min(initial=0) < 0:
         raise UserError(
             f"{record.noise_path}: does not fit the training pairs of {dataset.name}; restore the stored noise"
+        )
+    beliefs = record.beliefs
+    if beliefs is None or beliefs.p_clean is None:
+        raise UserError(
+            f"{folder}: {spec.method} stated no probability that pairs are mismatched: it never does, or its budget "
+            "was too small; audit another run"
         )
     _check_fit(beliefs, n_pairs, n_images, folder / BELIEFS_FILE)
     return Audit(spec, dataset, noise, beliefs, beliefs.p_clean, *_strongest(beliefs, n_pairs))

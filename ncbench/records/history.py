@@ -9,8 +9,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from ncbench.evaluation.beliefs import Count, Share
 from ncbench.evaluation.plans import PlanShares
-from ncbench.records.result import Count, Scores, Share
+from ncbench.records.result import Scores
 from ncbench.runtime.files import write_text
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, field
 
+from ncbench.evaluation.beliefs import Count
 from ncbench.records.checked import checked
 from ncbench.records.spec import SCHEMA
 
@@ -35,8 +36,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str] = {}
     platform: str = ""
     processor: str = ""
-    cores: int | None = None
-    threads: int | None = None
+    cores: Count | None = None
+    threads: Count | None = None
     device: str = ""
     cuda: str | None = None
     driver: str | None = None
@@ -73,9 +74,9 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     seconds: Seconds
-    started: float | None = None
+    started: Time | None = None
     overhead: dict[str, Time] | None = field(default=None, name="outside")
-    peak_bytes: dict[str, int | None] = {}
+    peak_bytes: dict[str, Count | None] = {}
     audited: Audited | None = None
     environment: Environment = Environment()
     schema: int = SCHEMA

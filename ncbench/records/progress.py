@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ncbench.records.checked import read_json
 from ncbench.runtime.files import remove, write_atomic
 
 PROGRESS_FILE = "progress.json"
@@ -52,7 +53,7 @@ class ProgressFile:
 def read_progress(folder: Path) -> Progress | None:
     """Return the progress of the run in `folder`; None without a readable file."""
     try:
-        content = json.loads((folder / PROGRESS_FILE).read_bytes())
+        content = read_json(folder / PROGRESS_FILE, json.loads)  # which reads NaN
         numbers = {name: _number(content.get(name)) for name in ("loss", "dev_rsum", "left")}
         return Progress(min(1.0, max(0.0, float(content["share"]))), doing=str(content["doing"]), **numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
+from ncbench.plugins.source_files import MAX_FILE_BYTES
 from ncbench.records.arrays import (
     BELIEFS_FILE,
     RANKS_FILE,
@@ -18,11 +20,13 @@ from ncbench.records.arrays import (
     load_ranks,
     load_retrieved,
 )
-from ncbench.records.checked import checked
+from ncbench.records.checked import checked, read_json
 from ncbench.records.history import HistoryLine
 from ncbench.records.measurements import Measurements
 from ncbench.records.result import Result
 from ncbench.records.spec import SCHEMA, RunSpec
+from ncbench.runtime.archives import check_array_file
+from ncbench.runtime.bounded import read_bytes
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 SPEC_FILE, RESULT_FILE = "spec.json", "result.json"
 MEASUREMENTS_FILE, HISTORY_FILE, ORIGIN_FILE = "measurements.json", "history.jsonl", "origin.json"
 MODEL_FILE = "model.safetensors"
+
+METHOD_FILE = "method.py"
+"""The source of a method from a file, in unpacked submissions. It is data: nothing runs it unless a person names it."""
 
 T = TypeVar("T")
 
@@ -51,7 +58,7 @@ class Record:
     @property
     def finished(self) -> bool:
         """Whether the run has a result."""
-        return (self.folder / RESULT_FILE).is_file()
+        return self.has(RESULT_FILE)
 
     def check_finished(self) -> None:
         """Raise UserError unless the run has a result."""
@@ -71,7 +78,7 @@ class Record:
     @cached_property
     def measurements(self) -> Measurements | None:
         """What was measured while it was executed; None without the file."""
-        if not (self.folder / MEASUREMENTS_FILE).is_file():
+        if not self.has(MEASUREMENTS_FILE):
             return None
         return self._read(MEASUREMENTS_FILE, Measurements.from_dict)
 
@@ -89,14 +96,22 @@ class Record:
     @cached_property
     def top_k(self) -> Retrieved | None:
         """What was retrieved first for every test query; None without the file."""
-        path = self.folder / TOP_K_FILE
-        return load_retrieved(path) if path.is_file() else None
+        return load_retrieved(self.folder / TOP_K_FILE) if self.has(TOP_K_FILE) else None
 
     @cached_property
     def beliefs(self) -> Beliefs | None:
         """What the method believed about every training pair; None without the file."""
-        path = self.folder / BELIEFS_FILE
-        return load_beliefs(path) if path.is_file() else None
+        return load_beliefs(self.folder / BELIEFS_FILE, self.pairs) if self.has(BELIEFS_FILE) else None
+
+    @cached_property
+    def pairs(self) -> int | None:
+        """The number of training pairs by the header of the stored noise; None without the file."""
+        if not self.noise_path.is_file():
+            return None
+        try:
+            return check_array_file(self.noise_path).shape[0]
+        except (IndexError, ValueError) as error:
+            raise UserError(f"{self.noise_path}: cannot be read as noise ({error}); restore it") from error
 
     @property
     def root(self) -> Path:
@@ -114,6 +129,8 @@ class Record:
         """The noise of the run. Raises UserError where another one is stored."""
         from ncbench.noise.storage import load_noise
 
+        if not self.noise_path.exists() and self.origin() is not None:
+            raise self.missing(f"noise/{self.noise_path.name}")
         noise, expected = load_noise(self.noise_path), self.spec.noise_digest
         if noise.digest != expected:
             raise UserError(
@@ -138,17 +155,45 @@ class Record:
             )
         return dataset
 
+    def has(self, name: str) -> bool:
+        """Return whether the record has a file of this name. Raises UserError where that cannot be told."""
+        try:
+            (self.folder / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise UserError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+        return True
+
+    def missing(self, name: str) -> UserError:
+        """Return the error that a file which the record should have is missing: why, and what brings it back."""
+        if self.origin() is None:
+            return UserError(f"{self.folder}: {name} is missing, as in older records; run it again")
+        words = f" --method-file {self.folder / METHOD_FILE}" if self.spec.source else ""
+        return UserError(
+            f"{self.folder}: {name} is missing, as submissions hold no weights, beliefs or noise; run it again with: "
+            f"ncbench replay {self.folder}{words} --out DIR"
+        )
+
+    def method_text(self) -> str:
+        """Return the source of the method that came with a submission. Raises UserError without a readable one."""
+        path = self.folder / METHOD_FILE
+        try:
+            return read_bytes(path, MAX_FILE_BYTES).decode()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as the source of a method ({error}); unpack it again") from error
+
     def content(self, name: str) -> dict[str, Any]:
         """Return the JSON object in a file of the record as it was written, of any version with this schema."""
         content = self._decode(name)
         found = content.get("schema") if isinstance(content, dict) else None
         if not isinstance(content, dict) or found != SCHEMA:
-            raise UserError(f"{self.folder / name}: schema {found!r} is not supported (expected {SCHEMA})")
+            raise UserError(f"{self.folder / name}: schema {reprlib.repr(found)} is not supported (expected {SCHEMA})")
         return content
 
     def history_lines(self) -> list[Any]:
         """Return the lines of the history as they were written; none without the file."""
-        if not (self.folder / HISTORY_FILE).is_file():
+        if not self.has(HISTORY_FILE):
             return []
         lines: list[Any] = self._decode(HISTORY_FILE, msgspec.json.Decoder().decode_lines)
         return lines
@@ -168,7 +213,7 @@ class Record:
 
     def origin(self) -> dict[str, Any] | None:
         """Return the name and the digest of the submission with the record; None for a run that was executed here."""
-        if not (self.folder / ORIGIN_FILE).is_file():
+        if not self.has(ORIGIN_FILE):
             return None
         content = self._decode(ORIGIN_FILE)
         found: dict[str, Any] = self._valid(ORIGIN_FILE, lambda: checked(content, dict[str, Any]))
@@ -182,18 +227,18 @@ class Record:
             return read()
         except ValueError as error:
             raise UserError(
-                f"{self.folder / name}: is damaged or was written by another version of ncbench ({error}); restore it "
-                "or delete its folder"
+                f"{self.folder / name}: is damaged or was written by another version of ncbench ({brief(error)}); "
+                "restore it or delete its folder"
             ) from error
 
     def _decode(self, name: str, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:
         path = self.folder / name
         try:
-            return decode(path.read_bytes())
-        except (OSError, RecursionError, ValueError) as error:
+            return read_json(path, decode)
+        except (OSError, ValueError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
             raise UserError(
-                f"{path}: cannot be read as a run record ({problem}); restore it or delete its folder"
+                f"{path}: cannot be read as a run record ({brief(problem)}); restore it or delete its folder"
             ) from error
 
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, field
 
-from ncbench.evaluation.beliefs import Detection, RematchQuality
+from ncbench.evaluation.beliefs import Count, Detection, RematchQuality, Share
 from ncbench.evaluation.retrieval import Recalls, Retrieval
 from ncbench.records.checked import checked
 from ncbench.records.spec import SCHEMA, RunSpec
 
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
-Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+RecallSum: TypeAlias = Annotated[float, Meta(ge=0, le=600)]
+Correlation: TypeAlias = Annotated[float, Meta(ge=-1 - 1e-9, le=1 + 1e-9)]
 
 MAX_WORK = 10**30
 """FLOPs. Python's integers have no bound, but ratios of larger ones may not be floats."""
@@ -30,7 +30,7 @@ class Scores(msgspec.Struct, frozen=True):
 
     i2t: Recalls
     t2i: Recalls
-    rsum: float
+    rsum: RecallSum
 
     @classmethod
     def of(cls, found: Retrieval) -> Scores:
@@ -93,14 +93,14 @@ class LabelDetection(Detection):
     meaning; None where that is not known.
     """
 
-    closeness_correlation: float | None = None
+    closeness_correlation: Correlation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedRematches(RematchQuality):
     """Quality of rematches."""
 
-    chance: float | None = None
+    chance: Share | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -68,7 +68,7 @@ class RunSpec:
     sizes: Mapping[str, Number]
     budget: Budget
     evaluations: Annotated[int, Meta(ge=1)]
-    seed: int
+    seed: Annotated[int, Meta(ge=0)]
     precision: Precision = "float32"
     source: str = ""
     harness: Annotated[int, Meta(ge=1)] = HARNESS

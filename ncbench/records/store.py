@@ -26,7 +26,6 @@ Next to the datasets are `sweeps/` (`ncbench.sweeps.record`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -36,7 +35,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from ncbench.errors import UserError
+from ncbench.records.checked import read_json
 from ncbench.records.lease import LEASE_FILE, is_held
+from ncbench.records.problems import OnProblem, Problem, stop
 from ncbench.records.progress import PROGRESS_FILE
 from ncbench.records.record import RESULT_FILE, SPEC_FILE, Record
 from ncbench.records.result import Result
@@ -45,6 +47,7 @@ from ncbench.runtime.files import TEMPORARY, remove, sweep_temporary, write_json
 
 _MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exception
 STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
+MAX_ERROR = 10_000  # characters
 CHECKPOINT = "checkpoint"
 UNFINISHED = (CHECKPOINT, PROGRESS_FILE, STATUS_FILE, ERROR_FILE)
 ABANDONED_SECONDS = 3600.0  # after which a temporary file that processes share is of none that lives
@@ -119,14 +122,24 @@ class Store:
         """Return the noted status and error of a run without a result; `interrupted` if there is no note."""
         return _noted_outcome(self.folder(spec))
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        """Yield the runs without a result, in the order of their paths. Raises UserError for a damaged spec."""
-        for folder in map(Path, _run_folders(str(self.root))):
-            if (folder / SPEC_FILE).is_file() and not (folder / RESULT_FILE).is_file():
-                status, error = _noted_outcome(folder)
-                if is_held(folder):
-                    status, error = "running", ""
-                yield Unfinished(folder, Record(folder).spec, status, error)
+    def unfinished(self, on_problem: OnProblem = stop) -> Iterator[Unfinished]:
+        """Yield the runs without a result, in the order of their paths.
+
+        Runs with a damaged spec are passed to `on_problem` instead. Raises UserError as `results`.
+        """
+        for path in _run_folders(str(self.root)):
+            if not _present(f"{path}/{SPEC_FILE}") or _present(f"{path}/{RESULT_FILE}"):
+                continue
+            folder = Path(path)
+            try:
+                spec = Record(folder).spec
+            except UserError as error:
+                on_problem(Problem(folder, str(error), left_out=True))
+                continue
+            status, error_line = _noted_outcome(folder)
+            if is_held(folder):
+                status, error_line = "running", ""
+            yield Unfinished(folder, spec, status, error_line)
 
     def find(self, spec: RunSpec) -> Result | None:
         """Return the result of a finished run, or None. Raises UserError for one that cannot be read."""
@@ -134,10 +147,24 @@ class Store:
         return record.result if record.finished else None
 
     def results(self) -> Iterator[Record]:
-        """Yield the records of finished runs, in the order of their paths."""
+        """Yield the records of finished runs, in the order of their paths.
+
+        Raises UserError for a folder that cannot be listed: nobody should take what is left for everything.
+        """
         for folder in _run_folders(str(self.root)):
-            if os.path.exists(f"{folder}/{RESULT_FILE}"):  # noqa: PTH110 - Path takes half a second for 10,000
+            if _present(f"{folder}/{RESULT_FILE}"):
                 yield Record(Path(folder))
+
+
+def _present(path: str) -> bool:
+    """Return whether there is a file, even one that may not be read. Path would take half a second for 10,000."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
@@ -145,8 +172,12 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
     try:
         with os.scandir(root) as entries:
             paths = sorted(entry.path for entry in entries if entry.is_dir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):  # nothing was written yet, or it was removed meanwhile
         return
+    except OSError as error:
+        raise UserError(
+            f"{root}: cannot be listed ({error.strerror}), so its runs are unknown; make it readable or move it away"
+        ) from error
     for path in paths:
         yield from _run_folders(path, depth - 1) if depth > 1 else (path,)
 
@@ -154,8 +185,10 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
 def _noted_outcome(folder: Path) -> tuple[Status, str]:
     """Return the noted status and error of a run that no process executes; `interrupted` if there is no note."""
     try:
-        content = json.loads((folder / STATUS_FILE).read_bytes())
+        content = read_json(folder / STATUS_FILE)
         status, error = content["status"], content["error"]
     except (OSError, ValueError, KeyError, TypeError):
         return "interrupted", ""
-    return (status, str(error)) if status in get_args(Status) else ("interrupted", "")
+    if status not in get_args(Status):
+        return "interrupted", ""
+    return status, str(error)[:MAX_ERROR]

@@ -1,7 +1,8 @@
 """Submissions: several records in one file, small enough to review, complete enough to recompute the scores.
 
-A submission is JSON with `schema`, `name`, `about` and `runs`. Each run has the `result`, `measurements` and `history`
-of its record, and the test `ranks`. Weights, beliefs and noise are left out: noise can be drawn again from its protocol
+A submission is JSON with `schema`, `name`, `contact`, `about`, `methods` and `runs`. Each run has the `result`,
+`measurements` and `history` of its record, and the test `ranks`. `methods` has the sources of methods from files, by
+digest; they are data and never run. Weights, beliefs and noise are left out: noise can be drawn again from its protocol
 and seed, and is identified by its digest.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -17,23 +20,41 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.plugins.discovery import NAME
 from ncbench.records.arrays import RANKS_FILE, SIDES, save_ranks
-from ncbench.records.checked import checked
+from ncbench.records.checked import check_depth, checked, decoded
 from ncbench.records.history import HistoryLine
 from ncbench.records.measurements import Measurements
-from ncbench.records.record import HISTORY_FILE, MEASUREMENTS_FILE, ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.method_sources import MethodSource, sources_of
+from ncbench.records.record import (
+    HISTORY_FILE,
+    MEASUREMENTS_FILE,
+    METHOD_FILE,
+    ORIGIN_FILE,
+    RESULT_FILE,
+    Record,
+)
 from ncbench.records.result import Result
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.records.verification import verify_run
+from ncbench.runtime.bounded import in_mib, read_bytes
 from ncbench.runtime.files import write_json, write_text
 
 SCHEMA = 1
 MAX_BYTES = 256 * 2**20
 """Size of a submission: some 1,500 runs on a test split of 5,000 images and 25,000 captions."""
+
+MAX_OBJECTS = 2_000_000
+MAX_RUNS = 20_000
+MAX_METHODS = 256
+MAX_PART_BYTES = 4 * 2**20
+"""Of the result, the measurements or the history of a run."""
+
+MAX_RANKS_BYTES = 16 * 2**20
+"""Of the ranks of a run: some two million queries."""
 
 Rank: TypeAlias = Annotated[int, Meta(ge=0, lt=2**31)]
 Folds: TypeAlias = Annotated[list[Annotated[list[Rank], Meta(min_length=1)]], Meta(min_length=1)]
@@ -58,46 +79,100 @@ class SubmittedMetrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SubmittedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run in a submission; everything but `ranks` as it is in its record."""
+    """A run in a submission, as JSON text; everything but `ranks` as it is in its record.
 
+    The text is only decoded run by run, so that a large submission takes little memory.
+    """
+
+    result: msgspec.Raw
+    measurements: msgspec.Raw
+    history: msgspec.Raw
+    ranks: msgspec.Raw
+
+
+@dataclass(frozen=True)
+class SubmittedRecord:
+    """The files of the record of a submitted run, checked."""
+
+    spec: RunSpec
     result: dict[str, Any]
     measurements: dict[str, Any]
     history: list[dict[str, Any]]
     ranks: SubmittedMetrics
 
-    def spec(self) -> RunSpec:
-        """Return the spec after checking the whole run. Raises ValueError."""
-        result = Result.from_dict(self.result)
-        Measurements.from_dict(self.measurements)
-        checked(self.history, list[HistoryLine], "history")
-        if not NAME.fullmatch(result.spec.method):
-            raise ValueError(f"spec.method: {result.spec.method!r} is not a valid name")
-        if result.id != result.spec.id:
-            raise ValueError(f"its id is {result.id}, but that of its spec is {result.spec.id}")
-        return result.spec
+    @classmethod
+    def of(cls, run: SubmittedRun, place: str) -> SubmittedRecord:
+        """Return the record of a run at this place in a submission. Raises ValueError, and UserError for its values."""
+        parts: dict[str, Any] = {}
+        kinds = {"result": dict[str, Any], "measurements": dict[str, Any], "history": list[dict[str, Any]]}
+        for name, kind in kinds.items():
+            text = getattr(run, name)
+            if len(bytes(text)) > MAX_PART_BYTES:
+                raise ValueError(f"{place}.{name}: it is larger than {in_mib(MAX_PART_BYTES)}")
+            parts[name] = decoded(text, kind, f"{place}.{name}")
+            check_depth(parts[name])
+        if len(bytes(run.ranks)) > MAX_RANKS_BYTES:
+            raise ValueError(f"{place}.ranks: it is larger than {in_mib(MAX_RANKS_BYTES)}")
+        ranks = decoded(run.ranks, SubmittedMetrics, f"{place}.ranks")
+        return cls(_spec(**parts), **parts, ranks=ranks)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into the folder of the record, the result last. Raises OSError."""
+        ranks = self.ranks
+        whole = (ranks.test_unfolded or ranks.test).to_ranks()
+        save_ranks(folder / RANKS_FILE, whole, ranks.test.to_ranks() if ranks.test_unfolded else None)
+        lines = [f"{json.dumps(line, sort_keys=True)}\n" for line in self.history]
+        write_text(folder / HISTORY_FILE, "".join(lines))
+        write_json(folder / MEASUREMENTS_FILE, self.measurements)
+        write_json(folder / RESULT_FILE, self.result)
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """The content of a submission: its name, what it is about, and its runs."""
+    """The content of a submission: its name, who made it, what it is about, its runs and the sources of their methods.
+
+    `contact` and `methods`, by digest, are missing in older submissions.
+    """
 
     schema: int
     name: str
     about: str
-    runs: Annotated[list[SubmittedRun], Meta(min_length=1)]
+    runs: Annotated[list[SubmittedRun], Meta(min_length=1, max_length=MAX_RUNS)]
+    contact: str = ""
+    methods: Annotated[dict[str, MethodSource], Meta(max_length=MAX_METHODS)] = {}
+
+    def records(self) -> Iterator[SubmittedRecord]:
+        """Yield the runs. Raises ValueError for one that is no record."""
+        for number, run in enumerate(self.runs):
+            try:
+                yield SubmittedRecord.of(run, f"runs[{number}]")
+            except _RecordError as error:
+                raise ValueError(f"run {number} is not a record ({error})") from error
 
 
-def bundle(name: str, folders: Sequence[Path], about: str) -> dict[str, Any]:
+class _RecordError(ValueError):
+    """The files of a run are JSON, but no record."""
+
+
+class _Head(msgspec.Struct):
+    schema: object = None
+
+
+def bundle(
+    name: str, folders: Sequence[Path], about: str, contact: str = "", method_files: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Return a submission of the runs in `folders`, ordered by dataset, method and id.
 
-    Raises UserError for a run that does not pass `verify_run`.
+    The sources of methods from files go with it: see `ncbench.records.method_sources`. Raises UserError for a run that
+    does not pass `verify_run`, and for a method whose source is not found.
     """
     check_name(name)
-    runs = {}
+    runs, records = {}, []
     for folder in folders:
         problems = verify_run(folder)
         if problems:
             raise UserError(f"{folder}: {problems[0]}; only records that `ncbench verify` passes can be submitted")
         record = Record(folder)
+        records.append(record)
         spec = record.result.spec
         ranks = {
             name: {side: [fold.tolist() for fold in getattr(found, side)] for side in SIDES}
@@ -109,7 +184,11 @@ def bundle(name: str, folders: Sequence[Path], about: str) -> dict[str, Any]:
             "history": record.history_lines(),
             "ranks": ranks,
         }
-    return {"schema": SCHEMA, "name": name, "about": about, "runs": [runs[key] for key in sorted(runs)]}
+    head: dict[str, Any] = {"schema": SCHEMA, "name": name, "about": about, "contact": contact}
+    sources = sources_of(records, method_files)
+    if sources:
+        head["methods"] = {digest: msgspec.to_builtins(source) for digest, source in sources.items()}
+    return {**head, "runs": [runs[key] for key in sorted(runs)]}
 
 
 def write_submission(path: Path, content: Mapping[str, Any]) -> None:
@@ -122,40 +201,51 @@ def write_submission(path: Path, content: Mapping[str, Any]) -> None:
 def read_submission(path: Path) -> Submission:
     """Return the submission in `path`. Raises UserError for a file that is missing, too large, or something else."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES / 2**20:.0f} MiB")
-        content = msgspec.json.decode(path.read_bytes())
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise ValueError(f"schema {found!r} is not supported, expected {SCHEMA}")
-        submission: Submission = checked(content, Submission)
-    except (OSError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a submission ({error}); write one with: ncbench submit") from error
+        content = read_bytes(path, MAX_BYTES)
+        if content.count(b"{") > MAX_OBJECTS:
+            raise ValueError(f"it has more than {MAX_OBJECTS:,} objects")
+        head = decoded(content, _Head) if content.lstrip()[:1] == b"{" else _Head()
+        if head.schema != SCHEMA:
+            raise ValueError(f"schema {reprlib.repr(head.schema)} is not supported, expected {SCHEMA}")
+        submission: Submission = decoded(content, Submission)
+        for digest, source in submission.methods.items():
+            source.check(digest)
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{path}: cannot be read as a submission ({brief(problem)}); write one with: ncbench submit"
+        ) from error
     check_name(submission.name)
     return submission
+
+
+def specs_of(path: Path, submission: Submission) -> list[RunSpec]:
+    """Return the specs of the runs of the submission in `path`, all checked. Raises UserError for an invalid run."""
+    try:
+        return [record.spec for record in submission.records()]
+    except ValueError as error:
+        raise UserError(f"{path}: {brief(error)}; write it again with: ncbench submit") from error
 
 
 def unpack(path: Path, root: Path) -> list[Path]:
     """Write the records of the submission in `path` into the folder of records `root`; return the folders written.
 
-    Runs that have a record there are skipped. Raises UserError as `read_submission`, and for an invalid run, before
-    anything is written.
+    The source of a method from a file is written beside its record, as data. Runs that have a record there are skipped.
+    Raises UserError as `read_submission`, and for an invalid run, before anything is written.
     """
     submission, store = read_submission(path), Store(root)
-    specs = [_spec(run, f"{path}: run {number}") for number, run in enumerate(submission.runs)]
-    origin = {"submission": submission.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    specs_of(path, submission)
+    origin = {"submission": submission.name, "digest": hashlib.sha256(read_bytes(path, MAX_BYTES)).hexdigest()}
     written = []
-    for run, spec in zip(submission.runs, specs, strict=True):
+    for record in submission.records():
+        spec = record.spec
         if store.find(spec) is not None:
             continue
-        folder, ranks = store.start(spec), run.ranks
-        whole = (ranks.test_unfolded or ranks.test).to_ranks()
-        save_ranks(folder / RANKS_FILE, whole, ranks.test.to_ranks() if ranks.test_unfolded else None)
-        lines = [f"{json.dumps(line, sort_keys=True)}\n" for line in run.history]
-        write_text(folder / HISTORY_FILE, "".join(lines))
-        write_json(folder / MEASUREMENTS_FILE, run.measurements)
+        folder = store.start(spec)
+        if spec.source in submission.methods:
+            write_text(folder / METHOD_FILE, submission.methods[spec.source].text)
         write_json(folder / ORIGIN_FILE, origin)
-        write_json(folder / RESULT_FILE, run.result)
+        record.write(folder)
         written.append(folder)
     return written
 
@@ -166,8 +256,16 @@ def check_name(name: str) -> None:
         raise UserError(f"submission {name!r}: use letters, digits, '.', '_' and '-' in its name")
 
 
-def _spec(run: SubmittedRun, where: str) -> RunSpec:
+def _spec(result: dict[str, Any], measurements: dict[str, Any], history: list[dict[str, Any]]) -> RunSpec:
+    """Return the spec after checking the whole run. Raises ValueError."""
     try:
-        return run.spec()
+        found = Result.from_dict(result)
+        Measurements.from_dict(measurements)
+        checked(history, list[HistoryLine], "history")
+        if not NAME.fullmatch(found.spec.method):
+            raise ValueError(f"spec.method: {found.spec.method!r} is not a valid name")
+        if found.id != found.spec.id:
+            raise ValueError(f"its id is {found.id}, but that of its spec is {found.spec.id}")
     except ValueError as error:
-        raise UserError(f"{where} is not a record ({error}); write it again with: ncbench submit") from error
+        raise _RecordError(str(error)) from error
+    return found.spec

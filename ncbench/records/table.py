@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
+from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
 from ncbench.records.store import Store
 
@@ -19,7 +20,11 @@ CONDITIONS = ("evaluations", "dataset_version", "dataset_digest", "protocol_vers
 SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 
-def load_runs(folder: Path | str) -> pd.DataFrame:
+def load_runs(
+    folder: Path | str,
+    on_problem: OnProblem = stop,
+    verify: Callable[[Path], Sequence[str]] = lambda folder: (),
+) -> pd.DataFrame:
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
     `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
@@ -29,9 +34,23 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
     share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
     `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
-    Raises UserError without any finished run, and for a damaged record.
+
+    Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
+    wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
+    has a `variant` of its own, and `on_problem` gets it too. Raises UserError without any finished run, and for a
+    folder that cannot be listed.
     """
-    rows = [_row(record) for record in Store(Path(folder)).results()]
+    rows = []
+    for record in Store(Path(folder)).results():
+        try:
+            row = _row(record)
+        except UserError as error:
+            on_problem(Problem(record.folder, str(error), left_out=True))
+            continue
+        found = [Problem(record.folder, text, left_out=False) for text in verify(record.folder)]
+        for problem in found:
+            on_problem(problem)
+        rows.append({**row, "problems": "; ".join(problem.text for problem in found)})
     if not rows:
         raise UserError(f"{folder} has no finished run; make one with: ncbench run --method triplet --out {folder}")
     frame = pd.DataFrame(rows)
@@ -39,6 +58,18 @@ def load_runs(folder: Path | str) -> pd.DataFrame:
     frame["conditions"] = _conditions(frame)
     frame["noise"] = frame["noise"].astype(float).mask(frame["protocol"] == NATURAL)
     return frame.drop(columns=["settings", "held"])
+
+
+def sound(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `load_runs` whose records have no problems."""
+    return frame[~failing(frame)]
+
+
+def failing(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows of `load_runs` have problems; tables of older versions do not say."""
+    if "problems" not in frame:
+        return pd.Series(False, frame.index)
+    return frame["problems"].fillna("") != ""
 
 
 def with_recorded_ratios(frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +116,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _variants(frame: pd.DataFrame) -> list[str]:
     """Return the name of the method of each run, with what distinguishes it from other runs of the method."""
-    names: dict[Hashable, str] = {}
+    names, fails = dict[Hashable, str](), failing(frame)
     for (method, _), rows in frame.groupby(["method", "dataset"]):
         differing, sources = _differing(rows["settings"]), rows["source"].nunique() > 1
         for number, settings, source, unit, budget in zip(
@@ -96,6 +127,8 @@ def _variants(frame: pd.DataFrame) -> list[str]:
                 details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":
                 details.append(f"{budget:g} own epochs")
+            if fails[number]:
+                details.append(FAILS)
             names[number] = f"{method} ({', '.join(details)})" if details else str(method)
     return [names[number] for number in frame.index]
 

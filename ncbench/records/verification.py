@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from ncbench.backbones.registry import members_of
-from ncbench.errors import UserError
-from ncbench.evaluation.beliefs import detect
+from ncbench.errors import UserError, brief
 from ncbench.method.registry import GROUP, load_method
 from ncbench.noise.storage import load_noise
 from ncbench.plugins.discovery import plugin_names
-from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
-from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.plugins.source_files import source_digest
+from ncbench.records.arrays import SIDES, TOP_K_FILE
+from ncbench.records.history import HistoryLine
+from ncbench.records.judgement import check_beliefs, check_with_dataset
+from ncbench.records.record import METHOD_FILE, ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.store import Store
 from ncbench.records.work import work_problems
+
+if TYPE_CHECKING:
+    from ncbench.data.dataset import Dataset
 
 TOLERANCE = 1e-9
 """Of scores, in points: the formulas are the same, but sums may be taken in another order."""
 
-ROUNDING = 1e-3
-"""Of detection: beliefs are stored in single precision, which may change an order or pass a threshold."""
-
-DETECTION = ("auc", "precision", "recall")
 MAX_OVERTIME = 1.1
 """Of a budget in seconds, plus one second: the last step may end late."""
 
 
-def verify_run(folder: Path) -> list[str]:
-    """Return the problems of the record in `folder`, one sentence each; empty if it is consistent."""
+def verify_run(folder: Path, dataset_of: Callable[[Record], Dataset | None] | None = None) -> list[str]:
+    """Return the problems of the record in `folder`, one sentence each; empty if it is consistent.
+
+    `dataset_of` returns the dataset of a record, or None where it is not available; with it, the ground truth and the
+    quality of rematches are computed again too.
+    """
     record, problems = Record(folder), list[str]()
     try:
         _ = record.result
@@ -44,7 +50,29 @@ def verify_run(folder: Path) -> list[str]:
             problems += check(record)
         except UserError as error:
             problems.append(str(error))
-    return list(dict.fromkeys(problems))  # several checks read the same file
+    if dataset_of is not None and not problems:
+        dataset = dataset_of(record)
+        problems += [] if dataset is None else check_with_dataset(record, dataset)
+    return list(dict.fromkeys(brief(text, 1000) for text in problems))  # several checks read the same file
+
+
+class Datasets:
+    """The datasets of records, as far as they are available; `root` is the folder of dataset files."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+        self._known: dict[tuple[str, str, str], Dataset | None] = {}
+
+    def of(self, record: Record) -> Dataset | None:
+        """Return the dataset of a record, which is loaded once; None where it is not available."""
+        spec = record.spec
+        key = (spec.dataset, spec.dataset_version, spec.dataset_digest)
+        if key not in self._known:
+            try:
+                self._known[key] = record.dataset(self._root)
+            except (UserError, OSError):
+                self._known[key] = None
+        return self._known[key]
 
 
 def of_earlier_harness(folder: Path) -> bool:
@@ -59,7 +87,7 @@ def runs_below(folder: Path) -> list[Path]:
     """Return the folders of finished runs: `folder` itself, or those in a folder of records. Raises UserError."""
     if Record(folder).finished:
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/*/*/{RESULT_FILE}"))
+    found = [record.folder for record in Store(folder).results()]
     if not found:
         raise UserError(f"{folder} is neither a finished run nor a folder of records with one")
     return found
@@ -74,6 +102,9 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"the folder of this spec would be {'/'.join(path)}"
     if record.spec != spec:
         yield "spec.json differs from the spec in result.json"
+    for name, size in spec.sizes.items():
+        if size < 0:
+            yield f"the size {name} is {size}"
     if result.status != "done":
         yield f"the status of a result must be 'done', found {result.status!r}"
 
@@ -84,6 +115,9 @@ def _scores(record: Record) -> Iterator[str]:
     if set(ranks) != set(names):
         yield f"there are ranks for {sorted(ranks)} and scores for {sorted(names)}"
     for name in sorted(set(ranks) & set(scores)):
+        for queries, captions in zip(ranks[name].i2t, ranks[name].t2i, strict=False):
+            if queries.max() >= len(captions):
+                yield f"{name} i2t has a rank of {queries.max()} among {len(captions)} captions"
         expected = ranks[name].retrieval().to_dict()
         for place, said, found in _differences(msgspec.to_builtins(scores[name]), expected):
             yield f"{name} {place} is {said}, but its ranks give {found}"
@@ -144,10 +178,31 @@ def _course(record: Record) -> Iterator[str]:
     for what, found, said in sums:
         if found != said:
             yield f"history.jsonl ends with {what} of {found}, the result says {said}"
+    yield from _curve(history, result.spec.evaluations)
     for name, chosen in (result.selected.members or {result.spec.backbone: result.selected}).items():
-        best = max((line.dev.rsum for line in history if line.backbone == name), default=None)
-        if chosen.dev_rsum != best:
-            yield f"{name} was selected at dev rSum {chosen.dev_rsum}, but the best in history.jsonl is {best}"
+        best = max((line for line in history if line.backbone == name), key=lambda line: line.dev.rsum, default=None)
+        rsum = best and best.dev.rsum
+        if chosen.dev_rsum != rsum:
+            yield f"{name} was selected at dev rSum {chosen.dev_rsum}, but the best in history.jsonl is {rsum}"
+        elif best is not None and chosen.share != best.share:
+            yield f"{name} was selected at {chosen.share} of the budget, the best in history.jsonl is at {best.share}"
+
+
+def _curve(history: Sequence[HistoryLine], evaluations: int) -> Iterator[str]:
+    """Check the dev evaluations of each member: how many there are, that they go on, and their sums."""
+    members = dict.fromkeys(line.backbone for line in history)
+    for name in members:
+        lines = [line for line in history if line.backbone == name]
+        if len(lines) > evaluations:
+            yield f"history.jsonl has {len(lines)} evaluations of {name}, its spec allows {evaluations}"
+        for before, after in itertools.pairwise(lines):
+            for key in ("share", "work", "updates", "seconds"):
+                if getattr(after, key) < getattr(before, key):
+                    yield f"{key} of {name} falls from {getattr(before, key)} to {getattr(after, key)} in history.jsonl"
+    for line in history:
+        found = sum(getattr(getattr(line.dev, side), key) for side in SIDES for key in ("r1", "r5", "r10"))
+        if abs(line.dev.rsum - found) > TOLERANCE:
+            yield f"history.jsonl has a dev rSum of {line.dev.rsum}, but its recalls sum to {found}"
 
 
 def _noise(record: Record) -> Iterator[str]:
@@ -159,40 +214,6 @@ def _noise(record: Record) -> Iterator[str]:
     # In a tiny set, nothing may be drawn at any ratio: such noises share a digest, and a file.
     if noise.ratio != spec.noise and noise.ratio and spec.noise:
         yield f"the stored noise has ratio {noise.ratio:g}, the spec says {spec.noise:g}"
-
-
-def _beliefs(record: Record) -> Iterator[str]:
-    """Judge the stored beliefs again; older records and submissions do not have them."""
-    result, beliefs = record.result, record.beliefs
-    if beliefs is None:
-        return
-    if len(beliefs.given_clean) != result.clean_pairs_given:
-        yield f"{BELIEFS_FILE} has {len(beliefs.given_clean)} given clean pairs, the result {result.clean_pairs_given}"
-    if beliefs.clean is None:
-        return
-    if result.mismatched is None or abs(float(np.mean(~beliefs.clean)) - result.mismatched) > TOLERANCE:
-        yield f"the result has {result.mismatched} mismatched pairs, {BELIEFS_FILE} {np.mean(~beliefs.clean)}"
-    judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.given_clean)
-    for name, scores, said in (
-        ("detection", beliefs.p_clean, result.beliefs.detection),
-        ("soft_labels", beliefs.soft_labels, result.beliefs.soft_labels),
-    ):
-        if (scores is None) != (said is None):
-            yield f"the result {'has no' if said is None else 'has'} {name}, but {BELIEFS_FILE} says otherwise"
-        elif scores is not None and said is not None:
-            if len(scores) != len(beliefs.clean):
-                yield f"{BELIEFS_FILE} has {len(scores)} scores for {len(beliefs.clean)} pairs"
-                continue
-            found = asdict(detect(scores[judged], beliefs.clean[judged]))
-            for key in DETECTION:
-                if not _alike(getattr(said, key), found[key]):
-                    yield f"{name} {key} is {getattr(said, key)}, but {BELIEFS_FILE} gives {found[key]}"
-
-
-def _alike(said: float | None, found: float | None) -> bool:
-    if said is None or found is None:
-        return said is found
-    return math.isclose(said, found, rel_tol=0, abs_tol=ROUNDING)
 
 
 def _ground_truth(record: Record) -> Iterator[str]:
@@ -214,6 +235,14 @@ def _measurements(record: Record) -> Iterator[str]:
         yield f"training took {measurements.seconds.training:.1f} s of a budget of {budget.amount:g} s"
 
 
+def _source(record: Record) -> Iterator[str]:
+    """Compare the source that came with a submission with what the spec says of it; nothing is run."""
+    if record.has(METHOD_FILE):
+        source, text = record.spec.source, record.method_text()
+        if source_digest(text.encode()) != source:
+            yield f"{METHOD_FILE} is not the file that defined the method, of which the spec has digest {source!r}"
+
+
 CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _identity,
     _scores,
@@ -222,7 +251,8 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     work_problems,
     _course,
     _noise,
-    _beliefs,
+    check_beliefs,
     _ground_truth,
     _measurements,
+    _source,
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncbench.errors import UserError
+from ncbench.records.table import sound
 from ncbench.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -50,7 +52,9 @@ def write_report(
     pages = []
     for board in boards:
         folder = out / board.dataset
-        figures = draw_all(board, curves, folder / FIGURES_FOLDER, data_root, warn)
+        figures = (
+            draw_all(_sound(board), curves, folder / FIGURES_FOLDER, data_root, warn) if len(sound(board.runs)) else []
+        )
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
         write_text(text, page(board, figures))
@@ -65,6 +69,14 @@ def write_report(
         write_text(index, html_page(pages, out))
         written.append(index)
     return written
+
+
+def _sound(board: Leaderboard) -> Leaderboard:
+    """Return what figures may show of a leaderboard: the runs without problems."""
+    from ncbench.report.tables.comparisons import comparisons
+
+    runs = sound(board.runs)
+    return board if len(runs) == len(board.runs) else replace(board, runs=runs, comparisons=comparisons(runs))
 
 
 def _check_folder(folder: Path) -> None:

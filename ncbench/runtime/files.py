@@ -9,16 +9,10 @@ import os
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ncbench.errors import UserError
 
@@ -150,23 +144,6 @@ def check_absent(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.exists():
             raise UserError(f"{path} already exists; choose another path, or overwrite it with --force")
-
-
-class DamagedArchive(ValueError):  # noqa: N818
-    """A file is not a valid archive of arrays."""
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays in the .npz file `path` by name. Raises DamagedArchive unless it is complete and valid."""
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            return {name: archive[name] for name in archive.files}
-    # Damaged bytes can fail in zipfile, in zlib, and in NumPy's header parser.
-    except (OSError, EOFError, BadZipFile, zlib.error, AttributeError, KeyError, MemoryError) as error:
-        raise DamagedArchive(str(error)) from error
-    except (RuntimeError, SyntaxError, TokenError, ValueError) as error:
-        raise DamagedArchive(str(error)) from error
 
 
 def read_toml(path: Path, source: str) -> dict[str, Any]:

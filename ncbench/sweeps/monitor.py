@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from ncbench.errors import UserError
 from ncbench.records.lease import is_held
 from ncbench.records.progress import Progress, read_progress
 from ncbench.records.spec import RunSpec
@@ -31,7 +32,7 @@ class Monitor:
     def poll(self) -> Iterator[Outcome]:
         """Yield the outcomes of runs that ended since the last poll; in the first poll, finished runs are `kept`.
 
-        Raises UserError if a record cannot be read.
+        A run whose record cannot be read has `failed`.
         """
         since = time.monotonic()
         self.n_running = 0
@@ -58,12 +59,16 @@ class Monitor:
 
     def _outcome(self, index: int) -> Outcome | None:
         spec = self._specs[index]
-        folder, result = self._store.folder(spec), self._store.find(spec)
+        folder = self._store.folder(spec)
+        try:
+            result = self._store.find(spec)
+        except UserError as error:
+            return Outcome(spec, "failed", folder, error=error)
         if result is not None:
             return Outcome(spec, "done" if self._polled else "kept", folder, result)
-        status, error = self._store.noted_outcome(spec)
+        status, text = self._store.noted_outcome(spec)
         if status in FAILURES and not is_held(folder):
-            return Outcome(spec, status, folder, error=RuntimeError(error))
+            return Outcome(spec, status, folder, error=RuntimeError(text))
         return None
 
     def _start(self, index: int) -> None:

@@ -13,7 +13,6 @@ The id is a hash of the run ids: launching the same sweep again, on any machine,
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,12 +23,14 @@ from typing import Any
 
 import tomli_w
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
+from ncbench.records.checked import checked, read_json
 from ncbench.records.spec import RunSpec
 from ncbench.runtime.files import write_json, write_text
 
 FOLDER, CONFIG, PLAN, STOP = "sweeps", "sweep.toml", "plan.json", "stop"
 STOP_POLL_SECONDS = 2.0
+MAX_PLAN_BYTES = 64 * 2**20  # some 50,000 runs
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class SweepRecord:
         """Return the runs in execution order. Raises UserError if the plan cannot be read."""
         path = self.folder / PLAN
         try:
-            return [RunSpec.from_dict(content) for content in json.loads(path.read_bytes())]
-        except (OSError, ValueError, TypeError) as error:
+            plan = checked(read_json(path, limit=MAX_PLAN_BYTES), list[dict[str, Any]])
+            return [RunSpec.from_dict(content) for content in plan]
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{path}: cannot be read as a sweep plan ({error}). Rerun the command of the sweep."
+                f"{path}: cannot be read as a sweep plan ({brief(error)}). Rerun the command of the sweep."
             ) from error
 
     def request_stop(self) -> None:

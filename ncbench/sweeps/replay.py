@@ -13,7 +13,7 @@ from ncbench.method.registry import load_method, make_config
 from ncbench.noise.registry import load_protocol
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
-from ncbench.records.record import RESULT_FILE, Record
+from ncbench.records.record import METHOD_FILE, RESULT_FILE, Record
 from ncbench.records.spec import check_harness
 from ncbench.sweeps.grid import PlannedRun, draw
 
@@ -30,6 +30,15 @@ class Verdict:
     outcome: Literal["identical", "within tolerance", "different"]
     largest: float
     detail: str
+
+    def in_words(self, tolerance: float) -> str:
+        """Return the verdict in one line."""
+        if self.outcome == "identical":
+            return f"identical: {self.detail}"
+        return (
+            f"{self.outcome}: test recalls differ by up to {self.largest:.2f} points (tolerance {tolerance:g}); "
+            f"{self.detail}"
+        )
 
 
 def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = None) -> PlannedRun:
@@ -68,7 +77,9 @@ def _installed(folder: Path, name: str) -> type[Method]:
         return load_method(name, run_found=False)
     except UserError as error:
         message = str(error).rstrip(".")
-        raise UserError(f"{folder}: {message}. Name the file that defines it: --method-file FILE.") from error
+        copy = folder / METHOD_FILE
+        hint = f" Its submission has a copy, {copy}; read it first." if copy.is_file() else ""
+        raise UserError(f"{folder}: {message}. Name the file that defines it: --method-file FILE.{hint}") from error
 
 
 def check_comparable(folder: Path) -> None:

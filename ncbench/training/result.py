@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,7 @@ import torch
 
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
-from ncbench.evaluation.beliefs import Beliefs, detect, rank_correlation, rematch_quality
+from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
 from ncbench.evaluation.ties import warn_of_ties
 from ncbench.evaluation.top_k import retrieve
@@ -30,12 +29,11 @@ from ncbench.records.arrays import (
     save_ranks,
     save_retrieved,
 )
+from ncbench.records.judgement import judge
 from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
 from ncbench.records.result import (
     Judgement,
-    LabelDetection,
     Metrics,
-    RecordedRematches,
     Result,
     Scores,
     Selected,
@@ -90,7 +88,7 @@ class Assessment:
             selected=self._selected(),
             work=self._work(),
             mismatched=self.noise.mismatch(self.dataset.splits["train"].true) if known else None,
-            beliefs=self._judgement(beliefs) if known else Judgement(),
+            beliefs=judge(beliefs, self.noise, self.dataset) if known else Judgement(),
         )
 
     def measurements(self, started: float) -> Measurements:
@@ -176,26 +174,3 @@ class Assessment:
             self.noise.clean(true) if known else None,
             true[plans[0].captions] if known and plans else None,
         )
-
-    def _judgement(self, beliefs: Beliefs) -> Judgement:
-        """Judge beliefs about training pairs by the ground truth, leaving out clean pairs that the method was given."""
-        clean, claimed = self.noise.clean(self.dataset.splits["train"].true), self.noise.claimed
-        semantics = self.dataset.semantics
-        # The meaning of captions with words of other captions is unknown.
-        known = semantics is not None and self.noise.splices is None
-        closeness = partial(semantics.closeness, "train") if semantics is not None and known else None
-        judged = np.setdiff1d(np.arange(len(clean)), beliefs.given_clean)
-        detection = soft_labels = rematches = None
-        if beliefs.p_clean is not None:
-            detection = detect(beliefs.p_clean[judged], clean[judged])
-        if beliefs.soft_labels is not None:
-            labels, wrong = beliefs.soft_labels, np.flatnonzero(~clean)
-            follows = None
-            if closeness is not None:
-                follows = rank_correlation(labels[wrong], closeness(wrong, claimed[wrong]))
-            soft_labels = LabelDetection(**asdict(detect(labels[judged], clean[judged])), closeness_correlation=follows)
-        if beliefs.rematches is not None and closeness is not None:
-            found, n_images = beliefs.rematches, len(self.dataset.splits["train"].images)
-            quality = rematch_quality(found.captions, found.images, found.weights, claimed, closeness, n_images)
-            rematches = RecordedRematches(**asdict(quality))
-        return Judgement(detection, soft_labels, rematches)

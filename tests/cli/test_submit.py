@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from made_records import DEFAULTS
 
+import ncbench_methods.triplet as triplet
 from ncbench import UserError
+from ncbench.cli import main
+from ncbench.method.registry import load_method, settings_of
 from ncbench.records import submission
 from ncbench.records.arrays import load_ranks, save_ranks
+from ncbench.records.claims import Claims
+from ncbench.records.spec import RunSpec
 from ncbench.records.submission import read_submission, unpack
 from ncbench.records.table import load_runs
 
 Cli = Callable[..., Result]
+submit_command = import_module("ncbench.cli.submit")  # ncbench.cli has the command under this name
 NAMES = ("spec.json", "result.json", "measurements.json")
 
 
@@ -32,7 +41,8 @@ def runs(toy_run: Cli, tmp_path: Path) -> Path:
 def submitted(runs: Path, cli: Cli, tmp_path: Path) -> Path:
     """Return a submission of both runs."""
     path = tmp_path / "submissions" / "ours.json"
-    result = cli("submit", runs, "--name", "ours", "--about", "by us <b>", "--out", path.parent)
+    words = ("--name", "ours", "--contact", "Ada <ada@example.org>", "--about", "by us <b>", "--out", path.parent)
+    result = cli("submit", runs, *words)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"wrote {path} (2 runs); check it with: ncbench verify {path}\n"
     return path
@@ -52,7 +62,8 @@ def refused(result: Result, message: str) -> None:
 
 def test_there_and_back(submitted: Path, runs: Path, cli: Cli, tmp_path: Path) -> None:
     result = cli("verify", submitted)
-    assert (result.exit_code, result.stdout) == (0, "2 runs checked, 0 with problems\n")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith("\n2 runs checked, 0 with problems\n")
     result = cli("unpack", submitted, "--out", tmp_path / "again")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"wrote 2 runs to {tmp_path / 'again'}; 0 already existed\n"
@@ -85,8 +96,8 @@ def test_runs_with_folds(toy_run: Cli, cli: Cli, tmp_path: Path, monkeypatch: py
     save_ranks(folder / "ranks.npz", whole, halves)
     scores = {"test": halves.retrieval().to_dict(), "test_unfolded": whole.retrieval().to_dict()}
     change(folder / "result.json", lambda result: result.update(metrics=scores))
-    assert cli("submit", folder, "--name", "x", "--out", tmp_path).exit_code == 0
-    assert cli("verify", tmp_path / "x.json").stdout == "1 run checked, 0 with problems\n"
+    assert cli("submit", folder, "--name", "x", "--contact", "c", "--out", tmp_path).exit_code == 0
+    assert cli("verify", tmp_path / "x.json").stdout.endswith("\n1 run checked, 0 with problems\n")
     (again,) = unpack(tmp_path / "x.json", tmp_path / "again")
     found = load_ranks(again / "ranks.npz")
     assert [len(fold) for fold in found["test"].i2t] == [4, 4]
@@ -96,14 +107,14 @@ def test_one_run_twice_is_one(submitted: Path, runs: Path, cli: Cli, tmp_path: P
     (folder,) = {path.parent for path in (runs / "tiny" / "quick").glob("*/result.json")} - {
         sorted((runs / "tiny" / "quick").glob("*/"))[0]
     }
-    result = cli("submit", folder, folder, "--name", "one", "--out", tmp_path, "--json")
+    result = cli("submit", folder, folder, "--name", "one", "--contact", "c", "--out", tmp_path, "--json")
     assert json.loads(result.stdout) == {"written": str(tmp_path / "one.json"), "runs": 1}
 
 
 def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Path) -> None:
     path = next(runs.glob("*/*/*/result.json"))
     change(path, lambda result: result["metrics"]["test"].update(rsum=599.0))
-    result = cli("submit", runs, "--name", "x", "--out", tmp_path)
+    result = cli("submit", runs, "--name", "x", "--contact", "c", "--out", tmp_path)
     refused(result, f"{path.parent}: test rsum is 599.0, but its ranks give ")
     assert "only records that `ncbench verify` passes can be submitted" in result.stderr
     assert not (tmp_path / "x.json").exists()
@@ -111,7 +122,7 @@ def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Pat
 
 def test_nothing_is_written_over(submitted: Path, runs: Path, cli: Cli) -> None:
     before = submitted.read_bytes()
-    words = ("submit", runs, "--name", "ours", "--out", submitted.parent)
+    words = ("submit", runs, "--name", "ours", "--contact", "c", "--out", submitted.parent)
     refused(cli(*words), f"{submitted} already exists; choose another --name, or overwrite it with --force.")
     assert submitted.read_bytes() == before
     assert cli(*words, "--force").exit_code == 0
@@ -195,3 +206,143 @@ def test_files_that_are_too_large(submitted: Path, monkeypatch: pytest.MonkeyPat
 
 def test_no_file(cli: Cli, tmp_path: Path) -> None:
     refused(cli("unpack", tmp_path / "x.json"), "cannot be read as a submission")
+
+
+def test_what_a_submission_claims(submitted: Path, cli: Cli, strict_json: Callable[[str], Any], tmp_path: Path) -> None:
+    noisy = lambda run: run["result"]["spec"]["noise"] > 0  # noqa: E731
+    change(submitted, lambda content: content.update(runs=[run for run in content["runs"] if noisy(run)]))
+    lines = [line.strip() for line in cli("verify", submitted).stdout.splitlines()]
+    assert lines[:3] == [f"{submitted}: submission ours", "contact: Ada <ada@example.org>", "about: by us <b>"]
+    assert lines[3:6] == ["dataset: tiny", "noise: shuffle-images 0.4", "method: quick"]
+    assert lines[6:9] == ["backbone: vse", "budget: 0.3", "seed: 0"]
+    assert lines[9] == "missing runs: none"
+    assert lines[10] == "settings that differ from presets: none"
+    assert lines[11:] == ["methods from files: none", "1 run checked, 0 with problems"]
+    found = strict_json(cli("verify", submitted, "--json").stdout)["submissions"][str(submitted)]
+    assert (found["contact"], found["grid"]["seed"], found["missing"]) == ("Ada <ada@example.org>", ["0"], [])
+
+
+def test_gaps_and_settings() -> None:
+    spec = RunSpec.from_dict({**DEFAULTS, "dataset": "scenes", "settings": settings_of(load_method("rce"), "scenes")})
+    spec = replace(spec, method="rce")
+    other = replace(spec, seed=1, noise=0.2, settings={**spec.settings, "batch_size": 7})
+    claims = Claims.of([spec, other, replace(spec, method="mine", source="0123456789ab")], {})
+    assert claims.grid["seed"] == ["0", "1"]
+    assert "scenes shuffle-images 0.2 rce sgr 4 seed 0" in claims.missing
+    assert len(claims.missing) == 2 * 2 * 2 - 3
+    (text,) = claims.settings
+    assert text.startswith("rce on scenes: batch_size=7 (preset ")
+    assert claims.files == ["mine (digest 0123456789ab, not bundled)"]
+
+
+def test_control_characters_do_not_reach_the_terminal(submitted: Path, cli: Cli) -> None:
+    change(submitted, lambda content: content.update(about="a\x1b[2Jb\nc", contact=""))
+    result = cli("verify", submitted)
+    assert "about: a [2Jb c\n" in result.stdout
+    assert "contact: none given\n" in result.stdout
+
+
+def test_who_submits(runs: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit_command, "git_identity", lambda: "")
+    refused(cli("submit", runs, "--out", tmp_path), "a submission needs a name; give it with --name")
+    refused(
+        cli("submit", runs, "--name", "x", "--out", tmp_path), "a submission needs a contact; give it with --contact"
+    )
+    refused(cli("submit", runs, "--name", "x", "--contact", " ", "--out", tmp_path), "--contact is empty")
+    assert not (tmp_path / "x.json").exists()
+    monkeypatch.setattr(submit_command, "git_identity", lambda: "Ada <ada@example.org>")
+    assert cli("submit", runs, "--name", "x", "--out", tmp_path).exit_code == 0
+    assert read_submission(tmp_path / "x.json").contact == "Ada <ada@example.org>"
+    monkeypatch.setattr(submit_command, "_on_terminal", lambda: True)
+    asked = CliRunner().invoke(main, ["submit", str(runs), "--out", str(tmp_path)], input="y\nGrace\n")
+    assert (asked.exit_code, read_submission(tmp_path / "y.json").contact) == (0, "Grace")
+
+
+def test_submissions_of_older_versions(submitted: Path, cli: Cli) -> None:
+    change(submitted, lambda content: content.pop("contact"))
+    result = cli("verify", submitted)
+    assert result.exit_code == 0
+    assert "contact: none given" in result.stdout
+
+
+@pytest.fixture
+def from_file(toy_run: Cli, tmp_path: Path) -> Path:
+    """Return a file that defines a method, of which tmp_path/runs has a run."""
+    path = tmp_path / "elsewhere" / "mine.py"
+    path.parent.mkdir()
+    text = Path(triplet.__file__).read_text().replace('name = "triplet"', 'name = "mine"')
+    path.write_text(text)
+    words = ("--method", path, "--set", "mine.batch_size=8", "--noise", 0.4)
+    result = toy_run(*words)
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+def test_methods_from_files_are_bundled_and_not_run(from_file: Path, cli: Cli, tmp_path: Path) -> None:
+    words = ("submit", tmp_path / "runs", "--name", "m", "--contact", "c", "--out", tmp_path)
+    refused(cli(*words), "give the unchanged file with --method-file FILE")
+    assert cli(*words, "--method-file", from_file).exit_code == 0
+    (source,) = read_submission(tmp_path / "m.json").methods.values()
+    assert (source.name, source.text) == ("mine", from_file.read_text())
+    result = cli("verify", tmp_path / "m.json")
+    assert "methods from files: mine (digest " in result.stdout
+    assert "bundled, not run)" in result.stdout
+    # replayed only with the file, or the flag
+    result = cli("verify", tmp_path / "m.json", "--replay", 1)
+    assert result.exit_code == 1
+    assert "Name the file that defines it: --method-file FILE" in result.stdout
+    for allowed in (("--method-file", from_file), ("--run-bundled",)):
+        result = cli("verify", tmp_path / "m.json", "--replay", 3, "--device", "cpu", *allowed)
+        assert (result.exit_code, "identical: " in result.stdout) == (0, True), result.output
+    refused(cli("verify", tmp_path / "m.json", "--run-bundled"), "go with --replay N")
+    # unpacked
+    result = cli("unpack", tmp_path / "m.json", "--out", tmp_path / "u")
+    (copy,) = (tmp_path / "u").glob("tiny/mine/*/method.py")
+    assert f"read them first, such as {copy}" in result.stdout
+    assert copy.read_text() == from_file.read_text()
+    for command in (("audit", copy.parent), ("eval", "--dataset", "tiny", "--checkpoint", copy.parent)):
+        refused(cli(*command), f"run it again with: ncbench replay {copy.parent} --method-file {copy} --out DIR")
+    again = tmp_path / "again"
+    assert cli("replay", copy.parent, "--method-file", copy, "--device", "cpu", "--out", again).exit_code == 0
+    assert cli("verify", again).exit_code == 0
+    # another file than the one that ran
+    trap = tmp_path / "trap"
+    copy.write_text(f"open({str(trap)!r}, 'w')")
+    result = cli("verify", copy.parent)
+    assert (result.exit_code, trap.exists()) == (1, False)
+    assert "method.py is not the file that defined the method, of which the spec has digest " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("print('other')", "has digest "), ("#" * 2**21, "is larger than 1 MiB")],
+)
+def test_sources_that_do_not_fit(text: str, complaint: str, from_file: Path, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    words = ("--name", "m", "--contact", "c", "--out", tmp_path, "--method-file", from_file)
+    assert cli("submit", tmp_path / "runs", *words).exit_code == 0
+    change(path, lambda content: next(iter(content["methods"].values())).update(text=text))
+    refused(cli("verify", path), complaint)
+    refused(cli("unpack", path, "--out", tmp_path / "u"), complaint)
+    assert not (tmp_path / "u").exists()
+
+
+def test_one_bad_submission_does_not_stop_the_others(submitted: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    result = cli("verify", tmp_path / "bad.json", submitted, tmp_path / "absent")
+    assert result.exit_code == 2
+    assert result.stdout.endswith("2 runs checked, 0 with problems\n")
+    assert "bad.json: cannot be read as a submission" in result.stderr
+    assert "absent is neither a finished run" in result.stderr
+
+
+def test_large_parts_are_refused_before_they_are_decoded(submitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value, complaint in (
+        ("MAX_OBJECTS", 3, "it has more than 3 objects"),
+        ("MAX_PART_BYTES", 10, r"runs\[0\]\.result: it is larger than"),
+        ("MAX_RANKS_BYTES", 10, r"runs\[0\]\.ranks: it is larger than"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(submission, name, value)
+            with pytest.raises(UserError, match=complaint):
+                submission.specs_of(submitted, read_submission(submitted))

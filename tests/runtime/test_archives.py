@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncbench.runtime.files import DamagedArchive, read_arrays
+from ncbench.runtime.archives import DamagedArchive, read_arrays
 
 
 def test_arrays_are_read_back(tmp_path: Path) -> None:

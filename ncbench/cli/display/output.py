@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 160
 
 
+def one_line(text: str) -> str:
+    """Return text from a file in one line, without the characters that a terminal obeys."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
 def print_json(content: object) -> None:
     """Print `content` as JSON to standard output, with NaN as null."""
     click.echo(json.dumps(_no_nan(content), indent=2, allow_nan=False, default=str))

@@ -56,6 +56,14 @@ captions = click.option(
 text_features = click.option(
     "--text-features", metavar="COL", help="For --dataset hf:...: column with caption vectors, used instead of words."
 )
+tolerance = click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=100),
+    default=1.0,
+    show_default=True,
+    metavar="POINTS",
+    help="Largest accepted difference of test recalls in a replay, in percentage points, if results are not identical.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

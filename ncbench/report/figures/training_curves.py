@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ MAX_COLUMNS = 3
 CAPTION = "Means over seeds, at the mean work of each evaluation; names are in the order of the last points."
 
 
-def load_training_curves(folder: Path) -> pd.DataFrame:
+def load_training_curves(folder: Path, only: Container[str] | None = None) -> pd.DataFrame:
     """Return one row per dev evaluation of the finished runs in `folder`. Runs without a history have no rows.
 
     `member` is the backbone that was trained: the run's own, or one of an ensemble. `evaluation` counts the
     evaluations of this member from 0, `work` is its training work in FLOPs, `dev_rsum` the result.
-    Raises UserError for a damaged history.
+    `only` are the folders of the runs to read (None: all). Raises UserError for a damaged history.
     """
-    rows = [row for record in Store(folder).results() for row in _rows(record)]
+    records = (record for record in Store(folder).results() if only is None or str(record.folder) in only)
+    rows = [row for record in records for row in _rows(record)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

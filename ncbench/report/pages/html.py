@@ -112,6 +112,7 @@ class DatasetSection:
     figure_sections: Mapping[str, Sequence[EmbeddedFigure]]
     summaries: Sequence[Table]
     published: Sequence[Table]
+    problems: Sequence[str] = ()
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -140,6 +141,7 @@ def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Pa
             raw=Markup,
             answers_note=Markup(markdown_to_html(legend.ANSWERS_NOTE)),
             legend=Markup(markdown_to_html(legend.legend_of(board for board, _ in boards))),
+            problems_legend=Markup(markdown_to_html(legend.PROBLEMS_LEGEND)),
             published_legend=Markup(markdown_to_html(legend.PUBLISHED_LEGEND)),
         )
         + "\n"
@@ -193,6 +195,7 @@ def _section(number: int, board: Leaderboard, figures: Sequence[Figure], folder:
             )
             for each in board.published
         ],
+        problems=board.problems,
     )
 
 

@@ -32,6 +32,11 @@ reference and never counts as best. A method that was *given clean pairs* knows 
 which the others do not.
 """
 
+PROBLEMS_LEGEND = """\
+These records do not pass `ncbench verify`. Results that *fail verification* are marked and never count as best or rank;
+records that could not be read are left out. Figures show neither.
+"""
+
 HARNESS_LEGEND = """\
 Runs with the same settings end in other results under another version of the harness, so they have tables of their own.
 Under *harness 1*, methods saw the training pairs in the order of the dataset, which tells which pairs are matched.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ncbench.report.figures.style import Figure, section_names
-from ncbench.report.pages.legend import ANSWERS_NOTE, PUBLISHED_LEGEND, legend_of
+from ncbench.report.pages.legend import ANSWERS_NOTE, PROBLEMS_LEGEND, PUBLISHED_LEGEND, legend_of
 from ncbench.report.pages.text import unbroken
 from ncbench.report.tables import answers, versus_published
 from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, Comparison
@@ -27,6 +27,9 @@ def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
     found = answers.answers(board.comparisons)
     if found:
         parts += [_plain_table(answers.COLUMNS, [one.cells() for one in found], answers.NUMBERS), ANSWERS_NOTE]
+    if board.problems:
+        lines = "".join(f"* {_escape(' '.join(problem.split()))}\n" for problem in board.problems)
+        parts.append(f"## Records with problems\n\n{PROBLEMS_LEGEND}\n{lines}")
     parts += [_figure(figure) for figure in figures if not figure.section]
     for overview in board.overviews:
         parts.append(f"## rSum over noise ratios: {_escape(overview.title)}\n")

@@ -15,7 +15,7 @@ from ncbench.errors import UserError
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
-from ncbench.records.table import with_recorded_ratios
+from ncbench.records.table import failing, with_recorded_ratios
 from ncbench.report.tables.bootstrap import Bootstrap, Difference
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
@@ -52,7 +52,8 @@ HIGH_OVERHEAD = 0.2  # share of the training time above which counted work under
 class Comparison:
     """One table: methods under the same data, noise, backbone and budget.
 
-    `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best.
+    `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best;
+    neither do runs that fail verification.
     `place` and `last_place` are the ranks that a contestant may have, NaN if its runs have no readable ranks.
     `runs` are the rows of `load_runs` that were averaged. `differences` are between contestants, the better one first.
     """
@@ -96,11 +97,11 @@ class Comparison:
 
     @property
     def _contestants(self) -> pd.DataFrame:
-        return self.rows[~self.rows["sees_truth"]]
+        return self.rows[~self.rows["sees_truth"] & ~self.rows["fails"]]
 
     def mark(self, row: Mapping[Hashable, Any], column: str) -> Literal["best", "second"] | None:
         """Return whether the score of a row is the best or second best among contestants, after rounding."""
-        if column not in scores() or row["sees_truth"]:
+        if column not in scores() or row["sees_truth"] or row["fails"]:
             return None
         score = _rounded(row[column])
         if score == _rounded(self.best(column)):
@@ -134,12 +135,14 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["rsum_std"] = groups["rsum"].std()
         numbers["seeds"] = groups["seed"].nunique()
         numbers["sees_truth"] = groups["sees_truth"].any()
+        numbers["fails"] = runs.assign(fails=failing(runs)).groupby("variant", sort=True)["fails"].any()
         numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
         bootstrap = Bootstrap(_ranks(runs))
         places = bootstrap.places({name: float(numbers["rsum"][name]) for name in bootstrap.ranks})
         for number, column in enumerate(("place", "last_place")):
             numbers[column] = pd.Series({name: place[number] for name, place in places.items()}, dtype=float)
-        rows = numbers.reset_index().sort_values(["sees_truth", "rsum", "variant"], ascending=[True, False, True])
+        order = ["sees_truth", "fails", "rsum", "variant"]
+        rows = numbers.reset_index().sort_values(order, ascending=[True, True, False, True])
         ordered = [str(name) for name in rows["variant"] if name in places]
         pairs = {pair: bootstrap.difference(*pair) for pair in combinations(ordered, 2)}
         differences = {pair: found for pair, found in pairs.items() if found is not None}
@@ -148,9 +151,9 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
 
 
 def _ranks(runs: pd.DataFrame) -> dict[str, dict[int, Ranks]]:
-    """Return the ranks of contestants by seed, without variants of which a run has no readable ranks."""
+    """Return the ranks of contestants by seed, without variants of which a run fails or has no readable ranks."""
     ranks: dict[str, dict[int, Ranks]] = {}
-    excluded = set(runs.loc[runs["sees_truth"], "variant"])
+    excluded = set(runs.loc[runs["sees_truth"] | failing(runs), "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
         try:
             ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]

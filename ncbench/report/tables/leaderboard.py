@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ncbench.records.table import with_recorded_ratios
+from ncbench.records.problems import FAILS, Problem
+from ncbench.records.table import failing, sound, with_recorded_ratios
 from ncbench.report.tables.comparisons import Comparison, comparisons
 from ncbench.report.tables.overview import Overview, overviews
 from ncbench.report.tables.published import EVALUATIONS
@@ -23,12 +24,20 @@ class Leaderboard:
     overviews: Sequence[Overview]
     comparisons: Sequence[Comparison]
     published: Sequence[PublishedTable] = ()
+    left_out: Sequence[Problem] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        """The records with problems, and which these are, one line each."""
+        marked = self.runs[failing(self.runs)]
+        lines = [f"{run}: {text} ({FAILS})" for run, text in zip(marked["id"], marked["problems"], strict=True)]
+        return [*lines, *(problem.line for problem in self.left_out)]
 
 
-def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
+def leaderboards(frame: pd.DataFrame, left_out: Sequence[Problem] = ()) -> list[Leaderboard]:
     """Return the leaderboards of the datasets in `frame` (of `load_runs`), by name.
 
-    Datasets with published results include them.
+    Datasets with published results include them. `left_out` are the records that could not be read.
     """
     return [
         Leaderboard(
@@ -36,7 +45,8 @@ def leaderboards(frame: pd.DataFrame) -> list[Leaderboard]:
             runs,
             overviews(runs),
             comparisons(runs),
-            published_tables(str(dataset), runs) if dataset in EVALUATIONS else (),
+            published_tables(str(dataset), sound(runs)) if dataset in EVALUATIONS else (),
+            [problem for problem in left_out if problem.dataset == dataset],
         )
         for dataset, runs in with_recorded_ratios(frame).groupby("dataset", sort=True)
     ]

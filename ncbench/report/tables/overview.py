@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from ncbench.noise.ratio import CLEAN, NATURAL
+from ncbench.records.table import failing
 from ncbench.report.tables.comparisons import SEES_TRUTH, conditions_in_words
 
 
@@ -90,7 +91,8 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
         references,
         {"backbone": str(key["backbone"]), "unit": str(unit), "protocol": protocol},
     )
-    order = pd.DataFrame({"reference": means.index.isin(references), "average": found.average}, means.index)
+    last = references | set(cells.loc[failing(cells), "variant"])  # neither ever counts as best
+    order = pd.DataFrame({"reference": means.index.isin(last), "average": found.average}, means.index)
     order["incomplete"] = order["average"].isna()
     # Incomplete variants are ordered by the mean over the ratios they have.
     order["average"] = order["average"].fillna(means[found._noisy].mean(axis=1))
