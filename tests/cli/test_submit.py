@@ -138,7 +138,7 @@ def test_scores_that_were_improved(submitted: Path, cli: Cli) -> None:
     change(submitted, lambda content: content["runs"][0]["result"]["metrics"]["test"].update(rsum=599.0))
     result = cli("verify", submitted)
     assert result.exit_code == 1
-    first, last = result.stdout.splitlines()
+    *_, first, last = result.stdout.splitlines()
     assert first.startswith(f"{submitted}, tiny/quick/")
     assert "test rsum is 599.0, but its ranks give " in first
     assert last == "2 runs checked, 1 with problems"
