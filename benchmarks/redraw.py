@@ -14,7 +14,7 @@ import pandas as pd
 
 from ncbench.noise.ratio import NATURAL
 from ncbench.report import FIGURES_FOLDER, RUNS_FILE
-from ncbench.report.figures.noise_curves import draw_noise_curves
+from ncbench.report.figures.noise_curves import draw_curves_by_method, draw_noise_curves
 from ncbench.report.figures.ranks import draw_ranking, rank_methods
 
 
@@ -30,7 +30,9 @@ def read_runs(path: Path) -> pd.DataFrame:
 def main(folder: Path) -> None:
     """Redraw the figures in FOLDER/figures."""
     runs, figures = read_runs(folder / RUNS_FILE), folder / FIGURES_FOLDER
-    written = draw_noise_curves(runs[runs["protocol"] != NATURAL], figures / "rsum")
+    synthetic = runs[runs["protocol"] != NATURAL]
+    written = draw_noise_curves(synthetic, figures / "rsum")
+    written += draw_curves_by_method(synthetic, figures / "rsum-by-method")
     ranking = rank_methods(runs)
     if ranking is not None:
         written += draw_ranking(ranking, figures / "ranks")

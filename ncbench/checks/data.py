@@ -20,8 +20,10 @@ from ncbench.backbones.registry import build_backbone
 from ncbench.checks.method.reach import reachable
 from ncbench.checks.verdicts import Check, Failed, Skipped, Verdict, judge
 from ncbench.data.dataset import Dataset, DatasetSource, Split
+from ncbench.data.feature_sizes import check_sizes
 from ncbench.data.stamps import check_unchanged
 from ncbench.data.training_view import TrainingView
+from ncbench.data.unknown_words import check_words, unknown_share
 from ncbench.errors import UserError, error_with_location
 from ncbench.method import losses
 from ncbench.plugins.discovery import NAME
@@ -31,6 +33,7 @@ SPLITS = ("train", "dev", "test")
 SAMPLE_SIZE = 512  # images per split whose features are checked
 CHUNK_SIZE = 10_000  # captions per batch of token checks
 MIN_IMAGES = 11  # in dev and test; with ten, R@10 is always 100
+MAX_REPEATED_SHARE = 0.1  # of neighbours with equal features
 UPDATES = 3
 EMBED = 32  # size of the network that is trained
 
@@ -127,7 +130,10 @@ def _captions(found: DatasetUnderTest) -> str:
                 raise Failed(f"{name} has token {unknown[0]}; tokens of the vocabulary are 0 to {words - 1}")
         return int(captions.lengths.max())
 
-    return f"up to {max(found.per_split(examine))} tokens, all in the vocabulary"
+    longest = max(found.per_split(examine))
+    _as_verdict(check_words, found.dataset)
+    shares = [f"{share:.0%}" for share in found.per_split(lambda _, split: unknown_share(split.captions))]
+    return f"up to {longest} tokens, all in the vocabulary; unknown words: {', '.join(shares)}"
 
 
 def _features(found: DatasetUnderTest) -> str:
@@ -139,11 +145,27 @@ def _features(found: DatasetUnderTest) -> str:
             raise Failed(f"features of {name} contain NaN or infinity")
         if len(features) > 1 and (features == features[:1]).all():
             raise Failed(f"all images of {name} have the same features")
+        if len(repeats := _repeats(found.dataset.splits[name])) > MAX_REPEATED_SHARE * SAMPLE_SIZE:
+            raise Failed(f"images {repeats[0]} and before of {name} have equal features: rows repeat images")
+    _as_verdict(check_sizes, found.dataset)
     if len(shapes) > 1:
         raise Failed(f"splits differ in (regions, dimensions): {', '.join(map(str, sorted(shapes)))}")
     ((regions, dim),) = shapes
     words = "1 region" if regions == 1 else f"{regions} regions"
     return f"{words} of {dim} numbers, all finite (checked up to {SAMPLE_SIZE} images per split)"
+
+
+def _repeats(split: Split) -> NDArray[np.int64]:
+    """Return which of the first SAMPLE_SIZE images have the features of the image before."""
+    first = split.images.take(np.arange(min(len(split.images), SAMPLE_SIZE)))
+    return np.flatnonzero((first[1:] == first[:-1]).all((1, 2))) + 1
+
+
+def _as_verdict(check: Callable[[Dataset], None], dataset: Dataset) -> None:
+    try:
+        check(dataset)
+    except UserError as error:
+        raise Failed(str(error)) from error
 
 
 def _same_again(found: DatasetUnderTest) -> str:

@@ -98,6 +98,7 @@ def evaluate(
     from ncbench.evaluation.averaging import TRANSFORMS
     from ncbench.evaluation.averaging import average as average_of
     from ncbench.evaluation.retrieval import evaluate as retrieval_of
+    from ncbench.evaluation.ties import warn_of_ties
     from ncbench.records.networks import RunCheckpoint, read_checkpoint
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.files import write_atomic
@@ -122,6 +123,7 @@ def evaluate(
         write_atomic(out, lambda file: np.save(file, similarities))
     folds = dataset.folds if split == "test" else 1
     scores = retrieval_of(similarities, part.true, folds)
+    warn_of_ties(similarities, part.true, f"{dataset.name} {split}")
     unfolded = retrieval_of(similarities, part.true) if folds > 1 else None
     if as_json:
         print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {})})

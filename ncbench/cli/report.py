@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     help="Folder of dataset files, for figures of examples with pictures.",
 )
 @click.option("--published", metavar="DATASET", help="Print published results next to ours; write nothing.")
+@click.option("--noise", "noises", help="With --published: only these ratios, or natural.")
+@click.option("--method", "methods", help="With --published: only these methods, as printed.")
+@click.option("--backbone", "backbones", help='With --published: only these backbones; "not stated" is one.')
+@click.option("--paper", "papers", help="With --published: only papers whose names contain one of these.")
 @click.option(
     "--format",
     "form",
@@ -49,6 +53,10 @@ def report(
     html: bool,
     data_root: Path | None,
     published: str | None,
+    noises: str | None,
+    methods: str | None,
+    backbones: str | None,
+    papers: str | None,
     form: Format | None,
     columns: Sequence[str] | None,
     rows: Sequence[str] | None,
@@ -64,34 +72,53 @@ def report(
     if html and (form or published is not None):
         other = "format" if form else "published"
         raise UserError(f"--html cannot be combined with --{other}, which only prints")
+    chosen = {"noise": noises, "method": methods, "backbone": backbones, "paper": papers}
     if (columns or rows) and (form != "latex" or published is not None):
         raise UserError(f"{'--columns' if columns else '--rows'} needs --format latex")
     if published is not None:
-        _print_published(published, folder, form, as_json)
+        _print_published(published, folder, chosen, form, as_json)
+    elif any(value is not None for value in chosen.values()):
+        name = next(name for name, value in chosen.items() if value is not None)
+        raise UserError(f"--{name} filters published results; add --published DATASET")
     elif form:
         _print_formatted(folder, form, columns or (), rows or ())
     else:
         _write(folder, out, html, data_root, as_json)
 
 
-def _print_published(dataset: str, folder: Path, form: Format | None, as_json: bool) -> None:
+def _print_published(
+    dataset: str, folder: Path, chosen: Mapping[str, str | None], form: Format | None, as_json: bool
+) -> None:
+    from ncbench.noise.ratio import amount_of
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs, sound
     from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import format_published
-    from ncbench.report.tables.versus_published import COLUMNS, NUMERIC_COLUMNS, published_tables
+    from ncbench.report.tables.published_filters import Filters
+    from ncbench.report.tables.published_summary import published_summaries
+    from ncbench.report.tables.versus_published import BRIEF_COLUMNS, NUMERIC_COLUMNS, published_tables
 
+    words = {
+        name: [word.strip() for word in (value or "").split(",") if word.strip()] for name, value in chosen.items()
+    }
+    filters = Filters([amount_of(word) for word in words["noise"]], words["method"], words["backbone"], words["paper"])
     problems = Problems()
     has_runs = next(Store(folder).results(), None) is not None
-    tables = published_tables(dataset, sound(load_runs(folder, problems.add, verify_run)) if has_runs else None)
+    runs = sound(load_runs(folder, problems.add, verify_run)) if has_runs else None
     problems.show()
+    tables = published_tables(dataset, runs, filters)
     if as_json:
         print_json([line.facts() for table in tables for line in table.lines])
     elif form:
         click.echo(format_published(tables, form), nl=False)
-    else:
+    elif filters:
         for table in tables:
-            print_table(table.title, COLUMNS, table.cells(), numbers=NUMERIC_COLUMNS)
+            print_table(table.title, BRIEF_COLUMNS, table.cells(BRIEF_COLUMNS), numbers=NUMERIC_COLUMNS)
+            click.echo("".join(f"  {note}\n" for note in table.footnotes()))
+    else:
+        for summary in published_summaries(tables):
+            print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:])
+        click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
     problems.exit()
 
 
@@ -142,6 +169,6 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
     for table in tables:
         headings = tuple(COLUMNS.values())
         print_table(table.title, headings, table.cells(), numbers=headings[1:])
-    for path in written:
-        click.echo(f"wrote {path}")
+    first = next(path for path in written if path.suffix in (".html", ".md"))
+    click.echo(f"Leaderboards are in {out} ({len(written)} files). Start with {written[-1] if html else first}")
     problems.exit()

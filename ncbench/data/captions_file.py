@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ncbench.data.stand_ins import refuse_stand_in
 from ncbench.errors import UserError
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+_IMAGE_NAMES = {
+    "image",
+    "image_id",
+    "image_name",
+    "imageid",
+    "img",
+    "id",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "path",
+    "picture",
+    "image_path",
+}
+_CAPTION_NAMES = {"caption", "captions", "text", "comment", "sentence", "title", "description", "raw"}
 
 
 def read_captions(path: Path, tabbed: bool) -> list[str]:
@@ -35,7 +56,9 @@ def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
                     f"{path}:{before + 1}: a quote opens in this line and closes in line {reader.line_num}; "
                     'write "" for a quote inside quotes, or remove it'
                 )
-            before = reader.line_num
+            first, before = before == 0, reader.line_num
+            if first and is_header(row):
+                continue
             if len(row) < 2:  # further columns are ignored, as in the published reader
                 raise UserError(f"{path}:{reader.line_num}: found {len(row)} columns, expected image id, tab, caption")
             yield reader.line_num, row[1]
@@ -44,12 +67,27 @@ def _tabbed(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text in `path`. Raises UserError, with the line number, if it is not UTF-8."""
+    """Return the text in `path`, without a byte-order mark.
+
+    Raises UserError for text that is not UTF-8 and for carriage returns inside lines, with the line number, and for
+    files in place of the data (LFS pointers, HTML).
+    """
+    refuse_stand_in(path)
     try:
-        content = path.read_bytes()
-        return content.decode()
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        text = content.decode()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from error
+    if lone := _LONE_RETURN.search(text):
+        line = text.count("\n", 0, lone.start()) + 1
+        raise UserError(f"{path}:{line}: a carriage return inside a line; end lines with \\n or \\r\\n only")
+    return text
+
+
+def is_header(row: Sequence[str]) -> bool:
+    """Return whether the first row of a table names its columns: an image, then a caption."""
+    names = [cell.strip().lower() for cell in row]
+    return len(names) > 1 and names[0] in _IMAGE_NAMES and names[-1 if names[-1] != "split" else -2] in _CAPTION_NAMES

@@ -13,7 +13,9 @@ import numpy as np
 
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import FloatArray
+from ncbench.data.feature_sizes import check_sizes
 from ncbench.data.precomp import MissingFilesError, PrecompSource, check_finite, open_features
+from ncbench.data.unknown_words import check_words
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
 from ncbench.runtime.files import write_atomic, write_json
@@ -67,6 +69,8 @@ def prepare(source: PrecompSource, root: Path, half: Path | None, say: Callable[
         dataset = source.load(root)
     except MissingFilesError as error:
         raise UserError(f"{error}; {DOWNLOAD_HINT}") from error
+    check_words(dataset)
+    check_sizes(dataset)
     paths = [stamp.path for stamp in dataset.files]
     found = []
     for path in paths:

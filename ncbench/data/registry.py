@@ -153,6 +153,9 @@ def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dat
 
     Raises UserError.
     """
+    from ncbench.data.feature_sizes import check_sizes
+    from ncbench.data.unknown_words import check_words
+
     refuse_if_guarded("load a dataset")
     source, since = dataset_source(name, run_found=run_found), time.perf_counter()
     LOG.info("loading dataset %s%s", source.name, f" from {root}" if source.needs_root else "")
@@ -162,6 +165,8 @@ def load_dataset(name: str, root: Path | None, *, run_found: bool = True) -> Dat
         raise
     except Exception as error:  # of a plugin
         raise UserError(f"dataset {source.name!r} cannot be loaded: {error_with_location(error)}") from error
+    check_words(dataset)
+    check_sizes(dataset)
     sizes = ", ".join(f"{split} {len(part.images):,}" for split, part in dataset.splits.items())
     LOG.info("dataset %s: images %s (%.1f s)", source.name, sizes, time.perf_counter() - since)
     return dataset
@@ -188,6 +193,11 @@ def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Da
 def load_split(name: str, root: Path | None, split: str) -> Dataset:
     """Return the dataset with at least `split`; without the others if its source supports that. Raises UserError."""
     from ncbench.data.dataset import SplitSource
+    from ncbench.data.feature_sizes import check_sizes
+    from ncbench.data.unknown_words import check_words
 
     source = dataset_source(name)
-    return source.load_split(root, split) if isinstance(source, SplitSource) else source.load(root)
+    dataset = source.load_split(root, split) if isinstance(source, SplitSource) else source.load(root)
+    check_words(dataset)
+    check_sizes(dataset)
+    return dataset

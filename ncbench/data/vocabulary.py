@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncbench.data.stand_ins import refuse_stand_in
 from ncbench.errors import UserError
 from ncbench.runtime.files import write_json
 
@@ -71,6 +72,7 @@ class Vocabulary:
         Raises UserError if the file has another format, the two directions disagree, the ids are not 0..n-1, or the
         first four words are not the special ones.
         """
+        refuse_stand_in(path)
         try:
             content = json.loads(path.read_bytes())
         except OSError as error:

@@ -10,15 +10,16 @@ import msgspec
 from msgspec import Meta
 
 from ncbench.evaluation.beliefs import Count, Share
+from ncbench.evaluation.plans import PlanShares
 from ncbench.records.result import Scores
 from ncbench.runtime.files import write_text
 
 
-class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A dev evaluation of `backbone`, a member of an ensemble or the run's own.
 
     `share` of its budget, `work` in FLOPs, `updates` and `seconds` of training are spent by then; `loss` is that of the
-    latest update, `dev` the scores.
+    latest update, `dev` the scores. `plan` is where the mass of a batch's transport plan goes, if there is one.
     """
 
     backbone: str
@@ -28,6 +29,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None
     dev: Scores
     seconds: Annotated[float, Meta(ge=0)]
+    plan: PlanShares | None = None
 
 
 class History:

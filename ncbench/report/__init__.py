@@ -31,7 +31,8 @@ def write_report(
     """Write the leaderboards into `out` and return the files.
 
     Each dataset has a folder with a page (README.md), its runs (runs.csv) and its figures (figures/). All numbers of
-    the page can be computed from runs.csv. The same records give the same bytes.
+    the page can be computed from runs.csv. Where results are published, published.md lists them beside ours. The same
+    records give the same bytes.
 
     `curves` (of `load_training_curves`) adds a figure of dev rSum against training work. Figures of examples need the
     dataset, which is read from `data_root` if it has files of its own; if it cannot be read, `warn` receives the
@@ -43,7 +44,7 @@ def write_report(
     from ncbench.report.figures.style import figure_files
     from ncbench.report.pages.formats import csv_text
     from ncbench.report.pages.html import html_page
-    from ncbench.report.pages.markdown import page
+    from ncbench.report.pages.markdown import PUBLISHED_FILE, page, published_page
 
     for board in boards:
         _check_folder(out / board.dataset)
@@ -57,8 +58,11 @@ def write_report(
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
         write_text(text, page(board, figures))
+        if board.published:
+            write_text(folder / PUBLISHED_FILE, published_page(board))
+        more = [folder / PUBLISHED_FILE] if board.published else []
         drawn = [file for figure in figures for file in figure_files((folder / figure.file).with_suffix(""))]
-        written += [text, runs, *drawn]
+        written += [text, runs, *more, *drawn]
         pages.append((board, figures))
     if html:
         index = out / "index.html"

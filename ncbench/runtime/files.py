@@ -149,7 +149,7 @@ def check_absent(paths: Sequence[Path]) -> None:
 def read_toml(path: Path, source: str) -> dict[str, Any]:
     """Return the content of a TOML file. Raises UserError, prefixed with `source`, if it is missing or invalid."""
     try:
-        return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+        return tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{source} {path}: {error.strerror}; expected a TOML file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

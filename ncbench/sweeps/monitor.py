@@ -66,9 +66,9 @@ class Monitor:
             return Outcome(spec, "failed", folder, error=damage)
         if result is not None:
             return Outcome(spec, "done" if self._polled else "kept", folder, result)
-        status, error = self._store.noted_outcome(spec)
+        status, text = self._store.noted_outcome(spec)
         if status in FAILURES and not is_held(folder):
-            return Outcome(spec, status, folder, error=RuntimeError(error))
+            return Outcome(spec, status, folder, error=RuntimeError(text))
         return None
 
     def _start(self, index: int) -> None:

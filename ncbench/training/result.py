@@ -16,6 +16,7 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
+from ncbench.evaluation.ties import warn_of_ties
 from ncbench.evaluation.top_k import retrieve
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
@@ -69,6 +70,7 @@ class Assessment:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
         similarities, true = self.similarities("test"), self.dataset.splits["test"].true
         whole = rank(similarities, true)
+        warn_of_ties(similarities, true, f"{self.spec.method} on {self.dataset.name}, test")
         folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
         save_ranks(folder / RANKS_FILE, whole, folded)
         save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))

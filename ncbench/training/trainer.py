@@ -32,6 +32,7 @@ from ncbench.runtime.state import State, capture
 from ncbench.training.audit import Audit, plain_share
 from ncbench.training.blind_scoring import score_blindly
 from ncbench.training.loop import Loop, Scalars, Workshop
+from ncbench.training.plans import PlanJudge
 from ncbench.training.seclusion import Secluded
 
 USES = ("training", "evaluation", "checkpoints")
@@ -81,6 +82,7 @@ class Trainer:
         self.backbones = self.workshop.made
         self.selected = Selected()
         self.given_clean: IntVector = np.empty(0, np.int64)
+        self.plan_judge: PlanJudge | None = None
         self.updates = self.marks = 0
         self.over = self.done = False  # trained; and evaluated for the last time
         self.unfinished: Unfinished | None = None
@@ -196,6 +198,7 @@ class Trainer:
             retrieval = evaluate(
                 score_blindly(self.method, self.backbones, dev, self.device, self.unfinished), dev.true
             )
+            plan = self.plan_judge.shares(self.method, self.backbones) if self.plan_judge else None
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
@@ -209,5 +212,6 @@ class Trainer:
                 loss=self.loss,
                 dev=Scores.of(retrieval),
                 seconds=self.clock.seconds["training"],
+                plan=plan,
             )
         )

@@ -15,6 +15,7 @@ from ncbench.records.table import load_runs
 from ncbench.report.pages.formats import format_comparisons, format_published
 from ncbench.report.tables import versus_published
 from ncbench.report.tables.comparisons import comparisons
+from ncbench.report.tables.published_summary import published_summaries
 from ncbench.report.tables.versus_published import published_tables
 
 
@@ -34,14 +35,31 @@ def test_published_without_runs(cli: Callable[..., Result], tmp_path: Path, monk
     result = cli("report", "--published", "f30k")
     assert (result.exit_code, result.stderr) == (0, "")
     titles = [line.strip() for line in result.stdout.splitlines() if line.startswith("f30k, ")]
-    assert titles == [table.title for table in published_tables("f30k", None)]
+    assert titles == [f"{one.title}: rSum" for one in published_summaries(published_tables("f30k", None))]
+    assert len(result.stdout.splitlines()) < 100
     assert list(tmp_path.iterdir()) == []
 
 
 def test_published_beside_runs_of_another_dataset(recorded: Path, cli: Callable[..., Result]) -> None:
     result = cli("report", "--published", "cc152k", "--runs", recorded)
     assert result.exit_code == 0
-    assert "cc152k, test: natural noise" in result.stdout
+    assert "cc152k, test: rSum" in result.stdout
+    single = cli("report", "--published", "cc152k", "--runs", recorded, "--method", "L2RM,ncr")
+    assert single.exit_code == 0
+    assert "cc152k, test: natural noise" in single.stdout
+    assert "  1: " in single.stdout
+
+
+@pytest.mark.parametrize("name", ["noise", "method", "backbone", "paper"])
+def test_filters_are_of_published_results(name: str, cli: Callable[..., Result], tmp_path: Path) -> None:
+    result = cli("report", f"--{name}", "0.4", "--runs", tmp_path)
+    refused(result, f"--{name} filters published results; add --published DATASET.")
+
+
+def test_a_filter_that_admits_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    result = cli("report", "--published", "f30k", "--noise", "0.3", "--runs", tmp_path)
+    known = "0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8"
+    refused(result, f"no published result on f30k passes the filters; --noise has {known}.")
 
 
 def test_published_as_json(
@@ -55,7 +73,8 @@ def test_published_as_json(
     (rsum,) = load_runs(recorded).query("noise == 0.4")["rsum"]
     assert (line["rsum"], line["paper"], line["unit"], line["our_seeds"]) == (row.rsum, row.paper, "images", 1)
     assert line["our_rsum"] == pytest.approx(rsum)
-    assert line["difference"] == pytest.approx(rsum - row.rsum)
+    assert line["difference"] is None  # our budget is compute-matched
+    assert "our budget is compute-matched, papers count epochs" in line["unlike"]
     assert line["our_rsum_std"] is None
 
 

@@ -13,7 +13,7 @@ from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures.style import Figure
 from ncbench.report.pages.markdown import page
-from ncbench.report.tables.comparisons import COLUMNS, comparisons
+from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, comparisons
 from ncbench.report.tables.leaderboard import Leaderboard, leaderboards
 from ncbench.report.tables.overview import overviews
 
@@ -29,31 +29,42 @@ def make(folder: Path) -> str:
     return page(board("toy", frame), [Figure("rSum against noise ratio", "figures/rsum.svg")])
 
 
-def cells(text: str) -> list[list[str]]:
-    """Return the body cells of all comparisons of a page, without the rank."""
+def rows_of(text: str, width: int) -> list[list[str]]:
+    """Return the body cells of all tables of a page with so many columns."""
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")
     ]
-    return [
-        [name, *rest]
-        for name, *_, rest in ((row[0], row[1], row[2:]) for row in rows if len(row) == len(COLUMNS))
-        if name not in ("method", "---")
-    ]
+    return [row for row in rows if len(row) == width and row[0] not in ("method", "---", "noise")]
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the body cells of all results of a page: method, recalls, rSum, seeds."""
+    return [[row[0], *row[3:9], row[2], row[9]] for row in rows_of(text, len(RESULTS))]
 
 
 def test_a_whole_page(record: Record, tmp_path: Path) -> None:
     record(10.0, 20.0, 30.0, 11.0, 21.0, 31.0)
     text = make(tmp_path)
-    assert text.startswith("# toy\n\nRecalls are percentages")
-    assert "\n![rSum against noise ratio](<figures/rsum.svg>)\n" in text
-    assert text.endswith(
-        "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
-        "| method | rank | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | rSum "
-        "| budget used | peak memory | training time | overhead | seeds |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| triplet | - | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | **123.0** "
-        "| 2.00 | 1 MiB | 30 s | - | 1 |\n"
+    assert text.startswith(
+        "# toy\n\n**At 40% noise (shuffle-images), use triplet (rSum 123.0); no other method was run.**\n\n"
+        "| noise | best | rSum | is that sure? | lead over the next (95\N{NO-BREAK SPACE}% interval) |\n"
+        "| --- | --- | ---: | --- | --- |\n"
+        "| shuffle-images 0.4 | triplet | 123.0 | no other method | - |\n"
     )
+    assert "\n![rSum against noise ratio](<figures/rsum.svg>)\n" in text
+    assert (
+        "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4\n\n"
+        "| method | rank | rSum | i2t R@1 | i2t R@5 | i2t R@10 | t2i R@1 | t2i R@5 | t2i R@10 | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| triplet | - | **123.0** | **10.0** | **20.0** | **30.0** | **11.0** | **21.0** | **31.0** | 1 |\n\n"
+        "<details><summary>Budget, time and memory</summary>\n\n"
+        "| method | budget used | training time | overhead | peak memory | seeds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| triplet | 2.00 | 30\N{NO-BREAK SPACE}s | - | 1\N{NO-BREAK SPACE}MiB | 1 |\n\n"
+        "</details>\n"
+    ) in text
+    # Explanations stand behind what they explain.
+    assert text.index("## How to read the tables\n\nRecalls are percentages") > text.index("</details>")
 
 
 def test_the_best_is_bold_and_only_the_best(record: Record, tmp_path: Path) -> None:
@@ -71,8 +82,8 @@ def test_the_best_is_bold_and_only_the_best(record: Record, tmp_path: Path) -> N
         "<u>3.0</u>",
         "<u>66.0</u>",
     ]
-    for row in (l2rm, triplet):
-        assert not any("*" in cell for cell in row[8:])  # neither time nor work is a score
+    for row in rows_of(make(tmp_path), len(COSTS)):
+        assert not any("*" in cell for cell in row)  # neither time nor work is a score
 
 
 def test_what_looks_the_same_as_the_best_is_bold_too(record: Record, tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ def test_a_page_of_references_only(record: Record, tmp_path: Path) -> None:
     (row,) = cells(make(tmp_path))
     assert row[:8] == ["oracle (sees ground truth)", "10.0", "20.0", "30.0", "11.0", "21.0", "31.0", "123.0"]
     written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
-    assert "**" not in written[0].read_text()
+    assert "**" not in written[0].read_text().partition("nothing to choose from.**")[2]
 
 
 def test_best_of_each_table(record: Record, tmp_path: Path) -> None:
@@ -107,12 +118,13 @@ def test_best_of_each_table(record: Record, tmp_path: Path) -> None:
 def test_bold_with_deviation(record: Record, tmp_path: Path) -> None:
     for seed in (0, 1):
         record(10.0 + seed, 20.0, 30.0, 1.0, 2.0, 3.0, seed=seed)
-    assert cells(make(tmp_path))[0][7] == "**66.5 ± 0.7**"
+    assert cells(make(tmp_path))[0][7] == "**66.5\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.7**"
 
 
 def test_dashes_are_not_bold(record: Record, tmp_path: Path) -> None:
     record(seconds=None)
-    assert cells(make(tmp_path))[0][9:11] == ["-", "-"]
+    (row,) = rows_of(make(tmp_path), len(COSTS))
+    assert row[2:5] == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ def test_names_are_no_markup(name: str, escaped: str, record: Record, tmp_path: 
     (line,) = [
         line
         for line in page(Leaderboard("toy", frame, [], comparisons(frame))).splitlines()
-        if line.startswith("| ") and "30 s" in line
+        if line.startswith("| ") and line.endswith("| **31.0** | 1 |")
     ]
     assert line.startswith(f"| {escaped} | ")
 
@@ -150,8 +162,8 @@ def test_units_have_tables_of_their_own(record: Record, tmp_path: Path) -> None:
         record(protocol=f"shuffle-{unit}", unit=unit)
         record(protocol="file:x.npy", unit=unit, method="l2rm")
     text = make(tmp_path)
-    assert text.count("\n## ") == 4
-    for section in text.split("\n## ")[1:]:
+    assert text.count("\n## ") == 5
+    for section in text.split("\n## ")[1:-1]:
         assert section.count("(unit: ") == 1
         assert len(cells(section)) == 1
     assert "not comparable" in text
@@ -163,7 +175,7 @@ def test_versions_of_the_harness_are_never_averaged(record: Record, tmp_path: Pa
     assert "harness 1" not in make(tmp_path)
     record(20.0, 20.0, 20.0, 20.0, 20.0, 20.0, seed=0, harness=2)
     text = make(tmp_path)
-    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    titles = [line for line in text.splitlines() if line.startswith("## toy")]
     where = "## toy: shuffle-images 0.4 (unit: images), sgr, budget 4, harness"
     assert titles == [f"{where} 1", f"{where} 2"]
     assert [row[-1] for row in cells(text)] == ["2", "1"]
@@ -237,7 +249,8 @@ def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
 def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
     record()
     (row,) = cells(make(tmp_path))
-    assert len(row) == len(COLUMNS) - 1  # without the rank
+    assert len(row) == len(RESULTS) - 1  # without the rank
+    assert {*RESULTS, *COSTS} == set(COLUMNS)
 
 
 def test_second_means_second_of_the_contestants(record: Record, tmp_path: Path) -> None:
@@ -260,7 +273,7 @@ def test_an_overview_stands_before_the_tables(record: Record, tmp_path: Path) ->
     record(noise=0.4)
     text = make(tmp_path)
     assert "## rSum over noise ratios: shuffle-images (unit: images), sgr, budget 4\n\n" in text
-    assert text.index("rSum over noise") < text.index("## toy: ")
+    assert text.index("## rSum over noise") < text.index("## toy: ")
     assert "| &lt;b>\\| | 60.0 | 48.0 | 48.0 | 80% |\n" in text
     assert "| triplet | - | 123.0 | 123.0 | - |\n" in text
     assert "\nMissing: at 0: triplet.\n" in text

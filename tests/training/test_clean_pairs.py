@@ -113,7 +113,7 @@ def test_a_run_tells_and_says_so(tiny: Dataset, tmp_path: Path) -> None:
     clean = planned.noise.clean(tiny.splits["train"].true)
     (task,) = Informed.tasks
     assert task.truth is None
-    numbering = Numbering.draw(48, 24, 0)
+    numbering = Numbering.draw(48, 24, 0, planned.spec.noise_digest)
     np.testing.assert_array_equal(task.clean, draw_clean_pairs("informed", 6, numbering.shown(clean), 0))
     given = np.sort(numbering.captions[task.clean])
     assert clean[given].all()

@@ -77,7 +77,8 @@ def stated(run: Run) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     scores = np.empty(48)
     scores[numbering.captions] = np.linspace(0, 1, 48)
     captions, images = numbering.captions[[0, 5, 7]], numbering.images[[0, 1, 3]]
-    return scores, (captions, images, np.array([1.0, 0.5, 0.0]))
+    order = np.argsort(captions)  # as records have them
+    return scores, (captions[order], images[order], np.array([1.0, 0.5, 0.0])[order])
 
 
 class Doubter(Believer):

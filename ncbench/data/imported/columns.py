@@ -52,6 +52,7 @@ def texts(column: Column, name: str, place: Place) -> list[list[str]]:
 
     Raises UserError for other types, rows without captions, and captions that are empty, too long or not UTF-8.
     """
+    column = _plain_texts(column)
     kind = column.type
     is_list = _is_list(kind)
     if not _is_text(kind.value_type if is_list else kind):
@@ -139,6 +140,21 @@ def _block(column: Column, name: str, place: Place) -> Block:
     dtype = np.float16 if values.dtype == np.float16 else np.float32
     with np.errstate(over="ignore"):  # overflow becomes infinity, which `finite` refuses
         return np.ascontiguousarray(values, dtype).reshape(shape)
+
+
+def _plain_texts(column: Column) -> Column:
+    """Return a column of texts, or of lists of them, without views and dictionaries; any other as it is."""
+    column = _storage(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    item = kind.value_type if _is_list(kind) else kind
+    if pa.types.is_dictionary(item):
+        item = item.value_type
+    if not (_is_text(item) or pa.types.is_string_view(item)):
+        return column
+    plain = pa.list_(pa.string()) if _is_list(kind) else pa.string()
+    return column if kind == plain else column.cast(plain)
 
 
 def _refuse_missing(array: Column, name: str, place: Place) -> None:

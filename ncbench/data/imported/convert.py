@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,15 +26,18 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.data_warning import DataWarning
 from ncbench.data.dataset import Origin
 from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
+from ncbench.data.imported.image_rows import Repeats, Rows, images_of, joined
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.origins import ORIGINS_FILE, lines_of, origin_of
-from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes
+from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes, picture_names
 from ncbench.data.imported.reading import read_texts
-from ncbench.data.imported.request import SPLIT_NAMES, SPLITS, Request
+from ncbench.data.imported.request import Request
+from ncbench.data.imported.split_names import REST, SPLITS, split_of, words_of_split
 from ncbench.data.imported.tables import Table
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
@@ -48,34 +52,16 @@ DRAWN_DIVISOR, MAX_DRAWN_ROWS = 10, 1_000
 IntVector = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a source: features, the captions and the origin of each, and optional caption vectors and pictures."""
-
-    features: Block
-    captions: list[list[str]]
-    vectors: list[Block] | None
-    pictures: list[bytes] | None
-    origins: list[Origin] = field(default_factory=list)
-
-    def take(self, chosen: IntVector) -> Rows:
-        """Return the rows at these indices."""
-        return Rows(
-            self.features[chosen],
-            [self.captions[row] for row in chosen],
-            None if self.vectors is None else [self.vectors[row] for row in chosen],
-            None if self.pictures is None else [self.pictures[row] for row in chosen],
-            [self.origins[row] for row in chosen] if self.origins else [],
-        )
-
-
 def convert(request: Request, tables: Mapping[str, Table], root: Path | None, folder: Path) -> None:
     """Convert the dataset that `request` describes, from the `tables` of its source, and write it to `folder`.
 
     Paths of pictures are relative to `root`. Raises UserError for missing columns and invalid rows.
     """
     columns = _Columns.of(request, next(iter(tables.values())), root)
-    plan = plan_splits(request, tables)
+    used = used_splits(request, [*tables])
+    images = images_of(request, {name: tables[name] for name in used})
+    plan = plan_splits(request, used, {name: int(numbers.max(initial=-1)) + 1 for name, numbers in images.items()})
+    repeats = Repeats(request)
     counts = {
         split: sum(int((owner == number).sum()) for owner in plan.values()) for number, split in enumerate(SPLITS)
     }
@@ -83,13 +69,17 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         writers = {split: stack.enter_context(SplitWriter(folder / split, counts[split])) for split in SPLITS}
         for name, owner in plan.items():
             table, first = tables[name], 0
-            for rows in columns.read(table):
+            read = columns.read(table)
+            for rows in joined(read, images[name], table) if request.ids else read:
                 stop = first + len(rows.captions)
                 for number, split in enumerate(SPLITS):
-                    writers[split].add(rows.take(np.flatnonzero(owner[first:stop] == number)), table.place(first))
+                    mine = rows.take(np.flatnonzero(owner[first:stop] == number))
+                    writers[split].add(mine, table.place(min(first, table.n_rows - 1)))
+                    repeats.add(split, mine)
                 first = stop
-            if first != table.n_rows:
-                raise UserError(f"{request.source}: found {first} rows in {name!r}, expected {table.n_rows}")
+            if first != len(owner):
+                raise UserError(f"{request.source}: found {first} images in {name!r}, expected {len(owner)}")
+    repeats.tell()
     splits = {split: writer.facts for split, writer in writers.items()}
     if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
         found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
@@ -101,7 +91,7 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         "name": request.title,
         "source": request.source,
         "columns": {key: value for key, value in vars(request).items() if isinstance(value, str) and value},
-        "drawn": [split for split in SPLITS if _source_split(request, tables, split) is None],
+        "drawn": [split for split in SPLITS if split not in used.values()],
         "splits": splits,
         "truth_known": request.truth_known,
         "like": request.like,
@@ -111,30 +101,46 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
     write_json(folder / MANIFEST_FILE, manifest)
 
 
-def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDArray[np.int8]]:
-    """Return, for each split of the source that is used, the index in SPLITS that each row goes to.
+def used_splits(request: Request, names: Sequence[str]) -> dict[str, str]:
+    """Return, for each split of the source that is used, the split of SPLITS that it becomes, train first.
 
-    Splits that the source lacks are drawn from train: a tenth of its rows each, 1,000 at most, with seed 0.
+    Warns (DataWarning) about others. Raises UserError if none is train.
     """
-    sources = {split: _source_split(request, tables, split) for split in SPLITS}
-    train = sources["train"]
-    if train is None:
+    sources = {split: _source_split(request, names, split) for split in SPLITS}
+    if sources["train"] is None:
         raise UserError(
-            f"{request.source}: cannot tell the training split among {', '.join(sorted(tables))}; "
+            f"{request.source}: cannot tell the training split among {', '.join(sorted(names))}; "
             "set it under [splits] in a configuration file"
         )
-    n_rows = tables[train].n_rows
-    owner = np.zeros(n_rows, np.int8)
+    used = {source: split for split, source in sources.items() if source is not None}
+    for name in sorted(set(names) - set(used)):
+        if REST in words_of_split(name) and "train" not in request.splits:
+            used[name] = "train"
+        elif not request.splits:
+            warnings.warn(
+                f"{request.source}: the rows of {name!r} are not used, as the name tells no split; "
+                "set [splits] in a configuration file if that is wrong",
+                DataWarning,
+                stacklevel=2,
+            )
+    return used
+
+
+def plan_splits(request: Request, used: Mapping[str, str], images: Mapping[str, int]) -> dict[str, NDArray[np.int8]]:
+    """Return, for each split of the source that is `used`, the index in SPLITS that each image goes to.
+
+    `images` counts the images of each. Splits that the source lacks are drawn from train: a tenth of its images each,
+    1,000 at most, with seed 0. Raises UserError for splits that are too small.
+    """
+    plan = {name: np.full(images[name], SPLITS.index(split), np.int8) for name, split in used.items()}
+    train = next(iter(plan))
+    n_rows = images[train]
     order, start = derive_rng(0, "imported", "splits").permutation(n_rows), 0
-    plan = {train: owner}
     for number, split in enumerate(SPLITS):
-        source = sources[split]
-        if source is None:
+        if split not in used.values():
             size = min(MAX_DRAWN_ROWS, max(1, n_rows // DRAWN_DIVISOR))
-            owner[order[start : start + size]] = number
+            plan[train][order[start : start + size]] = number
             start += size
-        elif split != "train":
-            plan[source] = np.full(tables[source].n_rows, number, np.int8)
     for number, split in enumerate(SPLITS):
         size = sum(int((rows == number).sum()) for rows in plan.values())
         if size < (2 if split == "train" else 1):
@@ -144,19 +150,24 @@ def plan_splits(request: Request, tables: Mapping[str, Table]) -> dict[str, NDAr
     return plan
 
 
-def _source_split(request: Request, tables: Mapping[str, Table], split: str) -> str | None:
-    """Return the source's name of `split`, or None. Raises UserError if the requested split does not exist."""
+def _source_split(request: Request, names: Sequence[str], split: str) -> str | None:
+    """Return the source's name of `split`, or None. Raises UserError if it is missing, or could be one of several."""
     stated = request.splits.get(split)
     if stated is not None:
-        if stated not in tables:
+        if stated not in names:
             raise UserError(
-                f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(tables))}"
+                f"{request.source}: there is no split {stated!r} for {split}; found {', '.join(sorted(names))}"
             )
         return stated
-    taken = set(request.splits.values())
-    if split == "train" and len(tables) == 1:
-        return next(iter(tables))
-    return next((name for name in SPLIT_NAMES[split] if name in tables and name not in taken), None)
+    if split == "train" and len(names) == 1:
+        return names[0]
+    free = set(names) - set(request.splits.values())
+    found = sorted(name for name in free if split_of(name) == split and REST not in words_of_split(name))
+    if len(found) > 1:
+        raise UserError(
+            f"{request.source}: {', '.join(found)} could all be {split}; set [splits] {split} in a configuration file"
+        )
+    return found[0] if found else None
 
 
 @dataclass
@@ -168,7 +179,6 @@ class _Columns:
     text_features: str
     root: Path | None
     describe: Describe | None
-    _seen: dict[str, str] = field(default_factory=dict)  # the location of each id
 
     @staticmethod
     def of(request: Request, table: Table, root: Path | None) -> _Columns:
@@ -201,10 +211,6 @@ class _Columns:
             captions = texts(batch.column(captions_name), captions_name, place)
             encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
             ids = identities(batch.column(request.ids), request.ids, place) if request.ids else []
-            if ids:
-                for row, name in enumerate(ids):
-                    if self._seen.setdefault(name, here := place(row)) != here:
-                        raise UserError(f"{here}: id {name!r} is also used in {self._seen[name]}; remove one of them")
             of_captions = None
             if self.text_features:
                 counts = list(map(len, captions))
@@ -215,7 +221,10 @@ class _Columns:
                 features = vectors(column, request.image_features, place, request.regions)
             else:
                 assert encoded is not None
-                features = self.describe(decode(content, place(row)) for row, content in enumerate(encoded))
+                named = enumerate(zip(encoded, picture_names(batch.column(self.images)), strict=True))
+                features = self.describe(
+                    decode(content, f"{place(row)}{name and f', {name!r}'}") for row, (content, name) in named
+                )
             shown = batch.column(self.images).to_pylist() if self.images else []
             origins = [
                 origin_of(place(row), ids[row] if ids else "", shown[row] if shown else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ncbench.data.captions_file import read_text
+from ncbench.data.captions_file import is_header, read_text
 from ncbench.data.imported.pictures import read_below
-from ncbench.data.imported.request import SPLIT_NAMES, Request
+from ncbench.data.imported.request import Request
+from ncbench.data.imported.split_names import REST, SPLIT_NAMES, split_of
 from ncbench.errors import UserError
 
 IMAGE, CAPTIONS = "image", "captions"
@@ -66,11 +68,9 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
         raise UserError(f"{request.source}: expected a folder of pictures, as there is a captions file")
     if not file.is_file():
         raise UserError(f"{file}: file not found; expected rows of picture, tab, caption")
-    known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     splits: dict[str, Pictures] = {}
     where: dict[str, tuple[str, int]] = {}
-    for line, row in enumerate(io.StringIO(read_text(file), newline=None), 1):
-        name, *cells = row.removesuffix("\n").split("\t")
+    for line, (name, *cells) in _cells(file):
         if len(cells) not in (1, 2):
             raise UserError(
                 f"{file}:{line}: found {len(cells) + 1} columns, expected picture, tab, caption (, tab, split)"
@@ -78,9 +78,10 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
         name, caption = _CAPTION_NUMBER.sub("", name.strip()), cells[0].strip()
         if not name or not caption:
             raise UserError(f"{file}:{line}: empty {'caption' if name else 'picture name'}; fill it or remove the row")
-        split = known.get(cells[1].strip()) if len(cells) > 1 else "train"
+        split = split_of(cells[1].strip()) if len(cells) > 1 else "train"
         if split is None:
-            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {', '.join(known)}")
+            known = ", ".join(word for words in SPLIT_NAMES.values() for word in words)
+            raise UserError(f"{file}:{line}: unknown split {cells[1].strip()!r}; expected {known} or {REST}")
         part = splits.setdefault(split, Pictures(path, file))
         of, number = where.setdefault(name, (split, part.n_rows))
         if of != split:
@@ -95,6 +96,30 @@ def read_folder(path: Path | None, request: Request) -> Mapping[str, Pictures]:
     if not splits:
         raise UserError(f"{file}: contains no captions; expected rows of picture, tab, caption")
     return splits
+
+
+def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row, without a header.
+
+    Cells are separated by tabs, or, if the first line has none, by the first of comma, semicolon and bar in it; these
+    may be quoted as in CSV. Raises UserError for invalid quotes.
+    """
+    text = read_text(file)
+    start = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in start else next((mark for mark in start if mark in ",;|"), "\t")
+    lines = io.StringIO(text, newline="")
+    if delimiter == "\t":
+        rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    before = 0
+    try:
+        for row in rows:
+            first, line, before = before == 0, before + 1, rows.line_num
+            if not (first and is_header(row)):
+                yield line, row or [""]
+    except csv.Error as error:
+        raise UserError(f"{file}:{rows.line_num}: {error}; expected picture, {delimiter!r}, caption") from error
 
 
 def picture_files(path: Path | None, request: Request) -> list[Path]:

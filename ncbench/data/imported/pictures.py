@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ncbench.data.imported.columns import Place
+from ncbench.data.stand_ins import stand_in
 from ncbench.errors import UserError
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -45,6 +46,13 @@ def picture_bytes(column: Any, name: str, root: Path | None, place: Place) -> li
     return found
 
 
+def picture_names(column: Any) -> list[str]:
+    """Return the file name of each picture of a column, "" where it has none."""
+    if not is_pictures(column.type):
+        return [""] * len(column)
+    return [(value or {}).get("path") or "" for value in column.to_pylist()]
+
+
 def read_below(root: Path, name: str, where: str) -> bytes:
     """Return the content of the file `name` in `root`. Raises UserError if it is missing or outside of `root`."""
     try:
@@ -63,6 +71,8 @@ def read_below(root: Path, name: str, where: str) -> bytes:
 
 def decode(content: bytes, where: str) -> Picture:
     """Return a picture, (height, width, 3) uint8 RGB, with transparency on white. Raises UserError."""
+    if not content or (found := stand_in(content[:512])):
+        raise UserError(f"{where}: the picture {found if content else 'is empty'}; replace it or remove the row")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -79,4 +89,6 @@ def decode(content: bytes, where: str) -> Picture:
         raise
     except Exception as error:  # Pillow raises many types of errors
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # its message is the address of an object
+            reason = f"no known format, begins with {content[:8]!r}"
         raise UserError(f"{where}: the picture cannot be decoded ({reason}); replace it or remove the row") from error

@@ -13,7 +13,7 @@ from ncbench.data import precomp
 from ncbench.data.dataset import DEFAULT_BACKBONE, Captions, CaptionVectors, Dataset, ImageFeatures, Split
 from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.origins import ORIGINS_FILE, StoredOrigins
-from ncbench.data.imported.request import SPLITS
+from ncbench.data.imported.split_names import SPLITS
 from ncbench.data.stamps import stamp
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from ncbench.data.imported.split_names import SPLITS, split_of
 from ncbench.errors import UserError, unknown_name
 
 PREFIX, SUFFIX = "hf:", ".toml"
-SPLITS = ("train", "dev", "test")
-SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
-"""Common names of the splits in sources."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -135,7 +133,7 @@ def _read_file(path: Path) -> Request:
         import tomli as tomllib
 
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); expected a configuration file of a dataset"
@@ -194,7 +192,6 @@ def _derived(source: str) -> str:
     path = Path(source).expanduser()
     parts = [*path.resolve().parts] if path.exists() else source.split("/")
     stem = Path(parts[-1]).stem if path.is_file() else parts[-1]
-    known = [name for names in SPLIT_NAMES.values() for name in names]
-    if stem.split("-")[0] in known and len(parts) > 1:  # train.parquet, data/train-00000-of-00002.parquet
+    if split_of(stem.split("-")[0]) and len(parts) > 1:  # train.parquet, data/train-00000-of-00002.parquet
         stem = parts[-2] if parts[-2] != "data" or len(parts) < 3 else parts[-3]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64]

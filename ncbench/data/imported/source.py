@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ncbench.data.cache import make_folder
 from ncbench.data.dataset import Dataset
-from ncbench.data.imported.layout import STORE_FORMAT, store_root
+from ncbench.data.imported.layout import CONVERSION, STORE_FORMAT, store_root
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request, read_request
 from ncbench.data.stamps import stamp
@@ -60,7 +60,13 @@ def _key(request: Request, files: Sequence[Path]) -> str:
     of_files = [(str(one.path), one.size, one.changed) for one in stamp(files)]
     if request.vocabulary:
         of_files.append((request.vocabulary, *_size_and_time(Path(request.vocabulary))))
-    facts = {"format": STORE_FORMAT, "request": asdict(request), "source": str(request.path), "files": of_files}
+    facts = {
+        "format": STORE_FORMAT,
+        "conversion": CONVERSION,
+        "request": asdict(request),
+        "source": str(request.path),
+        "files": of_files,
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

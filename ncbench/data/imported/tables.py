@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncbench.data.imported.folder import picture_files, read_folder
-from ncbench.data.imported.request import SPLIT_NAMES, Request
+from ncbench.data.imported.request import Request
+from ncbench.data.imported.split_names import files_below, files_by_split
+from ncbench.data.stand_ins import refuse_stand_in
 from ncbench.errors import UserError
 
 RecordBatch: TypeAlias = Any  # of pyarrow, which has no types
@@ -52,7 +53,9 @@ class Files:
     """The rows of consecutive parquet or Arrow files."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [_ArrowFile(path) if path.suffix == ".arrow" else _ParquetFile(path) for path in paths]
+        for path in paths:
+            refuse_stand_in(path)
+        self._files = [_ArrowFile(path) if path.suffix.lower() == ".arrow" else _ParquetFile(path) for path in paths]
         first = self._files[0]
         for file in self._files[1:]:
             if not file.schema.equals(first.schema):
@@ -235,29 +238,14 @@ def _from_hub(request: Request) -> dict[str, Table]:
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:
-    """Return the files of each split: files in a folder, or in its `data`, whose names start with that of a split."""
+    """Return the files of each split, by the word that names it. Raises UserError as `files_by_split`."""
     if path.is_file():
-        if path.suffix not in _SUFFIXES:
+        if path.suffix.lower() not in _SUFFIXES:
             raise UserError(f"{path}: unknown file type; expected {' or '.join(_SUFFIXES)}, or a folder of these")
         return {"train": [path]}
-    for folder in (path, path / "data"):
-        files = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES and file.is_file())
-        if files:
-            return _by_split(files)
+    if files := files_below(path, _SUFFIXES):
+        return files_by_split(path, files)
     raise UserError(
         f"{path}: contains no dataset; expected one saved by `datasets`, or files "
-        f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}"
+        f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}, or folders of these names"
     )
-
-
-def _by_split(files: Sequence[Path]) -> dict[str, list[Path]]:
-    names = "|".join(name for names in SPLIT_NAMES.values() for name in names)
-    splits: dict[str, list[Path]] = {}
-    for file in files:
-        found = re.match(rf"({names})(?![a-z])", file.name)
-        splits.setdefault(found[1] if found else "", []).append(file)
-    if "" in splits and len(splits) > 1:
-        raise UserError(
-            f"{splits[''][0]}: belongs to no split, but {files[0].parent} has files for {', '.join(sorted(splits))[2:]}"
-        )
-    return {name or "train": paths for name, paths in splits.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,52 @@ from numpy.typing import NDArray
 
 from ncbench.evaluation.beliefs import CALIBRATION_BINS, Detection, detect, reliability
 from ncbench.records.record import Record
-from ncbench.report.figures.style import COLOURS, GREY, save, style, tidy
+from ncbench.report.figures.looks import BLUE, GREY, INK, RED
+from ncbench.report.figures.style import save, style, tidy
 from ncbench.report.tables.comparisons import Comparison
 
 MAX_COLUMNS = 4
+CAPTION = (
+    "P(clean) that the method assigned to each training pair at the end of training, all seeds pooled. Above: the "
+    "share of the clean and of the mismatched pairs in each bin. Below: the share of the pairs of a bin that are clean "
+    "against their mean P(clean); a calibrated method is on the dashed line, and larger dots hold more pairs."
+)
+
+
+@dataclass(frozen=True)
+class StatedBeliefs:
+    """P(clean) and the ground truth, (pairs,) each, of the runs of a variant, concatenated over `seeds`.
+
+    `silent` are the seeds whose records state no P(clean); `given` counts pairs left out because the method was given
+    them as clean.
+    """
+
+    p_clean: NDArray[np.float64]
+    clean: NDArray[np.bool_]
+    seeds: tuple[int, ...] = (0,)
+    silent: tuple[int, ...] = ()
+    given: int = 0
+
+    @property
+    def note(self) -> str:
+        """How many pairs of how many seeds these are, and what is missing."""
+        seeds = "seed" if len(self.seeds) == 1 else "seeds"
+        clean = int(self.clean.sum())
+        parts = [f"{clean:,} clean, {len(self.clean) - clean:,} mismatched", f"{len(self.seeds)} {seeds}"]
+        if self.silent:
+            parts.append(f"no P(clean): seed {', '.join(map(str, self.silent))}")
+        if self.given:
+            parts.append(f"{self.given:,} given as clean left out")
+        return "\n".join(parts)
+
+
+@dataclass
+class _Parts:
+    p_clean: list[NDArray[np.float64]] = field(default_factory=list)
+    clean: list[NDArray[np.bool_]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    silent: list[int] = field(default_factory=list)
+    given: int = 0
 
 
 def draw_beliefs(p_clean: NDArray[np.float64], clean: NDArray[np.bool_], title: str, stem: Path) -> list[Path]:
@@ -27,78 +70,149 @@ def draw_beliefs(p_clean: NDArray[np.float64], clean: NDArray[np.bool_], title: 
 
     found = detect(p_clean, clean)
     with style():
-        figure = Figure(figsize=(9, 4), layout="constrained")
+        figure = Figure(figsize=(7.5, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_histogram(left, p_clean, clean, found)
-        _draw_reliability(right, p_clean, clean, found)
+        _draw_histogram(left, p_clean, clean)
+        left.set_title(_auc_in_words(found))
+        left.set_ylabel("share of the pairs of a kind")
+        left.set_xlabel("P(clean)")
+        _draw_reliability(right, p_clean, clean)
+        right.set_title(f"calibration error {found.calibration_error:.3f}")
+        right.set_ylabel("share of clean pairs in the bin")
+        right.set_xlabel("mean P(clean) of the bin")
         figure.suptitle(title)
+        figure.legend(*_handles(), loc="outside lower center", ncols=4, frameon=False)
         return save(figure, stem)
 
 
-def collect_beliefs(table: Comparison) -> dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """Return P(clean) and the ground truth, (pairs,) each, by variant, seeds concatenated.
+def collect_beliefs(table: Comparison) -> dict[str, StatedBeliefs]:
+    """Return what the runs of each variant state about their training pairs, in the order of the table.
 
-    Runs whose records lack either are left out, and so are pairs that the method was given as clean.
-    Raises UserError for damaged beliefs.
+    Variants that never state P(clean) or whose ground truth is unknown are left out, and so are pairs that the method
+    was given as clean. Raises UserError for damaged beliefs.
     """
-    found: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {}
-    for variant, folder in zip(table.runs["variant"], table.runs["folder"], strict=True):
-        beliefs = Record(Path(folder)).beliefs
-        if beliefs is not None and beliefs.p_clean is not None and beliefs.clean is not None:
-            judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.given_clean)
-            found.setdefault(str(variant), []).append((beliefs.p_clean[judged], beliefs.clean[judged]))
+    found: dict[str, _Parts] = {}
+    runs = table.runs.sort_values("seed")
+    for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
+        beliefs, parts = Record(Path(folder)).beliefs, found.setdefault(str(variant), _Parts())
+        if beliefs is None or beliefs.p_clean is None or beliefs.clean is None:
+            parts.silent.append(int(seed))
+            continue
+        judged = np.setdiff1d(np.arange(len(beliefs.clean)), beliefs.given_clean)
+        parts.p_clean.append(beliefs.p_clean[judged])
+        parts.clean.append(beliefs.clean[judged])
+        parts.seeds.append(int(seed))
+        parts.given += len(beliefs.clean) - len(judged)
+    stated = ((str(name), found[str(name)]) for name in table.rows["variant"] if found[str(name)].seeds)
     return {
-        name: (np.concatenate([p for p, _ in parts]), np.concatenate([clean for _, clean in parts]))
-        for name, parts in sorted(found.items())
+        name: StatedBeliefs(
+            np.concatenate(parts.p_clean),
+            np.concatenate(parts.clean),
+            tuple(parts.seeds),
+            tuple(parts.silent),
+            parts.given,
+        )
+        for name, parts in stated
     }
 
 
-def draw_beliefs_by_variant(
-    beliefs: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], title: str, stem: Path
-) -> list[Path]:
+def draw_beliefs_by_variant(beliefs: Mapping[str, StatedBeliefs], title: str, stem: Path) -> list[Path]:
     """Draw a histogram and a reliability diagram per variant (of `collect_beliefs`). Return the files: SVG, PNG."""
     from matplotlib.figure import Figure
 
     columns = min(len(beliefs), MAX_COLUMNS)
     rows = -(-len(beliefs) // columns)
     with style():
-        figure = Figure(figsize=(3.6 * columns, 6.6 * rows), layout="constrained")
-        grid = figure.subplots(2 * rows, columns, squeeze=False)
+        figure = Figure(figsize=(0.5 + max(5.0, 2.4 * columns), 0.8 + 4.0 * rows), layout="constrained")
+        grid = figure.subplots(2 * rows, columns, squeeze=False, sharex=True)
         for panel in grid.flat:
             panel.set_visible(False)
-        for number, (name, (p_clean, clean)) in enumerate(beliefs.items()):
+        highest = max(
+            _shares(stated.p_clean[part]).max() for stated in beliefs.values() for part in _kinds(stated.clean)
+        )
+        for number, (name, stated) in enumerate(beliefs.items()):
             row, column = divmod(number, columns)
             upper, lower = grid[2 * row, column], grid[2 * row + 1, column]
-            found = detect(p_clean, clean)
-            _draw_histogram(upper, p_clean, clean, found)
-            upper.set_title(f"{name}: {upper.get_title()}", fontsize=10)
-            _draw_reliability(lower, p_clean, clean, found)
+            found = detect(stated.p_clean, stated.clean)
             for panel in (upper, lower):
                 panel.set_visible(True)
-        figure.suptitle(title)
+            _draw_histogram(upper, stated.p_clean, stated.clean)
+            upper.set_ylim(0, 1.4 * highest)  # the notes need room
+            upper.set_title(f"{name}: {_auc_in_words(found)}", fontsize=9.5)
+            upper.text(0.5, 0.97, stated.note, transform=upper.transAxes, ha="center", va="top", fontsize=7.5)
+            _draw_reliability(lower, stated.p_clean, stated.clean)
+            lower.text(0.97, 0.04, f"calibration error {found.calibration_error:.3f}", ha="right", fontsize=8)
+            if column:
+                upper.tick_params(labelleft=False)
+                lower.tick_params(labelleft=False)
+            else:
+                upper.set_ylabel("share of a kind")
+                lower.set_ylabel("clean in the bin")
+            if number + columns >= len(beliefs):
+                lower.tick_params(labelbottom=True)
+                lower.set_xlabel("P(clean)")
+        figure.suptitle(title, fontsize=11)
+        figure.legend(*_handles(), loc="outside lower center", ncols=4, frameon=False)
         return save(figure, stem)
 
 
-def _draw_histogram(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.bool_], found: Detection) -> None:
+def _auc_in_words(found: Detection) -> str:
+    return "no AUC, pairs of one kind" if found.auc is None else f"AUC {found.auc:.3f}"
+
+
+def _draw_histogram(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.bool_]) -> None:
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    for name, part, colour in (("clean", clean, COLOURS[0]), ("mismatched", ~clean, COLOURS[1])):
-        counts = np.histogram(p_clean[part], edges)[0]
-        panel.stairs(counts, edges, fill=True, alpha=0.4, color=colour, label=f"{name} ({counts.sum():,})")
-    panel.set_title("no AUC: pairs of one kind only" if found.auc is None else f"AUC {found.auc:.3f}")
-    panel.set_xlabel("P(clean)")
-    panel.set_ylabel("training pairs")
-    panel.legend(frameon=False)
+    looks: Mapping[str, Mapping[str, Any]] = {
+        "clean": {"fill": True, "color": BLUE, "alpha": 0.35, "linewidth": 0},
+        "mismatched": {"color": RED, "linewidth": 1.6},
+    }
+    for (name, look), part in zip(looks.items(), _kinds(clean), strict=True):
+        panel.stairs(_shares(p_clean[part]), edges, label=name, **look)
+    panel.set_xlim(0, 1)
+    panel.set_ylim(bottom=0)
     tidy(panel)
 
 
-def _draw_reliability(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.bool_], found: Detection) -> None:
+def _draw_reliability(panel: Any, p_clean: NDArray[np.float64], clean: NDArray[np.bool_]) -> None:
     bins = reliability(p_clean, clean)
-    panel.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
-    panel.plot(bins.mean_p_clean, bins.clean_share, color=COLOURS[0], marker="o", label="P(clean)")
-    panel.set_title(f"calibration error {found.calibration_error:.3f}")
-    panel.set_xlabel("mean P(clean) of the bin")
-    panel.set_ylabel("share of clean pairs in the bin")
+    panel.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
+    panel.plot(bins.mean_p_clean, bins.clean_share, color=INK, linewidth=1, label="P(clean)")
+    panel.scatter(
+        bins.mean_p_clean,
+        bins.clean_share,
+        s=8 + 90 * bins.pairs / bins.pairs.sum(),
+        color=INK,
+        linewidths=0,
+        clip_on=False,
+    )
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
-    panel.legend(frameon=False)
+    panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     tidy(panel)
+
+
+def _kinds(clean: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    return clean, ~clean
+
+
+def _shares(p_clean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of the pairs in each bin, (bins,)."""
+    counts = np.histogram(p_clean, np.linspace(0, 1, CALIBRATION_BINS + 1))[0]
+    shares: NDArray[np.float64] = counts / max(1, len(p_clean))
+    return shares
+
+
+def _handles() -> tuple[list[Any], list[str]]:
+    """Return the one legend of a figure: handles and names."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return (
+        [
+            Patch(color=BLUE, alpha=0.35, linewidth=0),
+            Line2D([], [], color=RED, linewidth=1.6),
+            Line2D([], [], color=INK, marker="o", linewidth=1, markersize=5),
+            Line2D([], [], color=GREY, linestyle="--", linewidth=1),
+        ],
+        ["clean pairs", "mismatched pairs", "bins of P(clean)", "calibrated"],
+    )

@@ -19,12 +19,13 @@ from ncbench.evaluation.top_k import Retrieved
 from ncbench.records.arrays import BELIEFS_FILE, TOP_K_FILE
 from ncbench.records.audit import NO_REMATCH, Audit
 from ncbench.records.record import Record
-from ncbench.report.figures.style import COLOURS, GREY, save, style
+from ncbench.report.figures.looks import GREEN, GREY, INK
+from ncbench.report.figures.style import save, style
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.runtime.seeds import derive_rng
 
 CAPTION_QUERIES, IMAGE_QUERIES, REMATCHED_PAIRS = 4, 2, 6  # examples in a figure
-MATCH_COLOUR = COLOURS[2]
+MATCH_COLOUR = GREEN
 DPI = 80  # lower than in other figures: pictures make large files
 MARKS = {True: "✓", False: "✗"}
 
@@ -178,7 +179,7 @@ def _show_picture(panel: Any, picture: NDArray[np.uint8], right: bool | None, la
     panel.imshow(picture, interpolation="none")
     panel.set_xticks([])
     panel.set_yticks([])
-    panel.set_xlabel(label, fontsize=9, color=MATCH_COLOUR if right else "black")
+    panel.set_xlabel(label, fontsize=9, color=MATCH_COLOUR if right else INK)
     for spine in panel.spines.values():
         spine.set(color=MATCH_COLOUR if right else GREY, linewidth=4 if right else 0.8)
 
@@ -190,6 +191,6 @@ def _write_texts(
     panel.set_axis_off()
     for number, text in enumerate(texts):
         shown = "\n".join(textwrap.wrap(text, width, max_lines=5 if len(texts) == 1 else 1, placeholder=" …"))
-        colour = MATCH_COLOUR if len(right) and right[number] else "black"
+        colour = MATCH_COLOUR if len(right) and right[number] else INK
         height = 1 - (number + 0.5) / len(texts)
         panel.text(0, height, shown, va="center", fontsize=9, color=colour, transform=panel.transAxes)

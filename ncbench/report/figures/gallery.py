@@ -14,22 +14,13 @@ from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.audit import load_audit
 from ncbench.records.record import Record
-from ncbench.report.figures import examples
-from ncbench.report.figures.beliefs import collect_beliefs, draw_beliefs_by_variant
-from ncbench.report.figures.noise_curves import draw_noise_curves
+from ncbench.report.figures import beliefs, examples, noise_curves, training_curves, transport_plans
 from ncbench.report.figures.ranks import draw_ranking, rank_methods
 from ncbench.report.figures.style import Figure
-from ncbench.report.figures.training_curves import draw_training_curves, has_training_curves
-from ncbench.report.figures.transport_plans import CAPTION, collect_plans, draw_plans
 from ncbench.report.tables.comparisons import Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
 
 BELIEFS_SECTION, EXAMPLES_SECTION = "Which training pairs methods believe to be clean", "Examples"
-BELIEFS_CAPTION = (
-    "P(clean) that the method assigned to each training pair at the end of training, all seeds pooled. Above: its "
-    "histogram for clean and for mismatched pairs. Below: the share of pairs that are clean against P(clean); a "
-    "calibrated method is on the dashed line."
-)
 
 Warn = Callable[[str], object]
 
@@ -59,26 +50,34 @@ def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path
     runs = board.runs
     synthetic = runs[runs["protocol"] != NATURAL]
     if len(synthetic):
-        yield _figure("rSum against noise ratio", draw_noise_curves(synthetic, folder / "rsum"))
-    if curves is not None and has_training_curves(runs, curves):
-        drawn = draw_training_curves(runs, curves, folder / "training-curves")
-        yield _figure("Dev rSum against training work", drawn)
+        drawn = noise_curves.draw_noise_curves(synthetic, folder / "rsum")
+        yield _figure("rSum against noise ratio", drawn, noise_curves.curves_caption(synthetic))
+        drawn = noise_curves.draw_curves_by_method(synthetic, folder / "rsum-by-method")
+        if drawn:
+            yield _figure("rSum against noise ratio by method", drawn, noise_curves.CAPTION_BY_METHOD)
     ranking = rank_methods(runs)
     if ranking is not None:
         yield _figure("Average ranks", draw_ranking(ranking, folder / "ranks"), ranking.caption)
+    if curves is not None and training_curves.has_training_curves(runs, curves):
+        drawn = training_curves.draw_training_curves(runs, curves, folder / "training-curves")
+        yield _figure("Dev rSum against training work", drawn, training_curves.CAPTION)
 
 
 def _belief_figures(board: Leaderboard, folder: Path) -> Iterator[Figure]:
     noisy = [table for table in board.comparisons if table.key["noise"]]
     stems = file_names(noisy)
     for table in noisy:
-        beliefs = collect_beliefs(table)
-        if beliefs:
-            drawn = draw_beliefs_by_variant(beliefs, table.noise, folder / f"beliefs-{stems[table.title]}")
-            yield _figure(f"P(clean), {table.title}", drawn, BELIEFS_CAPTION, BELIEFS_SECTION)
-    plans = collect_plans(noisy)
-    if plans:
-        yield _figure("Transport plans", draw_plans(plans, folder / "transport-plans"), CAPTION, BELIEFS_SECTION)
+        found = beliefs.collect_beliefs(table)
+        if found:
+            drawn = beliefs.draw_beliefs_by_variant(found, table.noise, folder / f"beliefs-{stems[table.title]}")
+            silent = [str(name) for name in table.rows["variant"] if str(name) not in found]
+            note = f" No P(clean) is recorded for {', '.join(silent)}." if silent else ""
+            yield _figure(f"P(clean), {table.title}", drawn, beliefs.CAPTION + note, BELIEFS_SECTION)
+    noisy_runs = board.runs[board.runs["noise"] > 0]
+    shares = transport_plans.load_plan_shares(noisy_runs)
+    if len(shares):
+        drawn = transport_plans.draw_plans(noisy_runs, shares, folder / "transport-plans")
+        yield _figure("Where transport plans put their mass", drawn, transport_plans.CAPTION, BELIEFS_SECTION)
 
 
 def _example_figures(board: Leaderboard, folder: Path, data_root: Path | None, warn: Warn) -> Iterator[Figure]:

@@ -11,11 +11,13 @@ import pandas as pd
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
 from ncbench.records.store import Store
-from ncbench.report.figures.style import Look, draw_line, legend_size, line_looks, line_names, save, style, tidy
+from ncbench.report.figures.lines import FEW, draw_line, label_lines, label_width, panel_height
+from ncbench.report.figures.looks import PAPER, Look, line_looks
+from ncbench.report.figures.style import line_names, save, style, tidy
 
 COLUMNS = ("id", "member", "evaluation", "work", "dev_rsum")
-MEMBER_DASHES = {"-": ("-", "--"), "--": ("--", ":")}  # of the members of an ensemble, by the dashes of its look
-MAX_COLUMNS = 4
+MAX_COLUMNS = 3
+CAPTION = "Means over seeds, at the mean work of each evaluation; names are in the order of the last points."
 
 
 def load_training_curves(folder: Path, only: Container[str] | None = None) -> pd.DataFrame:
@@ -39,53 +41,73 @@ def draw_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, stem: Path) 
     """Draw dev rSum against work, one panel per protocol and ratio. Return the files: SVG, PNG.
 
     `frame` is of `load_runs`, `curves` of `load_training_curves`. Names and looks of lines are those of the figure of
-    rSum against noise ratio. Lines are means over seeds, at the mean work (in baseline epochs) of the n-th evaluation,
-    bands one standard deviation. The members of an ensemble are trained one after the other and have a line each.
+    rSum against noise ratio. Lines are means over seeds, at the mean work (in baseline epochs) of the n-th evaluation;
+    few lines have bands of one standard deviation. The members of an ensemble are trained one after the other and have
+    a line each, with hollow markers after the first.
     """
     from matplotlib.figure import Figure
 
     runs = frame.assign(line=line_names(frame), epoch=frame["flops"] / frame["used"])
-    looks = line_looks(runs["line"], set(runs.loc[runs["sees_truth"], "line"]))
+    looks = line_looks(runs["line"], set(runs.loc[runs["sees_truth"].astype(bool), "line"]))
     # Runs have a dev_rsum of their own, that of the selected network.
     lines = runs.drop(columns="dev_rsum").merge(curves, on="id")
     lines["spent"] = lines["work"] / lines["epoch"]
-    panels = list(lines.groupby(["noise", "protocol", "unit"], sort=True))
+    panels = list(lines.groupby(["protocol", "noise", "unit"], sort=True))
     columns = min(len(panels), MAX_COLUMNS)
     rows = -(-len(panels) // columns)
+    drawn = max(len(part.groupby(["line", "member"])) for _, part in panels)
+    height = panel_height(drawn, 2.2)
+    names = {_label(str(line), str(member), part) for _, part in panels for line, member in _members(part)}
     with style():
-        width, height = legend_size(looks)
-        size = (width + 3.6 * columns, max(0.5 + 3.5 * rows, height))
+        size = (0.6 + (2.0 + label_width(names)) * columns, 0.5 + (height + 0.5) * rows)
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-        legend: dict[str, Any] = {}
-        for panel, (_, part) in zip(grid.flat, panels, strict=False):
-            _draw_panel(panel, part, looks)
-            legend |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        shown = [*zip(grid.flat, panels, strict=False)]
+        ends = [_draw_panel(panel, part, looks) for panel, (_, part) in shown]
+        for place, ((panel, _), (points, found)) in enumerate(zip(shown, ends, strict=True)):
+            label_lines(panel, points, found, height)
+            panel.tick_params(labelbottom=place + columns >= len(panels))
         for panel in grid.flat[len(panels) :]:
             panel.set_visible(False)
-        for row in grid:
-            row[0].set_ylabel("rSum on dev (of 600)")
-        order = sorted(legend)
-        figure.legend([legend[name] for name in order], order, loc="outside right upper", frameon=False)
+        figure.supxlabel("training work (baseline epochs)", fontsize=10)
+        figure.supylabel("rSum on dev (of 600)", fontsize=10)
         return save(figure, stem)
 
 
-def _draw_panel(panel: Any, part: pd.DataFrame, looks: Mapping[str, Look]) -> None:
-    for line, runs in part.groupby("line", sort=True):
-        name, backbone = str(line), runs["backbone"].iloc[0]
-        members = list(dict.fromkeys(runs["member"]))
-        dashes = MEMBER_DASHES[looks[name].dashes]
-        for number, member in enumerate(members):
-            mine = runs[runs["member"] == member].groupby("evaluation", sort=True)
-            points = mine["dev_rsum"].agg(["mean", "std"]).fillna(0.0).set_axis(mine["spent"].mean())
-            label = name if members == [backbone] else f"{name}: {member}"
-            draw_line(panel, points, looks[name], label=label, linestyle=dashes[number % len(dashes)], markersize=4)
+def _members(part: pd.DataFrame) -> list[tuple[object, object]]:
+    """Return the lines of a panel and the members that were trained for each, in order."""
+    return list(dict.fromkeys(zip(part["line"], part["member"], strict=True)))
+
+
+def _label(line: str, member: str, part: pd.DataFrame) -> str:
+    """Return what a line is called: the member is named if it is not all that was trained."""
+    alone = (part.loc[part["line"] == line, "member"] == part.loc[part["line"] == line, "backbone"]).all()
+    return line if alone else f"{line}: {member}"
+
+
+def _draw_panel(
+    panel: Any, part: pd.DataFrame, looks: Mapping[str, Look]
+) -> tuple[dict[str, tuple[float, float]], dict[str, Look]]:
+    """Draw the lines of a panel; return the last point and the look of each, by label."""
+    members = sorted(_members(part), key=lambda found: str(found[0]))
+    seen: dict[object, int] = {}
+    ends, labelled = {}, {}
+    for line, member in members:
+        number = seen[line] = seen.get(line, -1) + 1
+        mine = part[(part["line"] == line) & (part["member"] == member)].groupby("evaluation", sort=True)
+        points = mine["dev_rsum"].agg(["mean", "std"]).fillna(0.0).set_axis(mine["spent"].mean())
+        label, look = _label(str(line), str(member), part), looks[str(line)]
+        hollow = {"markerfacecolor": PAPER, "markeredgecolor": look.colour, "markeredgewidth": 1.0} if number else {}
+        spread = "band" if len(members) <= FEW else ""
+        draw_line(panel, points, look, spread=spread, label=label, size=4, **hollow)
+        ends[label] = (float(points.index[-1]), float(points["mean"].iloc[-1]))
+        labelled[label] = look
     first = part.iloc[0]
     panel.set_title(noise_in_words(first["protocol"], first["noise"]))
-    panel.set_xlabel("training work (baseline epochs)")
     panel.set_xlim(left=0)
     panel.set_ylim(bottom=0)
     tidy(panel)
+    return ends, labelled
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str, int, int, float]]:

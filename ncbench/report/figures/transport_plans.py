@@ -1,128 +1,101 @@
-"""Heat maps of transport plans: where the mass of a batch goes, and how much of it to true matches."""
+"""Where the mass of transport plans goes during training: to true partners, to closer images, or to others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from ncbench.data.dataset import IntVector
-from ncbench.errors import UserError
-from ncbench.method.base import Plan
-from ncbench.records.arrays import BELIEFS_FILE
+from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
-from ncbench.report.figures.style import COLOURS, GREY, save, style
-from ncbench.report.tables.comparisons import Comparison
+from ncbench.report.figures.looks import BLUE, FAINT, GREEN, INK
+from ncbench.report.figures.style import line_names, save, style, tidy
 
+COLUMNS = ("id", "evaluation", "work", "true", "closer", "even")
+MAX_COLUMNS = 4
+TRUE, CLOSER, NO_CLOSER, UNKNOWN = "true partner", "closer than claimed", "not closer", "not the true partner"
 CAPTION = (
-    "The transport plan of one batch at the end of training, for the lowest seed. Columns are captions that the method "
-    "believes mismatched, rows are the images that it may rematch them to; darker means more mass. Circles mark true "
-    "matches, sorted onto the diagonal: orange ones are for the method to find; grey ones are claimed by the training "
-    "set anyway, and a method may exclude them. The title compares the mass on orange circles with an even spread, "
-    "which puts the same mass on every cell."
+    "Where the transport plan of a batch of captions that the method believes mismatched puts its mass, at each dev "
+    "evaluation, mean over seeds: on the image that truly belongs to the caption; on another image that is closer in "
+    "meaning to it than the claimed one, which still helps; or on one that is not. The dashed line is what an even "
+    "spread over the plan would put on true partners: where it is at zero, hardly any is in reach."
 )
-MAX_COLUMNS = 3
 
 
-@dataclass(frozen=True)
-class RecordedPlan:
-    """The plan of a run, the true images (n,) of its captions, and whether the claimed image is the true one (n,)."""
+def load_plan_shares(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per dev evaluation with a transport plan of the `runs` (of `load_runs`).
 
-    variant: str
-    noise: str
-    plan: Plan
-    true: IntVector
-    claimed: NDArray[np.bool_]
-
-    @property
-    def matches(self) -> NDArray[np.bool_]:
-        """Cells of the plan that are true matches, (images, captions) bool."""
-        found: NDArray[np.bool_] = self.plan.images[:, None] == self.true
-        return found
-
-    @property
-    def unclaimed(self) -> NDArray[np.bool_]:
-        """True matches that the training set does not claim, (images, captions) bool."""
-        return self.matches & ~self.claimed
-
-    @property
-    def mass_on_unclaimed(self) -> float:
-        """Share of the mass on `unclaimed` cells; NaN for an empty plan."""
-        total = self.plan.mass.sum()
-        return float(self.plan.mass[self.unclaimed].sum() / total) if total > 0 else float("nan")
-
-    @property
-    def title(self) -> str:
-        """The title of the heat map."""
-        mismatched, found = int((~self.claimed).sum()), int(self.unclaimed.any(0).sum())
-        return (
-            f"{self.variant}, {self.noise}\n"
-            f"{mismatched} of {len(self.true)} captions mismatched, {found} with their image in reach:\n"
-            f"{self.mass_on_unclaimed:.1%} of the mass is on these (even spread: {self.unclaimed.mean():.1%})"
-        )
-
-
-def collect_plans(tables: Sequence[Comparison]) -> list[RecordedPlan]:
-    """Return one plan per table and variant, that of the lowest seed that has one, in the order of `tables`.
-
-    Raises UserError for damaged beliefs.
+    `work` is in FLOPs, `true`, `closer` (NaN where meanings are unknown) and `even` are shares of the mass. For an
+    ensemble, the plans are those of its first member. Raises UserError for a damaged history.
     """
-    found = []
-    for table in tables:
-        for variant, runs in table.runs.sort_values("seed").groupby("variant", sort=True):
-            for folder in runs["folder"]:
-                beliefs = Record(Path(folder)).beliefs
-                if beliefs is None or beliefs.plan is None or beliefs.true_images is None or beliefs.clean is None:
-                    continue
-                if beliefs.plan.captions.max(initial=-1) >= len(beliefs.clean):
-                    path = Path(folder) / BELIEFS_FILE
-                    raise UserError(f"{path}: its plan has pairs that do not exist; restore it")
-                claimed = beliefs.clean[beliefs.plan.captions]
-                found.append(RecordedPlan(str(variant), table.noise, beliefs.plan, beliefs.true_images, claimed))
-                break
-    return found
+    rows = [row for name, folder in zip(runs["id"], runs["folder"], strict=True) for row in _rows(name, Path(folder))]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def draw_plans(plans: Sequence[RecordedPlan], stem: Path) -> list[Path]:
-    """Draw a heat map per plan. Return the files: SVG, PNG."""
+def _rows(name: str, folder: Path) -> Iterator[tuple[object, ...]]:
+    history = Record(folder).history
+    for number, line in enumerate(line for line in history if line.backbone == history[0].backbone):
+        if line.plan is not None:
+            closer = float("nan") if line.plan.closer is None else line.plan.closer
+            yield name, number, line.work, line.plan.true, closer, line.plan.even
+
+
+def draw_plans(runs: pd.DataFrame, shares: pd.DataFrame, stem: Path) -> list[Path]:
+    """Draw `shares` (of `load_plan_shares`), one panel per variant and noise. Return the files: SVG, PNG."""
     from matplotlib.figure import Figure
 
-    columns = min(len(plans), MAX_COLUMNS)
-    rows = -(-len(plans) // columns)
+    named = runs.assign(line=line_names(runs), epoch=runs["flops"] / runs["used"])
+    rows = named.drop(columns="dev_rsum").merge(shares, on="id")
+    rows["spent"] = rows["work"] / rows["epoch"]
+    panels = list(rows.groupby(["line", "protocol", "noise"], sort=True))
+    columns = min(len(panels), MAX_COLUMNS)
+    height = -(-len(panels) // columns)
     with style():
-        figure = Figure(figsize=(4.6 * columns, 4.9 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for panel, plan in zip(grid.flat, plans, strict=False):
-            _draw_plan(panel, plan)
-        for panel in grid.flat[len(plans) :]:
-            panel.set_visible(False)
+        figure = Figure(figsize=(max(5.0, 0.5 + 2.3 * columns), 0.8 + 2.0 * height), layout="constrained")
+        grid = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
+        handles: dict[str, Any] = {}
+        for place, panel in enumerate(grid.flat):
+            if place >= len(panels):
+                panel.set_visible(False)
+                continue
+            (line, protocol, noise), part = panels[place]
+            handles |= _draw_panel(panel, part)
+            panel.set_title(f"{line}, {noise_in_words(str(protocol), float(str(noise)))}", fontsize=9)
+            if place + columns >= len(panels):
+                panel.tick_params(labelbottom=True)
+        figure.supxlabel("training work (baseline epochs)", fontsize=10)
+        figure.supylabel("share of the mass", fontsize=10)
+        order = [name for name in (TRUE, CLOSER, NO_CLOSER, UNKNOWN, "even spread") if name in handles]
+        figure.legend(
+            [handles[name] for name in order], order, loc="outside upper center", ncols=len(order), frameon=False
+        )
         return save(figure, stem)
 
 
-def _draw_plan(panel: Any, seen: RecordedPlan) -> None:
-    from matplotlib.colors import PowerNorm
-
-    mass = seen.plan.mass
-    order = image_order(seen)
-    # A few cells hold most of the mass; the square root makes the others visible.
-    panel.imshow(mass[order], cmap="Greys", norm=PowerNorm(0.5, 0, mass.max() or 1), interpolation="none")
-    for cells, colour in ((seen.unclaimed, COLOURS[1]), (seen.matches & seen.claimed, GREY)):
-        rows, columns = np.nonzero(cells[order])
-        panel.scatter(columns, rows, s=28, facecolors="none", edgecolors=colour, linewidths=1.2)
-    panel.set_title(seen.title, fontsize=9)
-    panel.set_xlabel("captions of the batch")
-    panel.set_ylabel("candidate images")
-    panel.set_xticks([])
-    panel.set_yticks([])
-
-
-def image_order(seen: RecordedPlan) -> IntVector:
-    """Return the rows of a plan ordered by the caption they match; rows without a match come last."""
-    matches = seen.matches
-    first = np.where(matches.any(1), matches.argmax(1), matches.shape[1])
-    order: IntVector = np.argsort(first, kind="stable")
-    return order
+def _draw_panel(panel: Any, part: pd.DataFrame) -> dict[str, Any]:
+    """Stack the mean shares of a panel; return the handles of its legend."""
+    means = part.groupby("evaluation", sort=True)[["spent", "true", "closer", "even"]].mean()
+    known = bool(means["closer"].notna().all())
+    layers = {TRUE: means["true"], **({CLOSER: means["closer"]} if known else {})}
+    layers[NO_CLOSER if known else UNKNOWN] = 1 - pd.DataFrame(layers).sum(axis=1)
+    looks = {TRUE: (BLUE, ""), CLOSER: (GREEN, "///"), NO_CLOSER: (FAINT, ""), UNKNOWN: (FAINT, "")}
+    handles, below = {}, 0 * means["true"]
+    for name, share in layers.items():
+        colour, hatch = looks[name]
+        above = below + share
+        options = {"facecolor": colour, "edgecolor": "#ffffff", "hatch": hatch, "linewidth": 0.0}
+        if len(means) == 1:
+            middle = float(means["spent"].iloc[0])
+            handles[name] = panel.bar([middle], share, 0.3, bottom=below, label=name, **options)
+        else:
+            handles[name] = panel.fill_between(means["spent"], below, above, label=name, **options)
+        below = above
+    (handles["even spread"],) = panel.plot(
+        means["spent"], means["even"], color=INK, linestyle="--", linewidth=1.2, label="even spread"
+    )
+    panel.set_ylim(0, 1)
+    panel.set_xlim(left=0)
+    tidy(panel)
+    return handles

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ncbench.records.record import RESULT_FILE, Record
+from ncbench.records.record import Record
+from ncbench.report.figures.looks import Look, line_looks
 from ncbench.report.figures.style import Figure, section_names
-from ncbench.report.pages import legend
-from ncbench.report.tables import overview, versus_published
-from ncbench.report.tables.comparisons import COLUMNS, Comparison
+from ncbench.report.pages import legend, run_details
+from ncbench.report.pages.embedded import data_block, figure_source, marker_path, page_colour
+from ncbench.report.pages.text import unbroken
+from ncbench.report.tables import answers, overview, versus_published
+from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, SEES_TRUTH, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
+from ncbench.report.tables.published_summary import published_summaries
 
 ASSETS = files("ncbench.report") / "assets"
 
@@ -36,24 +39,39 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of the page; the columns in `numbers` are right-aligned."""
+class Row:
+    """A row of a table. Rows of a `variant` have its marker and can be filtered; references stay last."""
 
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    numbers: frozenset[str]
-    note: str = ""
-    runs: Sequence[RunDetails] = ()
+    cells: Sequence[Cell]
+    variant: str = ""
+    reference: bool = False
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
-class RunDetails:
-    """Details of a run that the page shows on demand: its name and all values of its record, by dotted key."""
+class Table:
+    """A table of the page; the columns in `numbers` are right-aligned, `notes` stand below it."""
 
-    name: str
-    rsum: float
-    facts: Mapping[str, str]
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    numbers: frozenset[str]
+    notes: Sequence[str] = ()
+    filters: Mapping[str, str] = field(default_factory=dict)
+    ratios: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ComparisonSection:
+    """What the page shows of a comparison; `filters` are the values that it is filtered by."""
+
+    title: str
+    results: Table
+    costs: Table
+    runs: Table
+    settings: Mapping[str, str]
+    command: str
+    filters: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,18 +84,40 @@ class EmbeddedFigure:
 
 
 @dataclass(frozen=True)
+class MethodLine:
+    """A variant in the list of methods."""
+
+    name: str
+    about: str
+    look: Look
+    path: str
+    colour: str
+
+
+@dataclass(frozen=True)
 class DatasetSection:
     """The section of a dataset; `anchor` is its id in the page."""
 
     name: str
     anchor: str
-    runs: int
+    summary: str
+    answers: Table
+    provenance: str
+    methods: Sequence[MethodLine]
+    choices: Mapping[str, Sequence[str]]
+    data: str
     figures: Sequence[EmbeddedFigure]
     overviews: Sequence[Table]
-    comparisons: Sequence[Table]
-    figure_sections: Mapping[str, Sequence[EmbeddedFigure]] = field(default_factory=dict)
-    published: Sequence[Table] = ()
+    comparisons: Sequence[ComparisonSection]
+    figure_sections: Mapping[str, Sequence[EmbeddedFigure]]
+    summaries: Sequence[Table]
+    published: Sequence[Table]
     problems: Sequence[str] = ()
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each variant's marker."""
+        return {line.name: number for number, line in enumerate(self.methods)}
 
 
 def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Path) -> str:
@@ -98,6 +138,8 @@ def html_page(boards: Sequence[tuple[Leaderboard, Sequence[Figure]]], folder: Pa
             style=Markup(style),
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            raw=Markup,
+            answers_note=Markup(markdown_to_html(legend.ANSWERS_NOTE)),
             legend=Markup(markdown_to_html(legend.legend_of(board for board, _ in boards))),
             problems_legend=Markup(markdown_to_html(legend.PROBLEMS_LEGEND)),
             published_legend=Markup(markdown_to_html(legend.PUBLISHED_LEGEND)),
@@ -111,71 +153,128 @@ def markdown_to_html(text: str) -> str:
     return re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(text), flags=re.DOTALL))
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of a nested mapping as text, by dotted key."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{key}", " ".join(map(str, value))
-        else:
-            yield f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 def _section(number: int, board: Leaderboard, figures: Sequence[Figure], folder: Path) -> DatasetSection:
     def embedded(section: str) -> list[EmbeddedFigure]:
         return [
-            EmbeddedFigure(figure.title, figure.caption, _data_uri(folder / board.dataset / figure.file))
+            EmbeddedFigure(figure.title, figure.caption, figure_source(folder / board.dataset / figure.file))
             for figure in figures
             if figure.section == section
         ]
 
+    found = run_details.provenance(board.runs["folder"])
+    rows = [Row([*_texts(one.cells())]) for one in answers.answers(board.comparisons)]
+    comparisons = [_comparison(each) for each in board.comparisons]
     return DatasetSection(
-        board.dataset,
-        f"dataset-{number}",
-        len(board.runs),
-        embedded(""),
-        [_overview(each) for each in board.overviews],
-        [_comparison(each) for each in board.comparisons],
-        {section: embedded(section) for section in section_names(figures)},
-        [
+        name=board.dataset,
+        anchor=f"dataset-{number}",
+        summary=unbroken(answers.summary(board.comparisons, board.overviews)),
+        answers=Table("Best method by noise", answers.COLUMNS, rows, frozenset(answers.NUMBERS)),
+        provenance=f"{len(board.runs)} {'run' if len(board.runs) == 1 else 'runs'}, {found.words}",
+        methods=_methods(board),
+        choices={
+            "backbone": sorted({one.filters["backbone"] for one in comparisons}),
+            "noise": sorted({one.filters["noise"] for one in comparisons}),
+            "unit": sorted({one.filters["unit"] for one in comparisons}),
+        },
+        data=data_block(_data(board, found)),
+        figures=embedded(""),
+        overviews=[_overview(each) for each in board.overviews],
+        comparisons=comparisons,
+        figure_sections={section: embedded(section) for section in section_names(figures)},
+        summaries=[
+            Table(f"{one.title}: rSum", one.columns, _rows(one.rows), frozenset(one.columns[2:]))
+            for one in published_summaries(board.published)
+        ],
+        published=[
             Table(
-                each.title, versus_published.COLUMNS, _plain(each.cells()), frozenset(versus_published.NUMERIC_COLUMNS)
+                each.title,
+                versus_published.COLUMNS,
+                _rows(each.cells()),
+                frozenset(versus_published.NUMERIC_COLUMNS),
+                each.footnotes(),
             )
             for each in board.published
         ],
-        board.problems,
+        problems=board.problems,
     )
+
+
+def _methods(board: Leaderboard) -> list[MethodLine]:
+    """Return the variants of a board with their markers and a line about their method; references last."""
+    pairs = board.runs.drop_duplicates("variant").sort_values(["sees_truth", "variant"])
+    looks = line_looks(pairs["variant"], set(pairs.loc[pairs["sees_truth"].astype(bool), "variant"]))
+    about = run_details.method_lines(pairs["method"])
+    return [
+        MethodLine(name, about[method], looks[name], marker_path(looks[name]), page_colour(looks[name]))
+        for name, method in zip(pairs["variant"], pairs["method"], strict=True)
+    ]
+
+
+def _data(board: Leaderboard, found: run_details.Provenance) -> dict[str, Any]:
+    """Return what the script of the page needs: the runs, differences of methods, and how to cite."""
+    return {
+        "dataset": board.dataset,
+        "csv": board.runs.drop(columns="folder").to_csv(index=False, lineterminator="\n"),
+        "bibtex": run_details.bibtex(board.dataset, found),
+        "comparisons": [
+            {
+                "title": table.title,
+                "rsums": {
+                    str(n): round(float(r), 3) for n, r in zip(table.rows["variant"], table.rows["rsum"], strict=True)
+                },
+                "pairs": [
+                    [one, other, round(d.mean, 2), round(d.low, 2), round(d.high, 2), d.seeds]
+                    for (one, other), d in table.differences.items()
+                ],
+            }
+            for table in board.comparisons
+        ],
+    }
 
 
 def _overview(found: overview.Overview) -> Table:
     columns, *body = overview.rows(found)
-    note = f"Missing: {'; '.join(found.missing)}." if found.missing else ""
-    return Table(found.title, columns, _plain(body), frozenset(columns[1:]), note)
+    names = [str(name) for name in found.means.index]
+    rows = [Row([*_texts(cells)], name, name in found.references) for name, cells in zip(names, body, strict=True)]
+    notes = [f"Missing: {'; '.join(found.missing)}."] if found.missing else []
+    return Table(found.title, columns, rows, frozenset(columns[1:]), notes, found.filters, columns[1:-2])
 
 
-def _comparison(table: Comparison) -> Table:
-    columns = list(COLUMNS.values())
-    rows = [
-        [Cell(text, table.mark(row, column)) for column, text in zip(COLUMNS, cells, strict=True)]
-        for row, cells in zip(table.rows.to_dict(orient="records"), table.cells(), strict=True)
-    ]
-    return Table(table.title, columns, rows, frozenset(columns[1:]), runs=[*_runs(table)])
+def _comparison(table: Comparison) -> ComparisonSection:
+    filters = {"backbone": str(table.key["backbone"]), "noise": table.noise, "unit": str(table.key["unit"])}
+    return ComparisonSection(
+        table.title,
+        _part(table, RESULTS),
+        _part(table, COSTS, "Budget, time and memory: "),
+        _runs(table),
+        run_details.settings_in_words(table.runs),
+        run_details.command(table.key, table.runs),
+        filters,
+    )
 
 
-def _runs(table: Comparison) -> Iterator[RunDetails]:
-    runs = table.runs.sort_values(["variant", "seed", "id"])
-    for variant, seed, rsum, folder in zip(runs["variant"], runs["seed"], runs["rsum"], runs["folder"], strict=True):
-        record = Record(Path(folder))
-        origin = record.origin()
-        content = {**({"origin": origin} if origin else {}), **record.content(RESULT_FILE)}
-        facts = dict(flatten({**content, **record.public_measurements()}))
-        yield RunDetails(f"{variant}, seed {seed}", rsum if math.isfinite(rsum) else 0.0, facts)
+def _part(table: Comparison, columns: Sequence[str], about: str = "") -> Table:
+    """Return some columns of a comparison, `about` before its title."""
+    names = [COLUMNS[column] for column in columns]
+    rows = []
+    for row, cells in zip(table.rows.to_dict(orient="records"), table.cells(columns), strict=True):
+        marked = [Cell(unbroken(text), table.mark(row, column)) for column, text in zip(columns, cells, strict=True)]
+        rows.append(Row(marked, str(row["variant"]), bool(row["sees_truth"]), int(row["seeds"])))
+    return Table(f"{about}{table.title}", names, rows, frozenset(names[1:]))
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> list[list[Cell]]:
-    return [[Cell(text) for text in row] for row in rows]
+def _runs(table: Comparison) -> Table:
+    ordered = table.runs.sort_values(["sees_truth", "variant", "seed", "id"])
+    rows = []
+    for variant, folder, reference in zip(ordered["variant"], ordered["folder"], ordered["sees_truth"], strict=True):
+        cells = run_details.run_row(Record(Path(folder)), f"{variant} ({SEES_TRUTH})" if reference else str(variant))
+        rows.append(Row([*_texts(cells)], str(variant), bool(reference)))
+    return Table(f"Runs: {table.title}", run_details.COLUMNS, rows, run_details.NUMBERS)
 
 
-def _data_uri(path: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+def _rows(rows: Sequence[Sequence[str]]) -> list[Row]:
+    return [Row([*_texts(cells)]) for cells in rows]
+
+
+def _texts(cells: Sequence[str]) -> list[Cell]:
+    return [Cell(unbroken(text)) for text in cells]

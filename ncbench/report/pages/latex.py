@@ -24,6 +24,8 @@ _ESCAPES = {
     "*": "{*}",
     "`": "{`}",
     "±": r"$\pm$",
+    "\N{EN DASH}": "--",
+    "\N{NO-BREAK SPACE}": "~",
 }
 
 LONG_TEXT = 16  # characters; longer text breaks into lines

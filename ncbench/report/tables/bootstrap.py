@@ -9,6 +9,7 @@ Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +26,26 @@ RECALL_DEPTHS = (1, 5, 10)
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """The rSum of one method minus that of another, over the `seeds` that both have, and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def reversed(self) -> Difference:
+        """The difference the other way round."""
+        return Difference(-self.mean, -self.high, -self.low, self.seeds)
+
+
 class Bootstrap:
     """Resampled rSum of methods under the same data and noise. `ranks` are by method and seed."""
 
@@ -32,23 +53,32 @@ class Bootstrap:
         self.ranks, self.resamples = ranks, resamples
         self._samples: dict[tuple[str, tuple[int, ...]], Floats] = {}
 
-    def differ(self, one: str, other: str) -> bool:
-        """Return whether the confidence interval of the rSum difference excludes 0, over the seeds that both have."""
+    def difference(self, one: str, other: str) -> Difference | None:
+        """Return how much better `one` is than `other`, paired by seed and query; None without a common seed."""
         seeds = tuple(sorted(set(self.ranks[one]) & set(self.ranks[other])))
         if not seeds:
-            return False
-        low, high = np.quantile(
-            self._rsums(one, seeds) - self._rsums(other, seeds), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-        )
-        return bool(low > 0 or high < 0)
+            return None
+        resampled = self._rsums(one, seeds) - self._rsums(other, seeds)
+        low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        mean = sum(_rsum(self.ranks[one][seed]) - _rsum(self.ranks[other][seed]) for seed in seeds) / len(seeds)
+        return Difference(mean, float(low), float(high), len(seeds))
 
-    def places(self, rsums: Mapping[str, float]) -> dict[str, int]:
-        """Return the place of each method: 1 plus the number of methods that are significantly better by mean rSum.
+    def differ(self, one: str, other: str) -> bool:
+        """Return whether the confidence interval of the rSum difference excludes 0, over the seeds that both have."""
+        found = self.difference(one, other)
+        return found is not None and found.significant
 
-        Methods with equal numbers share a place.
+    def places(self, rsums: Mapping[str, float]) -> dict[str, tuple[int, int]]:
+        """Return the first and the last place that each method may have, by mean rSum.
+
+        The first is 1 plus the number of methods that are significantly better, the last is the number of all methods
+        less those that are significantly worse.
         """
         return {
-            name: 1 + sum(rsums[other] > rsum and self.differ(name, other) for other in rsums)
+            name: (
+                1 + sum(rsums[other] > rsum and self.differ(name, other) for other in rsums),
+                len(rsums) - sum(rsums[other] < rsum and self.differ(name, other) for other in rsums),
+            )
             for name, rsum in rsums.items()
         }
 
@@ -81,6 +111,10 @@ class Bootstrap:
     @cached_property
     def _weights(self) -> dict[tuple[str, int], Floats]:
         return {}
+
+
+def _rsum(ranks: Ranks) -> float:
+    return 100 * float(scores(ranks.i2t).mean() + scores(ranks.t2i).mean())
 
 
 def scores(folds: Sequence[IntVector]) -> Floats:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
 from ncbench.records.table import failing, with_recorded_ratios
-from ncbench.report.tables.bootstrap import Bootstrap
+from ncbench.report.tables.bootstrap import Bootstrap, Difference
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
 RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
@@ -36,6 +37,10 @@ COLUMNS = {
     "seeds": "seeds",
 }
 
+RESULTS = ("variant", "place", "rsum", *RECALLS, "seeds")
+COSTS = ("variant", "used", "seconds", "overhead", "peak_bytes", "seeds")
+"""The columns of the two tables of a page."""
+
 SEES_TRUTH = "sees ground truth"
 
 SCORE_DECIMALS = 1  # scores that look equal count as equal
@@ -49,12 +54,26 @@ class Comparison:
 
     `rows` are means over seeds, best first. References, which see the ground truth, come last and never count as best;
     neither do runs that fail verification.
-    `runs` are the rows of `load_runs` that were averaged.
+    `place` and `last_place` are the ranks that a contestant may have, NaN if its runs have no readable ranks.
+    `runs` are the rows of `load_runs` that were averaged. `differences` are between contestants, the better one first.
     """
 
     key: dict[str, Any]
     rows: pd.DataFrame
     runs: pd.DataFrame
+    differences: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
+
+    def difference(self, one: str, other: str) -> Difference | None:
+        """Return how much better `one` is than `other`; None if it was not tested."""
+        if (one, other) in self.differences:
+            return self.differences[one, other]
+        found = self.differences.get((other, one))
+        return None if found is None else found.reversed
+
+    @property
+    def contestants(self) -> list[str]:
+        """The variants that are ranked, best first: all but references."""
+        return [str(name) for name in self._contestants["variant"]]
 
     @property
     def title(self) -> str:
@@ -89,9 +108,10 @@ class Comparison:
             return "best"
         return "second" if score == _rounded(self.second(column)) else None
 
-    def cells(self) -> list[list[str]]:
-        """Return the table as text, in the order of COLUMNS."""
-        return [[self.cell(row, column) for column in COLUMNS] for row in self.rows.to_dict(orient="records")]
+    def cells(self, columns: Iterable[str] = tuple(COLUMNS)) -> list[list[str]]:
+        """Return `columns` of the table as text."""
+        shown = tuple(columns)
+        return [[self.cell(row, column) for column in shown] for row in self.rows.to_dict(orient="records")]
 
     def cell(self, row: Mapping[Hashable, Any], column: str) -> str:
         """Return a cell of the table as text."""
@@ -117,15 +137,21 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["sees_truth"] = groups["sees_truth"].any()
         numbers["fails"] = runs.assign(fails=failing(runs)).groupby("variant", sort=True)["fails"].any()
         numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
-        numbers["place"] = pd.Series(_places(runs, numbers["rsum"]), dtype=float)
+        bootstrap = Bootstrap(_ranks(runs))
+        places = bootstrap.places({name: float(numbers["rsum"][name]) for name in bootstrap.ranks})
+        for number, column in enumerate(("place", "last_place")):
+            numbers[column] = pd.Series({name: place[number] for name, place in places.items()}, dtype=float)
         order = ["sees_truth", "fails", "rsum", "variant"]
         rows = numbers.reset_index().sort_values(order, ascending=[True, True, False, True])
-        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs))
+        ordered = [str(name) for name in rows["variant"] if name in places]
+        pairs = {pair: bootstrap.difference(*pair) for pair in combinations(ordered, 2)}
+        differences = {pair: found for pair, found in pairs.items() if found is not None}
+        tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs, differences))
     return tables
 
 
-def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
-    """Return the places of contestants; references and variants with a run that fails or lacks ranks have none."""
+def _ranks(runs: pd.DataFrame) -> dict[str, dict[int, Ranks]]:
+    """Return the ranks of contestants by seed, without variants of which a run fails or has no readable ranks."""
     ranks: dict[str, dict[int, Ranks]] = {}
     excluded = set(runs.loc[runs["sees_truth"] | failing(runs), "variant"])
     for variant, seed, folder in zip(runs["variant"], runs["seed"], runs["folder"], strict=True):
@@ -133,8 +159,7 @@ def _places(runs: pd.DataFrame, rsums: pd.Series[float]) -> dict[str, int]:
             ranks.setdefault(variant, {})[seed] = Record(Path(folder)).ranks["test"]
         except UserError:
             excluded.add(variant)
-    contestants = {name: held for name, held in ranks.items() if name not in excluded}
-    return Bootstrap(contestants).places({name: float(rsums[name]) for name in contestants})
+    return {name: held for name, held in ranks.items() if name not in excluded}
 
 
 def _text(column: str, row: Mapping[Hashable, Any]) -> str:
@@ -144,7 +169,10 @@ def _text(column: str, row: Mapping[Hashable, Any]) -> str:
             return f"{value} ({SEES_TRUTH})"
         return f"{value} (given {row['clean_pairs_given']} clean pairs)" if row["clean_pairs_given"] else str(value)
     if column == "place":
-        return "-" if pd.isna(value) else str(int(value))
+        if pd.isna(value):
+            return "-"
+        first, last = int(value), int(row["last_place"])
+        return str(first) if first == last else f"{first}\N{EN DASH}{last}"
     if column == "seeds":
         return str(int(value))
     if pd.isna(value):

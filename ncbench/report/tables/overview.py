@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ class Overview:
 
     `means` and `stds` are (variants, ratios), NaN without a run. The best average comes first, then variants that lack
     a ratio, then references. `seeds` (variants, ratios) counts runs; every cell is expected to have the largest count.
+    `filters` are the values of the axes.
     """
 
     title: str
@@ -25,6 +27,7 @@ class Overview:
     stds: pd.DataFrame
     seeds: pd.DataFrame
     references: frozenset[str]
+    filters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def average(self) -> pd.Series[float]:
@@ -81,7 +84,12 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
     references = frozenset(cells.loc[cells["sees_truth"], "variant"])
     unit = cells.loc[cells["protocol"] == protocol, "unit"].iloc[0]
     found = Overview(
-        f"{protocol} (unit: {unit}), {conditions_in_words(key)}", means, stds, seeds.fillna(0).astype(int), references
+        f"{protocol} (unit: {unit}), {conditions_in_words(key)}",
+        means,
+        stds,
+        seeds.fillna(0).astype(int),
+        references,
+        {"backbone": str(key["backbone"]), "unit": str(unit), "protocol": protocol},
     )
     last = references | set(cells.loc[failing(cells), "variant"])  # neither ever counts as best
     order = pd.DataFrame({"reference": means.index.isin(last), "average": found.average}, means.index)
@@ -91,7 +99,7 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
     names = order.sort_values(
         ["reference", "incomplete", "average"], ascending=[True, True, False], kind="stable"
     ).index
-    return Overview(found.title, means.loc[names], stds.loc[names], found.seeds.loc[names], references)
+    return replace(found, means=means.loc[names], stds=stds.loc[names], seeds=found.seeds.loc[names])
 
 
 def rows(overview: Overview) -> list[list[str]]:

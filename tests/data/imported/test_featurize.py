@@ -98,12 +98,15 @@ def test_features_follow_the_pictures(folder: Path) -> None:
         ("", "captions.tsv:3: found 1 columns, expected"),
         ("a0.png\t ", "captions.tsv:3: empty caption; fill it"),
         ("\ta", "captions.tsv:3: empty picture name; fill it"),
-        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; expected train, dev, validation"),
+        ("a1.png\ta\tvalidate", "captions.tsv:3: unknown split 'validate'; expected train, training, dev, validation"),
         ("a0.png\ta\ttest", "captions.tsv:3: 'a0.png' is in split test here, but in train before"),
         ("z.png\ta", "captions.tsv:3: 'z.png' cannot be read in"),
         ("../captions.tsv\ta", "captions.tsv:3: '../captions.tsv' is outside of"),
         ("loop.png\ta", "captions.tsv:3: 'loop.png' cannot be read in"),
-        ("text.png\ta", "captions.tsv:3: the picture cannot be decoded (cannot identify image file"),
+        (
+            "text.png\ta",
+            "captions.tsv:3, 'text.png': the picture cannot be decoded (no known format, begins with b'no pictu')",
+        ),
         ('a0.png\t"a quote', None),
     ],
 )

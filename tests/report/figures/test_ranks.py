@@ -15,8 +15,8 @@ import pytest
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import ranks as module
+from ncbench.report.figures.looks import line_looks
 from ncbench.report.figures.ranks import Ranking, critical_difference, draw_ranking, rank_methods
-from ncbench.report.figures.style import line_looks
 from ncbench.report.tables.leaderboard import leaderboards
 
 Record = Callable[..., Path]
@@ -28,8 +28,7 @@ def flat(value: float) -> tuple[float, ...]:
 
 def ranking(*ranks: float, difference: float, names: Sequence[str] = "abcdefgh") -> Ranking:
     named = dict(zip(names, ranks, strict=False))
-    looks = line_looks(named)
-    return Ranking(named, 4, difference, {name: looks[name].colour for name in named})
+    return Ranking(named, 4, difference, line_looks(named))
 
 
 # Demsar (2006), table 5 (a): q at 0.05 for so many classifiers.
@@ -57,7 +56,7 @@ def test_ranks_are_means_over_cells(record: Record, tmp_path: Path) -> None:
     assert found is not None
     assert found.ranks == {"a": 1.5, "b": 1.5, "c": 3.0}
     assert (found.cells, found.difference) == (3, critical_difference(3, 3))
-    assert found.colours == {"a": "#0072B2", "b": "#D55E00", "c": "#009E73"}
+    assert found.looks == line_looks("abc")
 
 
 def test_ranks_of_random_scores_are_naive_ones(record: Record, tmp_path: Path) -> None:
@@ -152,7 +151,9 @@ def test_the_diagram(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     bars = [list(map(float, line.get_xdata())) for line in panel.get_lines() if line.get_label() == "group"]
     assert [[round(x, 2) for x in bar] for bar in bars] == [[1.21, 2.04], [3.46, 3.79], [3.71, 4.54]]
     texts = [text.get_text() for text in panel.texts]
-    assert {"1", "2", "3", "4", "5", "critical difference 1.00", "a  1.25 ", " 4.50  e"} <= set(texts)
+    assert {"1", "2", "3", "4", "5", " critical difference 1.00", "a  1.25   ", "   4.50  e"} <= set(texts)
+    assert {"average rank by rSum, lower is better", "← better", "worse →"} <= set(texts)
+    assert "lower is better" in found.caption
     (bar,) = [c for c in panel.containers if c.get_label() == "difference"]
     assert bar.lines[2][0].get_segments()[0][:, 0].tolist() == [1.0, 2.0]
 

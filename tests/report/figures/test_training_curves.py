@@ -15,7 +15,7 @@ from ncbench.records.result import Scores
 from ncbench.records.table import load_runs
 from ncbench.report import write_report
 from ncbench.report.figures import training_curves
-from ncbench.report.figures.style import line_looks
+from ncbench.report.figures.looks import line_looks
 from ncbench.report.figures.training_curves import draw_training_curves, has_training_curves, load_training_curves
 from ncbench.report.tables.leaderboard import leaderboards
 
@@ -102,7 +102,7 @@ def test_lines_are_means_at_mean_work_in_epochs(record: Record, draw: Callable[[
     tell(record(method="l2rm"), (2 * EPOCH, 70))
     (panel,) = draw().axes
     assert lines(panel) == {"triplet": [(1.25, 110.0), (4.0, 200.0)], "l2rm": [(2.0, 70.0)]}
-    band = panel.collections[1]  # names are in order: l2rm, triplet
+    band = panel.collections[1]  # two lines have bands; names are in order: l2rm, triplet
     corners = {(round(x, 3), round(y, 3)) for x, y in band.get_paths()[0].vertices}
     assert corners == {(1.25, 95.858), (1.25, 124.142), (4.0, 200.0)}
 
@@ -114,20 +114,23 @@ def test_a_panel_per_ratio_and_protocol(record: Record, draw: Callable[[], Any])
     tell(record(noise=0.0, protocol="clean", unit="clean"), (EPOCH, 9.0))
     record(noise=0.8)  # nothing to draw: no panel
     shown = [panel for panel in draw().axes if panel.get_visible()]
-    assert [(panel.get_title(), lines(panel)["triplet"][0][1]) for panel in shown] == [
+    assert [(panel.get_title(loc="left"), lines(panel)["triplet"][0][1]) for panel in shown] == [
         ("clean pairs", 9.0),
         ("shuffle-captions 0.2", 7.0),
         ("shuffle-images 0.2", 10.0),
         ("shuffle-images 0.4", 20.0),
         ("shuffle-images 0.6", 0.0),
     ]
-    assert {panel.get_xlabel() for panel in shown} == {"training work (baseline epochs)"}
-    assert shown[0].get_ylabel() == shown[4].get_ylabel() == "rSum on dev (of 600)"
+    figure = shown[0].figure
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "training work (baseline epochs)",
+        "rSum on dev (of 600)",
+    )
     assert len({panel.get_ylim() for panel in shown}) == 1
     assert all(panel.get_ylim()[0] == panel.get_xlim()[0] == 0 for panel in shown)
 
 
-def test_looks_and_legend_are_those_of_the_whole_page(record: Record, draw: Callable[[], Any]) -> None:
+def test_looks_and_names_are_those_of_the_whole_page(record: Record, draw: Callable[[], Any]) -> None:
     record(method="a")  # without a history, but with a colour
     tell(record(method="c"), (EPOCH, 10))
     tell(record(method="b", noise=0.6), (EPOCH, 10))
@@ -135,8 +138,8 @@ def test_looks_and_legend_are_those_of_the_whole_page(record: Record, draw: Call
     looks = {line.get_label(): line.get_color() for panel in figure.axes for line in panel.get_lines()}
     expected = line_looks("abc")
     assert looks == {"b": expected["b"].colour, "c": expected["c"].colour}
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["b", "c"]
+    assert figure.legends == []
+    assert [[t.get_text() for t in panel.texts if t.get_text()] for panel in figure.axes[:2]] == [["c"], ["b"]]
 
 
 def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Callable[[], Any]) -> None:
@@ -152,7 +155,8 @@ def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Ca
     }
     one, other = (line for line in panel.get_lines() if "sgraf" in line.get_label())
     assert one.get_color() == other.get_color()
-    assert one.get_linestyle() != other.get_linestyle()
+    assert one.get_marker() == other.get_marker()
+    assert one.get_markerfacecolor() != other.get_markerfacecolor()
 
 
 def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Path) -> None:
@@ -180,5 +184,5 @@ def test_hostile_names(name: str, record: Record, tmp_path: Path) -> None:
     svg, _ = draw_training_curves(frame, load_training_curves(tmp_path), tmp_path / "odd")
     text = svg.read_text()
     assert "<script>" not in text
-    assert text.count(f">{name}<".replace("<script>", "&lt;script&gt;")) == 1  # the legend; the title says 0.4 too
+    assert text.count(f">{name}<".replace("<script>", "&lt;script&gt;")) == 1  # the label; the title says 0.4 too
     assert f"{name} 0.4".replace("<script>", "&lt;script&gt;") in text

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.records.arrays import RANKS_FILE, save_ranks
 from ncbench.records.table import load_runs
-from ncbench.report.tables.bootstrap import Bootstrap, scores
+from ncbench.report.tables.bootstrap import Bootstrap, Difference, scores
 from ncbench.report.tables.comparisons import comparisons
 
 QUERIES = 200
@@ -89,7 +89,38 @@ def test_only_seeds_of_both_count() -> None:
 def test_places() -> None:
     held = {"best": method(0.9), "good": method(0.6, start=10), "fair": method(0.59, start=20), "bad": method(0.1)}
     rsums = {name: np.mean([r.retrieval().rsum for r in runs.values()]) for name, runs in held.items()}
-    assert Bootstrap(held).places(rsums) == {"best": 1, "good": 2, "fair": 2, "bad": 4}
+    assert Bootstrap(held).places(rsums) == {"best": (1, 1), "good": (2, 3), "fair": (2, 3), "bad": (4, 4)}
+
+
+def test_a_difference_is_the_mean_over_common_seeds_and_its_quantiles() -> None:
+    held = {
+        "a": {0: ranks(0.9, 1), 1: ranks(0.8, 2)},
+        "b": {1: ranks(0.5, 3), 2: ranks(0.1, 4)},
+        "c": {9: ranks(0.1, 5)},
+    }
+    bootstrap = Bootstrap(held)
+    found = bootstrap.difference("a", "b")
+    assert found is not None
+    assert found.seeds == 1
+    assert found.mean == pytest.approx(held["a"][1].retrieval().rsum - held["b"][1].retrieval().rsum)
+    assert found.low < found.mean < found.high
+    assert found.significant
+    assert bootstrap.difference("b", "a") == Difference(
+        pytest.approx(-found.mean), pytest.approx(-found.high), pytest.approx(-found.low), 1
+    )
+    assert found.reversed.reversed == found
+    assert bootstrap.difference("a", "c") is None
+
+
+def test_places_are_those_of_pairwise_tests() -> None:
+    held = {str(n): method(0.3 + 0.05 * n, start=7 * n) for n in range(6)}
+    rsums = {name: np.mean([r.retrieval().rsum for r in runs.values()]) for name, runs in held.items()}
+    bootstrap = Bootstrap(held)
+    for name, (first, last) in bootstrap.places(rsums).items():
+        others = [other for other in held if other != name and bootstrap.differ(name, other)]
+        assert first == 1 + sum(rsums[other] > rsums[name] for other in others)
+        assert last == 6 - sum(rsums[other] < rsums[name] for other in others)
+        assert first <= last
 
 
 def test_the_same_ranks_give_the_same_places() -> None:
@@ -111,6 +142,9 @@ def test_places_in_a_table(record: Callable[..., Path], tmp_path: Path) -> None:
     (table,) = comparisons(load_runs(tmp_path))
     rows = [(row["variant"], row["place"]) for row in table.rows.to_dict(orient="records")]
     assert [name for name, _ in rows[:2]] == ["a", "old"]
+    spans = {row["variant"]: row["last_place"] for row in table.rows.to_dict(orient="records")}
+    assert (spans["a"], spans["b"], spans["c"]) == (1, 3, 3)
+    assert {cells[0]: cells[1] for cells in table.cells()}["b"] == "2\N{EN DASH}3"
     places = {name: None if place != place else int(place) for name, place in rows}
     assert places == {"a": 1, "old": None, "b": 2, "c": 2, "oracle": None}
     assert {cells[0]: cells[1] for cells in table.cells()}["oracle (sees ground truth)"] == "-"
