@@ -105,6 +105,7 @@ def _print_published(
     problems = Problems()
     has_runs = next(Store(folder).results(), None) is not None
     runs = sound(load_runs(folder, problems.add, verify_run)) if has_runs else None
+    problems.show()
     tables = published_tables(dataset, runs, filters)
     if as_json:
         print_json([line.facts() for table in tables for line in table.lines])
@@ -131,6 +132,7 @@ def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: S
 
     problems = Problems()
     tables = comparisons(load_runs(folder, problems.add, verify_run))
+    problems.show()
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
     command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
     source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
@@ -149,6 +151,7 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
 
     problems = Problems()
     runs = load_runs(folder, problems.add, verify_run)
+    problems.show()
     boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
     curves = load_training_curves(folder, only=frozenset(sound(runs)["folder"]))
