@@ -179,14 +179,14 @@ def test_a_summary_is_of_our_runs(cli: Callable[..., Result], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("width", range(60, 241, 30))
-def test_reports_fit_any_terminal(
-    width: int, recorded: Path, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_published_results_fit_any_terminal(
+    width: int, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ncbench.cli.display import consoles, output
 
     monkeypatch.setattr(output, "console", lambda: consoles.PrintableConsole(width=width))
-    for words in (("--published", "f30k"), ("--out", tmp_path / "pages"), ("--published", "f30k", "--noise", "0.4")):
-        shown = cli("report", "--runs", recorded, *words).stdout
+    for words in (("--published", "f30k"), ("--published", "f30k", "--noise", "0.4")):
+        shown = cli("report", "--runs", tmp_path, *words).stdout
         tables = [line for line in shown.splitlines() if line.startswith(("│", "┃", "┏", "└"))]
         assert tables
         assert all(len(line) <= width for line in tables)

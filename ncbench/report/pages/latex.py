@@ -70,7 +70,7 @@ def _below(notes: Sequence[str]) -> list[str]:
     if not notes:
         return []
     text = " ".join(
-        rf"\mbox{{{label}:}}~{rest}." for label, _, rest in (escape(note).partition(": ") for note in notes)
+        rf"\mbox{{{label}:}} {rest}." for label, _, rest in (escape(note).partition(": ") for note in notes)
     )
     return [r"\par\smallskip", r"\begin{minipage}{\textwidth}\tiny\sloppy", text, r"\end{minipage}"]
 
