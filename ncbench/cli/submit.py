@@ -68,7 +68,7 @@ def submit(
     content = bundle(name, [run for folder in folders for run in runs_below(folder)], about, identity, method_files)
     write_submission(path, content)
     if as_json:
-        print_json({"written": str(path), "runs": len(content["runs"]), "contact": identity})
+        print_json({"written": str(path), "runs": len(content["runs"])})
         return
     count = len(content["runs"])
     click.echo(f"wrote {path} ({count} {'run' if count == 1 else 'runs'}); check it with: ncbench verify {path}")

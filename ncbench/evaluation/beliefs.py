@@ -34,7 +34,8 @@ class Beliefs:
 
 # Records that are read must keep to these; nothing is checked where the numbers are computed. Sums may be rounded.
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
-Share: TypeAlias = Annotated[float, Meta(ge=0, le=1 + 1e-9)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+MeanShare: TypeAlias = Annotated[float, Meta(ge=0, le=1 + 1e-9)]
 
 Closeness = Callable[[IntVector, IntVector], FloatVector]
 
@@ -58,7 +59,7 @@ class Detection:
     auc: Share | None
     precision: Share | None
     recall: Share | None
-    calibration_error: Share
+    calibration_error: MeanShare
     mismatched: Count
     pairs: Count
 
@@ -89,8 +90,8 @@ class RematchQuality:
     count: Count
     closer: Share | None
     chance: Share | None
-    rematched_closeness: Share | None
-    claimed_closeness: Share | None
+    rematched_closeness: MeanShare | None
+    claimed_closeness: MeanShare | None
 
 
 def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Detection:

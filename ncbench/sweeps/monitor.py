@@ -62,8 +62,8 @@ class Monitor:
         folder = self._store.folder(spec)
         try:
             result = self._store.find(spec)
-        except UserError as error:
-            return Outcome(spec, "failed", folder, error=error)
+        except UserError as damage:
+            return Outcome(spec, "failed", folder, error=damage)
         if result is not None:
             return Outcome(spec, "done" if self._polled else "kept", folder, result)
         status, text = self._store.noted_outcome(spec)

@@ -108,7 +108,7 @@ def test_one_run_twice_is_one(submitted: Path, runs: Path, cli: Cli, tmp_path: P
         sorted((runs / "tiny" / "quick").glob("*/"))[0]
     }
     result = cli("submit", folder, folder, "--name", "one", "--contact", "c", "--out", tmp_path, "--json")
-    assert json.loads(result.stdout) == {"written": str(tmp_path / "one.json"), "runs": 1}
+    assert json.loads(result.stdout) == {"written": str(tmp_path / "one.json"), "runs": 1, "contact": "c"}
 
 
 def test_what_does_not_hold_is_not_submitted(runs: Path, cli: Cli, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_scores_that_were_improved(submitted: Path, cli: Cli) -> None:
     change(submitted, lambda content: content["runs"][0]["result"]["metrics"]["test"].update(rsum=599.0))
     result = cli("verify", submitted)
     assert result.exit_code == 1
-    first, last = result.stdout.splitlines()
+    *_, first, last = result.stdout.splitlines()
     assert first.startswith(f"{submitted}, tiny/quick/")
     assert "test rsum is 599.0, but its ranks give " in first
     assert last == "2 runs checked, 1 with problems"

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import Result
+from made_records import DEFAULTS, made_result
 
+from ncbench import Rematches
+from ncbench.data.dataset import Dataset
+from ncbench.evaluation.beliefs import Beliefs, detect
 from ncbench.evaluation.top_k import Retrieved
-from ncbench.records.arrays import load_retrieved, save_retrieved
-from ncbench.records.record import Record
+from ncbench.noise.storage import save_noise
+from ncbench.records.arrays import load_ranks, load_retrieved, save_beliefs, save_ranks, save_retrieved
+from ncbench.records.judgement import check_beliefs, check_with_dataset, judge
+from ncbench.records.record import Record, noise_path
+from ncbench.records.result import Result as RunResult
+from ncbench.records.spec import RunSpec
+from ncbench.records.store import Store
 from ncbench.records.verification import verify_run
+from ncbench.runtime.files import write_json
+from ncbench.sweeps.grid import draw
+
+
+class Nearness:
+    """Closeness in meaning of made-up numbers, in [0, 1]."""
+
+    def closeness(self, split: str, captions: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Return one minus how far apart two numbers are, (n,)."""
+        return 1 - np.abs(captions // 2 - images) / 24
+
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -194,6 +217,18 @@ L2RM = ("--method", "l2rm", "--set", "l2rm.batch_size=8", "--set", "l2rm.queue=1
     [
         (lambda r: r["beliefs"]["detection"].update(auc=0.123), "detection auc is 0.123, but beliefs.npz gives "),
         (lambda r: r["beliefs"]["detection"].update(recall=0.123), "detection recall is 0.123, but beliefs.npz gives "),
+        (
+            lambda r: r["beliefs"]["detection"].update(calibration_error=0.777),
+            "detection calibration_error is 0.777, but beliefs.npz gives ",
+        ),
+        (lambda r: r["beliefs"]["detection"].update(pairs=47), "detection pairs is 47, but beliefs.npz gives 48"),
+        (lambda r: r["beliefs"]["detection"].update(auc=5.0), "beliefs.detection.auc: expected `float` <= 1"),
+        (lambda r: r["beliefs"]["detection"].update(recall=-1.0), "beliefs.detection.recall: expected `float` >= 0"),
+        (lambda r: r["metrics"]["test"]["i2t"].update(medr=0.0), "metrics.test.i2t.medr: expected `float` >= 1"),
+        (lambda r: r["metrics"]["test"]["t2i"].update(r10=100.5), "metrics.test.t2i.r10: expected `float` <= 100"),
+        (lambda r: r["metrics"]["test"].update(rsum=600.5), "metrics.test.rsum: expected `float` <= 600"),
+        (lambda r: r["work"].update(updates=-3), "work.updates: expected `int` >= 0"),
+        (lambda r: r["spec"].update(seed=-1), "spec.seed: expected `int` >= 0"),
         (lambda r: r["beliefs"].pop("detection"), "the result has no detection, but beliefs.npz says otherwise"),
         (lambda r: r.update(mismatched=0.123), "the result has 0.123 mismatched pairs, beliefs.npz 0."),
         (lambda r: r.update(told_clean=3), "beliefs.npz has 0 given clean pairs, the result 3"),
@@ -216,3 +251,181 @@ def test_a_reference_that_claims_to_be_a_contestant(toy_run: Callable[..., Resul
     change(folder / "result.json", lambda r: r.update(told_truth=False))
     (problem,) = verify_run(folder)
     assert "oracle did not see the ground truth, but the method says otherwise" in problem
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda lines: lines[0].update(updates=lines[-1]["updates"] + 1), "updates of vse falls from "),
+        (lambda lines: lines[0].update(share=1.0), "share of vse falls from 1.0 to "),
+        (lambda lines: lines[0].update(seconds=1e6), "seconds of vse falls from 1000000.0 to "),
+        (lambda lines: lines[0].update(work=10**18), "work of vse falls from "),
+        (lambda lines: lines.insert(0, {**lines[0], "share": 0.0}), "has 3 evaluations of vse, its spec allows 2"),
+        (
+            lambda lines: lines[0]["dev"].update(rsum=1.5),
+            "history.jsonl has a dev rSum of 1.5, but its recalls sum to ",
+        ),
+        (lambda lines: lines[0].update(share=1.5), "share: expected `float` <= 1"),
+        (lambda lines: lines[0].update(seconds=-1.0), "seconds: expected `float` >= 0"),
+    ],
+)
+def test_curves_that_were_changed(how: Callable[[list[Any]], object], said: str, run: Path) -> None:
+    lines = lines_of(run)
+    assert len(lines) == 2
+    how(lines)
+    (run / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert any(said in problem for problem in verify_run(run)), verify_run(run)
+
+
+def test_the_share_at_which_it_was_selected(run: Path) -> None:
+    change(run / "result.json", lambda result: result["selected"].update(share=0.123))
+    (problem,) = verify_run(run)
+    assert problem.startswith("vse was selected at 0.123 of the budget, the best in history.jsonl is at ")
+
+
+def test_ranks_beyond_the_candidates(run: Path) -> None:
+    ranks = load_ranks(run / "ranks.npz")["test"]
+    ranks.i2t[0][0] = 16
+    save_ranks(run / "ranks.npz", ranks)
+    assert "test i2t has a rank of 16 among 16 captions" in verify_run(run)
+
+
+def test_sizes_of_the_network(run: Path) -> None:
+    for name in ("spec.json", "result.json"):
+        change(
+            run / name, lambda content: (content if name == "spec.json" else content["spec"])["sizes"].update(word=-8)
+        )
+    assert "the size word is -8" in verify_run(run)
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Write the arrays of an archive again, some changed."""
+    arrays = {**np.load(path), **changes}
+    np.savez_compressed(path, **arrays)
+
+
+def test_the_ground_truth_comes_from_the_dataset(
+    toy_run: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Beliefs and result were both changed, so that they agree with each other, but not with noise and dataset."""
+    assert toy_run(*L2RM, "--noise", 0.4, "--budget", 2).exit_code == 0
+    (folder,) = (tmp_path / "runs/tiny/l2rm").iterdir()
+    assert cli("verify", folder).exit_code == 0
+    beliefs = np.load(folder / "beliefs.npz")
+    p_clean, clean = beliefs["p_clean"], np.roll(beliefs["clean"], 1)
+    assert not np.array_equal(clean, beliefs["clean"])
+    rewrite(folder / "beliefs.npz", clean=clean)
+    labels = asdict(detect(beliefs["soft_labels"], clean))
+    judged = {"detection": asdict(detect(p_clean, clean)), "soft_labels": {**labels, "closeness_correlation": None}}
+    change(folder / "result.json", lambda r: r.update(beliefs=judged))
+    assert verify_run(folder) == []
+    result = cli("verify", folder)
+    wrong = np.count_nonzero(clean != beliefs["clean"])
+    assert result.exit_code == 1
+    assert f"beliefs.npz is wrong about which pairs are clean in {wrong} of 48 pairs" in result.stdout
+
+
+def test_rematches_are_judged_again(tiny: Dataset, tmp_path: Path) -> None:
+    dataset = replace(tiny, semantics=Nearness())
+    spec = RunSpec.from_dict({**DEFAULTS, "schema": 1, "dataset": "tiny"})
+    noise = draw(tiny, "shuffle-images", 0.4, 0)
+    spec = replace(spec, noise_digest=noise.digest)
+    folder = Store(tmp_path).start(spec)
+    save_noise(noise, noise_path(tmp_path, spec))
+    rng = np.random.default_rng(0)
+    pairs = len(noise.claimed)
+    rematches = Rematches(np.arange(pairs), rng.integers(0, 24, pairs), rng.random(pairs))
+    clean = noise.clean(tiny.splits["train"].true)
+    beliefs = Beliefs(rng.random(pairs), rng.random(pairs), rematches, np.array([0, 5]), None, clean, None)
+    save_beliefs(folder / "beliefs.npz", beliefs)
+    judgement = judge(beliefs, noise, dataset)
+    assert judgement.rematches is not None
+    assert judgement.soft_labels is not None
+    right = msgspec.structs.replace(
+        made_result(spec), beliefs=judgement, clean_pairs_given=2, mismatched=float(np.mean(~clean))
+    )
+
+    def problems(result: RunResult) -> list[str]:
+        write_json(folder / "result.json", result.to_dict())
+        record = Record(folder)
+        return [*check_beliefs(record), *check_with_dataset(record, dataset)]
+
+    assert problems(right) == []
+    closer, follows = judgement.rematches.closer, judgement.soft_labels.closeness_correlation
+    for change_of, said in (
+        ({"rematches": replace(judgement.rematches, closer=0.999)}, f"closer is 0.999, but the dataset gives {closer}"),
+        ({"rematches": replace(judgement.rematches, count=7)}, "the result has 7 rematches, beliefs.npz 48"),
+        ({"rematches": replace(judgement.rematches, chance=0.9)}, "rematches chance is 0.9, but the dataset gives "),
+        (
+            {"soft_labels": replace(judgement.soft_labels, closeness_correlation=0.9)},
+            f"closeness_correlation is 0.9, but the dataset gives {follows}",
+        ),
+    ):
+        changed = msgspec.structs.replace(judgement, **change_of)
+        assert any(said in text for text in problems(msgspec.structs.replace(right, beliefs=changed)))
+
+
+def test_beliefs_in_single_precision(toy_run: Callable[..., Result], tmp_path: Path) -> None:
+    """As in older records: numbers near the edge of a bin of the calibration error may move into the next."""
+    assert toy_run(*L2RM, "--noise", 0.4, "--budget", 2).exit_code == 0
+    (folder,) = (tmp_path / "runs/tiny/l2rm").iterdir()
+    arrays = dict(np.load(folder / "beliefs.npz"))
+    p_clean = np.linspace(0, 1, 48).round(1) + 1 / 15 - 0.1
+    p_clean = np.clip(p_clean, 0, 1) - 1e-12 * (p_clean > 0.05)
+    change(
+        folder / "result.json",
+        lambda r: r["beliefs"].update(detection=asdict(detect(np.clip(p_clean, 0, 1), arrays["clean"]))),
+    )
+    for dtype in (np.float64, np.float32):
+        rewrite(folder / "beliefs.npz", p_clean=np.clip(p_clean, 0, 1).astype(dtype))
+        assert verify_run(folder) == []
+    change(folder / "result.json", lambda r: r["beliefs"]["detection"].update(auc=0.999))
+    assert any("detection auc is 0.999" in problem for problem in verify_run(folder))
+
+
+def test_one_bad_record_does_not_stop_the_others(
+    toy_run: Callable[..., Result], cli: Callable[..., Result], strict_json: Callable[[str], Any], tmp_path: Path
+) -> None:
+    runs, pages = tmp_path / "runs", tmp_path / "pages"
+    assert toy_run("--method", "quick", "--noise", 0.4, "--seed", "0,1,2").exit_code == 0
+    damaged, tampered, sound = sorted((runs / "tiny/quick").iterdir())
+    (damaged / "result.json").write_text("[" * 100_000)
+    change(tampered / "result.json", lambda result: result["metrics"]["test"].update(rsum=599.0))
+    verified = cli("verify", runs)
+    assert verified.exit_code == 1
+    assert verified.stdout.endswith("3 runs checked, 2 with problems\n")
+    listed = cli("runs", "--runs", runs)
+    assert listed.exit_code == 1
+    assert sound.name in listed.stdout
+    assert damaged.name not in listed.stdout
+    assert "fails verification" in listed.stdout
+    for words in (("report", "--runs", runs, "--out", pages, "--html"), ("runs", "--runs", runs, "--json")):
+        result = cli(*words)
+        assert result.exit_code == 1
+        first, second, last = result.stderr.splitlines()[-3:]
+        assert first.startswith(f"{damaged}/result.json: cannot be read as a run record (its lists and objects are ")
+        assert first.endswith("(left out)")
+        assert second.startswith(f"{tampered}: test rsum is 599.0, but its ranks give ")
+        assert second.endswith("(fails verification)")
+        assert last == "2 records have problems"
+    page, html = (pages / "tiny/README.md").read_text(), (pages / "index.html").read_text()
+    for text in (page, html):
+        assert "Records with problems" in text
+        assert "quick (fails verification)" in text
+        assert "test rsum is 599.0" in text
+        assert damaged.name in text
+    (table,) = strict_json(cli("report", "--runs", runs, "--out", pages, "--json").stdout)["comparisons"]
+    rows = {row["variant"]: row for row in table["rows"]}
+    assert (rows["quick"]["place"], rows["quick (fails verification)"]["place"]) == (1.0, None)
+    assert [row["variant"] for row in table["rows"]] == ["quick", "quick (fails verification)"]
+    printed = cli("report", "--runs", runs, "--format", "csv")
+    assert printed.exit_code == 1
+    assert "quick (fails verification)" in printed.stdout
+    for other in (damaged, tampered):
+        shutil.rmtree(other)
+    assert cli("report", "--runs", runs, "--out", pages).exit_code == 0
+    assert "Records with problems" not in (pages / "tiny/README.md").read_text()

@@ -57,7 +57,7 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
         Image.new("RGB", (32, 32), (20 * number, 255 - 20 * number, 90)).save(tmp_path / f"pictures/{number}.png")
         rows.append(f"{number}.png\ta patch of colour {number}\n")
     (tmp_path / "FILE.tsv").write_text("".join(rows))
-    if page.stem == "clean-my-data":
+    if page.stem in ("clean-my-data", "README"):
         write_inputs(tmp_path)
     for name in ("train.txt", "dev.txt"):
         (tmp_path / name).write_text("a patch of red\na patch of blue\n")

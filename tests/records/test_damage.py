@@ -31,7 +31,7 @@ from ncbench.records.submission import bundle, read_submission, specs_of, write_
 from ncbench.records.table import load_runs
 from ncbench.records.verification import verify_run
 from ncbench.report.figures.training_curves import load_training_curves
-from ncbench.report.pages.html import flatten
+from ncbench.report.pages.run_details import run_row
 from ncbench.sweeps.grid import draw
 from ncbench.sweeps.record import SweepRecord
 
@@ -103,7 +103,7 @@ def read_everything(folder: Path) -> list[str]:
     attempt(lambda: messages.extend(verify_run(folder)))
     attempt(lambda: list(Store(root).unfinished()))
     attempt(lambda: load_training_curves(root))
-    attempt(lambda: dict(flatten(record.content("result.json"))))
+    attempt(lambda: run_row(record, "a"))
     attempt(record.public_measurements)
     attempt(record.origin)
     attempt(SweepRecord(root, "0" * 12).specs)

@@ -225,7 +225,7 @@ def test_backbones_that_differ_are_not_merged() -> None:
         (Filters(papers=["neurips"]), lambda row: "NeurIPS" in row.paper),
         (Filters([0.2], ["ncr"], ["sgr"], ["DECL"]), lambda row: (row.noise, row.method) == (0.2, "ncr")),
     ],
-    ids=str,
+    ids=["noise", "methods", "backbone", "not stated", "paper", "all"],
 )
 def test_filters(filters: Filters, check: Callable[[Published], bool]) -> None:
     found = [line for table in published_tables("f30k", None, filters) for line in table.lines]
