@@ -14,6 +14,7 @@ from toy_methods import Failing, Quick
 
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
+from ncbench.sweeps import fresh_process
 
 
 @pytest.fixture
@@ -44,6 +45,12 @@ def toy_run(toys: None, cli: Callable[..., Result], tmp_path: Path) -> Callable[
         return cli("run", *common, "--out", tmp_path / "runs", *words)
 
     return call
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Execute runs in the process of the test, which can then see and change what they do."""
+    monkeypatch.setattr(fresh_process, "CAN_FORK", False)
 
 
 @pytest.fixture(scope="session")

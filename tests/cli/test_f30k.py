@@ -127,7 +127,7 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
     result = cli("report", "--runs", folder / "runs", "--out", tmp_path / "pages")
     assert result.exit_code == 0
     pages = tmp_path / "pages" / "f30k"
-    assert {path.name for path in pages.iterdir()} == {"README.md", "runs.csv", "figures"}
+    assert {path.name for path in pages.iterdir()} == {"README.md", "published.md", "runs.csv", "figures"}
     files = {path.name for path in (pages / "figures").iterdir()}
     assert files >= {"rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png"}
     assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, for three protocols

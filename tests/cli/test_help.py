@@ -128,7 +128,6 @@ def test_every_command_has_help_under_both_names(words: tuple[str, ...], cli: Ca
         ("--noise", "0.2,0.4,0.6"),
         ("--protocol", "shuffle-images"),
         ("--dataset", "scenes"),
-        ("--backbone", "sgr"),
         ("--budget", "set by the dataset"),
         ("--seed", "0"),
         ("--evaluations", "one per epoch; 10 if the budget is in FLOPs or time"),

@@ -62,6 +62,7 @@ def test_either_layout_of_dev_is_as_published(root: Path, monkeypatch: pytest.Mo
 def test_every_row_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncbench.data.precomp.MAX_FULL_CHECK_BYTES", 0)
     monkeypatch.setattr("ncbench.data.precomp.N_SAMPLED_ROWS", 4)
+    monkeypatch.setattr("ncbench.data.feature_sizes.N_CHECKED_IMAGES", 4)
     path = root / "f30k_precomp" / "train_ims.npy"
     features = np.load(path)
     features[38, 2, 2] = np.nan
@@ -94,6 +95,7 @@ def test_half_precision(root: Path, tmp_path: Path) -> None:
     assert (half / "f30k_precomp" / "train_ims.npy").stat().st_size < 0.51 * size
 
 
+@pytest.mark.filterwarnings("ignore:.*features of train are up to:UserWarning")
 def test_numbers_beyond_half_precision(root: Path, tmp_path: Path) -> None:
     path = root / "f30k_precomp" / "train_ims.npy"
     features = np.load(path)

@@ -114,7 +114,7 @@ def test_defaults(toys: None, cli: Callable[..., Result], monkeypatch: pytest.Mo
     assert cli("run", "--method", "quick").exit_code == 0
     (grid,) = seen
     assert (grid.datasets, grid.protocols, grid.ratios) == (("scenes",), ("shuffle-images",), (0.2, 0.4, 0.6))
-    assert (grid.methods, grid.backbones, grid.budgets, grid.seeds) == (("quick",), ("sgr",), (), (0,))
+    assert (grid.methods, grid.backbones, grid.budgets, grid.seeds) == (("quick",), (), (), (0,))
     assert (grid.evaluations, list(grid.overrides), grid.data_root) == (None, [], None)
 
 
@@ -263,6 +263,7 @@ def test_checkpoint_interval(
     assert seen == [expected]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_stopped_sweep_says_how_to_resume(
     toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def refuse_from(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> list
     return flushed
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_disk_that_fills_up_at_any_moment(
     toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_disk_that_fills_up_at_any_moment(
             assert (out / "tiny/quick" / whole.name / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_write_error_says_what_to_do(
     toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_quiet_keeps_no_warnings(cli: Callable[..., Result], register: Callable[
     assert cli("methods", "list", "--quiet").stderr == ""
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("flag", ["--verbose", "--debug"])
 def test_verbose_says_what_is_done(flag: str, toy_run: Callable[..., Result], tmp_path: Path) -> None:
     result = toy_run(*WORDS, "--checkpoint-every", 0, "--budget", 3, flag)
