@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
@@ -12,6 +14,7 @@ from made_records import record as record
 from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
 from ncbench.plugins import discovery
+from ncbench.runtime import signals
 
 TINY = Shapes(
     name="tiny",
@@ -32,6 +35,25 @@ def tiny_dataset(**changes: object) -> Dataset:
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
     return tiny_dataset()
+
+
+@pytest.fixture(autouse=True)
+def no_stop_request() -> Iterator[None]:
+    """Begin every test without a request to stop; fail those that leave handlers of signals, or timers that may ask."""
+    signals._received.clear()
+    watched = [number for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR2", None)) if number]
+    before = {number: signal.getsignal(number) for number in watched}
+    yield
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    for timer in timers:
+        timer.cancel()
+        timer.join()
+    left = {number: signal.getsignal(number) for number in watched}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signals._received.clear()
+    assert not timers, "the test left a timer running"
+    assert left == before, "the test left a handler of a signal"
 
 
 @dataclass

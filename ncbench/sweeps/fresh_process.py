@@ -79,7 +79,10 @@ def _execute_capped(
 
 
 def _outcome(run: PlannedRun, store: Store, fork: Fork, on_progress: Callable[[Progress], None]) -> Outcome:
-    """Return the outcome that the process sends. Raises UserError if it says so."""
+    """Return the outcome that the process sends. Raises UserError if it says so.
+
+    A request to stop goes both ways: this process passes its own on, and takes over one that only the run has got.
+    """
     told = False
     while True:
         if stop_signal() is not None and not told:
@@ -94,8 +97,11 @@ def _outcome(run: PlannedRun, store: Store, fork: Fork, on_progress: Callable[[P
         if kind == "refused":
             raise UserError(content)
         if kind == "ended":
-            assert isinstance(content, Outcome)
-            return content
+            outcome, stopped_by = content
+            assert isinstance(outcome, Outcome)
+            if stopped_by is not None and not told:  # it alone got the signal, or got it first
+                request_stop(stopped_by)
+            return outcome
         on_progress(content)
 
 
@@ -111,7 +117,7 @@ def _serve(parent: Connection, function: Callable[[], Outcome]) -> None:
     """Send what `function` returns or raises to `parent`."""
     hide_command()  # it names the noise
     try:
-        send(parent, ("ended", picklable(function())))
+        send(parent, ("ended", (picklable(function()), stop_signal())))
     except UserError as error:
         send(parent, ("refused", str(error)))
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ from ncbench.records.progress import Progress
 from ncbench.records.record import Record
 from ncbench.records.store import Store
 from ncbench.runtime import environment, signals
-from ncbench.runtime.signals import catch_signals, request_stop
+from ncbench.runtime.forks import Fork
+from ncbench.runtime.signals import catch_signals, request_stop, stop_signal
 from ncbench.sweeps import fresh_process
-from ncbench.sweeps.execution import Outcome
+from ncbench.sweeps.execution import Outcome, run_sweep
 from ncbench.sweeps.fresh_process import DIED, execute_apart
 from ncbench.sweeps.grid import PlannedRun
+from ncbench.sweeps.launchers.slurm_job import NullObserver
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
@@ -89,12 +90,15 @@ class Killing(Toy):
         yield {}
 
 
-def test_a_process_that_dies_fails_its_run(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_process_that_dies_fails_its_run(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    leave = Fork.__exit__
+    monkeypatch.setattr(Fork, "__exit__", lambda fork, *error: (ended.append(fork.process), leave(fork, *error))[1])
     outcome = execute(Killing, tiny, tmp_path)
     assert (outcome.status, repr(outcome.error)) == ("failed", f"RuntimeError({DIED!r})")
     assert (outcome.folder / "error.txt").read_text() == DIED + "\n"
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # none is left
+        os.waitpid(ended[0], os.WNOHANG)  # it was waited for
 
 
 def test_a_stop_is_passed_on_and_the_run_resumes(tiny: Dataset, tmp_path: Path) -> None:
@@ -102,13 +106,28 @@ def test_a_stop_is_passed_on_and_the_run_resumes(tiny: Dataset, tmp_path: Path) 
     planned = PlannedRun(run.spec, tiny, run.noise, Toy)
 
     def stop(progress: Progress) -> None:
-        threading.Timer(0.1, request_stop, (signal.SIGTERM,)).start()
+        if stop_signal() is None:
+            request_stop(signal.SIGTERM)
 
     with catch_signals():
         outcome = execute_apart(planned, Store(tmp_path), CPU, stop)
-    signals._received.clear()
     assert outcome.status == "interrupted"
     assert list((outcome.folder / "checkpoint").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_to_the_run_alone_stops_the_sweep(number: signal.Signals, tiny: Dataset, tmp_path: Path) -> None:
+    class Told(Toy):
+        def train_epoch(self, epoch: int) -> Iterator[dict[str, float]]:
+            os.kill(os.getpid(), number)
+            yield from super().train_epoch(epoch)
+
+    runs = [prepare_run(tiny, tmp_path, Told, seed=seed) for seed in (0, 1)]
+    planned = [PlannedRun(run.spec, tiny, run.noise, Told) for run in runs]
+    with catch_signals(signal.SIGUSR2):
+        outcomes = list(run_sweep(planned, Store(tmp_path), CPU, NullObserver(), executor=execute_apart))
+    assert [outcome.status for outcome in outcomes] == ["interrupted"]
+    assert stop_signal() == number
 
 
 def test_an_error_of_the_user_is_told_in_words(tiny: Dataset, tmp_path: Path) -> None:

@@ -193,9 +193,9 @@ def test_test_is_looked_at_once_after_training(
 ) -> None:
     splits = []
 
-    def watch(method: Any, backbones: Any, split: Any, device: torch.device) -> Any:
+    def watch(method: Any, backbones: Any, split: Any, *others: Any) -> Any:
         splits.append(next(name for name, known in tiny.splits.items() if known is split))
-        return score_blindly(method, backbones, split, device)
+        return score_blindly(method, backbones, split, *others)
 
     for module in ("result", "trainer"):
         monkeypatch.setattr(f"ncbench.training.{module}.score_blindly", watch)

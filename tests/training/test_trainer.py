@@ -117,9 +117,9 @@ def test_dev_is_evaluated_so_often_at_equal_work(
 ) -> None:
     seen: list[object] = []
 
-    def watch(method: Any, backbones: Any, split: Any, device: torch.device) -> Any:
+    def watch(method: Any, backbones: Any, split: Any, *others: Any) -> Any:
         seen.append(split)
-        return score_blindly(method, backbones, split, device)
+        return score_blindly(method, backbones, split, *others)
 
     monkeypatch.setattr(trainer, "score_blindly", watch)
     fake = Fake(tiny, tmp_path, method, budget=6, evaluations=evaluations)

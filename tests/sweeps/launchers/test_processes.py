@@ -19,7 +19,6 @@ from ncbench.budget import Budget
 from ncbench.method.settings import Override
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
-from ncbench.runtime import signals
 from ncbench.runtime.signals import catch_signals, stop_signal
 from ncbench.sweeps import fresh_process
 from ncbench.sweeps.execution import Outcome, run_sweep
@@ -285,7 +284,6 @@ def test_a_worker_whose_parent_has_gone_saves_and_stops() -> None:
     with catch_signals():
         fresh_process.send(theirs, ("ended", None))
         assert stop_signal() == signal.SIGTERM
-    signals._received.clear()
 
 
 @pytest.mark.parametrize(

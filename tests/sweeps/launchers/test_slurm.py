@@ -21,7 +21,7 @@ from ncbench import UserError
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
 from ncbench.records.store import Store
-from ncbench.runtime.signals import _received, catch_signals, request_stop, stop_signal
+from ncbench.runtime.signals import catch_signals, request_stop, stop_signal
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 from ncbench.sweeps.launchers import make_launcher, slurm, slurm_job
@@ -131,7 +131,6 @@ def test_large_sweeps_are_arrays_one_after_another(pretended: Pretended, sweep: 
     with catch_signals():
         request_stop(signal.SIGINT)  # takes effect after all jobs are submitted
         assert list(make_launcher("slurm").launch(replace(sweep, jobs=1), Ends())) == []
-    _received.clear()
     assert len(pretended.called("sbatch")) == 2
     submitted = (pretended.folder / "submitted").read_text()
     assert submitted.count("--job-name=ncbench") == 2
@@ -147,7 +146,6 @@ def test_the_same_command_submits_what_has_no_job(pretended: Pretended, sweep: S
     with catch_signals():
         request_stop(signal.SIGINT)
         assert list(make_launcher("slurm").launch(sweep, Ends())) == []
-    _received.clear()
     assert jobs_of(sweep.record) == dict(zip(ids, ("5_0", "7_0", "7_1"), strict=True))
     assert sweep.store.noted_outcome(sweep.runs[1].spec) == ("interrupted", "")  # the old failure is removed
 
@@ -189,7 +187,6 @@ def test_a_slurm_that_does_not_answer_ends_nothing(pretended: Pretended, sweep: 
     with catch_signals():
         request_stop(signal.SIGTERM)
         assert list(outcomes) == []
-    _received.clear()
 
 
 def test_what_slurm_refuses_is_the_users_error(pretended: Pretended, sweep: Sweep) -> None:
@@ -276,7 +273,6 @@ def handler() -> Iterator[list[int]]:
     before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
     yield got
     signal.signal(signal.SIGUSR2, before)
-    _received.clear()
 
 
 def test_a_job_leaves_the_record_of_its_run(job: RunJob, sweep: Sweep, handler: list[int], capfd: Any) -> None:
