@@ -5,16 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import AnyStr, Protocol
+from typing import IO, AnyStr
 
 from ncbench.errors import UserError
 
 MAX_LINE = 2**24
 """Bytes or characters of the longest line that is read."""
-
-
-class _Lines(Protocol[AnyStr]):
-    def readline(self, size: int, /) -> AnyStr: ...
 
 
 def check_input_file(path: Path, max_bytes: int | None = None) -> None:
@@ -34,7 +30,7 @@ def check_input_file(path: Path, max_bytes: int | None = None) -> None:
         raise UserError(f"{path}: has {facts.st_size:,} bytes, more than the limit of {max_bytes:,}")
 
 
-def lines_within(file: _Lines[AnyStr], path: Path) -> Iterator[AnyStr]:
+def lines_within(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
     """Yield the lines of `file`, with their ends. Raises UserError for a line longer than MAX_LINE."""
     number = 0
     while line := file.readline(MAX_LINE + 1):

@@ -94,9 +94,9 @@ def test_round_trip_to_a_file(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"true": None}, "true"),
-        ({"i2t": np.zeros(2, int)}, "must be tables of integers"),
-        ({"t2i": np.zeros((3, 1))}, "must be tables of integers"),
-        ({"i2t": np.zeros((0, 2), int)}, "must be tables of integers"),
+        ({"i2t": np.zeros(2, int)}, "i2t has 1 dimensions of int64"),
+        ({"t2i": np.zeros((3, 1))}, "t2i has 2 dimensions of float64"),
+        ({"i2t": np.zeros((0, 2), int)}, "it has numbers of images or captions that do not exist"),
         ({"i2t": np.array([[0, 3], [1, 0]])}, "that do not exist"),
         ({"t2i": np.array([[0], [-1], [1]])}, "that do not exist"),
         ({"true": np.array([0, 0, 2])}, "that do not exist"),

@@ -59,4 +59,9 @@ def test_it_can_be_verified_and_compared(older: Record) -> None:
 
 def test_its_dataset_is_of_a_version_that_is_gone(older: Record) -> None:
     with pytest.raises(UserError, match=r"used scenes version 1 .*; version 1 is gone, use the ncbench that recorded"):
+        older.dataset(None)
+
+
+def test_it_is_of_an_earlier_harness(older: Record) -> None:
+    with pytest.raises(UserError, match="made by an earlier version of the harness"):
         plan_again(older.folder, None)
