@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "latex", "markdown"]),
-    help="Print the tables in this format; write nothing.",
+    type=click.Choice(["csv", "latex", "markdown", "summary"]),
+    help="Print the tables in this format; write nothing. summary is one line per dataset, as for an abstract.",
 )
 @click.option(
     "--columns",
@@ -57,7 +57,7 @@ def report(
     methods: str | None,
     backbones: str | None,
     papers: str | None,
-    form: Format | None,
+    form: Format | Literal["summary"] | None,
     columns: Sequence[str] | None,
     rows: Sequence[str] | None,
     as_json: bool,
@@ -75,7 +75,11 @@ def report(
     chosen = {"noise": noises, "method": methods, "backbone": backbones, "paper": papers}
     if (columns or rows) and (form != "latex" or published is not None):
         raise UserError(f"{'--columns' if columns else '--rows'} needs --format latex")
-    if published is not None:
+    if form == "summary":
+        if published is not None:
+            raise UserError("--format summary sums up our runs; it cannot be combined with --published")
+        _print_summary(folder)
+    elif published is not None:
         _print_published(published, folder, chosen, form, as_json)
     elif any(value is not None for value in chosen.values()):
         name = next(name for name, value in chosen.items() if value is not None)
@@ -105,6 +109,7 @@ def _print_published(
     problems = Problems()
     has_runs = next(Store(folder).results(), None) is not None
     runs = sound(load_runs(folder, problems.add, verify_run)) if has_runs else None
+    problems.show()
     tables = published_tables(dataset, runs, filters)
     if as_json:
         print_json([line.facts() for table in tables for line in table.lines])
@@ -116,8 +121,20 @@ def _print_published(
             click.echo("".join(f"  {note}\n" for note in table.footnotes()))
     else:
         for summary in published_summaries(tables):
-            print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:])
+            print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:], keys=2)
         click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
+    problems.exit()
+
+
+def _print_summary(folder: Path) -> None:
+    from ncbench.records.table import load_runs
+    from ncbench.records.verification import verify_run
+    from ncbench.report.pages.formats import summary_lines
+    from ncbench.report.tables.leaderboard import leaderboards
+
+    problems = Problems()
+    boards = leaderboards(load_runs(folder, problems.add, verify_run))
+    click.echo(summary_lines(boards), nl=False)
     problems.exit()
 
 
@@ -131,6 +148,7 @@ def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: S
 
     problems = Problems()
     tables = comparisons(load_runs(folder, problems.add, verify_run))
+    problems.show()
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
     command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
     source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
@@ -149,6 +167,7 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
 
     problems = Problems()
     runs = load_runs(folder, problems.add, verify_run)
+    problems.show()
     boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
     curves = load_training_curves(folder, only=frozenset(sound(runs)["folder"]))

@@ -194,8 +194,8 @@ def run(
     for text in axes["protocols"]:
         check_protocol(text)
     overrides = (*config.merged(ctx, "overrides"), *overrides)
-    parsed = [parse_override(text) for text in overrides]
-    parsed_variants = [parse_override(text, "--variant") for text in variants]
+    parsed = [parse_override(text, "--set", axes["methods"]) for text in overrides]
+    parsed_variants = [parse_override(text, "--variant", axes["methods"]) for text in variants]
     options = parse_options(slurm)
     if launcher == "slurm":
         options = {**dict(config.merged(ctx, "slurm")), **options}

@@ -47,12 +47,14 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
 
     problems = Problems()
     unfinished = list(Store(folder).unfinished(problems.add))
+    problems.show()
     done: list[dict[Any, Any]] = []
     try:
         done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
     except UserError:  # says how to make runs if there are none
-        if not unfinished and not problems.found:
+        if not unfinished:
             raise
+    problems.show()
     rest: list[dict[str, Any]] = [
         {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
     ]

@@ -9,8 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ncbench.data.stand_ins import refuse_stand_in
+from ncbench.data.stand_ins import check_data_file
 from ncbench.errors import UserError
+
+MAX_BYTES = 2**31
+"""Bytes of the largest text file that is read: ten times the captions of CC12M would not fit."""
+
+MAX_CAPTION_CHARACTERS = 10_000
 
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _IMAGE_NAMES = {
@@ -34,7 +39,7 @@ _CAPTION_NAMES = {"caption", "captions", "text", "comment", "sentence", "title",
 def read_captions(path: Path, tabbed: bool) -> list[str]:
     """Return the captions in `path`: one per line, or the second of tab-separated columns if `tabbed`.
 
-    Raises UserError, with the line number, for empty captions and text that is not UTF-8.
+    Raises UserError, with the line number, for empty and endless captions and text that is not UTF-8.
     """
     lines = io.StringIO(read_text(path), newline=None)
     captions = []
@@ -42,6 +47,8 @@ def read_captions(path: Path, tabbed: bool) -> list[str]:
         captions.append(caption.strip())
         if not captions[-1]:
             raise UserError(f"{path}:{number}: empty caption; every line must have a caption")
+        if len(captions[-1]) > MAX_CAPTION_CHARACTERS:
+            raise UserError(f"{path}:{number}: the caption has more than {MAX_CAPTION_CHARACTERS:,} characters")
     return captions
 
 
@@ -72,7 +79,7 @@ def read_text(path: Path) -> str:
     Raises UserError for text that is not UTF-8 and for carriage returns inside lines, with the line number, and for
     files in place of the data (LFS pointers, HTML).
     """
-    refuse_stand_in(path)
+    check_data_file(path, MAX_BYTES)
     try:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         text = content.decode()

@@ -13,7 +13,7 @@ import numpy as np
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
 from ncbench.data.stamps import stamp
-from ncbench.data.stand_ins import refuse_stand_in
+from ncbench.data.stand_ins import check_data_file
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
@@ -217,7 +217,7 @@ def open_features(path: Path) -> FloatArray:
     float16 is also accepted, as written by `ncbench data prepare --half`.
     """
     expected = "a .npy file of float32 (rows, regions, dimensions)"
-    refuse_stand_in(path)
+    check_data_file(path)
     try:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy raises many types of errors for damaged headers

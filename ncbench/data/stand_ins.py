@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ncbench.errors import UserError
+from ncbench.runtime.input_files import check_input_file
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.IGNORECASE)
@@ -21,8 +22,9 @@ def stand_in(start: bytes) -> str:
     return ""
 
 
-def refuse_stand_in(path: Path) -> None:
-    """Raise UserError if `path` is a stand-in. A file that cannot be read is left to its reader."""
+def check_data_file(path: Path, max_bytes: int | None = None) -> None:
+    """Raise UserError if `path` is a stand-in, or as `check_input_file`. A missing file is left to its reader."""
+    check_input_file(path, max_bytes)
     try:
         with path.open("rb") as file:
             found = stand_in(file.read(_START_BYTES))

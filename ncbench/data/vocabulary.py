@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncbench.data.stand_ins import refuse_stand_in
+from ncbench.data.stand_ins import check_data_file
 from ncbench.errors import UserError
 from ncbench.runtime.files import write_json
+
+MAX_BYTES = 2**28
+"""Bytes of the largest vocabulary file; the released ones have less than one million."""
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
@@ -72,7 +75,7 @@ class Vocabulary:
         Raises UserError if the file has another format, the two directions disagree, the ids are not 0..n-1, or the
         first four words are not the special ones.
         """
-        refuse_stand_in(path)
+        check_data_file(path, MAX_BYTES)
         try:
             content = json.loads(path.read_bytes())
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -30,12 +30,18 @@ class Override:
     option: str = "--set"
 
 
-def parse_override(text: str, option: str = "--set") -> Override:
-    """Return the override in `text`. Raises UserError unless it has the form `target.key=value`."""
+def parse_override(text: str, option: str = "--set", methods: Sequence[str] = ()) -> Override:
+    """Return the override in `text`. Raises UserError unless it has the form `target.key=value`.
+
+    `methods` are those that will run, for the hint at a target that is missing.
+    """
     name, equals, value = text.partition("=")
     target, dot, key = name.partition(".")
     if not (equals and dot and target and key and value):
-        raise UserError(f"{option} {text!r} is not of the form method.key=value, for example l2rm.reg=0.05")
+        hint = "for example l2rm.reg=0.05"
+        if equals and value and not dot and (methods or name in SIZES):
+            hint = f"did you mean {BACKBONE if name in SIZES else methods[0]}.{text}?"
+        raise UserError(f"{option} {text!r} is not of the form method.key=value, {hint}")
     return Override(target, key, value, option)
 
 

@@ -14,10 +14,14 @@ from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest, Unit, within
 from ncbench.noise.shuffles import likely_self_landings
+from ncbench.runtime.input_files import check_input_file
 
 # Allowed difference between the share of mismatched items in an index file and the requested ratio, on top of the
 # items that a shuffle leaves in place.
 RATIO_TOLERANCE = 0.005
+
+MAX_BYTES = 2**31
+"""Bytes of the largest index file: one number of 8 bytes for each of 268 million captions."""
 
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -53,6 +57,7 @@ def read_index(path: Path) -> NDArray[np.integer[Any]]:
 
 def read_array(path: Path) -> NDArray[np.integer[Any]]:
     """Return the array of integers in the .npy file `path`. Raises UserError for any other content."""
+    check_input_file(path, MAX_BYTES)
     try:
         with path.open("rb") as file:
             magic = file.read(len(_NPY_MAGIC))

@@ -54,7 +54,7 @@ def read_progress(folder: Path) -> Progress | None:
     """Return the progress of the run in `folder`; None without a readable file."""
     try:
         content = read_json(folder / PROGRESS_FILE, json.loads)  # which reads NaN
-        numbers = {name: _number(content.get(name)) for name in ("loss", "dev_rsum", "left")}
+        numbers = {name: _number(content.get(name)) for name in ("loss", "dev_rsum", "left", "resumed_at")}
         return Progress(min(1.0, max(0.0, float(content["share"]))), doing=str(content["doing"]), **numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -72,7 +72,8 @@ def _is_not_finite(value: object) -> bool:
 class Progress:
     """How far a run is: share of the budget spent, latest loss, best dev rSum so far, current activity.
 
-    `left` is the estimate of the remaining seconds; None if it is unknown.
+    `left` is the estimate of the remaining seconds; None if it is unknown. `resumed_at` is the share at which this
+    process took over from a checkpoint; None if it started the run.
     """
 
     share: float
@@ -80,3 +81,4 @@ class Progress:
     dev_rsum: float | None
     doing: str
     left: float | None = None
+    resumed_at: float | None = None

@@ -105,13 +105,17 @@ class Record:
 
     @cached_property
     def pairs(self) -> int | None:
-        """The number of training pairs by the header of the stored noise; None without the file."""
-        if not self.noise_path.is_file():
+        """The number of training pairs by the header of the stored noise; None without the file or a readable spec."""
+        try:
+            path = self.noise_path
+        except UserError:
+            return None
+        if not path.is_file():
             return None
         try:
-            return check_array_file(self.noise_path).shape[0]
+            return check_array_file(path).shape[0]
         except (IndexError, ValueError) as error:
-            raise UserError(f"{self.noise_path}: cannot be read as noise ({error}); restore it") from error
+            raise UserError(f"{path}: cannot be read as noise ({error}); restore it") from error
 
     @property
     def root(self) -> Path:

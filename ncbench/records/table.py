@@ -37,20 +37,24 @@ def load_runs(
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
-    has a `variant` of its own, and `on_problem` gets it too. Raises UserError without any finished run, and for a
-    folder that cannot be listed.
+    has a `variant` of its own, and `on_problem` gets it too. Raises UserError without any finished run that
+    can be read, and for a folder that cannot be listed.
     """
-    rows = []
+    rows, left_out = [], list[str]()
     for record in Store(Path(folder)).results():
         try:
             row = _row(record)
         except UserError as error:
             on_problem(Problem(record.folder, str(error), left_out=True))
+            left_out.append(str(error))
             continue
         found = [Problem(record.folder, text, left_out=False) for text in verify(record.folder)]
         for problem in found:
             on_problem(problem)
         rows.append({**row, "problems": "; ".join(problem.text for problem in found)})
+    if left_out and not rows:
+        others = f" (and {len(left_out) - 1} more records)" if len(left_out) > 1 else ""
+        raise UserError(f"{left_out[0]}{others}")
     if not rows:
         raise UserError(f"{folder} has no finished run; make one with: ncbench run --method triplet --out {folder}")
     frame = pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,14 +18,18 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
     no end.
     """
     descriptor = os.open(path, os.O_RDONLY | _NOT_BLOCKING)
-    file = os.fdopen(os.dup(descriptor), "rb") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    os.close(descriptor)
-    if file is None:
-        raise ValueError("it is not a regular file")
-    if os.fstat(file.fileno()).st_size > limit:
-        file.close()
-        raise ValueError(f"it is larger than {in_mib(limit)}")
-    return file
+    try:
+        facts = os.fstat(descriptor)
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is not a regular file")
+        if facts.st_size > limit:
+            raise ValueError(f"it is larger than {in_mib(limit)}")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

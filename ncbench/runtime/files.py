@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ncbench.errors import UserError
+from ncbench.runtime.input_files import check_input_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,6 +24,8 @@ else:
 
 TEMPORARY = ".*.tmp"
 """Names of the files that `write_atomic` is about to rename; a killed process leaves one behind."""
+
+MAX_TOML_BYTES = 2**20
 
 _guards: list[tuple[Path, Callable[[], None]]] = []
 
@@ -148,6 +151,7 @@ def check_absent(paths: Sequence[Path]) -> None:
 
 def read_toml(path: Path, source: str) -> dict[str, Any]:
     """Return the content of a TOML file. Raises UserError, prefixed with `source`, if it is missing or invalid."""
+    check_input_file(path.expanduser(), MAX_TOML_BYTES)
     try:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
     except OSError as error:

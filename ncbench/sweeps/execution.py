@@ -84,6 +84,20 @@ def execute(
     An exception in the run becomes its outcome; the traceback is written to `error.txt`. Raises UserError if the record
     cannot be read or written.
     """
+    try:
+        return _execute_once(run, store, device, on_progress, cadence)
+    except OSError as error:
+        if not _is_below(error.filename, store.root):
+            raise
+        raise UserError(
+            f"{error.filename}: {error.strerror}. Finished runs are safe. Fix the problem and rerun the same command "
+            "to resume."
+        ) from error
+
+
+def _execute_once(
+    run: PlannedRun, store: Store, device: torch.device, on_progress: Callable[[Progress], None], cadence: Cadence
+) -> Outcome:
     folder = store.folder(run.spec)
     found = store.find(run.spec)
     if found is not None and not store.is_untidy(run.spec):
@@ -142,10 +156,7 @@ def _execute(
             return _failed(run, store, folder, error)
         with suppress(OSError):
             store.note(run.spec, "interrupted")
-        raise UserError(
-            f"{error.filename}: {error.strerror}. Finished runs are safe. Fix the problem and rerun the same command "
-            "to resume."
-        ) from error
+        raise
     except Exception as error:
         return _failed(run, store, folder, error)
     store.clear_outcome(run.spec)

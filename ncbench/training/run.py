@@ -83,6 +83,7 @@ class Run:
         self.work = Work.of(spec, dataset)
         self.clock = Clock()
         self._saved_at = -1
+        self._resumed_at: float | None = None
         self.history, sizes = History(folder / HISTORY_FILE), sizes_of(spec, dataset)
         self.trainers = [
             Trainer(
@@ -129,6 +130,7 @@ class Run:
         overhead.reset({})
         begun = self._resume(view, truth)
         done = sum(trainer.updates for trainer in self.trainers)
+        self._resumed_at = self._share() if begun else None
         LOG.info("run %s: %s", self.spec.id, f"resumes after {done} updates" if begun else f"starts in {self.folder}")
         self._saved = time.monotonic()
         for number, trainer in enumerate(self.trainers):
@@ -221,5 +223,7 @@ class Run:
 
     def _report(self, trainer: Trainer, doing: str) -> None:
         best = trainer.selected.rsum if trainer.selected.weights else None
-        share = sum(other.meter.progress for other in self.trainers) / len(self.trainers)
-        self.on_progress(Progress(share, trainer.loss, best, doing))
+        self.on_progress(Progress(self._share(), trainer.loss, best, doing, resumed_at=self._resumed_at))
+
+    def _share(self) -> float:
+        return sum(trainer.meter.progress for trainer in self.trainers) / len(self.trainers)

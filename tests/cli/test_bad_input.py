@@ -294,10 +294,9 @@ def test_damaged_records(command: str, damage: tuple[bytes, ...], cli: Callable[
     (folder / "result.json").write_bytes(content)
     out = ("--out", tmp_path / "pages") if command == "report" else ()
     result = cli(command, "--runs", tmp_path, *out)
-    named, last = result.stderr.splitlines()
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert all(str(part) in named for part in (folder, *parts))
-    assert f"{tmp_path} has no finished run" in last
+    assert (result.exit_code, result.stdout) == (1 if command == "runs" else 2, "")
+    assert all(str(part).rstrip(".") in result.stderr for part in (folder, *parts))
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "pages").exists()
 
 
@@ -316,7 +315,7 @@ def test_record_that_is_a_folder_is_no_finished_run(cli: Callable[..., Result], 
     (tmp_path / "tiny" / "quick" / "0123456789ab" / "result.json").mkdir(parents=True)
     result = cli("runs", "--runs", tmp_path)
     assert result.exit_code == 1
-    assert "result.json: cannot be read as a run record (Is a directory)" in result.stderr
+    assert "result.json: cannot be read as a run record (it is not a regular file)" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,6 @@ def test_a_report_of_it(swept: tuple[Path, list[Any], list[str]], cli: Callable[
     assert sum("beliefs" in name for name in files) == 2 * 3  # of l2rm, for three protocols
     assert not any("retrieved" in name for name in files)  # there are no pictures
     page = (pages / "README.md").read_text()
-    assert page.count("\n## ") == 5  # three tables, beliefs of l2rm, published results
+    assert page.count("\n## ") == 6  # three tables, beliefs of l2rm, published results, how to read them
     for outcome in outcomes:
         assert f"{outcome['result']['metrics']['test']['rsum']:.1f}" in page

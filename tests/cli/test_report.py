@@ -141,7 +141,7 @@ def test_an_unknown_format(cli: Callable[..., Result]) -> None:
     result = cli("report", "--format", "html")
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
-    assert "'html' is not one of 'csv', 'latex', 'markdown'" in result.stderr
+    assert "'html' is not one of 'csv', 'latex', 'markdown', 'summary'" in result.stderr
 
 
 def test_no_runs_to_format(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -157,3 +157,37 @@ def test_damaged_runs_are_told(damage: str, cli: Callable[..., Result], tmp_path
     result = cli("report", "--published", "f30k", "--runs", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert str(folder / "result.json") in result.stderr
+
+
+def test_the_summary_is_the_sentence_of_the_page(recorded: Path, cli: Callable[..., Result], tmp_path: Path) -> None:
+    shown = cli("report", "--format", "summary", "--runs", recorded)
+    assert shown.exit_code == 0
+    (line,) = shown.stdout.splitlines()
+    name, _, sentence = line.partition(": ")
+    assert name == "tiny"
+    assert sentence.startswith("At 40% noise (shuffle-images), use quick (rSum ")
+    cli("report", "--runs", recorded, "--out", tmp_path / "pages")
+    page = (tmp_path / "pages" / "tiny" / "README.md").read_text().replace("\u00a0", " ")
+    assert f"**{sentence}**" in page
+
+
+def test_a_summary_is_of_our_runs(cli: Callable[..., Result], tmp_path: Path) -> None:
+    refused(
+        cli("report", "--format", "summary", "--published", "f30k", "--runs", tmp_path),
+        "--format summary sums up our runs; it cannot be combined with --published.",
+    )
+
+
+@pytest.mark.parametrize("width", range(60, 241, 30))
+def test_published_results_fit_any_terminal(
+    width: int, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ncbench.cli.display import consoles, output
+
+    monkeypatch.setattr(output, "console", lambda: consoles.PrintableConsole(width=width))
+    for words in (("--published", "f30k"), ("--published", "f30k", "--noise", "0.4")):
+        shown = cli("report", "--runs", tmp_path, *words).stdout
+        tables = [line for line in shown.splitlines() if line.startswith(("│", "┃", "┏", "└"))]
+        assert tables
+        assert all(len(line) <= width for line in tables)
+        assert "…" not in shown

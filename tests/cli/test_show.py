@@ -78,3 +78,13 @@ def test_an_id_that_fits_two_runs(toy_run: Callable[..., Result], cli: Callable[
         folder.rename(folder.with_name(f"abc{number}"))
     result = cli("show", "abc", "--runs", tmp_path / "runs")
     assert (result.exit_code, "abc: 2 runs in" in result.stderr, "abc0, abc1" in result.stderr) == (2, True, True)
+
+
+def test_a_run_of_an_earlier_harness_says_so(
+    recorded: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ncbench.records import spec
+
+    assert "harness" not in cli("show", recorded).stdout
+    monkeypatch.setattr(spec, "HARNESS", spec.HARNESS + 1)
+    assert f"harness: {spec.HARNESS - 1}, an earlier version; " in cli("show", recorded).stdout

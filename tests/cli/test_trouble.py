@@ -52,6 +52,9 @@ def test_a_disk_that_fills_up_at_any_moment(
         with monkeypatch.context() as patch:
             refuse_from(number, errno.ENOSPC, patch)
             result = toy_run(*WORDS, "--out", out)
+        if result.exit_code == 0:  # nothing was left but to flush folders from which files were removed
+            assert (out / "tiny/quick" / whole.name / "result.json").is_file()
+            continue
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
         assert result.stderr.startswith((f"Error: {out / 'tiny'}", f"Error: {out / 'sweeps'}"))

@@ -11,6 +11,7 @@ def check_latex(text: str) -> None:
         "begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "pm", "small",
         "scriptsize",
         "setlength", "tabcolsep", "multicolumn", "cmidrule", "to", "textbf", "textit", "underline", "dagger", "ddagger",
+        "par", "smallskip", "textwidth", "sloppy", "mbox", "tiny",
         "textbackslash", "textasciicircum", "textasciitilde", "textless", "textgreater", "textbar",
     }  # fmt: skip
     assert text.isascii()

@@ -185,3 +185,16 @@ def test_settings_are_defaults_under_the_preset() -> None:
 def test_setting_keeps_meaning_and_source() -> None:
     entry = Toy.Config.__dataclass_fields__["rate"]
     assert dict(entry.metadata) == {"meaning": "learning rate", "source": "here"}
+
+
+@pytest.mark.parametrize(("text", "meant"), [("lr=3", "triplet.lr=3"), ("embed=64", "backbone.embed=64")])
+def test_a_missing_target_is_guessed(text, meant):
+    with pytest.raises(UserError, match=f"method.key=value, did you mean {meant}"):
+        parse_override(text, "--set", ["triplet", "ncr"])
+
+
+@pytest.mark.parametrize("name", ["NCR", "L2RM", "SGRAF"])
+def test_names_in_capitals_are_recognised(name):
+    from ncbench.errors import unknown_name
+
+    assert f"Did you mean {name.lower()!r}?" in str(unknown_name("thing", name, ["sgraf", "ncr", "l2rm", "ncr-x"]))

@@ -22,6 +22,7 @@ import torch
 
 from ncbench.backbones.released import plain_pickle
 from ncbench.errors import UserError
+from ncbench.runtime.input_files import check_input_file
 
 EXPECTED = "expected a checkpoint written by torch.save, for example model_best.pth.tar"
 
@@ -38,6 +39,7 @@ def read_torch_file(path: Path) -> object:
     empty, damaged or not written by torch.save, that names anything but data, or that claims more content than its
     size.
     """
+    check_input_file(path)
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; {EXPECTED}")
     with path.open("rb") as file:

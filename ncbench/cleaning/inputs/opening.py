@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from ncbench.cleaning.inputs.text_tables import (
 )
 from ncbench.data.cache import cache_root
 from ncbench.data.dataset import IntVector
+from ncbench.data.imported.pictures import MAX_BYTES
 from ncbench.data.imported.request import PREFIX, Request
 from ncbench.data.imported.tables import Files, Saved, Table, open_tables, reading
 from ncbench.data.stamps import Stamp, stamp
 from ncbench.errors import UserError
+from ncbench.runtime.input_files import check_input_file
 
 TABLE_SUFFIXES = (*DELIMITED, *JSON_LINES)
 ARROW_SUFFIXES = (".parquet", ".arrow")
@@ -120,6 +123,7 @@ def open_source(text: str, given: Columns, captions_file: Path | None, pictures:
 
 
 def _of_file(path: Path, folder: Path) -> dict[str, Table]:
+    check_input_file(path)
     if path.suffix in DELIMITED:
         return {str(path): Delimited(path)}
     if path.suffix in JSON_LINES:
@@ -187,6 +191,8 @@ def _shards(files: Sequence[Path]) -> dict[str, Table]:
     """Return the samples of webdataset files: members of a tar file whose names differ in their suffix only."""
     import datasets
 
+    for file in files:
+        _check_members(file)
     label = str(files[0]) if len(files) == 1 else f"{files[0].parent}/*.tar"
     with reading(label):
         found = datasets.load_dataset(
@@ -196,6 +202,18 @@ def _shards(files: Sequence[Path]) -> dict[str, Table]:
             cache_dir=str(cache_root() / "webdataset"),
         )
     return {label: Saved(found, label)}
+
+
+def _check_members(file: Path) -> None:
+    """Raise UserError if a member of a tar file is too large to be held in memory, by its header."""
+    check_input_file(file)
+    with reading(file), tarfile.open(file, "r:") as archive:
+        for member in archive:
+            if member.size > MAX_BYTES:
+                raise UserError(
+                    f"{file}: {member.name!r} has {member.size:,} bytes, more than the limit of {MAX_BYTES:,}"
+                )
+            archive.members = []  # type: ignore[attr-defined]  # a shard may have millions
 
 
 def _existing(path: Path) -> Path:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ncbench.data.imported.tables import BATCH_ROWS, reading
 from ncbench.errors import UserError
+from ncbench.runtime.input_files import MAX_LINE, lines_within
 
 DELIMITED, JSON_LINES = (".csv", ".tsv", ".txt", ".token"), (".jsonl", ".ndjson")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -22,7 +23,6 @@ WITHOUT_HEADER = ("image", "caption", "split")
 """Names of the columns of a file whose first row names a picture, and therefore has no header."""
 
 _DELIMITERS = ",\t;|"
-_MAX_CELL = 2**24
 
 
 def looks_like_picture(text: str) -> bool:
@@ -34,10 +34,10 @@ class Delimited:
     """The rows of a CSV or TSV file."""
 
     def __init__(self, path: Path) -> None:
-        csv.field_size_limit(_MAX_CELL)
+        csv.field_size_limit(MAX_LINE)
         self.path = path
         with self._opened() as file:
-            line = file.readline()
+            line = next(lines_within(file, path), "")
         if not line.strip():
             raise UserError(f"{path}: is empty or begins with an empty line; expected a row with the names of columns")
         self.delimiter = "\t" if path.suffix == ".tsv" else max(_DELIMITERS, key=line.count)
@@ -69,7 +69,9 @@ class Delimited:
 
     def _rows(self) -> Iterator[list[str]]:
         with self._opened() as file:
-            reader = csv.reader(file, delimiter=self.delimiter, quoting=self._quoting, strict=True)
+            reader = csv.reader(
+                lines_within(file, self.path), delimiter=self.delimiter, quoting=self._quoting, strict=True
+            )
             try:
                 if self.has_header:
                     next(reader)
@@ -131,7 +133,7 @@ class JsonLines:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(lines_within(file, self.path), 1):
                 if not line.strip():
                     continue
                 try:

@@ -23,12 +23,14 @@ class Layout:
     shared: list[tuple[str, str]]
 
 
-def fit(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, fixed: Sequence[str] = ()) -> Layout:
+def fit(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, fixed: Sequence[str] = (), keys: int = 1
+) -> Layout:
     """Return the layout for a terminal of `width` columns.
 
     As needed, it leaves out columns that are the same in all rows (from the left), breaks text between words (never in
-    columns named in `fixed`), splits the table into blocks that repeat the first column, and finally turns rows into
-    lists. Columns without any content are always left out.
+    columns named in `fixed`), splits the table into blocks that repeat the first `keys` columns, which name a row, and
+    finally turns rows into lists. Columns without any content are always left out.
     """
     cells = [[row[place] for row in rows] for place in range(len(columns))]
     filled = [p for p in range(len(columns)) if p == 0 or not rows or any(cells[p])]
@@ -43,11 +45,11 @@ def fit(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, fixed
     least = {p: size if columns[p] in fixed else _least(columns[p], cells[p]) for p, size in natural.items()}
     if _total(least) <= width:
         return Layout([_shrunk(natural, least, width)], shared)
-    first, *others = natural
-    blocks = [{first: least[first]}]
-    for place in others:
-        if _total({**blocks[-1], place: least[place]}) > width:
-            blocks.append({first: least[first]})
+    repeated = {p: least[p] for p in natural if p < keys}
+    blocks = [dict(repeated)]
+    for place in list(natural)[len(repeated) :]:
+        if _total({**blocks[-1], place: least[place]}) > width and len(blocks[-1]) > len(repeated):
+            blocks.append(dict(repeated))
         blocks[-1][place] = least[place]
     if any(_total(block) > width for block in blocks):
         return Layout([], shared)

@@ -60,6 +60,12 @@ class Row:
     progress: Progress | None = None
     outcome: Outcome | None = None
 
+    @property
+    def resumed_at(self) -> str:
+        """The share at which the run was resumed, in words; "" if it was not."""
+        share = self.progress.resumed_at if self.progress else None
+        return "" if share is None else f"{share:.0%}"
+
 
 class LiveTable:
     """A sweep observer that updates a table on a terminal, and prints a line per run elsewhere.
@@ -97,6 +103,8 @@ class LiveTable:
         elif outcome.status != "kept":
             seconds = time.monotonic() - (row.started or time.monotonic())
             facts: list[str] = [outcome.status]
+            if row.resumed_at:
+                facts.append(f"resumed at {row.resumed_at}")
             if outcome.result is not None:
                 facts.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
@@ -108,7 +116,8 @@ class LiveTable:
 
     def table(self) -> Table:
         """Return the current table."""
-        columns = ["dataset", "method", "backbone", "protocol", "noise", "seed", "progress", "left", "loss", "dev rSum"]
+        columns = ["dataset", "method", "backbone", "protocol", "noise", "seed", "resumed at"]
+        columns += ["progress", "left", "loss", "dev rSum"]
         columns += [f"{side}\nR@{key[1:]}" for side, key in RECALLS] + ["rSum"]
         rows = [self._cells(row) for row in self.rows]
         shown, common = self._fitting(columns, rows)
@@ -126,7 +135,7 @@ class LiveTable:
 
     def _fitting(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[list[int], str]:
         """Return the indices of the columns that fit, and a title with the values that all rows share."""
-        shown = list(range(len(columns)))
+        shown = [p for p, column in enumerate(columns) if column != "resumed at" or any(r[p] for r in rows)]
         if all(row.outcome is not None for row in self.rows):
             shown = [p for p in shown if any(cells[p] for cells in rows)]
         if self.console.width >= PIPE_WIDTH:
@@ -134,7 +143,7 @@ class LiveTable:
         same = [p for p, column in enumerate(columns[:6]) if column != "method" and len({r[p] for r in rows}) == 1]
         words = ", ".join(str(rows[0][p]) if p not in (4, 5) else f"{columns[p]} {rows[0][p]}" for p in same)
         shown = [p for p in shown if p not in same and "R@" not in columns[p]]
-        for least_needed in ("loss", "left", "dev rSum"):
+        for least_needed in ("loss", "left", "resumed at", "dev rSum"):
             needed = (_width(columns[p], [cells[p] for cells in rows if p < len(cells)], self.bar) for p in shown)
             if sum(needed) < self.console.width:
                 break
@@ -150,6 +159,7 @@ class LiveTable:
             spec.protocol,
             ratio_in_words(spec.protocol, spec.noise),
             str(spec.seed),
+            row.resumed_at,
         ]
         if row.outcome is not None:
             done = row.outcome.result
@@ -168,8 +178,9 @@ class LiveTable:
         loss = "" if progress.loss is None else f"{progress.loss:.3g}"
         dev = "" if progress.dev_rsum is None else f"{progress.dev_rsum:.1f}"
         left = progress.left
-        if left is None and progress.share >= MIN_SHARE:
-            left = (time.monotonic() - row.started) * (1 - progress.share) / progress.share
+        gained = progress.share - (progress.resumed_at or 0.0)
+        if left is None and gained >= MIN_SHARE:
+            left = (time.monotonic() - row.started) * (1 - progress.share) / gained
         return [*names, bar, "?" if left is None else clock(left), loss, dev]
 
 

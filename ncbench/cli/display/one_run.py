@@ -56,6 +56,8 @@ def print_run(found: Record) -> None:
     spec = found.spec
     click.echo(f"{spec.id}: {describe(spec)}")
     click.echo(f"status: {_status(found)}")
+    if spec.of_earlier_harness:
+        click.echo(f"harness: {spec.harness}, an earlier version; compare it with runs of the same version only")
     if found.finished:
         _print_scores(found.result)
     _print_course(found)
@@ -79,6 +81,8 @@ def _status(found: Record) -> str:
         return "done"
     progress = read_progress(found.folder)
     at = f" at {progress.share:.0%}" if progress else ""
+    if progress and progress.resumed_at is not None:
+        at += f", resumed at {progress.resumed_at:.0%}"
     if is_held(found.folder):
         return f"running{at}"
     status, error = Store(found.root).noted_outcome(found.spec)

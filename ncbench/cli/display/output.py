@@ -37,10 +37,12 @@ def _no_nan(content: object) -> object:
     return content
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = (), keys: int = 1
+) -> None:
     """Print a table to standard output, fitted to the terminal; the columns named in `numbers` are right-aligned.
 
-    No cell is ever cut: see `ncbench.cli.display.layout`.
+    The first `keys` columns name a row. No cell is ever cut: see `ncbench.cli.display.layout`.
     """
     from rich.table import Table
     from rich.text import Text
@@ -49,7 +51,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
     shown, title, rows = console(), printable(title), [tuple(map(printable, row)) for row in rows]
     columns, numbers = [*map(printable, columns)], [*map(printable, numbers)]
-    layout = fit(columns, rows, shown.width, fixed=numbers)
+    layout = fit(columns, rows, shown.width, fixed=numbers, keys=keys)
     if title:
         shown.print(Text(title, style="italic"), soft_wrap=True)
     if layout.shared:

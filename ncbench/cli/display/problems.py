@@ -13,16 +13,25 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """Collects the problems of records, and prints each once to standard error, in one line."""
+    """Collects the problems of records, and prints each once to standard error, in one line.
+
+    They are shown even with --quiet: tables without a record must not pass for complete.
+    """
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self._shown = 0
 
     def add(self, problem: Problem) -> None:
-        """Print a problem, even with --quiet: tables without a record must not pass for complete."""
+        """Remember a problem."""
         if problem not in self.found:
             self.found.append(problem)
+
+    def show(self) -> None:
+        """Print the problems that were not printed yet."""
+        for problem in self.found[self._shown :]:
             click.echo(one_line(problem.line), err=True)
+        self._shown = len(self.found)
 
     def exit(self) -> None:
         """End the command with exit code 1 if there were problems."""

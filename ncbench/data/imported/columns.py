@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ncbench.data.captions_file import MAX_CAPTION_CHARACTERS
 from ncbench.errors import UserError
 
 Column: TypeAlias = Any  # of pyarrow, which has no types
 Block: TypeAlias = NDArray[Any]  # of float16 or float32
 Place: TypeAlias = Callable[[int], str]
-
-MAX_CAPTION_CHARACTERS = 10_000
 
 
 def vectors(column: Column, name: str, place: Place, regions: int = 0) -> Block:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from ncbench.data.imported.split_names import SPLITS, split_of
 from ncbench.errors import UserError, unknown_name
+from ncbench.runtime.files import MAX_TOML_BYTES
+from ncbench.runtime.input_files import check_input_file
 
 PREFIX, SUFFIX = "hf:", ".toml"
 
@@ -132,6 +134,7 @@ def _read_file(path: Path) -> Request:
     else:
         import tomli as tomllib
 
+    check_input_file(path, MAX_TOML_BYTES)
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -16,13 +16,17 @@ import pyarrow.parquet as pq
 from ncbench.data.imported.folder import picture_files, read_folder
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import files_below, files_by_split
-from ncbench.data.stand_ins import refuse_stand_in
+from ncbench.data.stand_ins import check_data_file
 from ncbench.errors import UserError
 
 RecordBatch: TypeAlias = Any  # of pyarrow, which has no types
 Schema: TypeAlias = Any
 
 BATCH_ROWS = 128
+MAX_ROW_BYTES = 2**25
+"""Mean size of the rows of a row group, unpacked: BATCH_ROWS of them must fit into memory."""
+
+MIN_NUMBER_BYTES = 2
 _SUFFIXES = (".parquet", ".arrow")
 _DATASET_MARKER, _DATASET_DICT_MARKER = "state.json", "dataset_dict.json"  # files of `save_to_disk`
 
@@ -54,7 +58,7 @@ class Files:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         for path in paths:
-            refuse_stand_in(path)
+            check_data_file(path)
         self._files = [_ArrowFile(path) if path.suffix.lower() == ".arrow" else _ParquetFile(path) for path in paths]
         first = self._files[0]
         for file in self._files[1:]:
@@ -99,7 +103,28 @@ class _ParquetFile:
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
         # Without pre-buffering and with a small buffer, no row group is held in memory as a whole.
         with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
+            _check_row_sizes(self.path, file.metadata, columns)
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def _check_row_sizes(path: Path, metadata: Any, columns: Sequence[str]) -> None:
+    """Raise UserError if the rows of `columns` are too large to be read in batches, by what the file says of them."""
+    first = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = (group.column(place) for place in range(group.num_columns))
+        # A few encoded bytes can stand for many equal numbers, so that both are looked at.
+        size = sum(
+            max(part.total_uncompressed_size, MIN_NUMBER_BYTES * part.num_values)
+            for part in parts
+            if any(f"{part.path_in_schema}.".startswith(f"{name}.") for name in columns)
+        )
+        if size > MAX_ROW_BYTES * group.num_rows:
+            raise UserError(
+                f"{path}: rows {first} to {first + group.num_rows - 1} unpack to {size:,} bytes, more than the limit "
+                f"of {MAX_ROW_BYTES:,} per row; check the file"
+            )
+        first += group.num_rows
 
 
 class _ArrowFile:

@@ -11,7 +11,9 @@ from ncbench.report.pages.latex import latex_table
 from ncbench.report.pages.markdown import comparison_sections, published_sections
 from ncbench.report.pages.paper_table import paper_tables
 from ncbench.report.tables import versus_published
+from ncbench.report.tables.answers import summary
 from ncbench.report.tables.comparisons import Comparison
+from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.versus_published import PublishedTable
 from ncbench.runtime.printable import spreadsheet_cell
 
@@ -45,9 +47,15 @@ def format_published(tables: Sequence[PublishedTable], form: Format) -> str:
         return csv_text(whole)
     if form == "latex":
         return "\n".join(
-            latex_table(t.title, versus_published.COLUMNS, t.cells(), versus_published.NUMERIC_COLUMNS) for t in tables
+            latex_table(t.title, versus_published.COLUMNS, t.cells(), versus_published.NUMERIC_COLUMNS, t.footnotes())
+            for t in tables
         )
     return published_sections(tables, level=2)
+
+
+def summary_lines(boards: Sequence[Leaderboard]) -> str:
+    """Return the answer of every board in a line that begins with its dataset."""
+    return "".join(f"{board.dataset}: {summary(board.comparisons, board.overviews)}\n" for board in boards)
 
 
 def csv_text(frame: pd.DataFrame) -> str:

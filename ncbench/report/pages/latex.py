@@ -32,8 +32,14 @@ LONG_TEXT = 16  # characters; longer text breaks into lines
 MIN_TEXT_CM, CM_PER_CHARACTER = 1.9, 0.15  # of a column of such text, in scriptsize
 
 
-def latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str]) -> str:
-    """Return a table of text cells with a caption, as wide as both columns of a page.
+def latex_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[str],
+    notes: Sequence[str] = (),
+) -> str:
+    """Return a table of text cells with a caption, as wide as both columns of a page; `notes` stand below it.
 
     The columns in `numbers` are right-aligned; text may break into lines. Columns of nothing but dashes are left out.
     """
@@ -53,9 +59,20 @@ def latex_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         *map(_row, rows),
         r"\bottomrule",
         r"\end{tabular}",
+        *_below(notes),
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _below(notes: Sequence[str]) -> list[str]:
+    """Return notes as one paragraph, which takes less of the page than a line each."""
+    if not notes:
+        return []
+    text = " ".join(
+        rf"\mbox{{{label}:}} {rest}." for label, _, rest in (escape(note).partition(": ") for note in notes)
+    )
+    return [r"\par\smallskip", r"\begin{minipage}{\textwidth}\tiny\sloppy", text, r"\end{minipage}"]
 
 
 def _kind(cells: Sequence[str]) -> str:

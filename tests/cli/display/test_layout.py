@@ -96,3 +96,17 @@ def test_blocks_fit_and_hold_every_column_once(width, rows):
         assert all(sum(block.values()) + 3 * len(block) + 1 <= width for block in layout.blocks)
         expected = [p for p in range(1, 4) if columns[p] not in left_out and any(row[p] for row in rows)]
         assert shown == expected
+
+
+@pytest.mark.parametrize("width", range(60, 241, 20))
+def test_blocks_repeat_all_columns_that_name_a_row(width):
+    columns = ("method", "backbone", *(f"0.{i}" for i in range(1, 9)))
+    rows = [
+        ("l2rm", backbone, *(f"{place}{i}0.5\u2013446.{i}" for i in range(8)))
+        for place, backbone in enumerate(("sgr", "saf"))
+    ]
+    layout = fit(columns, rows, width, fixed=columns[2:], keys=2)
+    assert layout.blocks
+    assert all(list(block)[:2] == [0, 1] and len(block) > 2 for block in layout.blocks)
+    assert [p for block in layout.blocks for p in list(block)[2:]] == list(range(2, 10))
+    assert all(sum(block.values()) + 3 * len(block) + 1 <= width for block in layout.blocks)

@@ -226,3 +226,26 @@ def test_labels_are_the_differences_between_runs_of_a_method() -> None:
     assert labels_of([plain, replace(plain, budget=Budget(1.0, "seconds"))]) == ["budget 1", "budget 1 s"]
     assert [row[1] for row in printed(LiveTable([plain, other], screen()))] == ["triplet (lr=0.1)", "triplet (lr=0.2)"]
     assert describe(other, "lr=0.2").startswith("triplet (lr=0.2) with vse on ")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200, 240])
+def test_resumed_runs_say_so(width: int, clock: list[float]) -> None:
+    table = LiveTable([spec(), spec("ncr")], screen(width=width))
+    assert "resumed" not in str(printed(table))
+    table.started(0)
+    table.progressed(0, Progress(0.5, None, None, "epoch 2", resumed_at=0.4))
+    clock[0] += 10
+    (row, _) = printed(table)
+    assert "40%" in row
+    if width >= 80:
+        assert "0:50" in row  # a tenth took ten seconds
+    table.ended(0, Outcome(spec(), "done", Path(), RESULT))
+    assert "40%" in printed(table)[0]
+
+
+def test_lines_without_a_terminal_say_where_a_run_resumed(clock: list[float]) -> None:
+    table = LiveTable([spec()], screen(terminal=False))
+    table.started(0)
+    table.progressed(0, Progress(0.5, None, None, "epoch 2", resumed_at=0.4))
+    table.ended(0, Outcome(spec(), "done", Path(), RESULT))
+    assert table.console.file.getvalue().endswith(": done, resumed at 40%, test rSum 280.5, 0 s\n")  # type: ignore[attr-defined]

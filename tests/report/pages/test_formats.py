@@ -110,6 +110,8 @@ def test_formats_of_published_numbers() -> None:
     latex = format_published(tables, "latex")
     check_latex(latex)
     assert latex.count(r"\begin{table*}") == len(tables)
+    notes = [note.partition(": ") for table in tables for note in table.footnotes()]
+    assert all(rf"\mbox{{{label}:}} {escape(text)}." in latex for label, _, text in notes)
     markdown = format_published(tables, "markdown")
     assert markdown.count("\n## ") + markdown.startswith("## ") == len(tables)
     assert json.dumps([line.facts() for table in tables for line in table.lines], allow_nan=False)
