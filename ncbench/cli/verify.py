@@ -30,6 +30,8 @@ class Checked:
     unreadable: list[UserError] = field(default_factory=list)
     earlier: list[str] = field(default_factory=list)
     """The runs that an earlier version of the harness made."""
+    slow: dict[str, str] = field(default_factory=dict)
+    """What is unusual about the time of a run, which is no problem of its record, by its name."""
 
     @property
     def bad(self) -> Mapping[str, list[str]]:
@@ -85,7 +87,8 @@ def verify(
 
     Takes run folders, folders with many runs, and submission files. Recomputes scores from stored ranks and beliefs,
     checks the budget, and that specs, ids, digests, dev evaluations and measurements agree. Of a submission, also says
-    what it claims: who made it, its grid and seeds, and what is missing. Exits with code 1 if a record is inconsistent,
+    what it claims: who made it, its grid and seeds, and what is missing. Warns of runs that take far more time per FLOP
+    than those of other methods. Exits with code 1 if a record is inconsistent,
     or a replay gives another result.
     """
     if not replays and (method_file or run_bundled):
@@ -111,8 +114,10 @@ def verify(
 def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> Checked:
     """Check every place; one that cannot be read does not stop the others."""
     from ncbench.records.claims import Claims
+    from ncbench.records.record import Record
     from ncbench.records.submission import read_submission, specs_of, unpack
     from ncbench.records.verification import Datasets, of_earlier_harness, runs_below, verify_run
+    from ncbench.records.work import unusually_slow
 
     checked, datasets = Checked(), Datasets(data_root)
     for place in places:
@@ -131,6 +136,8 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
             checked.unreadable.append(error)
     checked.problems = {name: verify_run(run, datasets.of) for name, run in checked.runs.items()}
     checked.earlier = [name for name, run in checked.runs.items() if of_earlier_harness(run)]
+    sound = {run: name for name, run in checked.runs.items() if not checked.problems[name]}
+    checked.slow = {sound[run]: words for run, words in unusually_slow(map(Record, sound)).items()}
     return checked
 
 
@@ -163,6 +170,7 @@ def _content(checked: Checked, verdicts: Mapping[str, tuple[str, str]], replayed
         "runs": len(checked.runs),
         "problems": checked.bad,
         "earlier_harness": checked.earlier,
+        "unusually_slow": checked.slow,
     }
     if checked.submissions:
         content["submissions"] = {
@@ -186,6 +194,8 @@ def _print(checked: Checked, verdicts: Mapping[str, tuple[str, str]]) -> None:
     for name, problems in checked.bad.items():
         for problem in problems:
             click.echo(one_line(f"{name}: {problem.rstrip('.')}."))
+    for name, words in checked.slow.items():
+        click.echo(one_line(f"Warning: {name}: {words}."))
     for name, (_, detail) in verdicts.items():
         click.echo(one_line(f"replayed {name}: {detail}"))
     count = len(checked.runs)

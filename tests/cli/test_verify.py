@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from made_records import DEFAULTS, made_result
+from toy_methods import Quick
 
 from ncbench import Rematches
 from ncbench.data.dataset import Dataset
@@ -184,7 +185,12 @@ def test_a_budget_in_seconds_that_was_not_kept(toy_run: Callable[..., Result], t
 
 
 def test_as_json(run: Path, cli: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:
-    assert strict_json(cli("verify", run, "--json").stdout) == {"runs": 1, "problems": {}, "earlier_harness": []}
+    assert strict_json(cli("verify", run, "--json").stdout) == {
+        "runs": 1,
+        "problems": {},
+        "earlier_harness": [],
+        "unusually_slow": {},
+    }
     (run / "ranks.npz").unlink()
     result = cli("verify", run, "--json")
     assert result.exit_code == 1
@@ -425,3 +431,20 @@ def test_one_bad_record_does_not_stop_the_others(
         shutil.rmtree(other)
     assert cli("report", "--runs", runs, "--out", pages).exit_code == 0
     assert "Records with problems" not in (pages / "tiny/README.md").read_text()
+
+
+def test_runs_that_take_unusually_long_are_warned_of(
+    toy_run: Callable[..., Result], cli: Callable[..., Result], register: Callable[..., None], tmp_path: Path
+) -> None:
+    register("ncbench.methods", "other", type("Other", (Quick,), {"name": "other"}))
+    assert toy_run("--method", "quick,other", "--noise", 0.4).exit_code == 0
+    slow, fast = (next((tmp_path / "runs/tiny" / name).iterdir()) for name in ("quick", "other"))
+    for folder, seconds in ((slow, 90.0), (fast, 1.0)):
+        change(folder / "measurements.json", lambda found, s=seconds: found["seconds"].update(training=s))
+    result = cli("verify", tmp_path / "runs")
+    assert result.exit_code == 0
+    assert f"Warning: {slow}: takes " in result.stdout
+    assert f"Warning: {fast}" not in result.stdout
+    assert "2 runs checked, 0 with problems" in result.stdout
+    assert list(json.loads(cli("verify", tmp_path / "runs", "--json").stdout)["unusually_slow"]) == [str(slow)]
+    assert "Warning" not in cli("verify", slow).stdout

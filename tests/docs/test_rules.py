@@ -43,6 +43,7 @@ HELD_BY = {
     "sets the meter back": (f"{SECLUSION}::test_a_line_leads_to_no_meter",),
     "takes the meter off": (f"{BREACH}[Unmetered]",),
     "catches the end of its budget": (f"{BREACH}[Deaf]",),
+    "computes in numpy": (f"{VERIFY}::test_runs_that_take_unusually_long_are_warned_of",),
     "sees the truth, and does not say so": (f"{VERIFY}::test_a_reference_that_claims_to_be_a_contestant",),
     "has scores, beliefs or work changed": (
         f"{VERIFY}::test_ranks_that_were_improved",
