@@ -20,7 +20,7 @@ def test_the_same_bytes(record: Callable[..., Path], tmp_path: Path) -> None:
         record(method="oracle", noise=noise, told_truth=True)
     written = write_report(leaderboards(load_runs(tmp_path)), tmp_path / "pages")
     figures = {path: path.read_bytes() for path in written if path.parent.name == "figures"}
-    assert {path.stem for path in figures} == {"rsum", "ranks"}
+    assert {path.stem for path in figures} == {"rsum", "rsum-by-method", "ranks"}
     for path in figures:
         path.unlink()
     result = CliRunner().invoke(main, [str(tmp_path / "pages" / "toy")])

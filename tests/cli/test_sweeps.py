@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,19 +191,26 @@ def test_no_sweep(words: tuple[str, ...], cli: Callable[..., Result], tmp_path: 
     assert result.stderr.startswith(f"Error: {tmp_path} contains no sweeps. Create one with: ncbench run ")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_sweep_is_cancelled_through_the_folder_of_records(
     toy_run: Callable[..., Result], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs, cancelled, stopped = tmp_path / "runs", list[Result](), threading.Event()
+    runs, cancelled = tmp_path / "runs", list[str]()
+    begun, stopped = threading.Event(), threading.Event()
     quick = load_method("quick")
     train = quick.train_epoch
 
     def cancel_at_the_first_update(self: Any, epoch: int) -> Iterator[dict[str, float]]:
         for scalars in train(self, epoch):
-            if not cancelled:
-                cancelled.append(cli("cancel", "--runs", runs))
-                assert stopped.wait(60)
+            begun.set()
+            assert stopped.wait(60)
             yield scalars
+
+    def cancel() -> None:  # from outside, as a method may not read records
+        assert begun.wait(60)
+        command = "from ncbench.cli import main; main()"
+        words = [sys.executable, "-c", command, "cancel", "--runs", str(runs)]
+        cancelled.append(subprocess.run(words, capture_output=True, text=True, timeout=60).stdout)
 
     original = signals.request_stop
 
@@ -212,11 +221,14 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     with monkeypatch.context() as patch:
         patch.setattr(quick, "train_epoch", cancel_at_the_first_update)
         patch.setattr(signals, "request_stop", request_stop)
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
         result = toy_run(*QUICK)
-    (output,) = cancelled
+        canceller.join()
+    (said,) = cancelled
     record = find_sweep(runs)
     again = f"ncbench run --config {record.folder / 'sweep.toml'}"
-    assert output.stdout == f"Sweep {record.id}: requested 1 active run to stop. To resume: {again}\n"
+    assert said == f"Sweep {record.id}: requested 1 active run to stop. To resume: {again}\n"
     assert result.exit_code == 143
     assert "Stopped by ncbench cancel: 0 of 2 runs done. " in result.stderr
     assert result.stderr.endswith("Rerun the same command to resume.\n")
@@ -230,6 +242,7 @@ def test_a_sweep_is_cancelled_through_the_folder_of_records(
     assert cli("cancel", "--runs", runs).exit_code == 0
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_runs_leave_no_progress_behind(
     toy_run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

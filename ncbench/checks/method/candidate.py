@@ -47,9 +47,9 @@ def settings_for(method: type[Method], overrides: tuple[Override, ...] = ()) -> 
         raise UserError(f"method {method.name} has no Config; define a frozen dataclass of its settings.")
     preset = next((name for name in PRESETS if name in method.presets), PRESETS[0])
     settings = settings_of(method, preset)
-    batch = settings.get("batch_size")
-    if isinstance(batch, int):
-        settings["batch_size"] = min(batch, MAX_BATCH)
+    for name, value in settings.items():
+        if "batch" in name and isinstance(value, int):  # batch_size, warmup_batch, ...
+            settings[name] = min(value, MAX_BATCH)
     return apply_overrides(method, settings, overrides)
 
 

@@ -234,7 +234,8 @@ def test_shipped_methods_describe_themselves(name: str, cli: Callable[..., Resul
     assert {entry["key"] for entry in shown["settings"]} <= {row[0] for row in body(printed)}
 
 
-def test_datasets(toys: None, cli: Callable[..., Result]) -> None:
+def test_datasets(toys: None, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
     rows = {row[0]: row[1:] for row in body(cli("data", "list").stdout)}
     assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "tiny"}
     assert rows["tiny"] == ["-", "made for [bold]tests[/bold]"]
