@@ -315,7 +315,7 @@ def test_record_that_is_a_folder_is_no_finished_run(cli: Callable[..., Result], 
     (tmp_path / "tiny" / "quick" / "0123456789ab" / "result.json").mkdir(parents=True)
     result = cli("runs", "--runs", tmp_path)
     assert result.exit_code == 1
-    assert "result.json: cannot be read as a run record (it is not a regular file)" in result.stderr
+    assert "result.json: cannot be read as a run record (Is a directory)" in result.stderr
 
 
 @pytest.mark.parametrize(
