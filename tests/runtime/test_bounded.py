@@ -30,7 +30,7 @@ def test_anything_else(tmp_path: Path) -> None:
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     test_anything_else(tmp_path)
     test_regular_files_within_the_limit(tmp_path)
-    assert (len(os.listdir("/proc/self/fd")) if before else 0) == before
+    assert (len(list(Path("/proc/self/fd").iterdir())) if before else 0) == before
