@@ -232,7 +232,7 @@ def _needs_truth(method: str, registered: object) -> bool | None:
 def _ground_truth(record: Record) -> Iterator[str]:
     """Compare whether a run saw the ground truth with what its method says, if that is installed."""
     spec = record.result.spec
-    needs_truth = None if spec.source else _needs_truth(spec.method, discovery.entry_points)
+    needs_truth = None if spec.source else _needs_truth(spec.method, vars(discovery)["entry_points"])
     if needs_truth is None:
         return
     if record.result.sees_truth != needs_truth:
