@@ -52,7 +52,7 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     try:
         done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
     except UserError:  # says how to make runs if there are none
-        if not unfinished:
+        if not unfinished and not problems.found:
             raise
     problems.show()
     rest: list[dict[str, Any]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ncbench.backbones.registry import members_of
 from ncbench.errors import UserError, brief
 from ncbench.method.registry import GROUP, load_method
 from ncbench.noise.storage import load_noise
+from ncbench.plugins import discovery
 from ncbench.plugins.discovery import plugin_names
 from ncbench.plugins.source_files import source_digest
 from ncbench.records.arrays import SIDES, TOP_K_FILE
@@ -216,12 +218,23 @@ def _noise(record: Record) -> Iterator[str]:
         yield f"the stored noise has ratio {noise.ratio:g}, the spec says {spec.noise:g}"
 
 
+@lru_cache
+def _needs_truth(method: str, registered: object) -> bool | None:
+    """Return whether an installed method sees the ground truth; None for others.
+
+    Looking up what is `registered` takes longer than all other checks of a small record, hence the cache.
+    """
+    if method not in plugin_names(GROUP):
+        return None
+    return load_method(method, run_found=False).needs_truth
+
+
 def _ground_truth(record: Record) -> Iterator[str]:
     """Compare whether a run saw the ground truth with what its method says, if that is installed."""
     spec = record.result.spec
-    if spec.source or spec.method not in plugin_names(GROUP):
+    needs_truth = None if spec.source else _needs_truth(spec.method, vars(discovery)["entry_points"])
+    if needs_truth is None:
         return
-    needs_truth = load_method(spec.method, run_found=False).needs_truth
     if record.result.sees_truth != needs_truth:
         said = "saw the ground truth" if record.result.sees_truth else "did not see the ground truth"
         yield f"the result says that {spec.method} {said}, but the method says otherwise"

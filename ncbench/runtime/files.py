@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.runtime.input_files import check_input_file
 
 if sys.version_info >= (3, 11):
@@ -156,5 +156,5 @@ def read_toml(path: Path, source: str) -> dict[str, Any]:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{source} {path}: {error.strerror}; expected a TOML file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{source} {path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # besides errors of syntax: nesting, and numbers with too many digits
+        raise UserError(f"{source} {path}: not valid TOML: {brief(error)}") from error

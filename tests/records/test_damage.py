@@ -11,6 +11,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from ncbench.records.table import load_runs
 from ncbench.records.verification import verify_run
 from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.report.pages.run_details import run_row
+from ncbench.report.tables.published import parse, with_units_and_nets
+from ncbench.runtime.files import read_toml
 from ncbench.sweeps.grid import draw
 from ncbench.sweeps.record import SweepRecord
 
@@ -305,3 +308,28 @@ def test_a_folder_that_cannot_be_listed(record: Make, tmp_path: Path, monkeypatc
     shutil.rmtree(tmp_path / "toy")
     monkeypatch.undo()
     assert list(Store(tmp_path).results()) == []
+
+
+def test_damaged_published_numbers() -> None:
+    rng = random.Random(0)
+    good = (files("ncbench_leaderboards") / "published.csv").read_bytes()
+    head, *rows = good.splitlines(keepends=True)
+    small = head + b"".join(rows[:5])
+    assert parse(small, "published.csv")
+    damaged = [changed_content(small, rng) for _ in range(200)]
+    damaged += [small.replace(b"0.", text.encode(errors="surrogatepass")[:1000], 2) for text in HOSTILE]
+    for content in damaged:
+        message = error_of(lambda: with_units_and_nets(parse(content, "published.csv")))  # noqa: B023 - called at once
+        assert "\n" not in message
+        assert len(message) < 3000
+
+
+def test_damaged_sweep_files(tmp_path: Path) -> None:
+    rng, path = random.Random(0), tmp_path / "sweep.toml"
+    good = b'method = ["triplet", "ncr"]\nnoise = [0.2, 0.4]\nbudget = "5"\nout = "runs"\n\n[set]\n"ncr.lr" = 0.1\n'
+    damaged = [changed_content(good, rng) for _ in range(100)]
+    for content in [*damaged, b"a = " + b"[" * 100_000, b"a." * 10_000 + b"a = 1", b"a = " + b"9" * 5000]:
+        path.write_bytes(content)
+        message = error_of(lambda: read_toml(path, "--config"))
+        assert "Traceback" not in message
+        assert len(message) < 3000

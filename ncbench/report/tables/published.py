@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Generic, TypeVar
 
-from ncbench.errors import UserError
+from ncbench.errors import UserError, brief
 from ncbench.report.tables.comparisons import RECALLS
 
 T = TypeVar("T")
@@ -144,8 +144,10 @@ def parse(content: bytes, name: str) -> list[Published]:
         if missing:
             raise UserError(f"{name} has no columns {', '.join(missing)}; restore it")
         return [_row(row, f"{name}, line {reader.line_num}") for row in reader]
+    except UserError as error:
+        raise UserError(brief(error, 600)) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} is not a valid CSV file in UTF-8 ({error}); restore it") from error
+        raise UserError(f"{name} is not a valid CSV file in UTF-8 ({brief(error)}); restore it") from error
 
 
 def with_units_and_nets(rows: Sequence[Published]) -> list[Published]:
