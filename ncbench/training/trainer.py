@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncbench.backbones.base import Sizes
+from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.registry import build_backbone
 from ncbench.budget import Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
@@ -78,6 +79,7 @@ class Trainer:
     ) -> None:
         self.spec, self.name, self.method, self.meter = spec, name, Secluded(method), meter
         self.device, self.clock, self.history = device, clock, history
+        self.sizes = sizes
         self.workshop = Workshop(name, sizes, device, spec.precision, meter)
         self.backbones = self.workshop.made
         self.selected = Selected()
@@ -138,7 +140,13 @@ class Trainer:
 
     def audited(self) -> Audited:
         """Return the second count of the work of this process."""
-        return self.audit.found(lambda: plain_share(self.workshop(), self.loop.view))
+        return self.audit.found(lambda: plain_share(self._plain_network(), self.loop.view))
+
+    def _plain_network(self) -> Backbone:
+        """Return a network of the same kind, which is none of those that are trained."""
+        network = build_backbone(self.name, self.sizes).to(self.device)
+        network.use_precision(self.spec.precision)
+        return network
 
     @property
     def resumable(self) -> bool:

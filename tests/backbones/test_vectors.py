@@ -99,7 +99,7 @@ def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> Non
     run = prepare_run(told, tmp_path, load_method("triplet"), name, ratio=0.0, budget=8.0, evaluations=4)
     result = run.execute()
     assert result.metrics.test.rsum > 380, "chance is about 250"
-    backbone, *_ = run.trainers[0].backbones
+    (backbone,) = run.trainers[0].backbones
     assert {"project_captions.weight", "caption_maps.project.weight"} & set(backbone.state_dict())
 
 
