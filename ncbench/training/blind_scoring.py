@@ -12,11 +12,8 @@ from ncbench.backbones.base import Backbone
 from ncbench.data.dataset import FloatArray, Split
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.unfinished import Unfinished
-from ncbench.runtime.seeds import derive_rng
+from ncbench.training.numbering import Numbering, inverse
 from ncbench.training.seclusion import Secluded
-
-NUMBERING = 0
-"""The seed of the numbers. They do not change from one evaluation to the next, as batches round differently."""
 
 
 def score_blindly(
@@ -24,16 +21,17 @@ def score_blindly(
     backbones: Sequence[Backbone],
     split: Split,
     device: torch.device,
+    noise_digest: str,
     unfinished: Unfinished | None = None,
 ) -> FloatArray:
     """Return the similarities (images, captions) of `split`, as `similarity_matrix` does, in the thread of `method`.
 
-    A method can put code into its networks. What this sees are images and captions in an order of their own.
+    A method can put code into its networks. What this sees are images and captions in an order of their own: that of
+    `Numbering`, which nobody can guess without the noise. It is the same in every evaluation of a run, as other batches
+    would round differently.
     """
-    images, captions = (
-        derive_rng(NUMBERING, "numbers of", what, str(count)).permutation(count)
-        for what, count in (("images", len(split.images)), ("captions", len(split.captions)))
-    )
+    numbering = Numbering.draw(len(split.captions), len(split.images), 0, noise_digest)
+    images, captions = numbering.images, numbering.captions
     shown = replace(
         split,
         images=split.images.reordered(images),
@@ -41,4 +39,4 @@ def score_blindly(
         true=np.zeros_like(split.true),
     )
     scored = similarity_matrix(backbones, shown, device, unfinished, method.call)
-    return scored[np.ix_(np.argsort(images), np.argsort(captions))]
+    return scored[np.ix_(inverse(images), inverse(captions))]

@@ -114,6 +114,7 @@ class Assessment:
                 backbones,
                 self.dataset.splits[split],
                 self.device,
+                self.spec.noise_digest,
                 self.unfinished(split) if self.unfinished is not None else None,
             )
         self.clock.spend("evaluation", since)

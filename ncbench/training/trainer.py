@@ -204,7 +204,8 @@ class Trainer:
         since = time.perf_counter()
         with self.meter.paused():
             retrieval = evaluate(
-                score_blindly(self.method, self.backbones, dev, self.device, self.unfinished), dev.true
+                score_blindly(self.method, self.backbones, dev, self.device, self.spec.noise_digest, self.unfinished),
+                dev.true,
             )
             plan = self.plan_judge.shares(self.method, self.backbones) if self.plan_judge else None
         self.clock.spend("evaluation", since)
