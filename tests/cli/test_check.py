@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_method_that_passes(few: None, cli: Callable[..., Result]) -> None:
     result = cli("methods", "check", "triplet")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert result.stdout.startswith("Checks of method triplet")
     assert "│ trains      │ pass    │ 1 network" in result.stdout
     assert "│ pair-scores │ skipped │ it has no beliefs: " in result.stdout

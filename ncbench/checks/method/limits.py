@@ -7,8 +7,8 @@ import time
 from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection
 
+from ncbench.checks.method import suite
 from ncbench.checks.method.candidate import Candidate
-from ncbench.checks.method.suite import CHECKS, check_method_class
 from ncbench.checks.verdicts import Check, Verdict
 from ncbench.errors import UserError
 from ncbench.method.base import Method
@@ -30,18 +30,18 @@ def check_within_limits(
     Raises UserError as `check_method_class` does.
     """
     if not CAN_FORK:
-        yield from check_method_class(method, backbone, overrides)
+        yield from suite.check_method_class(method, backbone, overrides)
         return
 
     def main(parent: Connection) -> None:
         try:
-            for verdict in check_method_class(method, backbone, overrides):
+            for verdict in suite.check_method_class(method, backbone, overrides):
                 parent.send(verdict)
         except UserError as error:
             parent.send(str(error))
 
     with Fork(main) as fork:
-        for number, check in enumerate(CHECKS):
+        for number, check in enumerate(suite.CHECKS):
             since = time.monotonic()
             found = _next(fork, seconds)
             if isinstance(found, UserError):
@@ -51,7 +51,7 @@ def check_within_limits(
                 continue
             fork.signal(signal.SIGKILL)  # a method can ignore any other
             yield _failed(check, found, time.monotonic() - since)
-            for other in CHECKS[number + 1 :]:
+            for other in suite.CHECKS[number + 1 :]:
                 yield Verdict(other.name, "skipped", f"{check.name} did not end", other.proves, other.remedy, 0.0)
             return
 

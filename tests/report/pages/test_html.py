@@ -258,7 +258,8 @@ def test_filters(opened: Callable[..., Page]) -> None:
     page.locator("[name=seeds]").fill("2")
     assert not page.locator(".comparison tr[data-seeds]:visible").count()
     page.locator("button[type=reset]").click()
-    page.wait_for_function("document.querySelectorAll('.comparison:not([hidden])').length === 3")
+    page.locator(".comparison:not([hidden]) >> nth=2").wait_for()
+    assert page.locator(".comparison:not([hidden])").count() == 3
     assert page.locator("tr[data-method=rcl]:visible").count()
 
 
