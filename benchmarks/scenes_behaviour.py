@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/scenes_behaviour.py [PART ...] [--seed 0,1,2] [--jobs 2] [--runs scenes_behaviour]
 
-Parts are `captions` (how well captions identify pictures), `noise` (methods at ratios of mismatched pairs) and
-`rounding` (one spec under other orders of rounding). Runs are kept in a folder and not repeated, so the script can be
-stopped at any time.
+Parts are `captions` (how well captions identify pictures), `noise` (methods at ratios of mismatched pairs), `peak`
+(plain training, evaluated often enough to see when it turns) and `rounding` (one spec under other orders of rounding).
+Runs are kept in a folder and not repeated, so the script can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import Grid, plan_sweep
 
 LOG = Path(__file__).with_suffix(".json")
-PARTS = ("captions", "noise", "rounding")
+PARTS = ("captions", "noise", "peak", "rounding")
 BATCH_SIZE, N_BATCHES = 128, 200
 
 NOISE_CELLS: Sequence[tuple[float, Sequence[str]]] = (
@@ -51,6 +51,8 @@ NOISE_CELLS: Sequence[tuple[float, Sequence[str]]] = (
 )
 """Ratios and methods, the most important ones first."""
 
+OFTEN = 20  # evaluations: plain training with mismatched pairs peaks within the first of five epochs
+
 MOVED_BY = 1e-6
 ROUNDINGS = ("1 thread", "2 threads", f"weights moved by {MOVED_BY:g}")
 ROUNDING_METHODS = ("rce", "rcl", "l2rm", "oracle", "triplet")
@@ -58,12 +60,13 @@ ROUNDING_METHODS = ("rce", "rcl", "l2rm", "oracle", "triplet")
 
 @dataclass(frozen=True)
 class Cell:
-    """A run: a method at a ratio of noise, with a seed, in an order of rounding."""
+    """A run: a method at a ratio of noise, with a seed, in an order of rounding; evaluated once an epoch by default."""
 
     method: str
     ratio: float
     seed: int
     rounding: str = ROUNDINGS[0]
+    evaluations: int | None = None
 
     def folder(self, runs: Path) -> Path:
         """Return where the record is."""
@@ -72,7 +75,9 @@ class Cell:
 
 def train(cell: Cell, runs: Path) -> dict[str, Any]:
     """Return the numbers of a run with the default budget. Trains it unless `runs` has its record."""
-    grid = Grid(["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed])
+    grid = Grid(
+        ["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed], evaluations=cell.evaluations
+    )
     (planned,) = plan_sweep(grid)
     store = Store(cell.folder(runs))
     if cell.rounding == ROUNDINGS[2]:
@@ -89,6 +94,7 @@ def train(cell: Cell, runs: Path) -> dict[str, Any]:
         "noise": cell.ratio,
         "seed": cell.seed,
         "rounding": cell.rounding,
+        "evaluations": planned.spec.evaluations,
         "test_rsum": result["metrics"]["test"]["rsum"],
         "last_dev_rsum": round(record.history[-1].dev.rsum, 1),
         "dev_curve": [round(line.dev.rsum, 1) for line in record.history],
@@ -176,6 +182,8 @@ def cells_of(parts: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
             for seed in seeds:
                 for ratio, methods in NOISE_CELLS[number : number + 3]:
                     cells += [Cell(method, ratio, seed) for method in methods]
+    if "peak" in parts:
+        cells += [Cell("triplet", 0.4, seed, evaluations=OFTEN) for seed in seeds]
     if "rounding" in parts:
         cells += [Cell(method, 0.4, seeds[0], rounding) for method in ROUNDING_METHODS for rounding in ROUNDINGS]
     return list(dict.fromkeys(cells))
@@ -233,7 +241,7 @@ def main(
 
 
 def _key(numbers: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(numbers[name] for name in ("method", "noise", "seed", "rounding"))
+    return tuple(numbers[name] for name in ("method", "noise", "seed", "rounding", "evaluations"))
 
 
 if __name__ == "__main__":
