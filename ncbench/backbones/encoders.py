@@ -9,10 +9,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from ncbench.backbones.normalise import l2_normalise
-from ncbench.backbones.recurrent import run_gru
+from ncbench.backbones.recurrent import mean_states
 
 
 def xavier_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -63,7 +63,7 @@ class WordStates(nn.Module):
         """Return states (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU, L is the longest of them."""
         words = self.dropout(self.embedding(tokens))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        return mean_of_directions(pad_packed_sequence(run_gru(self.gru, packed), batch_first=True)[0])
+        return mean_states(self.gru, packed)
 
 
 class WordEncoder(WordStates):
@@ -72,12 +72,6 @@ class WordEncoder(WordStates):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return unit vectors (C, L, E) of word ids (C, L); `lengths` (C,) on the CPU."""
         return l2_normalise(super().forward(tokens, lengths))
-
-
-def mean_of_directions(states: Tensor) -> Tensor:
-    """Return the mean (..., E) of the two directions in the states (..., 2 E) of a bidirectional network."""
-    forward, backward = states.chunk(2, dim=-1)
-    return (forward + backward) / 2
 
 
 def length_mask(lengths: Tensor, like: Tensor, longest: int | None = None) -> Tensor:

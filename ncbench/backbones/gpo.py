@@ -6,9 +6,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
-from ncbench.backbones.encoders import length_mask, mean_of_directions
+from ncbench.backbones.descending import sort_descending
+from ncbench.backbones.encoders import length_mask
+from ncbench.backbones.recurrent import mean_states
 
 POSITION_DIM = 32  # dimensions of a position encoding and of the GRU's state
 TEMPERATURE = 0.1
@@ -35,16 +37,17 @@ class GPO(nn.Module):
         """
         distinct, which = torch.unique(lengths, return_inverse=True)
         weights = self.weights(distinct)[which.to(features.device)]
-        mask = length_mask(lengths, features)
-        ordered = features.masked_fill(~mask[..., None], PADDING_VALUE).sort(dim=1, descending=True).values
-        return (weights[:, None] @ ordered).squeeze(1)
+        rows = features.mT
+        if len(distinct) > 1:
+            rows = rows.masked_fill(~length_mask(lengths, features)[:, None], PADDING_VALUE)
+        ordered = sort_descending(rows)
+        return (ordered @ weights[..., None]).squeeze(2)
 
     def weights(self, lengths: Tensor) -> Tensor:
         """Return the weights (N, K) of the ranks in sets of `lengths` (N,), on the CPU; zero beyond each length."""
         positions = encode_positions(int(lengths.max()), like=self.score.weight).expand(len(lengths), -1, -1)
         packed = pack_padded_sequence(positions, lengths, batch_first=True, enforce_sorted=False)
-        states = mean_of_directions(pad_packed_sequence(self.gru(packed)[0], batch_first=True)[0])
-        scores: Tensor = self.score(states).squeeze(-1) / TEMPERATURE
+        scores: Tensor = self.score(mean_states(self.gru, packed)).squeeze(-1) / TEMPERATURE
         return scores.masked_fill(~length_mask(lengths, scores), float("-inf")).softmax(-1)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ncbench.budget import Allowance
 from ncbench.method.settings import TrainingSettings
 
+FUSED = ("cpu", "cuda")  # types of devices on which one call updates all weights
+
 
 class Optimiser:
     """Adam over `networks` with gradient-norm clipping.
@@ -34,11 +36,12 @@ class Optimiser:
         weight_decay: float = 0.0,
     ) -> None:
         self._weights = [weight for network in networks for weight in network.parameters()]
+        fused = all(weight.device.type in FUSED for weight in self._weights)
         self._adam: torch.optim.Optimizer
         if weight_decay:
-            self._adam = torch.optim.AdamW(self._weights, lr, weight_decay=weight_decay)
+            self._adam = torch.optim.AdamW(self._weights, lr, weight_decay=weight_decay, fused=fused)
         else:
-            self._adam = torch.optim.Adam(self._weights, lr)
+            self._adam = torch.optim.Adam(self._weights, lr, fused=fused)
         self._budget = budget
         self._lr, self._clip = lr, clip
         self._decay_from, self._decay_every, self._decay = decay_from, decay_every, decay

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -29,6 +30,16 @@ SPREAD, GAP = 2, 32
 MAX_UNCHARGED = 1.25
 """FLOPs that torch counts, losses included, over FLOPs charged by formula."""
 PLAIN_BATCH = 32
+
+_ATEN = torch.ops.aten
+FORMULAS: Mapping[Any, Callable[..., int]] = {
+    **flop_registry,
+    _ATEN.addmm_: flop_registry[_ATEN.addmm],
+    _ATEN.baddbmm_: flop_registry[_ATEN.baddbmm],
+    _ATEN.addbmm: flop_registry[_ATEN.baddbmm],
+    _ATEN.addbmm_: flop_registry[_ATEN.baddbmm],
+}
+"""FLOPs of operations: torch's formulas, and those of the same products added in place or summed, which torch lacks."""
 
 Found = TypeVar("Found")
 
@@ -75,9 +86,9 @@ class Audit:
 
 
 class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the FLOPs of the products that torch computes in this thread, by its own formulas, in `flops`.
+    """Counts the FLOPs of the products that torch computes in this thread, by `FORMULAS`, in `flops`.
 
-    `torch.utils.flop_counter.FlopCounterMode` counts the same, and follows modules too, which takes longer than all
+    `torch.utils.flop_counter.FlopCounterMode` follows modules too, which takes longer than all
     else in an update.
     """
 
@@ -90,7 +101,7 @@ class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Call `func`, and count what it computes."""
         found = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
             self.flops += int(formula(*args, **(kwargs or {}), out_val=found))
         return found

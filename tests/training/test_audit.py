@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from broken_methods import Unseen
 from runs import prepare_run
 from toy_methods import Toy
@@ -15,7 +16,7 @@ from toy_methods import Toy
 from ncbench.data.dataset import Dataset
 from ncbench.records.record import Record
 from ncbench.records.work import work_problems
-from ncbench.training.audit import FIRST_WITHIN
+from ncbench.training.audit import FIRST_WITHIN, counting
 
 
 class Unmetered(Toy):
@@ -70,3 +71,25 @@ def test_few_updates_of_many_are_watched(tiny: Dataset, tmp_path: Path) -> None:
     audit.load_state_dict(kept)
     assert audit.state_dict() == kept
     assert 1 <= audit._next - audit._number <= FIRST_WITHIN
+
+
+A, ROWS, STACK = torch.ones(3, 4), torch.ones(4, 5), torch.ones(2, 4, 5)
+SUM = torch.zeros(3, 5)
+
+
+@pytest.mark.parametrize(
+    ("product", "flops"),
+    [
+        (lambda: A @ ROWS, 2 * 3 * 4 * 5),
+        (lambda: torch.addmm(SUM, A, ROWS), 2 * 3 * 4 * 5),
+        (lambda: torch.mm(A, ROWS, out=SUM.clone()), 2 * 3 * 4 * 5),
+        (lambda: SUM.clone().addmm_(A, ROWS), 2 * 3 * 4 * 5),
+        (lambda: SUM.expand(2, 3, 5).clone().baddbmm_(A.expand(2, 3, 4), STACK), 2 * 2 * 3 * 4 * 5),
+        (lambda: torch.addbmm(SUM, A.expand(2, 3, 4), STACK), 2 * 2 * 3 * 4 * 5),
+        (lambda: SUM.clone().addbmm_(A.expand(2, 3, 4), STACK), 2 * 2 * 3 * 4 * 5),
+        (lambda: torch.einsum("ij,njk->nik", A, STACK), 2 * 2 * 3 * 4 * 5),
+        (lambda: A + A, 0),
+    ],
+)
+def test_products_are_counted_however_they_are_written(product: Callable[[], torch.Tensor], flops: int) -> None:
+    assert counting(product)[1] == flops

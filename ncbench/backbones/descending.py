@@ -1,0 +1,20 @@
+"""Sorting of many short rows: NumPy sorts integers with vector instructions, torch on CPUs does not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LOW_HALF = 2**32 - 1
+
+
+def sort_descending(values: Tensor) -> Tensor:
+    """Return `values` (..., K), each row sorted, largest first. Differentiable; among ties, the first stays first."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.sort(dim=-1, descending=True, stable=True).values
+    bits = values.detach().contiguous().view(torch.int32)
+    # As integers, floats are in order; negative ones in reversed order, unless all bits but the sign are flipped.
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    keys = (~ordered).long().mul_(2**32).add_(torch.arange(values.shape[-1]))
+    keys.numpy().sort(axis=-1)
+    return values.gather(-1, keys.bitwise_and_(LOW_HALF))
