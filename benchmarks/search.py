@@ -1,11 +1,13 @@
 """Find the `scenes` presets: the same number of trials for every method, judged only on dev.
 
-Usage: python benchmarks/search.py [METHOD ...] [--rounds 1] [--jobs 2] [--runs DIR] [--out FILE.json]
+Usage: python benchmarks/search.py [METHOD ...] [--trials 12] [--limit N] [--jobs 2] [--runs DIR] [--out FILE.json]
 
-The first trial of a method has its published settings, with about the learning rate that `scenes` needs: these are the
-presets until the search has run. The others are spread evenly over the method's search space below (Latin hypercubes of
-five). All trials share the noise, the backbone, the budget, and a seed that no leaderboard uses. Trials recorded in DIR
-are not run again, and trials of other methods in FILE are kept. `search-scenes-1.json` is the log of version 1.
+The first trial of a method has its published settings, with about the learning rate that `scenes` needs. The others are
+spread evenly over the method's search space below (a Latin hypercube). A trial is judged by its rSum on dev, averaged
+over the ratios of noise. All trials share the noise, the backbone, the budget, and a seed that no leaderboard uses.
+
+The log is written after every run, and runs that are in it are not repeated, so the search can be stopped and goes on
+elsewhere. `search-scenes-1.json` is the log of version 1.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
+import numpy as np
 from scipy.stats import qmc
 
 from ncbench.budget import Budget
@@ -32,7 +35,7 @@ from ncbench.runtime.device import choose_device
 from ncbench.runtime.files import write_json
 from ncbench.runtime.seeds import derive_seed
 from ncbench.sweeps.execution import execute
-from ncbench.sweeps.grid import Grid, plan_sweep
+from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Condition:
 
     dataset: str = "scenes"
     protocol: str = "shuffle-images"
-    noise: float = 0.4
+    noise: tuple[float, ...] = (0.4, 0.8)
     backbone: str = "vse-infinity"
     budget: float = 5.0
     seed: int = 100
@@ -51,7 +54,7 @@ CONDITION = Condition()
 SCALE: Mapping[str, object] = {"lr": 1e-3, "meta_lr": 8.5e-5}
 """Settings that cannot be as published: published learning rates are for larger data and networks, and more updates."""
 
-TRIALS_PER_ROUND = 5
+TRIALS = 12
 
 LOG = Path(__file__).with_name("search.json")
 
@@ -98,8 +101,8 @@ class OneOf:
         return self.values[math.floor(place * len(self.values))]
 
 
-RATE = Between(7e-4, 5e-3, log=True)
-SHARE = Between(0.1, 0.9)
+RATE = Between(4e-4, 4e-3, log=True)
+SHARE = Between(0.05, 0.9)
 TEMPERATURE = Between(0.02, 0.15, log=True)
 
 SPACES: Mapping[str, Mapping[str, Dimension]] = {
@@ -108,7 +111,7 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "infonce": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "rce": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "rcl": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
-    "decl": {"lr": RATE, "warmup": SHARE, "shrink": SHARE},
+    "decl": {"lr": RATE, "warmup": SHARE, "shrink": SHARE, "tau": Between(0.05, 0.2, log=True)},
     "ncr": {"lr": RATE, "warmup": SHARE, "noisy_after": Between(0, 1)},
     "bicro": {"lr": RATE, "warmup": SHARE, "easiest": Between(0.3, 1)},
     "mscn": {"lr": RATE, "warmup": SHARE, "meta_lr": Between(3e-5, 1e-3, log=True)},
@@ -123,39 +126,31 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
 }
 """The search space of each method: the learning rate, and the two or three settings on which such short training
-depends. The most important one is when hardest negatives start to count, because they keep a new network from learning;
-in `decl` that is `shrink`.
+depends. The most important one is when hardest negatives start to count, because they keep a new network from learning:
+`warmup`, in `decl` also `shrink`.
 
-On version 1 of `scenes`, three methods got six new trials, in a space with the settings that they depend on, because no
-trial in an earlier space exceeded chance (dev rSum 10 to 43):
-* `decl` had `tau` instead of `shrink`. Training on clean pairs alone did not learn either.
-* `bicro` had `noisy_after` instead of `easiest`. Its warm-up trains on the 30 % of a batch that are already ranked
-  best, from which a new network learns next to nothing.
-* `crcl` had its two augmentations instead of `warmup`, `decay_every` and `short`. After 0.2 epochs of warm-up, matching
-  probabilities are still about 1/32, below `confident`, so y becomes 0 and only the complementary loss remains; at the
-  end, 93 % or more of all pairs, clean or not, were disbelieved. Two trials ran in a second space, without `short` (dev
-  rSum 14 and 14): a stage of 0.66 epochs, the published share here, hands over a y of about 1/32, from which the next
-  stage cannot learn."""
+What version 1 of `scenes` taught: `bicro` warms up on the 30 % of a batch that are already ranked best, from which a
+new network learns next to nothing, so `easiest` is searched. After a short warm-up of `crcl`, matching probabilities
+are still about 1 / batch size, below `confident`, so y becomes 0 and only the complementary loss remains; longer stages
+and a longer `warmup` are in its space."""
 
 
-def trials_of(name: str, rounds: int) -> list[Trial]:
-    """Return the trials of a method: its published settings, then TRIALS_PER_ROUND per round, spread over its space."""
+def trials_of(name: str, count: int) -> list[Trial]:
+    """Return the trials of a method: its published settings, then others spread over its space, `count` in all."""
     published = {e.name: SCALE.get(e.name, e.default) for e in fields(load_method(name).Config)}
     space = SPACES[name]
-    places: list[list[float]] = []
-    for number in range(rounds):
-        seed = derive_seed(CONDITION.seed, "search", name, *([number] if number else []))
-        places += qmc.LatinHypercube(len(space), rng=seed).random(TRIALS_PER_ROUND).tolist()
-    drawn = [{key: space[key].at(x) for key, x in zip(space, point, strict=True)} for point in places]
+    seed = derive_seed(CONDITION.seed, "search", name)
+    places = qmc.LatinHypercube(len(space), rng=seed).random(count - 1).tolist()
+    drawn = [{key: space[key].at(x) for key, x in zip(space, place, strict=True)} for place in places]
     return [Trial(name, n, {**published, **settings}) for n, settings in enumerate([{}, *drawn])]
 
 
-def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
-    """Return the log entry of a trial. Runs it unless `runs` has its record."""
+def plan(trial: Trial, ratio: float) -> PlannedRun:
+    """Return the run of a trial at a ratio of noise."""
     grid = Grid(
         datasets=[CONDITION.dataset],
         protocols=[CONDITION.protocol],
-        ratios=[CONDITION.noise],
+        ratios=[ratio],
         methods=[trial.method],
         backbones=[CONDITION.backbone],
         budgets=[Budget(CONDITION.budget)],
@@ -163,52 +158,78 @@ def execute_trial(trial: Trial, runs: Path) -> dict[str, Any]:
         overrides=[Override(trial.method, key, str(value)) for key, value in trial.settings.items()],
     )
     (planned,) = plan_sweep(grid)
-    device = choose_device("cpu")
-    outcome = execute(planned, Store(runs), device, lambda progress: None)
-    entry = {
-        "trial": trial.number,
-        "id": planned.spec.id,
-        "settings": planned.spec.settings,
-        "failed": outcome.error is not None,
-    }
+    return planned
+
+
+def train(planned: PlannedRun, runs: Path) -> dict[str, Any]:
+    """Return the log entry of a run. Trains it unless `runs` has its record."""
+    outcome = execute(planned, Store(runs), choose_device("cpu"), lambda progress: None)
+    entry: dict[str, Any] = {"id": planned.spec.id, "noise": planned.spec.noise}
     if outcome.result is None:
-        return {**entry, "error": str(outcome.error), "dev_rsum": None}
+        return {**entry, "dev_rsum": None, "error": str(outcome.error)}
     measurements, selected = Record(outcome.folder).measurements, outcome.result.selected
-    commit = measurements and measurements.environment.commit
-    return {**entry, "dev_rsum": selected.dev_rsum, "share": selected.share, "commit": commit}
+    return {
+        **entry,
+        "dev_rsum": selected.dev_rsum,
+        "share": selected.share,
+        "seconds": measurements and round(measurements.seconds.total, 1),
+        "commit": measurements and measurements.environment.commit,
+    }
 
 
-def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the trial with the best rSum on dev, the first one in a tie. Raises ValueError if all failed."""
-    return max((trial for trial in trials if trial["dev_rsum"] is not None), key=lambda trial: float(trial["dev_rsum"]))
+def mean_score(trial: Mapping[str, Any]) -> float | None:
+    """Return the rSum on dev of a logged trial, averaged over the ratios; None if a run failed or is not made yet."""
+    scores = [run["dev_rsum"] for run in trial["runs"]]
+    if len(scores) < len(CONDITION.noise) or None in scores:
+        return None
+    return float(np.mean(scores))
+
+
+def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the trial with the best mean score, the first one in a tie; None if no trial has one."""
+    judged = [trial for trial in trials if mean_score(trial) is not None]
+    return max(judged, key=lambda trial: mean_score(trial) or 0.0, default=None)
+
+
+def logged(log: dict[str, list[dict[str, Any]]], trial: Trial) -> dict[str, Any]:
+    """Return the entry of a trial in the log, which is added if it is new."""
+    entries = log.setdefault(trial.method, [])
+    found = next((entry for entry in entries if entry["trial"] == trial.number), None)
+    if found is None or found["settings"] != trial.settings:
+        entries[:] = [entry for entry in entries if entry is not found]
+        found = {"trial": trial.number, "settings": dict(trial.settings), "runs": []}
+        entries.append(found)
+        entries.sort(key=lambda entry: int(entry["trial"]))
+    return found
 
 
 @click.command()
 @click.argument("methods", nargs=-1, type=click.Choice(sorted(SPACES)))
-@click.option(
-    "--rounds",
-    default=1,
-    show_default=True,
-    help=f"Rounds of {TRIALS_PER_ROUND} trials per method, after the first trial.",
-)
+@click.option("--trials", default=TRIALS, show_default=True, help="Trials of each method, the published one first.")
+@click.option("--limit", type=int, help="Make this many runs at most that are not in the log.")
 @click.option("--jobs", default=2, show_default=True, help="Number of runs at a time.")
 @click.option("--runs", default=Path("search"), show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
-def main(methods: Sequence[str], rounds: int, jobs: int, runs: Path, out: Path) -> None:
+def main(methods: Sequence[str], trials: int, limit: int | None, jobs: int, runs: Path, out: Path) -> None:
     """Run the search and print the best trial of each method."""
     names = methods or sorted(SPACES)
     # First trials first, so that every method has about the same number of trials at any moment.
-    queue = [trial for each in zip(*(trials_of(name, rounds) for name in names), strict=True) for trial in each]
-    log = json.loads(out.read_text())["methods"] if out.is_file() else {}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    queue = [trial for each in zip(*(trials_of(name, trials) for name in names), strict=True) for trial in each]
+    log: dict[str, list[dict[str, Any]]] = json.loads(out.read_text())["methods"] if out.is_file() else {}
+    made = {run["id"] for entries in log.values() for entry in entries for run in entry["runs"]}
+    todo = [(trial, planned) for trial in queue for planned in (plan(trial, ratio) for ratio in CONDITION.noise)]
+    todo = [(trial, planned) for trial, planned in todo if planned.spec.id not in made][:limit]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for trial, entry in zip(queue, pool.map(partial(execute_trial, runs=runs), queue), strict=True):
-            found[trial.method].append(entry)
-            click.echo(f"{trial.method}, trial {trial.number}: dev rSum {entry['dev_rsum']}")
-    write_json(out, {"condition": asdict(CONDITION), "methods": {**log, **found}})
+        found = pool.map(partial(train, runs=runs), [planned for _, planned in todo])
+        for (trial, _), run in zip(todo, found, strict=True):
+            entry = logged(log, trial)
+            entry["runs"] = [one for one in entry["runs"] if one["noise"] != run["noise"]] + [run]
+            write_json(out, {"condition": asdict(CONDITION), "methods": log})
+            click.echo(f"{trial.method}, trial {trial.number}, noise {run['noise']:g}: dev rSum {run['dev_rsum']}")
     for name in names:
-        chosen = best(found[name])
-        click.echo(f"{name}: {chosen['dev_rsum']:.1f} by trial {chosen['trial']}, {chosen['settings']}")
+        chosen = best(log.get(name, []))
+        if chosen is not None:
+            click.echo(f"{name}: {mean_score(chosen):.1f} by trial {chosen['trial']}, {chosen['settings']}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
-from search import CONDITION, LOG, SCALE, SPACES, TRIALS_PER_ROUND, Between, OneOf, best, trials_of
+from click.testing import CliRunner
+from search import (
+    CONDITION,
+    LOG,
+    SCALE,
+    SPACES,
+    TRIALS,
+    Between,
+    OneOf,
+    Trial,
+    best,
+    logged,
+    main,
+    mean_score,
+    plan,
+    trials_of,
+)
 
 from ncbench.method.registry import GROUP, load_method, settings_of
 from ncbench.plugins.discovery import plugin_names
@@ -21,19 +39,20 @@ def test_every_method_is_searched() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trials_begin_with_what_is_published_and_spread_over_the_space(name: str) -> None:
-    published, *drawn = trials_of(name, 1)
+    published, *drawn = trials_of(name, TRIALS)
     method = load_method(name)
     kept = {entry.name: entry.default for entry in fields(method.Config)}
     assert {key for key, value in published.settings.items() if value != kept[key]} <= set(SCALE)
-    assert len(drawn) == 5
+    assert len(drawn) == TRIALS - 1 == 11
     for trial in drawn:
         assert {key for key in kept if trial.settings[key] != published.settings[key]} <= set(SPACES[name])
         method.Config(**{key: type(kept[key])(value) for key, value in trial.settings.items()})
     rates = sorted(float(str(trial.settings["lr"])) for trial in drawn)
-    assert 7e-4 <= rates[0] < 1.1e-3  # a Latin hypercube has one value in each fifth
-    assert 3.3e-3 < rates[-1] <= 5e-3
-    assert trials_of(name, 2)[:6] == [published, *drawn]  # more rounds do not change those before
-    assert len({str(trial.settings) for trial in trials_of(name, 2)}) == 11
+    low, high = 4e-4, 4e-3  # a Latin hypercube has one value in each eleventh
+    bounds = [low * (high / low) ** (n / 11) for n in range(12)]
+    assert all(0.95 * a <= rate <= 1.05 * b for rate, (a, b) in zip(rates, pairwise(bounds), strict=True))
+    assert trials_of(name, TRIALS) == [published, *drawn]
+    assert len({str(trial.settings) for trial in drawn}) == 11
 
 
 def test_spaces_hold_settings_that_exist_and_are_few() -> None:
@@ -51,17 +70,57 @@ def test_dimensions() -> None:
     assert all(a < b for a, b in pairwise(values))
 
 
+def entry(number: int, *scores: float | None) -> dict[str, Any]:
+    return {"trial": number, "runs": [{"dev_rsum": score} for score in scores]}
+
+
+def test_a_trial_is_judged_by_its_mean_on_dev_if_all_its_runs_are_made() -> None:
+    assert mean_score(entry(0, 400.0, 100.0)) == 250.0
+    assert mean_score(entry(0, 400.0)) is None
+    assert mean_score(entry(0, 400.0, None)) is None
+
+
 def test_the_best_is_that_of_dev_and_of_equal_ones_the_first() -> None:
-    trials = [{"trial": 0, "dev_rsum": 3.0}, {"trial": 1, "dev_rsum": None}, {"trial": 2, "dev_rsum": 5.0}]
-    assert best([*trials, {"trial": 3, "dev_rsum": 5.0}])["trial"] == 2
-    with pytest.raises(ValueError):  # noqa: PT011 - max's own words
-        best([{"trial": 0, "dev_rsum": None}])
+    trials = [entry(0, 1.0, 5.0), entry(1, 900.0), entry(2, 4.0, 6.0), entry(3, None, 9.0)]
+    assert best([*trials, entry(4, 5.0, 5.0)]) == trials[2]
+    assert best(trials[1:2]) is None
+
+
+def test_trials_of_other_settings_replace_those_in_the_log() -> None:
+    log: dict[str, list[dict[str, Any]]] = {}
+    logged(log, Trial("rce", 1, {"lr": 0.1}))
+    first = logged(log, Trial("rce", 0, {"lr": 0.2}))
+    first["runs"].append({"noise": 0.4})
+    assert logged(log, Trial("rce", 0, {"lr": 0.2})) is first
+    assert logged(log, Trial("rce", 0, {"lr": 0.3}))["runs"] == []
+    assert [one["trial"] for one in log["rce"]] == [0, 1]
+
+
+def test_runs_in_the_log_are_not_repeated(tmp_path: Path) -> None:
+    (trial,) = trials_of("rce", 1)
+    runs = [{"id": plan(trial, ratio).spec.id, "noise": ratio, "dev_rsum": 9.0} for ratio in CONDITION.noise]
+    log = {"condition": {}, "methods": {"rce": [{"trial": 0, "settings": dict(trial.settings), "runs": runs}]}}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    words = [
+        "rce",
+        "--trials",
+        "1",
+        "--jobs",
+        "1",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--out",
+        str(tmp_path / "log.json"),
+    ]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.output.startswith("rce: 9.0 by trial 0, ")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_the_published_settings_at_the_scale_of_scenes(name: str) -> None:
     """Until the search has run on version 2 of `scenes`; the log of version 1 is kept for its leaderboard."""
-    published, *_ = trials_of(name, 0)
+    (published,) = trials_of(name, 1)
     found = settings_of(load_method(name), CONDITION.dataset)
     changed = {key for key, value in published.settings.items() if found[key] != value}
     assert changed == ({"warmup"} if name == "l2rm" else set())
@@ -70,4 +129,4 @@ def test_presets_are_the_published_settings_at_the_scale_of_scenes(name: str) ->
 def test_the_log_of_version_1_is_complete() -> None:
     log = json.loads(LOG.with_name("search-scenes-1.json").read_text())
     assert set(log["methods"]) == set(NAMES)
-    assert {len(trials) for trials in log["methods"].values()} == {1 + TRIALS_PER_ROUND}
+    assert {len(trials) for trials in log["methods"].values()} == {6}
