@@ -20,11 +20,7 @@ class RowsFile:
     """
 
     def __init__(self, mapped: np.memmap[Any, Any]) -> None:
-        root = mapped
-        while isinstance(root.base, np.memmap):
-            root = root.base
-        self.path = Path(str(root.filename))
-        self._start = root.offset + mapped.ctypes.data - root.ctypes.data
+        self.path, self._start = _place(mapped)
         self._rows, self._shape, self._dtype = len(mapped), mapped.shape[1:], mapped.dtype
         self._row_bytes = mapped.dtype.itemsize * int(np.prod(self._shape))
         self._file = os.open(self.path, os.O_RDONLY)
@@ -56,3 +52,23 @@ class RowsFile:
             if got == 0:
                 raise UserError(f"{self.path}: file ends before row {row}; it was truncated while in use. Restore it")
             done += got
+
+
+def read_block(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    """Return a copy of rows `start` to `stop` of `array`, read from its file if it is memory-mapped."""
+    block = array[start:stop]
+    if not (isinstance(block, np.memmap) and block.flags.c_contiguous and block.size):
+        return np.array(block)
+    path, offset = _place(block)
+    read: NDArray[Any] = np.fromfile(path, block.dtype, block.size, offset=offset)
+    if read.size < block.size:
+        raise UserError(f"{path}: file ends before row {stop - 1}; it was truncated while in use. Restore it")
+    return read.reshape(block.shape)
+
+
+def _place(mapped: np.memmap[Any, Any]) -> tuple[Path, int]:
+    """Return the file of a memory-mapped array, and the byte in it at which the array starts."""
+    root = mapped
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    return Path(str(root.filename)), root.offset + mapped.ctypes.data - root.ctypes.data

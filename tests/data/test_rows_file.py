@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncbench.data.dataset import ImageFeatures
-from ncbench.data.rows_file import RowsFile
+from ncbench.data.rows_file import RowsFile, read_block
 from ncbench.errors import UserError
 
 
@@ -66,3 +66,21 @@ def test_chunks_with_strides_and_an_output(tmp_path: Path) -> None:
     np.testing.assert_array_equal(out, plain[::5][images])
     both = ImageFeatures([array[:13], array[13:]], stride=5)
     np.testing.assert_array_equal(both.take(images), plain[::5][images])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
+@pytest.mark.parametrize(("start", "stop"), [(0, 7), (5, 12), (38, 99), (40, 50)])
+def test_blocks_are_read_from_the_file(tmp_path: Path, dtype: type, start: int, stop: int) -> None:
+    array = mapped(tmp_path, dtype)
+    for rows in (array, array[3:33], np.array(array), array.reshape(-1), array[:, 1:]):
+        block = read_block(rows, start, stop)
+        assert not isinstance(block, np.memmap)
+        np.testing.assert_array_equal(block, rows[start:stop])
+
+
+def test_blocks_of_a_file_that_was_cut(tmp_path: Path) -> None:
+    array = mapped(tmp_path)
+    with Path(str(array.filename)).open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=r"float32\.npy: file ends before row 39; it was truncated while in use"):
+        read_block(array, 30, 40)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ncbench.data.imported.tables import BATCH_ROWS
+from ncbench.data.rows_file import read_block
 from ncbench.errors import UserError
 
 
@@ -31,7 +32,7 @@ class ArraysFile:
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield all rows of `columns`."""
         for start in range(0, self.n_rows, BATCH_ROWS):
-            arrays = [_column(self.arrays[name][start : start + BATCH_ROWS]) for name in columns]
+            arrays = [_column(read_block(self.arrays[name], start, start + BATCH_ROWS)) for name in columns]
             yield pa.record_batch(arrays, names=list(columns))
 
     def place(self, row: int) -> str:
