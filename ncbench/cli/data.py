@@ -27,10 +27,13 @@ def list_datasets(as_json: bool) -> None:
     """List available datasets."""
     from ncbench.data.imported.local_store import stored_datasets
     from ncbench.data.registry import KIND, dataset_source
+    from ncbench.data.same_names import told_apart
     from ncbench.plugins.discovery import Described, describe_plugins
 
     found = list_plugins(describe_plugins(KIND, dataset_source, lambda source: str(source.summary)))
-    found += [Described(one.name, one.summary, None, one) for one in stored_datasets()]
+    stored = {(one.name, one.digest): one for one in stored_datasets()}.values()
+    labels = told_apart((one.name, one.digest) for one in stored)
+    found += [Described(labels[one.name, one.digest], one.summary, None, one) for one in stored]
     rows = [(each.name, None if each.loaded is None else each.loaded.needs_root, each.summary) for each in found]
     if as_json:
         print_json([{"name": name, "summary": summary, "needs_root": needs} for name, needs, summary in rows])
