@@ -14,6 +14,7 @@ CONVERSION = 3
 
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.json"
+SKIPPED_FILE = "skipped.txt"
 
 
 def store_root() -> Path:
