@@ -129,7 +129,7 @@ def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> d
         drop_cache(root)
     else:
         fill_cache(root)
-    reader = Batches(view, pairs, BATCH, drop_last=True)
+    reader = Batches(view, BATCH, np.random.default_rng(1), pairs, drop_last=True, endless=False, left=pairs)
     next(reader)
     waited, since = 0.0, time.perf_counter()
     for _ in range(batches):
@@ -141,6 +141,34 @@ def batching(root: Path, batches: int, order: str, cold: bool, step: float) -> d
         "batches_per_second": batches / (time.perf_counter() - since),
         "share_waited": waited / (waited + batches * step) if step else 1.0,
     }
+
+
+def checking(root: Path, batches: int) -> dict[str, Any]:
+    """Measure what it costs to check features when they are first read: cached batches, three ways in turns."""
+    from ncbench.data.precomp import F30K
+
+    fill_cache(root)
+    images = F30K.load(root).splits["train"].images
+    rng = np.random.default_rng(1)
+    sound = np.zeros_like(images._sound)
+    ways: dict[str, Callable[[], None]] = {
+        "first": lambda: sound.fill(False),  # as if no row had been read
+        "later": lambda: sound.fill(True),
+        "without": lambda: sound.fill(True),
+    }
+    check = images._check
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(batches):
+        chosen = rng.integers(len(images), size=BATCH)
+        images.take(chosen)  # from the disk, if the cache has dropped it
+        for name, begin in ways.items():
+            begin()
+            images._sound = sound
+            images._check = check if name != "without" else lambda rows, read: None  # type: ignore[method-assign]
+            since = time.perf_counter()
+            images.take(chosen)
+            seconds[name].append(time.perf_counter() - since)
+    return {name: sorted(each)[len(each) // 2] for name, each in seconds.items()}
 
 
 def in_memory(root: Path, batches: int) -> dict[str, Any]:
@@ -236,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "random order, cached": partial(batching, given.folder, given.batches, "random", False, 0.0),
         "in order, cold": partial(batching, given.folder, given.batches, "sorted", True, 0.0),
         "random order, beside a step": partial(batching, given.folder, given.batches, "random", False, given.step),
+        "checked when first read": partial(checking, given.folder, given.batches),
         "numpy.load into memory": partial(in_memory, given.folder, given.batches),
         "half precision": partial(halving, fixture),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.feature_sizes import bad_size, first_bad_row
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _index(images: Any, texts: Any, index: Sequence[Any] | None) -> list[Any]:
 
 
 def _numbers(name: str, values: Any) -> NDArray[Any]:
-    """Return numbers as an array, float16 or float32. Raises UserError for others, NaN and infinity."""
+    """Return numbers as an array, float16 or float32. Raises UserError for others, and absurd ones."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values
@@ -126,10 +127,8 @@ def _numbers(name: str, values: Any) -> NDArray[Any]:
         raise UserError(f"{name}: found an array of {found.dtype}, expected numbers, or strings for texts")
     if found.dtype not in (np.float16, np.float32):
         found = found.astype(np.float32)
-    for start in range(0, len(found), 4096):
-        good = np.isfinite(found[start : start + 4096]).reshape(len(found[start : start + 4096]), -1).all(1)
-        if not good.all():
-            raise UserError(f"{name}: row {start + int(np.argmin(good))} contains NaN or infinity; fix or remove it")
+    if found.ndim and (bad := first_bad_row(found)):
+        raise UserError(f"{name}: row {bad[0]} {bad_size(bad[1])}; fix or remove it")
     return found
 
 

@@ -32,6 +32,7 @@ from ncbench.cleaning.scoring import (
 )
 from ncbench.cleaning.verdicts import KEPT, VERDICTS, Rule
 from ncbench.data.cache import cache_root
+from ncbench.data.imported.pictures import write_skipped
 from ncbench.data.stamps import check_unchanged
 from ncbench.errors import UserError
 from ncbench.runtime.files import check_absent
@@ -66,7 +67,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """An input that was cleaned: what it says, what was found out, and the files that were written."""
+    """An input that was cleaned: what it says, what was found out, and the files that were written.
+
+    `skipped` lists the pictures that were left out, None if there are none.
+    """
 
     source: Source
     content: Content
@@ -74,6 +78,7 @@ class Cleaned:
     lists: dict[str, Path]
     gallery: Path
     summary: Path
+    skipped: Path | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -138,20 +143,24 @@ def clean(
     pictures: Path | None = None,
     features: str = "builtin",
     force: bool = False,
+    skip_bad: bool = False,
     on_opened: Any = lambda _: None,
     on_progress: Progress = lambda *_: None,
 ) -> Cleaned:
     """Judge all pairs of the input `text`, and write lists, a summary and a gallery next to `out`.
 
-    See `open_source` for `columns`, `captions_file` and `pictures`; `features` describe pictures. `on_opened` receives
-    the source. Raises UserError, for files that exist unless `force` is given, before any work is done.
+    See `open_source` for `columns`, `captions_file` and `pictures`; `features` describe pictures. With `skip_bad`,
+    pictures that cannot be read are left out and listed. `on_opened` receives the source. Raises UserError, for files
+    that exist unless `force` is given, before any work is done.
     """
     from ncbench.cleaning.gallery import write_gallery
     from ncbench.cleaning.summary import write_summary
 
     gallery, summary = out.with_suffix(".html"), out.with_suffix(".json")
+    skipped = out.with_name(f"{out.stem}.skipped.txt")
+    written = [*files_of(out).values(), gallery, summary, *([skipped] if skip_bad else [])]
     if not force:
-        check_absent([*files_of(out).values(), gallery, summary])
+        check_absent(written)
     if options.scorers is not None:
         check_scorers(options.scorers, options.training)
     cache_root().mkdir(parents=True, exist_ok=True)
@@ -160,16 +169,18 @@ def clean(
         source = open_source(text, columns or Columns(), captions_file, pictures, folder)
         check_format(out, source, ADDED)
         inputs = {stamp.path.resolve() for stamp in source.files}
-        for path in (*files_of(out).values(), gallery, summary):
+        for path in written:
             if path.resolve() in inputs:
                 raise UserError(f"--out {out}: would overwrite {path}, which is read; choose another path")
         on_opened(source)
-        content = read_content(source, folder, features, lambda share: on_progress("reading", share))
+        content = read_content(source, folder, features, lambda share: on_progress("reading", share), skip_bad)
         found = judged(content, options, folder, on_progress)
         check_unchanged(source.files)
         on_progress("writing", 0.0)
         lists = write_lists(source, content.counts, found.verdicts, _added(source, content, found), out)
-        done = Cleaned(source, content, found, lists, gallery, summary)
+        if content.skipped:
+            write_skipped(skipped, content.skipped)
+        done = Cleaned(source, content, found, lists, gallery, summary, skipped if content.skipped else None)
         write_summary(done, options)
         write_gallery(done, options)
     return done

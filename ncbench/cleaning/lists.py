@@ -199,7 +199,8 @@ def _of_verdict(
     for name in batch.schema.names:
         column = batch.column(name)
         if lists and (name == source.columns.captions or _holds_caption_vectors(source, name, column.type)):
-            values = column.flatten().filter(pa.array(keep))
+            judged = column.filter(pa.array(counts[rows] > 0))  # without rows whose picture was left out
+            values = judged.flatten().filter(pa.array(keep))
             arrays[name] = pa.ListArray.from_arrays(offsets, values)
             if arrays[name].type != column.type:
                 arrays[name] = arrays[name].cast(column.type)

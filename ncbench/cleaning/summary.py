@@ -44,6 +44,7 @@ def summary_of(done: Cleaned, options: Options) -> dict[str, Any]:
         ],
         "rule": options.rule.in_words,
         "counts": done.counts,
+        "skipped_pictures": len(done.content.skipped),
         "files": {name: str(path) for name, path in done.lists.items()},
         "gallery": str(done.gallery),
         "histogram": {"bins": BINS, "counts": histogram.tolist()},

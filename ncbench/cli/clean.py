@@ -68,6 +68,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Parts for cross-fitting.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all randomness.")
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and list them at the end.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @parameters.device
 @parameters.as_json
@@ -91,6 +92,7 @@ def clean(
     epochs: float,
     folds: int,
     seed: int,
+    skip_bad: bool,
     force: bool,
     device: str,
     as_json: bool,
@@ -110,6 +112,7 @@ def clean(
     from ncbench.cleaning.scoring import Training
     from ncbench.cleaning.summary import sentences, summary_of
     from ncbench.cleaning.verdicts import Rule
+    from ncbench.cli.display.skipped import print_skipped
     from ncbench.runtime.device import choose_device
 
     def opened(found: Source) -> None:
@@ -136,6 +139,7 @@ def clean(
         pictures=pictures,
         features=model,
         force=force,
+        skip_bad=skip_bad,
         on_opened=opened,
         on_progress=progress,
     )
@@ -149,3 +153,5 @@ def clean(
     for name, path in done.lists.items():
         click.echo(f"wrote {path} ({name}: {done.counts[name]:,} pairs)")
     click.echo(f"wrote {done.gallery} and {done.summary}")
+    if done.skipped is not None:
+        print_skipped(done.skipped, done.content.skipped)

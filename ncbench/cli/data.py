@@ -27,10 +27,13 @@ def list_datasets(as_json: bool) -> None:
     """List available datasets."""
     from ncbench.data.imported.local_store import stored_datasets
     from ncbench.data.registry import KIND, dataset_source
+    from ncbench.data.same_names import told_apart
     from ncbench.plugins.discovery import Described, describe_plugins
 
     found = list_plugins(describe_plugins(KIND, dataset_source, lambda source: str(source.summary)))
-    found += [Described(one.name, one.summary, None, one) for one in stored_datasets()]
+    stored = {(one.name, one.digest): one for one in stored_datasets()}.values()
+    labels = told_apart((one.name, one.digest) for one in stored)
+    found += [Described(labels[one.name, one.digest], one.summary, None, one) for one in stored]
     rows = [(each.name, None if each.loaded is None else each.loaded.needs_root, each.summary) for each in found]
     if as_json:
         print_json([{"name": name, "summary": summary, "needs_root": needs} for name, needs, summary in rows])
@@ -128,25 +131,39 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     show_default=True,
     help="unknown: some pairs are mismatched, and nobody knows which. Runs then use --noise natural.",
 )
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and list them at the end.")
 @json_option
 def featurize(
-    images: str, captions: str, image_column: str | None, model: str, name: str | None, truth: str, as_json: bool
+    images: str,
+    captions: str,
+    image_column: str | None,
+    model: str,
+    name: str | None,
+    truth: str,
+    skip_bad: bool,
+    as_json: bool,
 ) -> None:
     """Create a dataset from images and captions.
 
     Extracts image features and saves them with the captions and images in the local store. Rows without a split go to
     train. If there is no dev or test split, a tenth of train is set aside for each.
     """
+    from ncbench.cli.display.skipped import print_skipped
     from ncbench.data.imported.request import picture_request
+    from ncbench.data.imported.source import skipped_of
     from ncbench.data.registry import check_dataset, load_dataset
 
-    text = picture_request(images, captions, image_column or "", model, name or "", truth == "known")
+    text = picture_request(images, captions, image_column or "", model, name or "", truth == "known", skip_bad)
     check_dataset(text)
     dataset = load_dataset(text, None)
+    skipped = skipped_of(text)
     sizes = {split: len(part.images) for split, part in dataset.splits.items()}
     if as_json:
-        print_json({"name": dataset.name, "digest": dataset.digest, "images": sizes})
+        skips = {} if skipped is None else {"skipped": list(skipped[1]), "skipped_file": str(skipped[0])}
+        print_json({"name": dataset.name, "digest": dataset.digest, "images": sizes, **skips})
         return
+    if skipped is not None:
+        print_skipped(*skipped)
     shape = f"{dataset.n_regions} regions of {dataset.image_dim} dimensions"
     counts = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     natural = "" if dataset.truth_known else " --noise natural"

@@ -41,6 +41,7 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
         return
     if wait:
         raise UserError("--wait needs --watch")
+    from ncbench.data.same_names import told_apart
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
     from ncbench.records.verification import verify_run
@@ -60,16 +61,19 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
+    labels = told_apart((row["dataset"], row["dataset_digest"]) for rows in (done, rest) for row in rows)
     mark = ("harness",) if len({row["harness"] for rows in (done, rest) for row in rows}) > 1 else ()
     for title, columns, found in (("Finished", DONE_COLUMNS, done), ("Unfinished", UNFINISHED_COLUMNS, rest)):
         if found and not as_json:
             shown = (*columns, *mark)
-            rows = [[_text(column, _cell(column, row)) for column in shown] for row in found]
+            rows = [[_text(column, _cell(column, row, labels)) for column in shown] for row in found]
             print_table(f"{title} runs in {folder}", shown, rows, numbers=(*NUMERIC_COLUMNS, "harness"))
     problems.exit()
 
 
-def _cell(column: str, run: Mapping[Any, Any]) -> object:
+def _cell(column: str, run: Mapping[Any, Any], labels: Mapping[tuple[str, str], str]) -> object:
+    if column == "dataset":
+        return labels[run["dataset"], run["dataset_digest"]]
     if column == "budget":
         from ncbench.budget import Budget
 

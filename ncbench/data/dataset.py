@@ -11,10 +11,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncbench.data.feature_sizes import bad_size, first_bad_row
 from ncbench.data.rows_file import RowsFile
 from ncbench.data.splices import Splices
 from ncbench.data.stamps import Stamp
 from ncbench.data.vocabulary import Vocabulary
+from ncbench.errors import UserError
 from ncbench.runtime.guard import refuse_if_guarded
 
 DEFAULT_BACKBONE = "sgr"
@@ -40,6 +42,7 @@ class ImageFeatures:
         self._order: IntVector | None = None
         self.n_regions, self.dim = (int(n) for n in next(iter(shapes)))
         self._files = [RowsFile.of(chunk) for chunk in chunks]
+        self._sound = np.zeros(int(self._starts[-1]), np.bool_)  # rows that were read and checked
 
     @property
     def on_disk(self) -> bool:
@@ -58,7 +61,8 @@ class ImageFeatures:
     def take(self, images: IntVector, out: FloatArray | None = None) -> FloatArray:
         """Return a copy of the features of `images` (numbers in any order, with repeats): (n, R, D) float32.
 
-        Writes to `out` if given.
+        Writes to `out` if given. Raises UserError for features that are not finite, or absurd, the first time that
+        they are read.
         """
         numbers = np.asarray(images) if self._order is None else self._order[images]
         rows = numbers * self._stride
@@ -66,14 +70,30 @@ class ImageFeatures:
             out = np.empty((len(rows), self.n_regions, self.dim), np.float32)
         if len(self._chunks) == 1:
             self._take(0, rows, out)
-            return out
-        owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            mine = np.flatnonzero(owner == number)
-            part = np.empty((len(mine), self.n_regions, self.dim), np.float32)
-            self._take(int(number), rows[mine] - self._starts[number], part)
-            out[mine] = part
+        else:
+            owner = np.searchsorted(self._starts, rows, side="right") - 1
+            for number in np.unique(owner):
+                mine = np.flatnonzero(owner == number)
+                part = np.empty((len(mine), self.n_regions, self.dim), np.float32)
+                self._take(int(number), rows[mine] - self._starts[number], part)
+                out[mine] = part
+        self._check(rows, out)
         return out
+
+    def _check(self, rows: IntVector, read: FloatArray) -> None:
+        """Raise UserError if a row that is read for the first time cannot be learned from."""
+        new = np.flatnonzero(~self._sound[rows])
+        for at in new.tolist():
+            if found := first_bad_row(read[at : at + 1]):
+                row = int(rows[at])
+                number = int(np.searchsorted(self._starts, row, side="right")) - 1
+                file, inside = self._files[number], row - int(self._starts[number])
+                place = "features" if file is None else str(file.path)
+                image = f" (image {row // self._stride})" if self._stride > 1 else ""
+                raise UserError(
+                    f"{place}, row {inside}{image}: {bad_size(found[1])}; compute or download the features again"
+                )
+        self._sound[rows] = True
 
     def _take(self, number: int, rows: IntVector, out: FloatArray) -> None:
         file = self._files[number]

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import Captions, Dataset, FloatArray, ImageFeatures, IntVector, Split
+from ncbench.data.feature_sizes import bad_size, first_bad_row
 from ncbench.data.stamps import stamp
 from ncbench.data.stand_ins import check_data_file
 from ncbench.data.token_cache import token_ids
@@ -39,7 +40,7 @@ N_SAMPLED_ROWS = 64
 """Feature rows per file that enter the digest: evenly spaced, including the first and the last."""
 
 MAX_FULL_CHECK_BYTES = 2**28
-"""Feature files up to this size are checked for non-finite numbers in full; of larger files, only the sampled rows."""
+"""Feature files up to this size are checked in full; of larger files, only the sampled rows."""
 
 
 class MissingFilesError(UserError):
@@ -225,19 +226,17 @@ def open_features(path: Path) -> FloatArray:
         raise UserError(f"{path}: cannot be mapped into memory ({reason}); expected {expected}") from error
     if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
         raise UserError(f"{path}: found {features.dtype} of shape {features.shape}, expected {expected}")
-    check_finite(path, features, None if features.nbytes <= MAX_FULL_CHECK_BYTES else _sampled(features))
+    check_rows(path, features, None if features.nbytes <= MAX_FULL_CHECK_BYTES else _sampled(features))
     return features
 
 
-def check_finite(path: Path, features: FloatArray, rows: IntVector | None = None) -> None:
-    """Raise UserError if any of `rows` (None: all) of the features in `path` is not finite."""
+def check_rows(path: Path, features: FloatArray, rows: IntVector | None = None) -> None:
+    """Raise UserError if any of `rows` (None: all) of the features in `path` is not finite, or absurd."""
     numbers = np.arange(len(features)) if rows is None else rows
     for start in range(0, len(numbers), N_SAMPLED_ROWS):
         chosen = numbers[start : start + N_SAMPLED_ROWS]
-        good = np.isfinite(features[chosen]).all((1, 2))
-        if not good.all():
-            row = int(chosen[np.argmin(good)])
-            raise UserError(f"{path}: row {row} contains NaN or infinity; download the file again")
+        if found := first_bad_row(features[chosen]):
+            raise UserError(f"{path}: row {chosen[found[0]]} {bad_size(found[1])}; download the file again")
 
 
 def _sampled(features: FloatArray) -> IntVector:

@@ -14,7 +14,7 @@ import numpy as np
 from ncbench.data.captions_file import read_captions
 from ncbench.data.dataset import FloatArray
 from ncbench.data.feature_sizes import check_sizes
-from ncbench.data.precomp import MissingFilesError, PrecompSource, check_finite, open_features
+from ncbench.data.precomp import MissingFilesError, PrecompSource, check_rows, open_features
 from ncbench.data.unknown_words import check_words
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
@@ -61,7 +61,7 @@ class Checked:
 def prepare(source: PrecompSource, root: Path, half: Path | None, say: Callable[[str], object]) -> list[Checked]:
     """Check all files of `source` in `root`, and write their digests to DIGESTS_FILE next to them.
 
-    The checks are those of `source.load`, and every number must be finite. With `half`, writes a copy with float16
+    The checks are those of `source.load`, and no number may be too large. With `half`, writes a copy with float16
     features to that folder. `say` receives progress messages. Raises UserError for missing or malformed files. Sizes
     that differ from the published ones are reported, but no error.
     """
@@ -102,7 +102,7 @@ def _check(source: PrecompSource, path: Path) -> Checked:
         count = len(read_captions(path, source.tabbed))
         return _checked(path, path.read_bytes(), f"{count:,} captions", _deviation(count, captions))
     features = open_features(path)
-    check_finite(path, features)
+    check_rows(path, features)
     rows = {f"{count:,}" for count in (images, captions) if count}
     shape = " x ".join(f"{n:,}" for n in features.shape)
     deviation = "" if not rows or f"{len(features):,}" in rows else f"published: {' or '.join(sorted(rows))} rows"

@@ -177,17 +177,25 @@ def load_recorded(name: str, version: str, digest: str, root: Path | None) -> Da
 
     No file is run because a record names it. Raises UserError.
     """
+    return load_dataset(_recorded(name, version, digest), root, run_found=False)
+
+
+def recorded_needs_root(name: str, version: str, digest: str) -> bool:
+    """Return whether `load_recorded` needs a root. Raises UserError."""
+    return dataset_source(_recorded(name, version, digest), run_found=False).needs_root
+
+
+def _recorded(name: str, version: str, digest: str) -> str:
+    """Return what `load_dataset` takes for the dataset of a record. Raises UserError."""
     from ncbench.data.precomp import DEV_VERSION_MARK
 
     if is_request(name) or not NAME.fullmatch(name):
         raise UserError(f"{name!r} is not a valid dataset name")
     _, mark, rule = version.partition(DEV_VERSION_MARK)
     if mark and name in plugin_names(GROUP):
-        return load_dataset(f"{name}{DEV_RULE_MARK}{rule}", root)
+        return f"{name}{DEV_RULE_MARK}{rule}"
     is_stored = any((one.name, one.digest) == (name, digest) for one in stored_datasets())
-    if is_stored and name not in dataset_names():
-        return load_dataset(f"{name}@{digest}", root)
-    return load_dataset(name, root, run_found=False)
+    return f"{name}@{digest}" if is_stored and name not in dataset_names() else name
 
 
 def load_split(name: str, root: Path | None, split: str) -> Dataset:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from ncbench.data.same_names import told_apart
 from ncbench.errors import UserError
 from ncbench.method.registry import GROUP, load_method, settings_of
 from ncbench.noise.ratio import noise_in_words
@@ -35,7 +36,8 @@ class Claims:
     @classmethod
     def of(cls, specs: Sequence[RunSpec], bundled: Mapping[str, object]) -> Claims:
         """Return the claims of runs with these `specs`; `bundled` has the sources of methods by digest."""
-        cells = [_cell(spec) for spec in specs]
+        labels = told_apart((spec.dataset, spec.dataset_digest) for spec in specs)
+        cells = [_cell(spec, labels[spec.dataset, spec.dataset_digest]) for spec in specs]
         grid = {axis: _values(cell[axis] for cell in cells) for axis in AXES}
         files = {(spec.method, spec.source) for spec in specs if spec.source}
         notes = ((name, digest, "bundled, not run" if digest in bundled else "not bundled") for name, digest in files)
@@ -59,9 +61,9 @@ class Claims:
 AXES = ("dataset", "noise", "method", "backbone", "budget", "seed")
 
 
-def _cell(spec: RunSpec) -> dict[str, str]:
+def _cell(spec: RunSpec, dataset: str) -> dict[str, str]:
     return {
-        "dataset": spec.dataset,
+        "dataset": dataset,
         "noise": noise_in_words(spec.protocol, spec.noise),
         "method": spec.method,
         "backbone": spec.backbone,

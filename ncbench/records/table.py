@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncbench.data.same_names import told_apart
 from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
@@ -16,7 +17,7 @@ from ncbench.records.record import Record
 from ncbench.records.store import Store
 
 AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
-CONDITIONS = ("evaluations", "dataset_version", "dataset_digest", "protocol_version", "precision")
+CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision")
 SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 
@@ -32,8 +33,9 @@ def load_runs(
     epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
-    `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
+    share of the training time outside the networks. `harness` is the version of the harness that made the run, and
+    `dataset_digest` identifies the data; both are part of `conditions` where a dataset has runs of several. `sizes` are
+    those of the backbone, `folder` that of the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
@@ -93,6 +95,7 @@ def _row(record: Record) -> dict[str, Any]:
         **{axis: getattr(spec, axis) for axis in AXES},
         "sizes": ", ".join(f"{key}={value}" for key, value in sorted(spec.sizes.items())),
         "harness": spec.harness,
+        "dataset_digest": spec.dataset_digest,
         "budget": budget.amount,
         "budget_unit": budget.unit,
         "allowance": budget.amount if budget.matched else 0.0,
@@ -140,8 +143,12 @@ def _variants(frame: pd.DataFrame) -> list[str]:
 def _conditions(frame: pd.DataFrame) -> list[str]:
     """Return the other conditions of each run that differ between runs of the same axes.
 
-    The version of the harness is one if it differs between any runs of the dataset, so that no average mixes two.
+    The version of the harness, and the digest of the data, are among them if they differ between any runs of the
+    dataset, so that no average mixes two.
     """
+    datasets = [*zip(frame["dataset"], frame["dataset_digest"], strict=True)]
+    labels = told_apart(datasets)
+    contents = dict(zip(frame.index, (labels[each].partition("@")[2] for each in datasets), strict=True))
     mixed = frame.groupby("dataset")["harness"].transform("nunique") > 1
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts: dict[Hashable, str] = {}
@@ -149,6 +156,9 @@ def _conditions(frame: pd.DataFrame) -> list[str]:
         differing = _differing(rows["held"])
         for number, held in rows["held"].items():
             texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in held.items() if key in differing)
+    for number, content in contents.items():
+        if content:
+            texts[number] = ", ".join(filter(None, [f"content {content}", texts[number]]))
     for number, harness in frame.loc[mixed, "harness"].items():
         texts[number] = ", ".join(filter(None, [f"harness {harness}", texts[number]]))
     return [texts[number] for number in frame.index]

@@ -201,7 +201,7 @@ def part_of(split: Split, size: int) -> Split:
 def kind_of(spec: RunSpec) -> Kind:
     """Return the parts of a spec that determine its speed."""
     sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec.sizes.items()))
-    return (spec.dataset, spec.dataset_version, spec.method, spec.backbone, sizes, spec.precision)
+    return (spec.dataset, spec.dataset_version, spec.dataset_digest, spec.method, spec.backbone, sizes, spec.precision)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,69 @@ def test_broken_pictures_are_named() -> None:
     write_pictures(Path("shop"), 60)
     name = rows_of("shop/pairs.csv")[7]["file"]
     Path("shop", name).write_bytes(b"no picture")
-    assert "shop/pairs.csv, row 7: the picture cannot be decoded" in refused("shop", "--out", "kept.csv", *CHEAP)
+    assert f"shop/pairs.csv, row 7, {name!r}: the picture cannot be decoded" in refused(
+        "shop", "--out", "kept.csv", *CHEAP
+    )
+
+
+SPOILED = (7, 20, 41)
+
+
+def spoil(folder: Path) -> None:
+    """Make one picture none, one empty and one missing: those of SPOILED."""
+    rows = rows_of(str(folder / "pairs.csv"))
+    none, empty, gone = (folder / rows[row]["file"] for row in SPOILED)
+    none.write_bytes(b"no picture")
+    empty.write_bytes(b"")
+    gone.unlink()
+
+
+def test_bad_pictures_can_be_left_out() -> None:
+    write_pictures(Path("shop"), 160)
+    spoil(Path("shop"))
+    assert "leave such pictures out with --skip-bad" in refused("shop", "--out", "kept.csv", *CHEAP)
+    assert not list(Path().glob("kept*"))
+    result = cleaned("shop", "--out", "kept.csv", *CHEAP, "--skip-bad")
+    assert sorted(int(row["source_row"]) for row in all_rows()) == [n for n in range(160) if n not in SPOILED]
+    lines = Path("kept.skipped.txt").read_text().splitlines()
+    assert [line.split(": ")[0].split(", ")[1] for line in lines] == [f"row {row}" for row in SPOILED]
+    assert "3 pictures were left out; see kept.skipped.txt:\n  shop/pairs.csv, row 7" in result.stderr
+    assert json.loads(Path("kept.json").read_text())["skipped_pictures"] == 3
+    for path in {*Path().glob("kept*")} - {Path("kept.skipped.txt")}:
+        path.unlink()
+    told = refused("shop", "--out", "kept.csv", *CHEAP, "--skip-bad")
+    assert told.startswith("Error: kept.skipped.txt already exists; choose another path")
+
+
+def test_bad_pictures_of_rows_with_several_captions_and_vectors() -> None:
+    write_pictures(Path("shop"), 120)
+    spoil(Path("shop"))
+    rows = rows_of("shop/pairs.csv")
+    texts = [[row["caption"]] * (1 + number % 2) for number, row in enumerate(rows)]
+    lines = (json.dumps({"file": row["file"], "captions": said}) for row, said in zip(rows, texts, strict=True))
+    Path("pairs.jsonl").write_text("\n".join(lines))
+    cleaned("pairs.jsonl", "--pictures", "shop", "--out", "kept.jsonl", *CHEAP, "--skip-bad")
+    found: dict[str, list[str]] = {}
+    for path in Path().glob("kept*.jsonl"):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            found.setdefault(row["file"], []).extend(row["captions"])
+    expected = {row["file"]: said for n, (row, said) in enumerate(zip(rows, texts, strict=True)) if n not in SPOILED}
+    assert found == expected
+
+
+def test_no_good_picture_at_all() -> None:
+    write_pictures(Path("shop"), 60)
+    for row in rows_of("shop/pairs.csv"):
+        Path("shop", row["file"]).write_bytes(b"")
+    assert "no picture can be read (shop/pairs.csv, row 0" in refused("shop", "--out", "kept.csv", *CHEAP, "--skip-bad")
+
+
+def test_pictures_without_a_bad_one_are_not_listed() -> None:
+    write_pictures(Path("shop"), 160)
+    result = cleaned("shop", "--out", "kept.csv", *CHEAP, "--skip-bad")
+    assert "left out" not in result.output
+    assert not Path("kept.skipped.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,33 @@ def test_featurize(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert refused.stderr == ("Error: unknown features 'resnet'; expected builtin, timm:NAME or transformers:NAME.\n")
 
 
+def test_featurize_without_bad_pictures(cli: Callable[..., Result], tmp_path: Path) -> None:
+    folder, captions = tmp_path / "shop", tmp_path / "captions.tsv"
+    folder.mkdir()
+    for number in range(40):
+        Image.new("RGB", (16, 16), (6 * number, 0, 0)).save(folder / f"{number}.png")
+        if number >= 20:
+            (folder / f"{number}.png").write_bytes(b"no picture")
+    splits = ["train", "dev", "test"]
+    captions.write_text("".join(f"{n}.png\ta picture\t{splits[n % 3]}\n" for n in range(40)))
+    words = ("data", "featurize", "--images", folder, "--captions", captions)
+    refused = cli(*words)
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("or leave such pictures out with --skip-bad.\n")
+    for _ in range(2):  # the second time it is in the store
+        result = cli(*words, "--skip-bad")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith("shop: 7 train, 7 dev, 6 test images")
+        first, *lines, last = result.stderr.splitlines()
+        assert first.startswith("20 pictures were left out; see ")
+        assert len(lines) == 10
+        assert all("no known format" in line for line in lines)
+        assert last == "  and 10 more"
+    content = json.loads(cli(*words, "--skip-bad", "--json").stdout)
+    assert len(content["skipped"]) == 20
+    assert Path(content["skipped_file"]).read_text().splitlines() == content["skipped"]
+
+
 def test_featurize_pairs_that_may_be_wrong(cli: Callable[..., Result], tmp_path: Path) -> None:
     folder, captions = tmp_path / "found", tmp_path / "captions.tsv"
     folder.mkdir()

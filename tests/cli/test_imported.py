@@ -123,3 +123,55 @@ def test_an_audit_names_rows_of_the_source(
         number = int(row["source_row"])
         assert (row["source_file"], row["id"]) == (str(folder / "train.parquet"), source["id"][number])
         assert row["caption"] in source["captions"][number]
+
+
+def test_two_data_sets_of_one_name_are_told_apart_everywhere(
+    train: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    for number, place in enumerate("AB"):
+        folder = write_folder(tmp_path / place / "mine")
+        write_parquet(folder / "test.parquet", make_rows(10, 9 + number))
+        noise = ("--noise", "0.2,0.4") if number else ()
+        result = train("--dataset", f"hf:{folder}", *COLUMNS, "--backbone", "vse", *noise)
+        assert result.exit_code == 0, result.output
+    runs = ("--runs", tmp_path / "runs")
+    listed = json.loads(cli("runs", *runs, "--json").stdout)
+    digests = sorted({row["dataset_digest"] for row in listed})
+    labels = [f"mine@{digest[:8]}" for digest in digests]
+    assert len(digests) == 2
+    assert len({row["conditions"] for row in listed}) == 2
+
+    assert all(label in cli("runs", *runs).stdout for label in labels)
+    assert all(label in cli("data", "list").stdout for label in labels)
+    for row in listed:
+        assert f"data: mine, version 1, content {row['dataset_digest'][:12]}" in cli("show", row["folder"]).stdout
+    again = cli("replay", listed[0]["folder"])
+    assert "identical: all scores" in again.stdout, again.output
+    assert cli("verify", tmp_path / "runs").exit_code == 0
+    submitted = ("--name", "two", "--contact", "me", "--about", "x", "--out", tmp_path)
+    assert cli("submit", tmp_path / "runs", *submitted).exit_code == 0
+    told = cli("verify", tmp_path / "two.json").stdout
+    assert f"dataset: {labels[0]}, {labels[1]}" in told
+    assert "missing runs: none" in told
+
+    report = cli("report", *runs, "--out", tmp_path / "lb", "--html")
+    assert report.exit_code == 0, report.output
+    assert "no examples" not in report.stderr
+    page, html = ((tmp_path / "lb" / name).read_text() for name in ("mine/README.md", "index.html"))
+    titles = [line for line in page.split("\n") if line.startswith("## ") and "mine: shuffle" in line]
+    assert len(titles) == 3
+    assert all(title.partition("content ")[2] in {digest[:8] for digest in digests} for title in titles)
+    assert all(f"--dataset {label} " in html for label in labels)
+
+
+def test_a_sweep_over_two_data_sets_of_one_name_says_which_is_which(
+    train: Callable[..., Result], tmp_path: Path
+) -> None:
+    names = []
+    for number, place in enumerate("AB"):
+        folder = write_folder(tmp_path / place / "mine")
+        write_parquet(folder / "test.parquet", make_rows(10, 9 + number))
+        names.append(f"hf:{folder}")
+    result = train("--dataset", ",".join(names), *COLUMNS, "--backbone", "vse", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("quick (mine@") == 2

@@ -6,10 +6,15 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
+from sources import Source
+
+from ncbench.data.dataset import Dataset, ImageFeatures
 
 SAME = ("spec.json", "result.json", "ranks.npz", "model.safetensors")
 WORDS = ("--method", "quick", "--noise", 0.4, "--budget", 6.0, "--checkpoint-every", 0)
@@ -96,3 +101,27 @@ def test_an_error_of_the_method_about_a_file_of_its_own_is_the_runs(
     result = toy_run(*WORDS)
     assert result.exit_code == 1
     assert result.stderr.startswith("failed: quick with vse on tiny, shuffle-images 0.4, seed 0: FileNotFoundError(")
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_absurd_features_of_an_image_that_opening_did_not_look_at(
+    toy_run: Callable[..., Result],
+    register: Callable[..., None],
+    tiny: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = tiny.splits["train"]
+    rows = train.images.take(np.arange(len(train.images)))
+    rows[5, 1, 1] = 1e20
+    np.save(tmp_path / "rows.npy", rows)
+    images = ImageFeatures([np.load(tmp_path / "rows.npy", mmap_mode="r")])
+    splits = {**tiny.splits, "train": replace(train, images=images)}
+    register("ncbench.datasets", "absurd", Source(replace(tiny, name="absurd", splits=splits)))
+    monkeypatch.setattr("ncbench.data.feature_sizes.N_CHECKED_IMAGES", 2)
+    result = toy_run(*WORDS, "--dataset", "absurd")
+    assert result.exit_code == 1
+    told = f"{tmp_path}/rows.npy, row 5: contains a number of size 1e+20, expected finite numbers up to 1e+06"
+    assert f"failed: quick with vse on absurd, shuffle-images 0.4, seed 0: {told}" in result.stderr
+    assert "Traceback" not in result.output
+    assert not list((tmp_path / "runs").rglob("result.json"))

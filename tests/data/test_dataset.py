@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncbench.data.dataset import Captions, ImageFeatures
+from ncbench.data.dataset import Captions, CaptionVectors, ImageFeatures
+from ncbench.data.feature_sizes import MAX_SIZE, first_bad_row
+from ncbench.errors import UserError
 
 
 @st.composite
@@ -45,6 +49,71 @@ def test_chunks_of_different_shapes_are_refused() -> None:
         ImageFeatures([np.zeros((3, 2, 2), np.float32), np.zeros((3, 2, 4), np.float32)])
     with pytest.raises(ValueError, match="one shape"):
         ImageFeatures([np.zeros((3, 2), np.float32)])
+
+
+@given(
+    st.integers(0, 5),
+    st.integers(0, 7),
+    st.floats(width=32),
+    st.sampled_from([np.float32, np.float16, np.float64]),
+    st.floats(0, 9e5, width=32),
+)
+def test_the_first_bad_row_is_the_first_that_is_large(
+    row: int, place: int, value: float, dtype: type, others: float
+) -> None:
+    with np.errstate(over="ignore"):
+        rows = np.full((6, 4, 2), others).astype(dtype)
+        rows[row].flat[place] = np.float32(value).astype(dtype)
+    sizes = np.abs(rows.astype(np.float64)).max((1, 2))
+    bad = np.flatnonzero(~(sizes <= MAX_SIZE))
+    found = first_bad_row(rows)
+    assert (None if found is None else found[0]) == (None if not len(bad) else bad[0])
+    if found is not None:
+        np.testing.assert_allclose(found[1], sizes[bad[0]])
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e20, -2e6])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_absurd_features_are_refused_when_they_are_read(tmp_path: Path, value: float, on_disk: bool) -> None:
+    parts = [np.ones((8, 2, 3), np.float32) for _ in range(2)]
+    parts[1][4, 1, 1] = value
+    if on_disk:
+        for number, part in enumerate(parts):
+            np.save(tmp_path / f"part{number}.npy", part)
+        parts = [np.load(tmp_path / f"part{number}.npy", mmap_mode="r") for number in range(2)]
+    place = f"{tmp_path}/part1.npy" if on_disk else "features"
+    features = ImageFeatures(parts)
+    features.take(np.delete(np.arange(16), 12))
+    for once in (features, features.reordered(np.arange(16)[::-1].copy())):
+        image = 12 if once is features else 3
+        for _ in range(2):  # it is refused every time
+            with pytest.raises(UserError, match=rf"^{place}, row 4: contains .*expected finite numbers up to 1e\+06"):
+                once.take(np.array([0, image]))
+    strided = ImageFeatures(parts[1:], 4)
+    with pytest.raises(UserError, match=rf"^{place}, row 4 \(image 1\): contains"):
+        strided.take(np.array([0, 1]))
+
+
+def test_half_precision_that_overflows_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "half.npy", np.full((2, 1, 3), np.inf, np.float16))
+    with pytest.raises(UserError, match=r"half\.npy, row 1: contains NaN or infinity"):
+        ImageFeatures([np.load(tmp_path / "half.npy", mmap_mode="r")]).take(np.array([1]))
+
+
+def test_absurd_vectors_of_captions_are_refused() -> None:
+    with pytest.raises(UserError, match="row 1: contains NaN or infinity"):
+        CaptionVectors(["a", "b"], np.array([[1.0], [np.nan]], np.float32)).padded(np.array([0, 1]))
+
+
+def test_rows_are_checked_the_first_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr("ncbench.data.dataset.first_bad_row", lambda rows: checked.append(len(rows)))
+    features = ImageFeatures([np.ones((8, 2, 3), np.float32)])
+    features.take(np.array([1, 2, 1]))
+    features.reordered(np.arange(8)[::-1].copy()).take(np.array([5, 6, 7]))
+    assert len(checked) <= 4
+    features.take(np.array([0, 1, 2]))
+    assert len(checked) <= 4
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=8), min_size=1, max_size=10), st.data())

@@ -275,6 +275,10 @@ def truncate(path: Path) -> None:
             save(np.full((40, 36, 24), np.inf, np.float32)),
             "train_ims.npy: row 0 contains NaN or infinity",
         ),
+        (
+            save(np.full((40, 36, 24), 1e20, np.float32)),
+            "train_ims.npy: row 0 contains a number of size 1e+20, expected finite numbers up to 1e+06; download",
+        ),
         (save(np.zeros((39, 36, 24), np.float32)), "expected 40 (one per image) or 200 (one per caption)"),
         (save(np.arange(200, dtype=np.float32).reshape(200, 1, 1)), "rows 0 to 4 must be the same image"),
         (save(np.zeros((40, 36, 23), np.float32)), "found train_ims.npy (36, 23), dev_ims.npy (36, 24)"),

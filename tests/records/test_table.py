@@ -163,6 +163,20 @@ def test_versions_of_the_harness_are_conditions_where_a_dataset_has_several(reco
     assert earlier.name == frame[frame["conditions"] == "harness 1, precision=float32"]["id"].item()
 
 
+def test_data_of_one_name_are_a_condition_at_every_ratio(record: Record, tmp_path: Path) -> None:
+    record(noise=0.2)
+    record(dataset="other")
+    assert load_runs(tmp_path)["conditions"].tolist() == ["", ""]
+    record(noise=0.4, dataset_digest="e" * 64)  # no run at 0.2: beside the others in an overview alone
+    frame = load_runs(tmp_path)
+    found = {(row["dataset"], row["noise"]): row["conditions"] for row in frame.to_dict(orient="records")}
+    assert found == {("other", 0.4): "", ("toy", 0.2): "content dddddddd", ("toy", 0.4): "content eeeeeeee"}
+    record(noise=0.4, dataset_digest="e" * 63 + "f", harness=2)
+    told = set(load_runs(tmp_path)["conditions"]) - {""}
+    assert f"harness 2, content {'e' * 63}f" in told
+    assert len(told) == 3
+
+
 def test_records_from_before_there_were_precisions_are_float32(record: Record, tmp_path: Path) -> None:
     old = record() / "result.json"
     content = json.loads(old.read_text())

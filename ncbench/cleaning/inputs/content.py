@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from ncbench.cleaning.inputs.opening import Source
 from ncbench.data.dataset import ImageFeatures, IntVector
 from ncbench.data.imported import columns as arrow
 from ncbench.data.imported.descriptors import Describe, descriptor
-from ncbench.data.imported.pictures import decode, picture_bytes, read_below
+from ncbench.data.imported.pictures import (
+    BadPictureError,
+    Picture,
+    SkippedPictures,
+    decode,
+    picture_bytes,
+    read_below,
+)
 from ncbench.errors import UserError
 
 DESCRIBED = 32
@@ -30,7 +38,8 @@ class Content:
 
     `counts` (rows,) are the captions of each row. `texts` (pairs,) is None if there are only vectors; `ids` (rows,) is
     None without a column of ids. `first_rows` (images,) is a row with each image, `names` (images,) its file, "" if it
-    has none. `features` are those of the images, `vectors` (pairs, T) those of captions, or None.
+    has none. `features` are those of the images, `vectors` (pairs, T) those of captions, or None. `skipped` says which
+    pictures were left out and why; their rows count no captions.
     """
 
     rows: IntVector
@@ -42,6 +51,7 @@ class Content:
     names: list[str]
     features: ImageFeatures
     vectors: NDArray[Any] | None
+    skipped: Sequence[str] = ()
 
 
 class _Appended:
@@ -68,46 +78,61 @@ class _Appended:
 
 
 def read_content(
-    source: Source, folder: Path, features: str = "builtin", on_progress: Callable[[float], None] = lambda _: None
+    source: Source,
+    folder: Path,
+    features: str = "builtin",
+    on_progress: Callable[[float], None] = lambda _: None,
+    skip_bad: bool = False,
 ) -> Content:
     """Return the content of all rows of `source`; arrays are files in `folder`.
 
     Pictures are described by `features` (see `ncbench.data.imported.descriptors`). Images that are the same, by the
-    name of their file or by their bytes, are one image. Raises UserError for invalid rows.
+    name of their file or by their bytes, are one image. With `skip_bad`, rows whose pictures cannot be read are left
+    out. Raises UserError for invalid rows.
     """
     names, describe = source.columns, None if source.columns.image_vectors else descriptor(features)
     seen: dict[bytes, int] = {}
+    skipped, unreadable = SkippedPictures(skip_bad), set[bytes]()
     of_images, of_captions = _Appended(folder / "features.bin"), _Appended(folder / "vectors.bin")
     image_of_row, counts, first_rows, files = list[int](), list[int](), list[int](), list[str]()
     texts: list[str] = []
     ids: list[str] = []
     for first, batch in source.batches(names.used):
         place = partial(_place, source, first)
-        keys, labels = _image_keys(batch, source, place)
-        new = []
-        for row, key in enumerate(keys):
-            if key not in seen:
-                seen[key] = len(seen)
-                new.append(row)
-            image_of_row.append(seen[key])
-        first_rows += [first + row for row in new]
-        files += [labels[row] for row in new]
+        keys, labels = _image_keys(batch, source, place, skipped)
+        firsts = {key: row for row, key in reversed([*enumerate(keys)]) if _is_new(key, seen, unreadable)}
+        new = sorted(firsts.values())
         for chosen in (new[start : start + DESCRIBED] for start in range(0, len(new), DESCRIBED)):
-            of_images.add(_features(batch.take(pa.array(chosen)), source, describe, place, chosen), place(chosen[0]))
+            block, good = _features(batch.take(pa.array(chosen)), source, describe, place, chosen, skipped)
+            for row, is_good in zip(chosen, good, strict=True):
+                key = keys[row]
+                assert key is not None
+                if is_good:
+                    seen[key] = len(seen)
+                    first_rows.append(first + row)
+                    files.append(labels[row])
+                else:
+                    unreadable.add(key)
+            if len(block):
+                of_images.add(block, place(chosen[0]))
+        image_of_row += [-1 if key is None else seen.get(key, -1) for key in keys]
+        kept = np.array(image_of_row[first:]) >= 0
+        captions = [[""]] * batch.num_rows
         if names.captions:
             captions = arrow.texts(_plain_text(batch.column(names.captions)), names.captions, place)
-            counts += map(len, captions)
-            texts += [caption for each in captions for caption in each]
-        else:
-            counts += [1] * batch.num_rows
+            texts += [caption for each, keep in zip(captions, kept, strict=True) if keep for caption in each]
+        found = np.array([*map(len, captions)], np.int64)
+        counts += np.where(kept, found, 0).tolist()
         if names.text_vectors:
             block = arrow.caption_vectors(
-                batch.column(names.text_vectors), names.text_vectors, counts[first:], partial(place)
+                batch.column(names.text_vectors), names.text_vectors, found.tolist(), partial(place)
             )
-            of_captions.add(block, place(0))
+            of_captions.add(block[np.repeat(kept, found)], place(0))
         if names.ids:
             ids += arrow.identities(batch.column(names.ids), names.ids, place)
         on_progress((first + batch.num_rows) / source.n_rows)
+    if not seen:
+        raise UserError(f"{source.name}: no picture can be read ({skipped.lines[0]})")
     of_rows = np.array(counts, np.int64)
     rows = np.repeat(np.arange(len(of_rows)), of_rows)
     return Content(
@@ -120,6 +145,7 @@ def read_content(
         names=files,
         features=ImageFeatures([of_images.done()]),
         vectors=of_captions.done() if names.text_vectors else None,
+        skipped=skipped.lines,
     )
 
 
@@ -146,13 +172,15 @@ def _place(source: Source, first: int, row: int) -> str:
     return source.place(first + row)
 
 
-def _image_keys(batch: Any, source: Source, place: Callable[[int], str]) -> tuple[list[bytes], list[str]]:
-    """Return what identifies the image of each row, and the name of its file or ""."""
+def _image_keys(
+    batch: Any, source: Source, place: Callable[[int], str], skipped: SkippedPictures
+) -> tuple[list[bytes | None], list[str]]:
+    """Return what identifies the image of each row, None if it has none, and the name of its file or ""."""
     names = source.columns
     nameless = [""] * batch.num_rows
     if names.image_vectors:
         block = arrow.vectors(batch.column(names.image_vectors), names.image_vectors, place)
-        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in block]
+        keys: list[bytes | None] = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in block]
         if names.images and _is_text(batch.column(names.images).type):
             return keys, [value or "" for value in batch.column(names.images).to_pylist()]
         return keys, nameless
@@ -163,26 +191,74 @@ def _image_keys(batch: Any, source: Source, place: Callable[[int], str]) -> tupl
         files = [file_in(source.root, value or "") for value in column.to_pylist()]
         for row, file in enumerate(files):
             if not file:
-                raise UserError(f"{place(row)}: no picture in {names.images!r}; add one or remove the row")
-        return [file.encode() for file in files], files
-    held = picture_bytes(column, names.images, source.root, place)
+                told = f"{place(row)}: no picture in {names.images!r}; add one or remove the row"
+                skipped.add(BadPictureError(told))
+        return [file.encode() if file else None for file in files], files
+    held = [_or_skipped(column, row, source, place, skipped) for row in range(len(column))]
     values = column.to_pylist()
     paths = [(value.get("path") or "") if isinstance(value, dict) else "" for value in values]
-    return [hashlib.blake2b(content, digest_size=16).digest() for content in held], paths
+    return [None if each is None else hashlib.blake2b(each, digest_size=16).digest() for each in held], paths
+
+
+def _is_new(key: bytes | None, seen: Mapping[bytes, int], unreadable: Set[bytes]) -> bool:
+    return key is not None and key not in seen and key not in unreadable
+
+
+def _or_skipped(
+    column: Any, row: int, source: Source, place: Callable[[int], str], skipped: SkippedPictures
+) -> bytes | None:
+    """Return the encoded picture in a row of a column; None, noted in `skipped`, if there is none."""
+    try:
+        return _pictures(column.slice(row, 1), source, lambda _: place(row))[0]
+    except BadPictureError as error:
+        skipped.add(error)
+        return None
 
 
 def _features(
-    batch: Any, source: Source, describe: Describe | None, place: Callable[[int], str], rows: list[int]
-) -> NDArray[Any]:
-    """Return the features (n, R, D) of the images of a batch, whose rows are `rows` of the one that `place` is for."""
+    batch: Any,
+    source: Source,
+    describe: Describe | None,
+    place: Callable[[int], str],
+    rows: list[int],
+    skipped: SkippedPictures,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the features (good, R, D) of the images of a batch, and which of them are good.
+
+    Its rows are `rows` of the one that `place` is for; the others are noted in `skipped`.
+    """
+    good = np.ones(len(rows), np.bool_)
 
     def place_of(row: int) -> str:
         return place(rows[row])
 
     if describe is None:
-        return arrow.vectors(batch.column(source.columns.image_vectors), source.columns.image_vectors, place_of)
-    found = _pictures(batch.column(source.columns.images), source, place_of)
-    return describe(decode(content, place_of(row)) for row, content in enumerate(found))
+        name = source.columns.image_vectors
+        return arrow.vectors(batch.column(name), name, place_of), good
+    column = batch.column(source.columns.images)
+
+    def readable() -> Iterator[Picture]:
+        for row in range(len(rows)):
+            content = _or_skipped(column, row, source, place_of, skipped)
+            try:
+                if content is not None:
+                    yield decode(content, f"{place_of(row)}{_named(column, row)}")
+                    continue
+            except BadPictureError as error:
+                skipped.add(error)
+            good[row] = False
+
+    pictures = readable()
+    first = next(pictures, None)
+    block = np.zeros((0, 1, 1), np.float32) if first is None else describe(chain([first], pictures))
+    return block, good
+
+
+def _named(column: Any, row: int) -> str:
+    """Return the file of the picture in a row, for messages; "" if it has none."""
+    value = column[row].as_py()
+    name = value.get("path") if isinstance(value, dict) else value
+    return f", {name!r}" if isinstance(name, str) and name else ""
 
 
 def _pictures(column: Any, source: Source, place: Callable[[int], str]) -> list[bytes]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from ncbench.cli.display.layout import BORDERS
 from ncbench.cli.display.output import PIPE_WIDTH, console
 from ncbench.cli.display.verbosity import verbosity
+from ncbench.data.same_names import told_apart
 from ncbench.errors import error_message
 from ncbench.noise.ratio import noise_in_words, ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress
@@ -38,14 +39,17 @@ def describe(spec: RunSpec, label: str = "") -> str:
 
 
 def labels_of(specs: Sequence[RunSpec]) -> list[str]:
-    """Return for each run the settings and budget that distinguish it from other runs of its method; often ""."""
+    """Return for each run the settings, budget and data that distinguish it from others of its method; often ""."""
     labels = []
+    datasets = told_apart((spec.dataset, spec.dataset_digest) for spec in specs)
     for spec in specs:
         alike = [other for other in specs if other.method == spec.method]
         differing = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
         budgets = {other.budget for other in alike}
         if len(budgets) > 1:
             differing.append(f"budget {spec.budget}")
+        if (dataset := datasets[spec.dataset, spec.dataset_digest]) != spec.dataset:
+            differing.append(dataset)
         labels.append(", ".join(differing))
     return labels
 

@@ -56,6 +56,7 @@ def print_run(found: Record) -> None:
     spec = found.spec
     click.echo(f"{spec.id}: {describe(spec)}")
     click.echo(f"status: {_status(found)}")
+    click.echo(f"data: {spec.dataset}, version {spec.dataset_version}, content {spec.dataset_digest[:12]}")
     if spec.of_earlier_harness:
         click.echo(f"harness: {spec.harness}, an earlier version; compare it with runs of the same version only")
     if found.finished:

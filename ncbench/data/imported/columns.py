@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ncbench.data.captions_file import MAX_CAPTION_CHARACTERS
+from ncbench.data.feature_sizes import bad_size, first_bad_row
 from ncbench.errors import UserError
 
 Column: TypeAlias = Any  # of pyarrow, which has no types
@@ -22,7 +23,8 @@ def vectors(column: Column, name: str, place: Place, regions: int = 0) -> Block:
     """Return the vectors (n, R, D) of a column of lists or nested lists, in float16 if stored so, else float32.
 
     A flat list is one region, or the concatenation of `regions` regions. `place(i)` describes the location of row i in
-    messages. Raises UserError for other types, missing values, differing lengths, and non-finite numbers.
+    messages. Raises UserError for other types, missing values, differing lengths, and numbers that are not finite, or
+    absurd.
     """
     block = _block(column, name, place)
     if block.ndim == 2:
@@ -34,15 +36,13 @@ def vectors(column: Column, name: str, place: Place, regions: int = 0) -> Block:
         block = block.reshape(len(block), parts, -1)
     elif regions and block.shape[1] != regions:
         raise UserError(f"{place(0)}: {name!r} has {block.shape[1]} regions, expected {regions}")
-    return finite(block, name, place)
+    return sound(block, name, place)
 
 
-def finite(block: Block, name: str, place: Place) -> Block:
-    """Return `block`. Raises UserError unless all numbers are finite."""
-    good = np.isfinite(block).reshape(len(block), -1).all(1)
-    if not good.all():
-        row = int(np.argmin(good))
-        raise UserError(f"{place(row)}: {name!r} contains NaN or infinity; fix the row or remove it")
+def sound(block: Block, name: str, place: Place) -> Block:
+    """Return `block`. Raises UserError unless all numbers are finite, and none is absurd."""
+    if found := first_bad_row(block):
+        raise UserError(f"{place(found[0])}: {name!r} {bad_size(found[1])}; fix the row or remove it")
     return block
 
 
@@ -99,7 +99,7 @@ def caption_vectors(column: Column, name: str, counts: Sequence[int], place: Pla
         raise UserError(
             f"{place(0)}: expected one vector per caption in {name!r}, found lists of {block.ndim - 1} levels"
         )
-    return finite(block, name, of_caption)
+    return sound(block, name, of_caption)
 
 
 def identities(column: Column, name: str, place: Place) -> list[str]:
@@ -137,7 +137,7 @@ def _block(column: Column, name: str, place: Place) -> Block:
     _refuse_missing(array, name, lambda item: place(item // each))
     values = array.to_numpy(zero_copy_only=False)
     dtype = np.float16 if values.dtype == np.float16 else np.float32
-    with np.errstate(over="ignore"):  # overflow becomes infinity, which `finite` refuses
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which `sound` refuses
         return np.ascontiguousarray(values, dtype).reshape(shape)
 
 

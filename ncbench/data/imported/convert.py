@@ -7,6 +7,8 @@ A folder of the store contains `manifest.json`, `vocabulary.json`, and per split
 * `tokens.npy` and `lengths.npy`: the concatenated word ids of all captions; or `vectors.npy`: (captions, T);
 * `pictures.bin` and `pictures.npy`: the encoded pictures, and the end of each;
 * `origins.jsonl`: where each image comes from.
+
+`skipped.txt` lists the pictures that were left out, if there are any.
 """
 
 from __future__ import annotations
@@ -28,13 +30,22 @@ from numpy.typing import NDArray
 
 from ncbench.data.data_warning import DataWarning
 from ncbench.data.dataset import Origin
-from ncbench.data.imported.columns import Block, caption_vectors, identities, texts, vectors
+from ncbench.data.imported.columns import Block, Place, caption_vectors, identities, texts, vectors
 from ncbench.data.imported.descriptors import Describe, descriptor
 from ncbench.data.imported.folder import CAPTIONS
 from ncbench.data.imported.image_rows import Repeats, Rows, images_of, joined
-from ncbench.data.imported.layout import MANIFEST_FILE, STORE_FORMAT, VOCABULARY_FILE
+from ncbench.data.imported.layout import MANIFEST_FILE, SKIPPED_FILE, STORE_FORMAT, VOCABULARY_FILE
 from ncbench.data.imported.origins import ORIGINS_FILE, lines_of, origin_of
-from ncbench.data.imported.pictures import decode, is_pictures, picture_bytes, picture_names
+from ncbench.data.imported.pictures import (
+    BadPictureError,
+    Picture,
+    SkippedPictures,
+    decode,
+    is_pictures,
+    picture_bytes,
+    picture_names,
+    write_skipped,
+)
 from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import REST, SPLITS, split_of, words_of_split
@@ -57,7 +68,8 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
 
     Paths of pictures are relative to `root`. Raises UserError for missing columns and invalid rows.
     """
-    columns = _Columns.of(request, next(iter(tables.values())), root)
+    skipped = SkippedPictures(request.skip_bad)
+    columns = _Columns.of(request, next(iter(tables.values())), root, skipped)
     used = used_splits(request, [*tables])
     images = images_of(request, {name: tables[name] for name in used})
     plan = plan_splits(request, used, {name: int(numbers.max(initial=-1)) + 1 for name, numbers in images.items()})
@@ -73,13 +85,19 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
             for rows in joined(read, images[name], table) if request.ids else read:
                 stop = first + len(rows.captions)
                 for number, split in enumerate(SPLITS):
-                    mine = rows.take(np.flatnonzero(owner[first:stop] == number))
+                    chosen = owner[first:stop] == number
+                    mine = rows.take(np.flatnonzero(chosen if rows.bad is None else chosen & ~rows.bad))
                     writers[split].add(mine, table.place(min(first, table.n_rows - 1)))
                     repeats.add(split, mine)
                 first = stop
             if first != len(owner):
                 raise UserError(f"{request.source}: found {first} images in {name!r}, expected {len(owner)}")
+    for split, writer in writers.items():
+        if not writer.n_images:
+            raise UserError(f"{request.source}: no picture of {split} can be read ({skipped.lines[0]})")
     repeats.tell()
+    if skipped.lines:
+        write_skipped(folder / SKIPPED_FILE, skipped.lines)
     splits = {split: writer.facts for split, writer in writers.items()}
     if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
         found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
@@ -179,9 +197,10 @@ class _Columns:
     text_features: str
     root: Path | None
     describe: Describe | None
+    skipped: SkippedPictures
 
     @staticmethod
-    def of(request: Request, table: Table, root: Path | None) -> _Columns:
+    def of(request: Request, table: Table, root: Path | None, skipped: SkippedPictures) -> _Columns:
         """Return the columns of `table` that `request` describes. Raises UserError."""
         known = {name: table.schema.field(name).type for name in table.schema.names}
         pictured = [name for name, kind in known.items() if is_pictures(kind)]
@@ -192,7 +211,7 @@ class _Columns:
             raise UserError(
                 f"{request.source}: cannot tell which column holds the pictures; set `images` to one of {found}"
             )
-        return _Columns(request, images, request.text_features, root, describe)
+        return _Columns(request, images, request.text_features, root, describe, skipped)
 
     def read(self, table: Table) -> Iterator[Rows]:
         """Yield all rows in batches. Raises UserError for invalid rows."""
@@ -209,7 +228,8 @@ class _Columns:
             if not batch.num_rows:
                 continue
             captions = texts(batch.column(captions_name), captions_name, place)
-            encoded = picture_bytes(batch.column(self.images), self.images, self.root, place) if self.images else None
+            bad = np.zeros(batch.num_rows, np.bool_)
+            encoded = self._pictures(batch.column(self.images), place, bad) if self.images else None
             ids = identities(batch.column(request.ids), request.ids, place) if request.ids else []
             of_captions = None
             if self.text_features:
@@ -221,20 +241,63 @@ class _Columns:
                 features = vectors(column, request.image_features, place, request.regions)
             else:
                 assert encoded is not None
-                named = enumerate(zip(encoded, picture_names(batch.column(self.images)), strict=True))
-                features = self.describe(
-                    decode(content, f"{place(row)}{name and f', {name!r}'}") for row, (content, name) in named
-                )
+                features = self._described(encoded, picture_names(batch.column(self.images)), place, bad)
             shown = batch.column(self.images).to_pylist() if self.images else []
             origins = [
                 origin_of(place(row), ids[row] if ids else "", shown[row] if shown else None)
                 for row in range(batch.num_rows)
             ]
-            yield Rows(features, captions, of_captions, encoded, origins)
+            yield Rows(features, captions, of_captions, encoded, origins, bad)
+
+    def _pictures(self, column: Any, place: Place, bad: NDArray[np.bool_]) -> list[bytes]:
+        """Return the encoded pictures of a column; `bad` becomes true, and they are empty, where there is none."""
+        if not self.skipped.wanted:
+            try:
+                return picture_bytes(column, self.images, self.root, place)
+            except BadPictureError as error:
+                self.skipped.add(error)
+        found = []
+        for row in range(len(column)):
+            try:
+                found += picture_bytes(column.slice(row, 1), self.images, self.root, partial(_always, place(row)))
+            except BadPictureError as error:
+                self.skipped.add(error)
+                bad[row] = True
+                found.append(b"")
+        return found
+
+    def _described(
+        self, encoded: Sequence[bytes], names: Sequence[str], place: Place, bad: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the features (n, R, D) of pictures; `bad` becomes true, and they are 0, where one is unreadable."""
+
+        def readable() -> Iterator[Picture]:
+            for row in np.flatnonzero(~bad).tolist():
+                try:
+                    picture = decode(encoded[row], f"{place(row)}{names[row] and f', {names[row]!r}'}")
+                except BadPictureError as error:
+                    self.skipped.add(error)
+                    bad[row] = True
+                else:
+                    yield picture
+
+        assert self.describe is not None
+        pictures = readable()
+        first = next(pictures, None)
+        if first is None:
+            return np.zeros((len(encoded), 1, 1), np.float32)
+        described = self.describe(chain([first], pictures))
+        features = np.zeros((len(encoded), *described.shape[1:]), np.float32)
+        features[~bad] = described
+        return features
 
 
 def _place(table: Table, first: int, row: int) -> str:
     return table.place(first + row)
+
+
+def _always(where: str, _: int) -> str:
+    return where
 
 
 class SplitWriter:
@@ -280,12 +343,17 @@ class SplitWriter:
         with self._stack:
             for array in self._arrays.values():
                 array.end()
-        if kind is None:
+        if kind is None and self._true:
             true = np.concatenate(self._true).astype("<i8")
             self._hash.update(true.tobytes())
             np.save(self._folder / "true.npy", true)
             if self._ends:
                 np.save(self._folder / "pictures.npy", np.array(self._ends, "<i8"))
+
+    @property
+    def n_images(self) -> int:
+        """Images written so far."""
+        return self._written
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ncbench.data.captions_file import is_header, read_text
-from ncbench.data.imported.pictures import read_below
+from ncbench.data.imported.pictures import BadPictureError, read_below
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import REST, SPLIT_NAMES, split_of
 from ncbench.errors import UserError
@@ -47,14 +47,19 @@ class Pictures:
         return _SCHEMA
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        """Yield all pictures and captions. Raises UserError for a picture that is not in the folder."""
+        """Yield all pictures and captions. Raises UserError for a picture outside of the folder."""
         for start in range(0, self.n_rows, _BATCH_SIZE):
             numbers = range(start, min(start + _BATCH_SIZE, self.n_rows))
-            read = [
-                {"bytes": read_below(self.root, self.names[n], self.place(n)), "path": self.names[n]} for n in numbers
-            ]
+            read = [{"bytes": self._read(n), "path": self.names[n]} for n in numbers]
             captions = self.captions[start : start + _BATCH_SIZE]
             yield pa.record_batch([pa.array(read, _SCHEMA.field(IMAGE).type), pa.array(captions)], schema=_SCHEMA)
+
+    def _read(self, row: int) -> bytes | None:
+        """Return the encoded picture; None if it cannot be read, which whoever reads it by its path is told again."""
+        try:
+            return read_below(self.root, self.names[row], self.place(row))
+        except BadPictureError:
+            return None
 
     def place(self, row: int) -> str:
         """Return the first line of the captions file that names a picture."""

@@ -30,13 +30,17 @@ IntVector = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a source: features, the captions and the origin of each, and optional caption vectors and pictures."""
+    """Rows of a source: features, the captions and the origin of each, and optional caption vectors and pictures.
+
+    `bad` (rows,) are those whose picture was left out, which have no features; None: none of them.
+    """
 
     features: Block
     captions: list[list[str]]
     vectors: list[Block] | None
     pictures: list[bytes] | None
     origins: list[Origin] = field(default_factory=list)
+    bad: NDArray[np.bool_] | None = None
 
     def take(self, chosen: IntVector) -> Rows:
         """Return the rows at these indices."""
@@ -46,6 +50,7 @@ class Rows:
             None if self.vectors is None else [self.vectors[row] for row in chosen],
             None if self.pictures is None else [self.pictures[row] for row in chosen],
             [self.origins[row] for row in chosen] if self.origins else [],
+            None if self.bad is None else self.bad[chosen],
         )
 
     def then(self, later: Rows) -> Rows:
@@ -56,6 +61,7 @@ class Rows:
             None if self.vectors is None or later.vectors is None else self.vectors + later.vectors,
             None if self.pictures is None or later.pictures is None else self.pictures + later.pictures,
             self.origins + later.origins,
+            None if self.bad is None or later.bad is None else np.concatenate([self.bad, later.bad]),
         )
 
 
@@ -142,6 +148,7 @@ def _join(rows: Rows, numbers: IntVector, table: Table, first: int) -> Rows:
         None if rows.vectors is None else [np.concatenate(rows.vectors[start:stop]) for start, stop in parts],
         None if rows.pictures is None else [rows.pictures[start] for start in starts],
         [rows.origins[start] for start in starts] if rows.origins else [],
+        None if rows.bad is None else rows.bad[starts],
     )
 
 

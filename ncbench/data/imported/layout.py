@@ -9,11 +9,12 @@ from ncbench.data.cache import cache_root
 STORE_FORMAT = 1
 """Version of the folder layout. Increase it when the files change."""
 
-CONVERSION = 2
+CONVERSION = 3
 """Version of the conversion. Increase it when it refuses or splits sources differently: they are converted again."""
 
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.json"
+SKIPPED_FILE = "skipped.txt"
 
 
 def store_root() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncbench.data.imported.layout import MANIFEST_FILE, store_root
+from ncbench.data.same_names import told_apart
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def find_stored(text: str) -> StoredDataset | None:
     name, _, digest = text.partition("@")
     found = {one.digest: one for one in stored_datasets() if one.name == name and one.digest.startswith(digest)}
     if len(found) > 1:
-        each = ", ".join(f"{name}@{one.digest[:8]} ({one.folder})" for one in found.values())
+        labels = told_apart((name, one.digest) for one in found.values())
+        each = ", ".join(f"{labels[name, one.digest]} ({one.folder})" for one in found.values())
         raise UserError(f"{len(found)} datasets in the local store are named {name!r}; use one of {each}")
     return next(iter(found.values()), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,10 +16,35 @@ from PIL import Image, UnidentifiedImageError
 from ncbench.data.imported.columns import Place
 from ncbench.data.stand_ins import stand_in
 from ncbench.errors import UserError
+from ncbench.runtime.files import write_text
+from ncbench.runtime.printable import printable
 
 Picture: TypeAlias = NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 2**28
+
+
+class BadPictureError(UserError):
+    """A picture that is missing or cannot be decoded."""
+
+
+class SkippedPictures:
+    """The pictures that were left out, if `wanted`: why, one line each, in the order of the input."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.lines: list[str] = []
+
+    def add(self, error: BadPictureError) -> None:
+        """Note a picture. Raises UserError, which names the option, if pictures must not be left out."""
+        if not self.wanted:
+            raise UserError(f"{error}, or leave such pictures out with --skip-bad") from error
+        self.lines.append(str(error))
+
+
+def write_skipped(path: Path, lines: Sequence[str]) -> None:
+    """Write the list of pictures that were left out, one line each. Raises OSError."""
+    write_text(path, "".join(f"{printable(line)}\n" for line in lines))
 
 
 def is_pictures(kind: Any) -> bool:
@@ -40,7 +66,7 @@ def picture_bytes(column: Any, name: str, root: Path | None, place: Place) -> li
         if held is None:
             path = (value or {}).get("path")
             if not path or root is None:
-                raise UserError(f"{place(row)}: no picture in {name!r}; add one or remove the row")
+                raise BadPictureError(f"{place(row)}: no picture in {name!r}; add one or remove the row")
             held = read_below(root, path, place(row))
         found.append(held)
     return found
@@ -59,28 +85,33 @@ def read_below(root: Path, name: str, where: str) -> bytes:
         path = (root / name).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # the first two for a loop of links
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{where}: {name!r} cannot be read in {root} ({reason})") from error
+        raise BadPictureError(f"{where}: {name!r} cannot be read in {root} ({reason}); remove the row") from error
     if not path.is_relative_to(root.resolve()):
         raise UserError(f"{where}: {name!r} is outside of {root}; move the file into that folder")
     if not path.is_file():
-        raise UserError(f"{where}: {name!r} is not a file in {root}")
+        raise BadPictureError(f"{where}: {name!r} is not a file in {root}; remove the row")
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{where}: {name!r} has {path.stat().st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
-    return path.read_bytes()
+        size = f"{path.stat().st_size:,} bytes, more than the limit of {MAX_BYTES:,}"
+        raise BadPictureError(f"{where}: {name!r} has {size}; remove the row")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPictureError(
+            f"{where}: {name!r} cannot be read in {root} ({error.strerror}); remove the row"
+        ) from error
 
 
 def decode(content: bytes, where: str) -> Picture:
     """Return a picture, (height, width, 3) uint8 RGB, with transparency on white. Raises UserError."""
     if not content or (found := stand_in(content[:512])):
-        raise UserError(f"{where}: the picture {found if content else 'is empty'}; replace it or remove the row")
+        raise BadPictureError(f"{where}: the picture {found if content else 'is empty'}; replace it or remove the row")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content))
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{where}: a picture of {image.width} x {image.height} pixels exceeds the limit of {MAX_PIXELS:,}"
-                )
+                size = f"{image.width} x {image.height} pixels exceeds the limit of {MAX_PIXELS:,}"
+                raise BadPictureError(f"{where}: a picture of {size}; scale it or remove the row")
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -91,4 +122,5 @@ def decode(content: bytes, where: str) -> Picture:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, UnidentifiedImageError):  # its message is the address of an object
             reason = f"no known format, begins with {content[:8]!r}"
-        raise UserError(f"{where}: the picture cannot be decoded ({reason}); replace it or remove the row") from error
+        told = f"{where}: the picture cannot be decoded ({reason}); replace it or remove the row"
+        raise BadPictureError(told) from error

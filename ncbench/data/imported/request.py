@@ -34,7 +34,7 @@ class Request:
     pictures (see `ncbench.data.imported.folder`). `ids` must be unique. `splits` maps train, dev and test to the
     source's names. The vocabulary is the words that occur at least `min_count` times in train and dev, unless there is
     a `vocabulary` file in the released format (JSON). Sizes of networks and settings of methods are those for the
-    dataset `like`.
+    dataset `like`. With `skip_bad`, pictures that cannot be read are left out, with their captions.
     """
 
     source: str
@@ -54,6 +54,7 @@ class Request:
     min_count: int = 4
     vocabulary: str = ""
     like: str = ""
+    skip_bad: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -96,9 +97,12 @@ def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tup
     return tuple(_extended(name, given) if name.startswith(PREFIX) else name for name in names)
 
 
-def picture_request(images: str, captions: str, column: str, features: str, name: str, truth_known: bool = True) -> str:
+def picture_request(
+    images: str, captions: str, column: str, features: str, name: str, truth_known: bool = True, skip_bad: bool = False
+) -> str:
     """Return a request for a dataset of pictures: a folder with a captions file, or columns of `hf:...`."""
     given = {"features": features, "name": name, "truth-known": "" if truth_known else "false"}
+    given["skip-bad"] = "true" if skip_bad else ""
     if images.startswith(PREFIX):
         return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
     if column:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ncbench.data.cache import make_folder
 from ncbench.data.dataset import Dataset
-from ncbench.data.imported.layout import CONVERSION, STORE_FORMAT, store_root
+from ncbench.data.imported.layout import CONVERSION, SKIPPED_FILE, STORE_FORMAT, store_root
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request, read_request
 from ncbench.data.stamps import stamp
@@ -48,6 +48,12 @@ class Imported:
             tables = open_tables(self.request)
             make_folder(folder, lambda building: convert(self.request, tables, root, building))
         return folder
+
+
+def skipped_of(text: str) -> tuple[Path, Sequence[str]] | None:
+    """Return the list of the pictures that were left out of a requested dataset, and its lines; None if none were."""
+    file = source_of(text).folder() / SKIPPED_FILE
+    return (file, file.read_text(encoding="utf-8").splitlines()) if file.exists() else None
 
 
 def source_of(text: str) -> Imported:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from ncbench.data.dataset import Dataset
-from ncbench.data.registry import dataset_source
+from ncbench.data.registry import recorded_needs_root
+from ncbench.data.same_names import told_apart
 from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.audit import load_audit
@@ -55,9 +56,13 @@ def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path
         drawn = noise_curves.draw_curves_by_method(synthetic, folder / "rsum-by-method")
         if drawn:
             yield _figure("rSum against noise ratio by method", drawn, noise_curves.CAPTION_BY_METHOD)
-    ranking = rank_methods(runs)
-    if ranking is not None:
-        yield _figure("Average ranks", draw_ranking(ranking, folder / "ranks"), ranking.caption)
+    labels = told_apart(zip(runs["dataset"], runs["dataset_digest"], strict=True))
+    for (name, digest), label in sorted(labels.items()):
+        content = label.removeprefix(f"{name}@") if label != name else ""
+        ranking = rank_methods(runs[runs["dataset_digest"] == digest])
+        if ranking is not None:
+            drawn = draw_ranking(ranking, folder / (f"ranks-{content}" if content else "ranks"))
+            yield _figure(f"Average ranks{content and f', content {content}'}", drawn, ranking.caption)
     if curves is not None and training_curves.has_training_curves(runs, curves):
         drawn = training_curves.draw_training_curves(runs, curves, folder / "training-curves")
         yield _figure("Dev rSum against training work", drawn, training_curves.CAPTION)
@@ -96,7 +101,7 @@ def _example_figures(board: Leaderboard, folder: Path, data_root: Path | None, w
 
 def _retrieved(table: Comparison, folder: Path, stem: str, data_root: Path | None) -> Figure | None:
     run = examples.best_retrieving(table)
-    dataset = _dataset_with_pictures(run, table, data_root)
+    dataset = _dataset_with_pictures(run, data_root)
     found = None if run is None else Record(run.folder).top_k
     if run is None or dataset is None or found is None:
         return None
@@ -106,7 +111,7 @@ def _retrieved(table: Comparison, folder: Path, stem: str, data_root: Path | Non
 
 def _rematched(table: Comparison, folder: Path, stem: str, data_root: Path | None) -> Figure | None:
     run = examples.best_rematching(table)
-    dataset = _dataset_with_pictures(run, table, data_root)
+    dataset = _dataset_with_pictures(run, data_root)
     if run is None or dataset is None:
         return None
     audit = load_audit(run.folder, data_root)
@@ -114,16 +119,18 @@ def _rematched(table: Comparison, folder: Path, stem: str, data_root: Path | Non
     return _figure(f"Rematched by {run.title}", drawn, examples.REMATCHED_CAPTION, EXAMPLES_SECTION)
 
 
-def _dataset_with_pictures(
-    run: examples.ExampleRun | None, table: Comparison, data_root: Path | None
-) -> Dataset | None:
+def _dataset_with_pictures(run: examples.ExampleRun | None, data_root: Path | None) -> Dataset | None:
     """Return the dataset of a run; None without a run, without the data root it needs, or without pictures.
 
     Raises UserError if the data found are not those of the run.
     """
-    if run is None or (dataset_source(table.key["dataset"], run_found=False).needs_root and data_root is None):
+    if run is None:
         return None
-    dataset = Record(run.folder).dataset(data_root)
+    record = Record(run.folder)
+    spec = record.spec
+    if data_root is None and recorded_needs_root(spec.dataset, spec.dataset_version, spec.dataset_digest):
+        return None
+    dataset = record.dataset(data_root)
     return None if dataset.pictures is None else dataset
 
 

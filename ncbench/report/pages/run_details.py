@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ncbench.budget import Budget
+from ncbench.data.registry import dataset_names
+from ncbench.data.same_names import MIN_DIGITS
 from ncbench.noise.ratio import CLEAN, NATURAL
 from ncbench.records.record import Record
 
@@ -76,7 +78,10 @@ def settings_in_words(runs: pd.DataFrame) -> dict[str, str]:
 def command(key: Mapping[str, Any], runs: pd.DataFrame) -> str:
     """Return the command that makes the runs of a comparison (of `key`), with default settings."""
     first = runs.iloc[0]
-    words = ["ncbench", "run", "--dataset", str(key["dataset"]), "--method", _joined(sorted(runs["method"]))]
+    dataset = str(key["dataset"])
+    if str(key["conditions"]).startswith("content ") and dataset not in dataset_names():
+        dataset += f"@{first['dataset_digest'][:MIN_DIGITS]}"  # as `--dataset` takes it for imported datasets
+    words = ["ncbench", "run", "--dataset", dataset, "--method", _joined(sorted(runs["method"]))]
     words += ["--backbone", str(key["backbone"])]
     if key["protocol"] == NATURAL:
         words += ["--noise", NATURAL]

@@ -90,12 +90,14 @@ def summary(tables: Sequence[Comparison], overviews: Sequence[Overview]) -> str:
     if not found:
         return "Only references were run: there is nothing to choose from."
     said = [found[_middle([table for table in tables if table.contestants])].sentence()]
+    protocols = [overview.filters.get("protocol") for overview in overviews]
     for overview in sorted(overviews, key=lambda one: -len(one.ratios)):
         average = overview.average.drop(list(overview.references), errors="ignore").dropna()
         if len(average) > 1:
             best, second = average.index[0], average.index[1]
             lead = average.iloc[0] - average.iloc[1]
-            where = overview.filters.get("protocol", overview.title)
+            protocol = overview.filters.get("protocol")
+            where = protocol if protocol and protocols.count(protocol) == 1 else overview.title
             said.append(
                 f"On average over the ratios of {where}, {best} leads with {average.iloc[0]:.1f}, "
                 f"{lead:.1f} before {second}."

@@ -51,6 +51,7 @@ def in_region(row: int, value: object) -> Callable[[dict[str, list[Any]]], None]
     [
         (in_region(2, math.nan), "quet, row 2: 'regions' contains NaN or infinity"),
         (in_region(140, math.inf), "quet, row 140: 'regions' contains NaN or infinity"),
+        (in_region(141, 1e20), "quet, row 141: 'regions' contains a number of size 1e+20, expected finite numbers up"),
         (in_region(3, None), "quet, row 3: missing value (null) in 'regions'"),
         (changed("regions", 4, None), "quet, row 4: missing value (null) in 'regions'"),
         (changed("regions", 5, [[1.0] * 6] * 2), "quet, row 5: 'regions' has a list of length 2, others have 3"),

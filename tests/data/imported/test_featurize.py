@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +20,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.imported.descriptors import describe_built_in, descriptor, regions_of
 from ncbench.data.imported.pictures import decode
 from ncbench.data.imported.request import picture_request
-from ncbench.data.imported.source import source_of
+from ncbench.data.imported.source import skipped_of, source_of
 from ncbench.data.registry import load_dataset
 from ncbench.data.scenes.descriptor import DIM, region_features
 from ncbench.data.scenes.render import SIDE
@@ -131,6 +134,78 @@ def test_bad_files(folder: Path) -> None:
         load_dataset(picture_request("a/b", "captions.tsv", "", "", ""), None)
     with pytest.raises(UserError, match="--image-column x needs --images hf:NAME_OR_PATH"):
         picture_request("a", "b", "x", "", "")
+
+
+def spoil(folder: Path) -> None:
+    """Make an empty picture, one that is none, and one that is missing: rows 1, 4 and 8."""
+    (folder / "pictures" / "b0.png").write_bytes(b"")
+    (folder / "pictures" / "e0.png").write_bytes(b"no picture")
+    (folder / "pictures" / "c1.png").unlink()
+
+
+def with_skips(folder: Path) -> str:
+    """Return a request for the pictures of `folder` that leaves bad ones out."""
+    captions = str(folder / "captions.tsv")
+    return picture_request(str(folder / "pictures"), captions, "", "builtin", "", skip_bad=True)
+
+
+@pytest.mark.filterwarnings("ignore::ncbench.data.data_warning.DataWarning")  # words are few
+def test_bad_pictures_can_be_left_out(folder: Path) -> None:
+    rows = [f"{row}\t{split}" for row, split in zip(ROWS, ["train"] * 8 + ["val"] * 2 + ["test"] * 2, strict=True)]
+    write(folder, *rows)
+    spoil(folder)
+    assert refusal(folder).endswith("or leave such pictures out with --skip-bad")
+    found = skipped_of(with_skips(folder))
+    assert found is not None
+    file, lines = found
+    assert sorted(line.split(": ")[0] for line in lines) == [
+        f"{folder}/captions.tsv:2, 'b0.png'",
+        f"{folder}/captions.tsv:5, 'e0.png'",
+        f"{folder}/captions.tsv:9",
+    ]
+    assert file.read_text().splitlines() == list(lines)
+    dataset = load_dataset(with_skips(folder), None)
+    write(folder, *(row for number, row in enumerate(rows) if number not in (1, 4, 8)))
+    assert load(folder).digest == dataset.digest
+    assert sum(len(split.images) for split in dataset.splits.values()) == 9
+    assert sum(len(split.captions) for split in dataset.splits.values()) == 9
+
+
+def test_nothing_is_listed_where_all_pictures_are_good(folder: Path) -> None:
+    assert skipped_of(with_skips(folder)) is None
+    assert load(folder).digest == load_dataset(with_skips(folder), None).digest
+
+
+def test_bad_pictures_of_a_column_are_left_out(tmp_path: Path) -> None:
+    pictures = []
+    for number in range(40):
+        file = io.BytesIO()
+        Image.new("RGB", (20, 16), (6 * number, 0, 0)).save(file, "png")
+        pictures.append({"bytes": file.getvalue(), "path": None})
+    for bad in ({"bytes": b"GIF89a", "path": "x.gif"}, {"bytes": None, "path": "gone.png"}, None):
+        pictures.append(bad)  # type: ignore[arg-type]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(pictures, kind), "text": ["a picture"] * 43})
+    pq.write_table(table, tmp_path / "shop.parquet")
+    request = picture_request(f"hf:{tmp_path}/shop.parquet", "text", "image", "builtin", "", skip_bad=True)
+    found = skipped_of(request)
+    assert found is not None
+    assert [line.split(", ")[1].split(":")[0] for line in found[1]] == ["row 41", "row 42", "row 40"]
+    assert sum(len(split.images) for split in load_dataset(request, None).splits.values()) == 40
+
+
+def test_a_split_without_any_good_picture(folder: Path) -> None:
+    for name in "abcdef":
+        (folder / "pictures" / f"{name}1.png").write_bytes(b"no picture")
+    write(folder, *(f"{row}\t{'train' if number < 6 else 'test'}" for number, row in enumerate(ROWS)))
+    with pytest.raises(UserError, match=r"pictures: no picture of test can be read \(.*captions\.tsv:7, 'a1\.png'"):
+        load_dataset(with_skips(folder), None)
+
+
+def test_what_is_wrong_with_the_request_is_never_left_out(folder: Path) -> None:
+    write(folder, *ROWS, "../captions.tsv\ta")
+    with pytest.raises(UserError, match="is outside of"):
+        load_dataset(with_skips(folder), None)
 
 
 def test_transparency_is_white(tmp_path: Path) -> None:
