@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table, say
 from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
 from ncbench.errors import UserError
@@ -118,11 +118,13 @@ def _print_published(
     elif filters:
         for table in tables:
             print_table(table.title, BRIEF_COLUMNS, table.cells(BRIEF_COLUMNS), numbers=NUMERIC_COLUMNS)
-            click.echo("".join(f"  {note}\n" for note in table.footnotes()))
+            for note in table.footnotes():
+                say(f"  {note}", indent=5)
+            click.echo()
     else:
         for summary in published_summaries(tables):
             print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:], keys=2)
-        click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
+        say("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
     problems.exit()
 
 
@@ -186,5 +188,5 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
         headings = tuple(COLUMNS.values())
         print_table(table.title, headings, table.cells(), numbers=headings[1:])
     first = next(path for path in written if path.suffix in (".html", ".md"))
-    click.echo(f"Leaderboards are in {out} ({len(written)} files). Start with {written[-1] if html else first}")
+    say(f"Leaderboards are in {out} ({len(written)} files). Start with", str(written[-1] if html else first))
     problems.exit()

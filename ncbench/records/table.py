@@ -32,7 +32,8 @@ def load_runs(
     epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks. `harness` is the version of the harness that made the run, part of
+    share of the training time outside the networks, `resumed_at` the share of the budget at which the run was last
+    resumed. `harness` is the version of the harness that made the run, part of
     `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
@@ -110,6 +111,7 @@ def _row(record: Record) -> dict[str, Any]:
         "seconds": measurements.seconds.training if measurements else None,
         "overhead": measurements.overhead_share if measurements else None,
         "peak_bytes": measurements.peak if measurements else None,
+        "resumed_at": measurements.resumed_at if measurements else None,
         "auc": beliefs.detection.auc if beliefs.detection else None,
         "label_auc": beliefs.soft_labels.auc if beliefs.soft_labels else None,
         "rematched_closer": beliefs.rematches.closer if beliefs.rematches else None,
