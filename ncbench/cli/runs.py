@@ -33,7 +33,9 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     """
     if watch or sweep is not None:
         from ncbench.cli.display.watching import show_sweep, watch_sweep
+        from ncbench.records.locate import whole_root
 
+        folder = whole_root(folder)
         if watch and not as_json:
             watch_sweep(folder, sweep, wait)
         else:
