@@ -21,8 +21,8 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     is_eager=True,
     expose_value=False,
     callback=config.load,
-    help="TOML file with defaults for these options, with keys such as `methods`, `ratios` and `budgets`. Options on "
-    "the command line take precedence.",
+    help="TOML file with defaults for these options, by their names, such as `method`, `noise` and `data-root`. "
+    "Options on the command line take precedence.",
 )
 @click.option(
     "--method",
