@@ -12,7 +12,7 @@ import click
 from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
 from ncbench.cli.display.verdicts import CheckCommand, show_verdicts
-from ncbench.cli.options.names import Name
+from ncbench.cli.options.names import Name, complete_settings
 from ncbench.cli.options.parameters import FOLDER
 from ncbench.cli.options.parameters import as_json as json_option
 
@@ -75,13 +75,19 @@ def show_method(name: str, as_json: bool) -> None:
 @methods.command("check", cls=CheckCommand)
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @click.option(
-    "--backbone", default="vse", show_default=True, metavar="NAME", help="Backbone to train. See ncbench run."
+    "--backbone",
+    type=Name("backbones"),
+    default="vse",
+    show_default=True,
+    metavar="NAME",
+    help="Backbone to train. See ncbench run.",
 )
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
+    shell_complete=complete_settings,
     help="Override a method or backbone setting.",
 )
 @click.option(

@@ -12,6 +12,7 @@ import click
 from ncbench.cli.display.output import print_json, print_table, say
 from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
+from ncbench.cli.options.names import Name
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Folder of run records."
-)
+@parameters.runs_folder
 @click.option("--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Folder for the pages.")
 @click.option("--html", is_flag=True, help="Also write index.html: everything on one self-contained page.")
 @click.option(
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     type=parameters.FOLDER,
     help="Folder of dataset files, for figures of examples with pictures.",
 )
-@click.option("--published", metavar="DATASET", help="Print published results next to ours; write nothing.")
+@click.option(
+    "--published", type=Name("datasets"), metavar="DATASET", help="Print published results next to ours; write nothing."
+)
 @click.option("--noise", "noises", help="With --published: only these ratios, or natural.")
 @click.option("--method", "methods", help="With --published: only these methods, as printed.")
 @click.option("--backbone", "backbones", help='With --published: only these backbones; "not stated" is one.')

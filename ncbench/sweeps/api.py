@@ -47,8 +47,8 @@ def run(
     Each run is executed in a process of its own, a fork of this one.
 
     Arguments have the names of the options of `ncbench run` and accept the same values: `noise` takes ratios in [0, 1)
-    or "natural"; `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to those of the
-    dataset; `set` maps "method.key" to values; each (key, value) pair of `variant` repeats all runs with
+    or "natural"; `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to
+    those of the dataset; `set` maps "method.key" to values; each (key, value) pair of `variant` repeats all runs with
     this one change.
 
     Finished runs in `out` are not repeated. Failed runs are left out of the table with a RuntimeWarning; their

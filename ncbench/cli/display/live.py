@@ -46,11 +46,18 @@ def describe(spec: RunSpec, label: str = "") -> str:
 
 
 def labels_of(specs: Sequence[RunSpec]) -> list[str]:
-    """Return for each run the settings and budget that distinguish it from other runs of its method; often ""."""
+    """Return for each run the settings and budget that distinguish it from other runs of its method; often "".
+
+    Runs with the settings of the preset are told by the bare name of the method.
+    """
+    from ncbench.method.registry import preset_of
+
     labels = []
     for spec in specs:
         alike = [other for other in specs if other.method == spec.method]
         differing = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
+        if differing and spec.settings == preset_of(spec.method, spec.source, spec.dataset):
+            differing = []
         budgets = {other.budget for other in alike}
         if len(budgets) > 1:
             differing.append(f"budget {spec.budget}")
