@@ -38,6 +38,12 @@ def tiny() -> Dataset:
 
 
 @pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print as to a pipe: workers of pytest-xdist and some shells set a width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def no_stop_request() -> Iterator[None]:
     """Begin every test without a request to stop; fail those that leave handlers of signals, or timers that may ask."""
     signals._received.clear()

@@ -14,7 +14,8 @@ PROGRAM, VARIABLE = "ncbench", "_NCBENCH_COMPLETE"
 def completion(context: click.Context, shell: str) -> None:
     """Print a shell completion script.
 
-    It completes commands, options, and the names of methods, datasets, noise protocols and backbones.
+    It completes commands, options, files, and the names of methods, datasets, noise protocols, backbones, settings,
+    sweeps and runs.
 
     \b
     bash:  echo 'eval "$(ncbench completion bash)"' >> ~/.bashrc

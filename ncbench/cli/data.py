@@ -8,7 +8,7 @@ import click
 
 from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
-from ncbench.cli.display.verdicts import json_file, show_verdicts
+from ncbench.cli.display.verdicts import CheckCommand, show_verdicts
 from ncbench.cli.options import parameters
 from ncbench.cli.options.names import Name
 from ncbench.cli.options.parameters import FOLDER
@@ -43,11 +43,11 @@ def list_datasets(as_json: bool) -> None:
     print_plugins("Datasets", ("name", "requires", "description"), cells, found)
 
 
-@data.command("check")
+@data.command("check", cls=CheckCommand)
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("datasets"))
 @parameters.data_root
-@json_file
-def check_dataset_command(name: str, data_root: Path | None, json_path: Path | None) -> None:
+@json_option
+def check_dataset_command(name: str, data_root: Path | None, as_json: bool) -> None:
     """Check that a dataset can be used for training and testing.
 
     Checks its splits, features, captions and digest. Exits with code 1 if a check fails.
@@ -58,7 +58,7 @@ def check_dataset_command(name: str, data_root: Path | None, json_path: Path | N
 
     from ncbench.checks.data import check_source
 
-    show_verdicts(f"Checks of dataset {source.name}", check_source(source, data_root), json_path)
+    show_verdicts(f"Checks of dataset {source.name}", check_source(source, data_root), as_json)
 
 
 @data.command("vocab")

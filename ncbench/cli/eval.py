@@ -13,6 +13,7 @@ from ncbench.backbones.precision import Precision, matmul_precision
 from ncbench.cli.display.output import console, print_json, print_table
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.cli.options import parameters
+from ncbench.cli.options.names import Name
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
     required=True,
     help="A released model_best.pth.tar, or a run folder. Repeat to average over several networks.",
 )
-@click.option("--dataset", "name", required=True, metavar="NAME", help="Dataset to evaluate on; see ncbench data list.")
+@click.option(
+    "--dataset",
+    "name",
+    type=Name("datasets"),
+    required=True,
+    metavar="NAME",
+    help="Dataset to evaluate on; see ncbench data list.",
+)
 @parameters.dev_rule
 @parameters.image_features
 @parameters.captions

@@ -11,8 +11,8 @@ import click
 
 from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json, print_table
-from ncbench.cli.display.verdicts import json_file, show_verdicts
-from ncbench.cli.options.names import Name
+from ncbench.cli.display.verdicts import CheckCommand, show_verdicts
+from ncbench.cli.options.names import Name, complete_settings
 from ncbench.cli.options.parameters import FOLDER
 from ncbench.cli.options.parameters import as_json as json_option
 
@@ -72,16 +72,22 @@ def show_method(name: str, as_json: bool) -> None:
     print_table(f"Settings of {name} (override with --set {name}.KEY=VALUE)", columns, rows)
 
 
-@methods.command("check")
+@methods.command("check", cls=CheckCommand)
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("methods"))
 @click.option(
-    "--backbone", default="vse", show_default=True, metavar="NAME", help="Backbone to train. See ncbench run."
+    "--backbone",
+    type=Name("backbones"),
+    default="vse",
+    show_default=True,
+    metavar="NAME",
+    help="Backbone to train. See ncbench run.",
 )
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
+    shell_complete=complete_settings,
     help="Override a method or backbone setting.",
 )
 @click.option(
@@ -91,10 +97,8 @@ def show_method(name: str, as_json: bool) -> None:
     show_default=True,
     help="Time that one check may take. A check that takes longer fails.",
 )
-@json_file
-def check_method_command(
-    name: str, backbone: str, overrides: tuple[str, ...], seconds: float, json_path: Path | None
-) -> None:
+@json_option
+def check_method_command(name: str, backbone: str, overrides: tuple[str, ...], seconds: float, as_json: bool) -> None:
     """Check that a method follows the method contract.
 
     Trains the method about a dozen times on a tiny dataset, for a few seconds each. Most checks run on the CPU, where
@@ -108,7 +112,7 @@ def check_method_command(
 
     method = load_method(name)
     check_backbone(backbone)
-    parsed = [parse_override(text) for text in overrides]
+    parsed = [parse_override(text, "--set", [method.name]) for text in overrides]
     for override in parsed:
         if override.target not in (method.name, BACKBONE):
             raise unknown_name("--set target", override.target, [method.name, BACKBONE])
@@ -116,7 +120,7 @@ def check_method_command(
     from ncbench.checks.method.limits import check_within_limits
 
     verdicts = check_within_limits(method, backbone, parsed, seconds)
-    show_verdicts(f"Checks of method {method.name}", verdicts, json_path)
+    show_verdicts(f"Checks of method {method.name}", verdicts, as_json)
 
 
 @methods.command("new")

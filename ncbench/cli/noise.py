@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ncbench.cli.display.listing import list_plugins, print_plugins
 from ncbench.cli.display.output import print_json
-from ncbench.cli.display.verdicts import json_file, show_verdicts
+from ncbench.cli.display.verdicts import CheckCommand, show_verdicts
 from ncbench.cli.options.names import Name
 from ncbench.cli.options.parameters import as_json as json_option
 
@@ -45,10 +43,10 @@ def list_protocols(as_json: bool) -> None:
     print_plugins("Noise protocols", ("name", "unit", "version", "description"), rows, found)
 
 
-@noise.command("check")
+@noise.command("check", cls=CheckCommand)
 @click.argument("name", metavar="NAME_OR_FILE", type=Name("protocols"))
-@json_file
-def check_protocol_command(name: str, json_path: Path | None) -> None:
+@json_option
+def check_protocol_command(name: str, as_json: bool) -> None:
     """Check that a noise protocol follows its contract.
 
     Checks that it is seeded, reproducible and exact, and moves the unit that it declares. Protocols that read an index
@@ -65,4 +63,4 @@ def check_protocol_command(name: str, json_path: Path | None) -> None:
 
     from ncbench.checks.noise import check_protocol_named
 
-    show_verdicts(f"Checks of noise protocol {protocol.name}", check_protocol_named(name), json_path)
+    show_verdicts(f"Checks of noise protocol {protocol.name}", check_protocol_named(name), as_json)

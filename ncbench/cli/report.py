@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table, say
 from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
+from ncbench.cli.options.names import Name
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--runs", "folder", type=parameters.FOLDER, default="runs", show_default=True, help="Folder of run records."
-)
+@parameters.runs_folder
 @click.option("--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Folder for the pages.")
 @click.option("--html", is_flag=True, help="Also write index.html: everything on one self-contained page.")
 @click.option(
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     type=parameters.FOLDER,
     help="Folder of dataset files, for figures of examples with pictures.",
 )
-@click.option("--published", metavar="DATASET", help="Print published results next to ours; write nothing.")
+@click.option(
+    "--published", type=Name("datasets"), metavar="DATASET", help="Print published results next to ours; write nothing."
+)
 @click.option("--noise", "noises", help="With --published: only these ratios, or natural.")
 @click.option("--method", "methods", help="With --published: only these methods, as printed.")
 @click.option("--backbone", "backbones", help='With --published: only these backbones; "not stated" is one.')
@@ -118,11 +119,13 @@ def _print_published(
     elif filters:
         for table in tables:
             print_table(table.title, BRIEF_COLUMNS, table.cells(BRIEF_COLUMNS), numbers=NUMERIC_COLUMNS)
-            click.echo("".join(f"  {note}\n" for note in table.footnotes()))
+            for note in table.footnotes():
+                say(f"  {note}", indent=5)
+            click.echo()
     else:
         for summary in published_summaries(tables):
             print_table(f"{summary.title}: rSum", summary.columns, summary.rows, numbers=summary.columns[2:], keys=2)
-        click.echo("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
+        say("Sources, recalls and caveats of single results: add --noise, --method, --backbone or --paper.")
     problems.exit()
 
 
@@ -186,5 +189,5 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
         headings = tuple(COLUMNS.values())
         print_table(table.title, headings, table.cells(), numbers=headings[1:])
     first = next(path for path in written if path.suffix in (".html", ".md"))
-    click.echo(f"Leaderboards are in {out} ({len(written)} files). Start with {written[-1] if html else first}")
+    say(f"Leaderboards are in {out} ({len(written)} files). Start with", str(written[-1] if html else first))
     problems.exit()

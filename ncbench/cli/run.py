@@ -11,6 +11,7 @@ import click
 from ncbench.backbones.precision import Precision
 from ncbench.backbones.registry import BACKBONES, SHORT_NAMES
 from ncbench.cli.options import config, parameters
+from ncbench.cli.options.names import complete_settings
 from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
 
 
@@ -21,8 +22,8 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     is_eager=True,
     expose_value=False,
     callback=config.load,
-    help="TOML file with defaults for these options, with keys such as `methods`, `ratios` and `budgets`. Options on "
-    "the command line take precedence.",
+    help="TOML file with defaults for these options, by their names, such as `method`, `noise` and `data-root`. "
+    "Options on the command line take precedence.",
 )
 @click.option(
     "--method",
@@ -98,6 +99,7 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
+    shell_complete=complete_settings,
     help="Override a setting of method NAME, or backbone.embed, .similarity, .word, .dropout or .lse. Can be repeated.",
 )
 @click.option(
@@ -105,6 +107,7 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     "variants",
     multiple=True,
     metavar="NAME.KEY=VALUE",
+    shell_complete=complete_settings,
     help="Repeat all runs with this one setting changed, for ablations. Can be repeated; changes are not combined.",
 )
 @click.option(

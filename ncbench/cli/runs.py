@@ -14,9 +14,9 @@ from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
-DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds")
-UNFINISHED_COLUMNS = ("id", "dataset", "method", *AXES, "status", "error")
-NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds")
+DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds", "resumed at")
+UNFINISHED_COLUMNS = ("id", "dataset", "method", *AXES, "resumed at", "status", "error")
+NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds", "resumed at")
 
 
 @click.command()
@@ -33,7 +33,9 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     """
     if watch or sweep is not None:
         from ncbench.cli.display.watching import show_sweep, watch_sweep
+        from ncbench.records.locate import whole_root
 
+        folder = whole_root(folder)
         if watch and not as_json:
             watch_sweep(folder, sweep, wait)
         else:
@@ -42,6 +44,7 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     if wait:
         raise UserError("--wait needs --watch")
     from ncbench.data.same_names import told_apart
+    from ncbench.records.progress import resumed_share
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
     from ncbench.records.verification import verify_run
@@ -57,7 +60,14 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
             raise
     problems.show()
     rest: list[dict[str, Any]] = [
-        {"id": run.folder.name, **run.spec.to_dict(), "status": run.status, "error": run.error} for run in unfinished
+        {
+            "id": run.folder.name,
+            **run.spec.to_dict(),
+            "resumed_at": resumed_share(run.folder),
+            "status": run.status,
+            "error": run.error,
+        }
+        for run in unfinished
     ]
     if as_json:
         print_json([*({**row, "status": "done"} for row in done), *rest])
@@ -78,6 +88,9 @@ def _cell(column: str, run: Mapping[Any, Any], labels: Mapping[tuple[str, str], 
         from ncbench.budget import Budget
 
         return str(Budget(run["budget"], run["budget_unit"]))
+    if column == "resumed at":
+        share = run["resumed_at"]
+        return "" if share is None or share != share else f"{share:.0%}"
     return run[column]
 
 

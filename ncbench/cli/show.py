@@ -8,10 +8,11 @@ import click
 
 from ncbench.cli.display.output import print_json
 from ncbench.cli.options import parameters
+from ncbench.cli.options.names import complete_runs
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=complete_runs)
 @parameters.runs_folder
 @parameters.as_json
 def show(run: str, folder: Path, as_json: bool) -> None:

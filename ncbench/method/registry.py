@@ -11,7 +11,7 @@ from typing import Any
 
 from ncbench.errors import UserError
 from ncbench.method.base import Method
-from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
+from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of, plugin_names
 from ncbench.plugins.source_files import Kind, Offer, has_function, offer_of_class
 
 GROUP = "ncbench.methods"
@@ -56,6 +56,19 @@ def load_method(name: str, *, run_found: bool = True) -> type[Method]:
     if digest:
         found.source = digest
     return found
+
+
+def preset_of(name: str, source: str, dataset: str) -> dict[str, object] | None:
+    """Return the settings that an installed method has for `dataset`, without running a file.
+
+    None for a method from a file, whose digest is `source`, and for one that is not installed or cannot be loaded.
+    """
+    if source or name not in plugin_names(GROUP):
+        return None
+    try:
+        return settings_of(load_method(name, run_found=False), dataset)
+    except UserError:
+        return None
 
 
 def _methods_in(module: ModuleType) -> list[type[Method]]:

@@ -79,6 +79,15 @@ def _file_of(entries: Iterable[EntryPoint]) -> Path | None:
     return None
 
 
+def file_of(kind: Kind, name: str) -> Path | None:
+    """Return the file that defines a plugin, given by name or path, without running it; None if it is unknown.
+
+    Raises UserError if there is no such plugin, or several.
+    """
+    path, entries = _locate(kind, name, run_found=True)
+    return path.expanduser() if path else _file_of(entries)
+
+
 def names_of(kind: Kind) -> list[str]:
     """Return the sorted names of all plugins of a kind, in packages and files, without loading them.
 

@@ -70,7 +70,8 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured while a run was executed.
 
     `started` is in seconds since the epoch, `overhead` the seconds of training outside of backbones by what they were
-    spent on, `peak_bytes` the peak of memory by device, `audited` the second count of work. None means: not measured.
+    spent on, `peak_bytes` the peak of memory by device, `audited` the second count of work, `resumed_at` the share of
+    the budget at which the last process took over from a checkpoint. None means: not measured, or not resumed.
     """
 
     seconds: Seconds
@@ -78,6 +79,7 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
     overhead: dict[str, Time] | None = field(default=None, name="outside")
     peak_bytes: dict[str, Count | None] = {}
     audited: Audited | None = None
+    resumed_at: Annotated[float, Meta(ge=0, le=1)] | None = None
     environment: Environment = Environment()
     schema: int = SCHEMA
 

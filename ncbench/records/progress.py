@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ncbench.errors import UserError
 from ncbench.records.checked import read_json
+from ncbench.records.record import Record
 from ncbench.runtime.files import remove, write_atomic
 
 PROGRESS_FILE = "progress.json"
@@ -58,6 +60,16 @@ def read_progress(folder: Path) -> Progress | None:
         return Progress(min(1.0, max(0.0, float(content["share"]))), doing=str(content["doing"]), **numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def resumed_share(folder: Path) -> float | None:
+    """Return the share of the budget at which a run was last resumed, finished or not; None if it was not."""
+    with suppress(UserError):  # damaged records are reported by those who list them
+        measurements = Record(folder).measurements
+        if measurements is not None:
+            return measurements.resumed_at
+    progress = read_progress(folder)
+    return progress.resumed_at if progress else None
 
 
 def _number(value: object) -> float | None:

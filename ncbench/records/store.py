@@ -48,6 +48,7 @@ from ncbench.runtime.files import TEMPORARY, remove, sweep_temporary, write_json
 _MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?::|$))")  # before the name of an exception
 STATUS_FILE, ERROR_FILE = "status.json", "error.txt"
 MAX_ERROR = 10_000  # characters
+LEVELS = 3  # of folders below the root: dataset, method, run
 CHECKPOINT = "checkpoint"
 UNFINISHED = (CHECKPOINT, PROGRESS_FILE, STATUS_FILE, ERROR_FILE)
 ABANDONED_SECONDS = 3600.0  # after which a temporary file that processes share is of none that lives
@@ -68,7 +69,10 @@ class Unfinished:
 
 
 class Store:
-    """A folder of run records."""
+    """A folder of run records.
+
+    To read, it may also be the folder of one dataset, one method or one run in such a folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -127,7 +131,7 @@ class Store:
 
         Runs with a damaged spec are passed to `on_problem` instead. Raises UserError as `results`.
         """
-        for path in _run_folders(str(self.root)):
+        for path in _run_folders(self.root):
             if not _present(f"{path}/{SPEC_FILE}") or _present(f"{path}/{RESULT_FILE}"):
                 continue
             folder = Path(path)
@@ -141,6 +145,12 @@ class Store:
                 status, error_line = "running", ""
             yield Unfinished(folder, spec, status, error_line)
 
+    def folders(self) -> Iterator[Path]:
+        """Yield the folders of all runs, finished or not, as `results`."""
+        for path in _run_folders(self.root):
+            if _is_run(path):
+                yield Path(path)
+
     def find(self, spec: RunSpec) -> Result | None:
         """Return the result of a finished run, or None. Raises UserError for one that cannot be read."""
         record = Record(self.folder(spec))
@@ -151,7 +161,7 @@ class Store:
 
         Raises UserError for a folder that cannot be listed: nobody should take what is left for everything.
         """
-        for folder in _run_folders(str(self.root)):
+        for folder in _run_folders(self.root):
             if _present(f"{folder}/{RESULT_FILE}"):
                 yield Record(Path(folder))
 
@@ -167,8 +177,31 @@ def _present(path: str) -> bool:
     return True
 
 
-def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
+def _run_folders(root: Path) -> Iterator[str]:
+    """Yield the run folders in `root`, in the order of their paths.
+
+    `root` is the folder of all records, that of a dataset or of a method in it, or a single run.
+    """
+    depth = 0
+    while depth < LEVELS and not any(_is_run(folder) for folder in _folders_at(str(root), depth)):
+        depth += 1
+    yield from _folders_at(str(root), depth)
+
+
+def _is_run(folder: str) -> bool:
+    """Return whether a folder holds a run; a folder that cannot be entered may be anything, and is none."""
+    for name in (SPEC_FILE, RESULT_FILE):
+        with suppress(OSError):
+            os.stat(f"{folder}/{name}")  # noqa: PTH116 - as in `_present`
+            return True
+    return False
+
+
+def _folders_at(root: str, depth: int) -> Iterator[str]:
     """Yield the folders `depth` levels below `root`, in the order of their paths."""
+    if depth == 0:
+        yield root
+        return
     try:
         with os.scandir(root) as entries:
             paths = sorted(entry.path for entry in entries if entry.is_dir())
@@ -179,7 +212,7 @@ def _run_folders(root: str, depth: int = 3) -> Iterator[str]:
             f"{root}: cannot be listed ({error.strerror}), so its runs are unknown; make it readable or move it away"
         ) from error
     for path in paths:
-        yield from _run_folders(path, depth - 1) if depth > 1 else (path,)
+        yield from _folders_at(path, depth - 1)
 
 
 def _noted_outcome(folder: Path) -> tuple[Status, str]:

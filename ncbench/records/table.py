@@ -10,6 +10,7 @@ import pandas as pd
 
 from ncbench.data.same_names import told_apart
 from ncbench.errors import UserError
+from ncbench.method.registry import preset_of
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
 from ncbench.records.problems import FAILS, OnProblem, Problem, stop
@@ -29,13 +30,14 @@ def load_runs(
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
     `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
-    with the settings that differ between runs of this method and dataset, and with the epochs of a budget in own
-    epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
+    with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
+    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks. `harness` is the version of the harness that made the run, and
-    `dataset_digest` identifies the data; both are part of `conditions` where a dataset has runs of several. `sizes` are
-    those of the backbone, `folder` that of the record.
+    share of the training time outside the networks, `resumed_at` the share of the budget at which the run was last
+    resumed. `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data; both
+    are part of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of
+    the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
@@ -113,6 +115,7 @@ def _row(record: Record) -> dict[str, Any]:
         "seconds": measurements.seconds.training if measurements else None,
         "overhead": measurements.overhead_share if measurements else None,
         "peak_bytes": measurements.peak if measurements else None,
+        "resumed_at": measurements.resumed_at if measurements else None,
         "auc": beliefs.detection.auc if beliefs.detection else None,
         "label_auc": beliefs.soft_labels.auc if beliefs.soft_labels else None,
         "rematched_closer": beliefs.rematches.closer if beliefs.rematches else None,
@@ -122,14 +125,19 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _variants(frame: pd.DataFrame) -> list[str]:
-    """Return the name of the method of each run, with what distinguishes it from other runs of the method."""
+    """Return the name of the method of each run, with what distinguishes it from other runs of the method.
+
+    Settings of the preset are never named: such runs keep the bare name of the method.
+    """
     names, fails = dict[Hashable, str](), failing(frame)
-    for (method, _), rows in frame.groupby(["method", "dataset"]):
+    for (method, dataset), rows in frame.groupby(["method", "dataset"]):
         differing, sources = _differing(rows["settings"]), rows["source"].nunique() > 1
         for number, settings, source, unit, budget in zip(
             rows.index, rows["settings"], rows["source"], rows["budget_unit"], rows["budget"], strict=True
         ):
-            details = [f"{key}={value}" for key, value in settings.items() if key in differing]
+            preset = preset_of(str(method), source, str(dataset)) if differing else settings
+            told = () if settings == preset else settings.items()
+            details = [f"{key}={value}" for key, value in told if key in differing]
             if sources:
                 details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":

@@ -34,8 +34,8 @@ def run(
     backbone: str | Sequence[str] = (),
     budget: float | str | Sequence[float | str] = (),
     seed: int | Sequence[int] = 0,
-    settings: Mapping[str, object] | None = None,
-    variants: Sequence[tuple[str, object]] = (),
+    set: Mapping[str, object] | None = None,
+    variant: Sequence[tuple[str, object]] = (),
     evaluations: int | None = None,
     data_root: Path | str | None = None,
     device: str = "auto",
@@ -46,9 +46,9 @@ def run(
 
     Each run is executed in a process of its own, a fork of this one.
 
-    Arguments accept the same values as the options of `ncbench run`: `noise` takes ratios in [0, 1) or "natural";
-    `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to those of the
-    dataset; `settings` maps "method.key" to values; each of `variants`, a (key, value) pair, repeats all runs with
+    Arguments have the names of the options of `ncbench run` and accept the same values: `noise` takes ratios in [0, 1)
+    or "natural"; `budget` takes numbers of baseline epochs or strings such as "10m"; backbone and budget default to
+    those of the dataset; `set` maps "method.key" to values; each (key, value) pair of `variant` repeats all runs with
     this one change.
 
     Finished runs in `out` are not repeated. Failed runs are left out of the table with a RuntimeWarning; their
@@ -64,8 +64,8 @@ def run(
         budgets=[_budget(value) for value in _to_list(budget)],
         seeds=[_seed(value) for value in _at_least_one("seed", seed)],
         evaluations=evaluations,
-        overrides=[parse_override(f"{key}={_setting_text(value)}") for key, value in (settings or {}).items()],
-        variants=[parse_override(f"{key}={_setting_text(value)}", "--variant") for key, value in variants],
+        overrides=[parse_override(f"{key}={_setting_text(value)}") for key, value in (set or {}).items()],
+        variants=[parse_override(f"{key}={_setting_text(value)}", "--variant") for key, value in variant],
         data_root=None if data_root is None else Path(data_root),
         precision=precision,
     )

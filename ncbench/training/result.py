@@ -91,14 +91,18 @@ class Assessment:
             beliefs=judge(beliefs, self.noise, self.dataset) if known else Judgement(),
         )
 
-    def measurements(self, started: float) -> Measurements:
-        """Return what was measured in this process since `started`, in seconds since the epoch."""
+    def measurements(self, started: float, resumed_at: float | None = None) -> Measurements:
+        """Return what was measured in this process since `started`, in seconds since the epoch.
+
+        It resumed the run at the share `resumed_at` of the budget; None if it started the run.
+        """
         return Measurements(
             started=started,
             seconds=Seconds(**self.clock.seconds),
             overhead=overhead.spent(),
             peak_bytes=peak_bytes(self.device),
             audited=sum((trainer.audited() for trainer in self.trainers), Audited()),
+            resumed_at=resumed_at,
             environment=msgspec.convert(environment.describe(self.device), Environment),
         )
 

@@ -141,7 +141,7 @@ class Run:
         self._report(self.trainers[-1], "testing")
         check_unchanged(self.dataset.files)
         result = self.assessment.result(self.folder)
-        measurements = self.assessment.measurements(started)
+        measurements = self.assessment.measurements(started, self._resumed_at)
         selected = chain.from_iterable(trainer.selected.weights for trainer in self.trainers)
         model = {f"{n}.{name}": weight for n, weights in enumerate(selected) for name, weight in weights.items()}
         write_atomic(self.folder / "model.safetensors", lambda file: file.write(to_safetensors(model)))

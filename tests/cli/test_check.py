@@ -43,9 +43,8 @@ def test_a_method_that_passes(few: None, cli: Callable[..., Result]) -> None:
     assert result.stdout.endswith("\n3 passed, 0 failed, 1 skipped\n")
 
 
-def test_a_file_that_fails(few: None, cli: Callable[..., Result], file: Path, tmp_path: Path) -> None:
-    written = tmp_path / "verdicts.json"
-    result = cli("methods", "check", file, "--json", written)
+def test_a_file_that_fails(few: None, cli: Callable[..., Result], file: Path) -> None:
+    result = cli("methods", "check", file)
     assert result.exit_code == 1
     assert result.stdout.startswith("Checks of method over ")
     (row,) = [line for line in result.stdout.splitlines() if line.startswith("│ pair-scores │")]
@@ -55,15 +54,25 @@ def test_a_file_that_fails(few: None, cli: Callable[..., Result], file: Path, tm
     assert must.startswith("pair-scores failed. Requirement: pair_scores and soft_labels are ")
     assert remedy.startswith("  Fix: return float64 arrays with one entry per training pair, ")
     assert counts == "3 passed, 1 failed, 0 skipped"
-    content = json.loads(written.read_text())
+    told = cli("methods", "check", file, "--json")
+    assert told.exit_code == 1
+    content = json.loads(told.stdout)
     assert (content["subject"], content["failed"]) == ("Checks of method over", 1)
     assert [verdict["check"] for verdict in content["verdicts"]] == [check.name for check in FEW]
     assert set(content["verdicts"][0]) == {"check", "outcome", "detail", "proves", "remedy", "seconds"}
 
 
-def test_json_alone(few: None, cli: Callable[..., Result]) -> None:
-    result = cli("methods", "check", "triplet", "--json", "-")
-    assert json.loads(result.stdout)["failed"] == 0
+@pytest.mark.parametrize("words", [("triplet", "--json"), ("--json", "triplet"), ("triplet", "--json", "-")])
+def test_json(words: tuple[str, ...], few: None, cli: Callable[..., Result]) -> None:
+    assert json.loads(cli("methods", "check", *words).stdout)["failed"] == 0
+
+
+@pytest.mark.parametrize(("command", "name"), [("methods", "triplet"), ("noise", "shuffle-images"), ("data", "scenes")])
+def test_json_takes_no_file_name(command: str, name: str, cli: Callable[..., Result]) -> None:
+    result = cli(command, "check", name, "--json", "v.json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: --json takes no file name; it prints JSON to standard output. To keep it ")
+    assert result.stderr.endswith(f"{command} check ... --json > v.json\n")
 
 
 def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
@@ -78,13 +87,12 @@ def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
         (("tripled",), "unknown method 'tripled'. Did you mean 'triplet'?"),
         (("no/such.py",), "method file no/such.py: file not found."),
         (("triplet", "--set", "ncr.lr=1"), "unknown --set target 'ncr'. Known: backbone, triplet."),
-        (("triplet", "--set", "lr=1"), "--set 'lr=1' is not of the form method.key=value, for example l2rm.reg=0.05."),
+        (("triplet", "--set", "lr=1"), "--set 'lr=1' is not of the form method.key=value, did you mean triplet.lr=1?"),
         (("triplet", "--set", "triplet.lr=0"), "settings of triplet: lr must be above 0, found 0.0."),
         (("triplet", "--set", "backbone.embed=0"), "--set backbone.embed=0: must be above 0."),
         (("triplet", "--backbone", "sgraf"), "--backbone sgraf: checks need a single network; choose sgr or saf."),
         (("triplet", "--backbone", "vze"), "unknown backbone 'vze'. Did you mean 'vse'?"),
         (("mscn", "--backbone", "scan"), "mscn cannot train scan-t2i-lse"),
-        (("triplet", "--json", "/no/where.json"), "--json /no/where.json: folder /no does not exist."),
     ],
 )
 def test_bad_input(words: tuple[str, ...], message: str, cli: Callable[..., Result]) -> None:

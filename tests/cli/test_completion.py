@@ -7,13 +7,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
-from ncbench.cli.options.names import NAMES_BY_PARAMETER, complete_names
+from ncbench.cli import main
+from ncbench.cli.options.names import NAMES_BY_PARAMETER, complete_names, complete_runs, complete_sweeps
+from ncbench.method.registry import load_method, method_names
+from ncbench.method.setting_names import setting_names
 
-COMPLETE = "from ncbench.cli import main; main(prog_name='ncbench')"
+COMPLETE = """
+import atexit, sys
+from ncbench.cli import main
+atexit.register(lambda: "torch" in sys.modules and print("torch was imported", file=sys.stderr))
+main(prog_name='ncbench')
+"""
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -46,6 +57,15 @@ def test_an_unknown_shell(cli: Callable[..., Result]) -> None:
         ("ncbench data check co", ["coco"]),
         ("ncbench noise check shuffle-i", ["shuffle-images"]),
         ("ncbench run --seed 1", []),
+        ("ncbench run --set ncr.w", ["ncr.warmup="]),
+        ("ncbench run --set ncr.lr", ["ncr.lr="]),  # from the base class
+        ("ncbench run --variant backbone.dr", ["backbone.dropout="]),
+        ("ncbench run --method l2rm --set l2rm.cost=l", ["l2rm.cost=learned"]),
+        ("ncbench methods check l2rm --set l2rm.cost=c", ["l2rm.cost=complement"]),
+        ("ncbench run --set nothing.lr", []),
+        ("ncbench report --published f", ["f30k"]),
+        ("ncbench methods check triplet --backbone vse-", ["vse-infinity"]),
+        ("ncbench run --method ./me", ["./me"]),  # the shell completes files
     ],
 )
 def test_what_is_completed(line: str, expected: list[str]) -> None:
@@ -60,6 +80,46 @@ def test_what_is_completed(line: str, expected: list[str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert [found.partition(",")[2] for found in done.stdout.split()] == expected
+
+
+PLUGIN = """
+raise SystemExit("this file was run")
+class Mine(Method):
+    name = "mine"
+    @dataclass(frozen=True)
+    class Config(TrainingSettings):
+        gentle: bool = setting(False, "", "")
+        mode: typing.Literal["soft", "hard"] = "soft"
+"""
+
+
+def test_settings_of_files_are_read_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "mine.py").write_text(PLUGIN)
+    expected = ["batch_size", "lr", "decay_every", "clip", "gentle", "mode"]
+    assert list(setting_names("mine")) == list(setting_names("methods/mine.py")) == expected
+    assert (setting_names("mine")["gentle"], setting_names("mine")["mode"]) == (["true", "false"], ["soft", "hard"])
+    for broken in ("class (", "x = " + "(" * 10_000, "class Mine(Method):\n name = 'mine'"):
+        (tmp_path / "methods" / "mine.py").write_text(broken)
+        assert setting_names("methods/mine.py") == {}
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_settings_of_all_methods_are_known(name: str) -> None:
+    assert list(setting_names(name)) == [entry.name for entry in fields(load_method(name).Config)]
+
+
+def test_sweeps_and_runs_of_the_folder(tmp_path: Path) -> None:
+    for part in ("sweeps/abc1/plan.json", "sweeps/abd2/plan.json", "sweeps/x/other", "toy/quick/0123/spec.json"):
+        (tmp_path / part).parent.mkdir(parents=True)
+        (tmp_path / part).touch()
+    context = click.Context(main, info_name="ncbench")
+    context.params["folder"] = str(tmp_path)
+    parameter = main.params[0]
+    assert [item.value for item in complete_sweeps(context, parameter, "ab")] == ["abc1", "abd2"]
+    assert [item.value for item in complete_runs(context, parameter, "01")] == ["0123"]
+    assert [item.type for item in complete_runs(context, parameter, "runs/")] == ["dir"]
 
 
 def test_names_while_something_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 
+import click
 import pytest
 from click.testing import Result
 
 from ncbench import __version__
+from ncbench.cli import main
 
 HEAVY = ("torch", "pandas", "numpy", "scipy", "matplotlib", "datasets", "ot", "rich")
 
@@ -170,3 +172,20 @@ def test_a_group_alone_shows_its_help(words: tuple[str, ...], cli: Callable[...,
 def test_version(cli: Callable[..., Result]) -> None:
     result = cli("--version")
     assert (result.exit_code, result.stdout) == (0, f"main, version {__version__}\n")
+
+
+def all_commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands with their full names."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+def test_json_is_a_flag_everywhere() -> None:
+    options = {
+        name: option for name, command in all_commands(main) for option in command.params if "--json" in option.opts
+    }
+    assert {"run", "runs", "show", "doctor", "methods check", "noise check", "data check"} <= set(options)
+    assert all(isinstance(option, click.Option) and option.is_flag for option in options.values())

@@ -61,7 +61,7 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
         write_inputs(tmp_path)
     for name in ("train.txt", "dev.txt"):
         (tmp_path / name).write_text("a patch of red\na patch of blue\n")
-    (tmp_path / "sweep.toml").write_text('methods = ["triplet"]\nratios = [0.4]\n')
+    (tmp_path / "sweep.toml").write_text('method = ["triplet"]\nnoise = [0.4]\n')
     (tmp_path / "my_method.py").write_text(method_files("my_method")["my_method.py"])
     for name, ratio in (("f30k_noise_0.4.npy", 0.4), ("noise_index.npy", 0.4)):
         moved = np.arange(round(40 * ratio))

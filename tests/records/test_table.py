@@ -11,6 +11,7 @@ import pytest
 
 import ncbench
 from ncbench import UserError
+from ncbench.method.registry import load_method, settings_of
 from ncbench.records.table import load_runs, with_recorded_ratios
 
 Record = Callable[..., Path]
@@ -238,3 +239,18 @@ def test_a_dataset_whose_page_would_lie_elsewhere_is_refused(name: str, record: 
     (folder / "result.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"spec\.dataset: .* is not a valid name"):
         load_runs(tmp_path)
+
+
+def test_presets_keep_the_bare_name(record: Record, tmp_path: Path) -> None:
+    preset = settings_of(load_method("l2rm"), "scenes")
+    record(dataset="scenes", method="l2rm", settings=preset)
+    for changed in ({"mass": 1.0}, {"mass": 1.0, "tau": 0.1}):
+        record(dataset="scenes", method="l2rm", settings={**preset, **changed})
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (tau=0.05, mass=1.0)", "l2rm (tau=0.1, mass=1.0)"}
+
+
+def test_methods_from_files_have_no_preset_that_is_known(record: Record, tmp_path: Path) -> None:
+    preset = settings_of(load_method("l2rm"), "scenes")
+    for mass in (preset["mass"], 1.0):
+        record(dataset="scenes", method="l2rm", settings={**preset, "mass": mass}, source="0123456789ab")
+    assert set(load_runs(tmp_path)["variant"]) == {f"l2rm (mass={preset['mass']})", "l2rm (mass=1.0)"}

@@ -34,20 +34,20 @@ def run(out: Path, method: Any = "toy", noise: Any = 0.4, **words: Any) -> Any:
 
 
 def test_every_combination_once(tmp_path: Path) -> None:
-    table = run(tmp_path, noise=[0, 0.4], seed=(0, 1), settings={"toy.batch_size": 12}, evaluations=1)
+    table = run(tmp_path, noise=[0, 0.4], seed=(0, 1), set={"toy.batch_size": 12}, evaluations=1)
     assert sorted(zip(table["noise"], table["seed"], strict=True)) == [(0, 0), (0, 1), (0.4, 0), (0.4, 1)]
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert len(written) == 4
-    again = run(tmp_path, noise=[0, 0.4], seed=(0, 1, 0), settings={"toy.batch_size": 12}, evaluations=1)
+    again = run(tmp_path, noise=[0, 0.4], seed=(0, 1, 0), set={"toy.batch_size": 12}, evaluations=1)
     assert again.equals(table)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == written
 
 
 def test_variants_budgets_and_other_runs_of_the_folder(tmp_path: Path) -> None:
     run(tmp_path, seed=7)
-    table = run(tmp_path, variants=[("toy.batch_size", 16)], budget=[1, "1s"], protocol=["shuffle-captions"])
+    table = run(tmp_path, variant=[("toy.batch_size", 16)], budget=[1, "1s"], protocol=["shuffle-captions"])
     assert set(table["budget_unit"]) == {"epochs", "seconds"}
-    assert set(table["variant"]) == {"toy (batch_size=8)", "toy (batch_size=16)"}
+    assert set(table["variant"]) == {"toy", "toy (batch_size=16)"}
     assert len(table) == 4
     assert set(table["protocol"]) == {"shuffle-captions"}
 
@@ -90,8 +90,8 @@ def test_failed_runs_give_warnings(tmp_path: Path) -> None:
         ({"seed": -1}, "seed -1 is not a non-negative integer"),
         ({"budget": "soon"}, "'soon' is not a valid budget"),
         ({"method": "nothing"}, "nothing"),
-        ({"settings": {"toy": 1}}, "is not of the form method.key=value"),
-        ({"settings": {"toy.colour": 1}}, "colour"),
+        ({"set": {"toy": 1}}, "is not of the form method.key=value"),
+        ({"set": {"toy.colour": 1}}, "colour"),
         ({"device": "tpu"}, "tpu"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from ncbench.cli.display.live import describe, labels_of
-from ncbench.cli.display.output import print_json, print_table
+from ncbench.cli.display.output import print_json, print_table, say
 from ncbench.cli.display.quantities import duration
 from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.store import Store
@@ -71,8 +71,8 @@ def show(sweep: Sweep, launcher: Launcher, as_json: bool) -> None:
     done = statuses.count("done")
     work = sum((cost.training + cost.evaluation) * (1 - cost.done) for cost in estimates)
     total = f"{len(estimates)} {'run' if len(estimates) == 1 else 'runs'}, {done} done; remaining: {work:.2g} FLOPs"
-    click.echo(f"{total}, about {duration(sum(left))} of computing{_in_parallel(left, slots)}.")
-    click.echo(
+    say(f"{total}, about {duration(sum(left))} of computing{_in_parallel(left, slots)}.")
+    say(
         "FLOPs include training and evaluation. Times are estimated from earlier records or a short measurement. "
         f"Nothing was run (--dry-run, --launcher {launcher.name})."
     )

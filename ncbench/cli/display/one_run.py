@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
 from ncbench.cli.display.live import describe
-from ncbench.cli.display.output import console, print_table
+from ncbench.cli.display.output import print_table, say
 from ncbench.cli.display.quantities import duration, size, sparkline
 from ncbench.records import arrays, record
 from ncbench.records.lease import is_held
-from ncbench.records.progress import read_progress
+from ncbench.records.progress import read_progress, resumed_share
 from ncbench.records.store import ERROR_FILE, Store
 
 if TYPE_CHECKING:
@@ -54,11 +53,11 @@ def content(found: Record) -> dict[str, Any]:
 def print_run(found: Record) -> None:
     """Print a run on one screen. Raises UserError for a record that cannot be read."""
     spec = found.spec
-    click.echo(f"{spec.id}: {describe(spec)}")
-    click.echo(f"status: {_status(found)}")
-    click.echo(f"data: {spec.dataset}, version {spec.dataset_version}, content {spec.dataset_digest[:12]}")
+    say(f"{spec.id}: {describe(spec)}")
+    say(f"status: {_status(found)}")
+    say(f"data: {spec.dataset}, version {spec.dataset_version}, content {spec.dataset_digest[:12]}")
     if spec.of_earlier_harness:
-        click.echo(f"harness: {spec.harness}, an earlier version; compare it with runs of the same version only")
+        say(f"harness: {spec.harness}, an earlier version; compare it with runs of the same version only")
     if found.finished:
         _print_scores(found.result)
     _print_course(found)
@@ -74,16 +73,16 @@ def print_run(found: Record) -> None:
 def _print_names(title: str, values: Mapping[str, object]) -> None:
     if values:
         told = ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
-        console().print(f"{title}: {told}", markup=False, highlight=False)
+        say(f"{title}: {told}")
 
 
 def _status(found: Record) -> str:
+    share = resumed_share(found.folder)
+    resumed = "" if share is None else f", resumed at {share:.0%}"
     if found.finished:
-        return "done"
+        return f"done{resumed}"
     progress = read_progress(found.folder)
-    at = f" at {progress.share:.0%}" if progress else ""
-    if progress and progress.resumed_at is not None:
-        at += f", resumed at {progress.resumed_at:.0%}"
+    at = (f" at {progress.share:.0%}" if progress else "") + resumed
     if is_held(found.folder):
         return f"running{at}"
     status, error = Store(found.root).noted_outcome(found.spec)
@@ -109,10 +108,11 @@ def _print_course(found: Record) -> None:
     for network, values in by_network.items():
         of = f" of {network}" if len(by_network) > 1 else ""
         facts = f"first {values[0]:.1f}, best {max(values):.1f}, last {values[-1]:.1f}"
-        click.echo(f"dev rSum{of}: {sparkline(values)}  {facts}, {len(values)} evaluations")
+        count = "1 evaluation" if len(values) == 1 else f"{len(values)} evaluations"
+        say(f"dev rSum{of}: {sparkline(values)}  {facts}, {count}")
     if found.finished:
         chosen = found.result.selected
-        click.echo(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
+        say(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
 
 
 def _print_beliefs(result: Result) -> None:
@@ -121,12 +121,12 @@ def _print_beliefs(result: Result) -> None:
             rates = [("AUC", judged.auc), ("precision", judged.precision), ("recall", judged.recall)]
             told = ", ".join(f"{what} {value:.3f}" for what, value in rates if value is not None)
             found = f"{judged.mismatched} of {judged.pairs} pairs mismatched"
-            click.echo(f"beliefs, {name}: {told}, calibration error {judged.calibration_error:.3f} ({found})")
+            say(f"beliefs, {name}: {told}, calibration error {judged.calibration_error:.3f} ({found})")
     rematches = result.beliefs.rematches
     if rematches is not None:
         facts = [(entry.name, getattr(rematches, entry.name)) for entry in dataclasses.fields(rematches)]
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in facts if value is not None)
-        click.echo(f"rematches: {told}")
+        say(f"rematches: {told}")
 
 
 def _print_cost(found: Record) -> None:
@@ -147,7 +147,7 @@ def _print_cost(found: Record) -> None:
         if measured.started is not None:
             parts.append(time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(measured.started)))
     if parts:
-        console().print(f"cost: {', '.join(parts)}", markup=False, highlight=False)
+        say(f"cost: {', '.join(parts)}")
 
 
 def _files(folder: Path) -> list[Path]:

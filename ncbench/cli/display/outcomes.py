@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ncbench.cli.display.live import describe, labels_of
-from ncbench.cli.display.output import print_json
+from ncbench.cli.display.output import print_json, say
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import error_message
 from ncbench.records.spec import RunSpec
@@ -58,4 +58,4 @@ def print_outcomes(
     if failed:
         raise SystemExit(1)
     if not as_json and not verbosity().quiet:
-        click.echo(f"Records are in {out}. Create leaderboards with: ncbench report --runs {out}")
+        say(f"Records are in {out}. Create leaderboards with:", f"ncbench report --runs {out}")

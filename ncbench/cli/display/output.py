@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,40 @@ def _no_nan(content: object) -> object:
     return content
 
 
+def say(text: str, command: str = "", indent: int = 0) -> None:
+    """Print a sentence to standard output, broken between words where the terminal is narrower; in one line in pipes.
+
+    A `command` to copy follows it, on a line of its own if both do not fit on one. Lines after the first are indented
+    by `indent`.
+    """
+    from rich.cells import cell_len
+
+    whole = f"{text} {command}" if command else text
+    shown = console()
+    width = shown.width
+    if cell_len(whole) <= width or not _has_width(shown):
+        click.echo(whole)
+        return
+    for number, line in enumerate(_lines(text, width, indent)):
+        click.echo(" " * indent * (number > 0) + line)
+    if command:
+        click.echo(f"  {command}")
+
+
+def _lines(text: str, width: int, indent: int = 0) -> list[str]:
+    """Return text in lines of at most `width` cells, the first without the `indent`; longer words are kept whole."""
+    from rich.cells import cell_len
+
+    lines: list[str] = []
+    for word in text.split(" "):
+        room = width - indent * (len(lines) > 1)
+        if lines and cell_len(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = (), keys: int = 1
 ) -> None:
@@ -52,10 +87,10 @@ def print_table(
     shown, title, rows = console(), printable(title), [tuple(map(printable, row)) for row in rows]
     columns, numbers = [*map(printable, columns)], [*map(printable, numbers)]
     layout = fit(columns, rows, shown.width, fixed=numbers, keys=keys)
-    if title:
-        shown.print(Text(title, style="italic"), soft_wrap=True)
-    if layout.shared:
-        shown.print(Text(", ".join(f"{name} {value}" for name, value in layout.shared), style="dim"))
+    heads = [(title, "italic"), (", ".join(f"{name} {value}" for name, value in layout.shared), "dim")]
+    for text, style in heads:
+        for line in _lines(text, shown.width) if text else ():
+            shown.print(Text(line, style=style), soft_wrap=True)
     if not layout.blocks:
         _print_lists(shown, columns, rows, {name for name, _ in layout.shared})
     for block in layout.blocks:
@@ -72,22 +107,33 @@ def _print_lists(
     shown: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], left_out: Collection[str]
 ) -> None:
     """Print each row as its first cell and, indented, the names and values of the others."""
-    from rich.columns import Columns
-    from rich.padding import Padding
+    from rich.cells import cell_len
     from rich.text import Text
 
+    room = shown.width - 2
     for first, *cells in rows:
         shown.print(Text(first, style="bold"), soft_wrap=True)
-        facts = [(name, cell) for name, cell in zip(columns[1:], cells, strict=True) if cell and name not in left_out]
-        shown.print(Padding(Columns([Text.assemble((name, "dim"), " ", cell) for name, cell in facts]), (0, 0, 0, 2)))
+        lines = [""]
+        for name, cell in zip(columns[1:], cells, strict=True):
+            if cell and name not in left_out:
+                fact = f"{name} {cell}"
+                joined = f"{lines[-1]}   {fact}" if lines[-1] else fact
+                lines[-1:] = [joined] if cell_len(joined) <= room else [lines[-1], *_lines(fact, room)]
+        for line in filter(None, lines):
+            shown.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def console(to_stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal, or PIPE_WIDTH if output goes to a pipe or file.
+    """Return a console as wide as the terminal; in a pipe or file as wide as COLUMNS says, else PIPE_WIDTH.
 
     It prints control characters as escapes.
     """
     from ncbench.cli.display.consoles import PrintableConsole
 
     found = PrintableConsole(stderr=to_stderr)
-    return found if found.is_terminal else PrintableConsole(stderr=to_stderr, width=PIPE_WIDTH)
+    return found if _has_width(found) else PrintableConsole(stderr=to_stderr, width=PIPE_WIDTH)
+
+
+def _has_width(shown: Console) -> bool:
+    """Return whether somebody reads in a window of this width, rather than a program or a file."""
+    return shown.is_terminal or os.environ.get("COLUMNS", "").isdigit()

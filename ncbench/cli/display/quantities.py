@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 BARS = "▁▂▃▄▅▆▇█"
+MOST_BARS = 40
 
 
 def duration(seconds: float) -> str:
@@ -27,7 +28,9 @@ def size(count: float) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Return a bar per value, from the lowest to the highest."""
+    """Return a bar per value, of at most MOST_BARS that are evenly spaced, from the lowest to the highest."""
+    if len(values) > MOST_BARS:
+        values = [values[round(bar * (len(values) - 1) / (MOST_BARS - 1))] for bar in range(MOST_BARS)]
     low, high = min(values), max(values)
     if low == high:
         return BARS[-1] * len(values)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,43 +19,38 @@ if TYPE_CHECKING:
 
 STYLES = {"pass": "green", "fail": "bold red", "skipped": "dim"}
 
-json_file = click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    metavar="FILE",
-    help="Also write the results to this JSON file; - prints JSON instead of the table.",
-)
+
+class CheckCommand(click.Command):
+    """A command whose `--json` is a flag; in earlier versions a file name, or -, followed it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; `--json -` still works, and `--json FILE` ends in a message of its own."""
+        words = list(args)
+        after = words.index("--json") + 1 if "--json" in words else len(words)
+        value = words[after] if after < len(words) else ""
+        if value == "-":
+            del words[after]
+        try:
+            return super().parse_args(ctx, words)
+        except click.UsageError as error:
+            if value.endswith(".json"):
+                hint = (
+                    f"it prints JSON to standard output. To keep it in a file: {ctx.command_path} ... --json > {value}"
+                )
+                raise click.UsageError(f"--json takes no file name; {hint}") from error
+            raise
 
 
-def show_verdicts(title: str, verdicts: Iterator[Verdict], json_path: Path | None) -> None:
-    """Run the checks, print a table of verdicts and remedies, and write JSON if `json_path` is given.
-
-    Exits with code 1 if a check fails. Raises UserError before the first check if the JSON file cannot be written.
-    """
-    to_stdout = json_path is not None and str(json_path) == "-"
-    if json_path is not None and not to_stdout:
-        _check_writable(json_path)
+def show_verdicts(title: str, verdicts: Iterator[Verdict], as_json: bool) -> None:
+    """Run the checks, and print a table of verdicts and remedies, or JSON. Exits with code 1 if a check fails."""
     found = list(_with_status(title, verdicts))
     failed = [verdict for verdict in found if verdict.outcome == "fail"]
-    content = {"subject": title, "failed": len(failed), "verdicts": [asdict(verdict) for verdict in found]}
-    if json_path is not None and to_stdout:
-        print_json(content)
-    elif json_path is not None:
-        from ncbench.runtime.files import write_json
-
-        write_json(json_path, content)
-    if not to_stdout:
+    if as_json:
+        print_json({"subject": title, "failed": len(failed), "verdicts": [asdict(verdict) for verdict in found]})
+    else:
         _print(title, found)
     if failed:
         raise SystemExit(1)
-
-
-def _check_writable(path: Path) -> None:
-    from ncbench.errors import UserError
-
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--json {path}: folder {path.parent} does not exist.")
 
 
 def _with_status(title: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:

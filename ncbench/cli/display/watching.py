@@ -9,7 +9,7 @@ from pathlib import Path
 from ncbench.cli.display.live import LiveTable
 from ncbench.cli.display.live import watch as live_table
 from ncbench.cli.display.output import console, print_json
-from ncbench.records.progress import Progress
+from ncbench.records.progress import Progress, resumed_share
 from ncbench.records.store import Store
 from ncbench.sweeps.execution import Outcome
 from ncbench.sweeps.monitor import Monitor
@@ -98,7 +98,8 @@ class Snapshot:
             if progress is not None:
                 observer.rows[index].started = time.monotonic()
                 observer.rows[index].progress = progress
-            observer.rows[index].outcome = outcome
+            if outcome is not None:
+                observer.remember(index, outcome)
 
     def facts(self, index: int) -> dict[str, object]:
         """Return the status of a run, its share of the budget, and its scores so far."""
@@ -112,8 +113,10 @@ class Snapshot:
                 "dev_rsum": result.selected.dev_rsum if result else None,
                 "rsum": result.metrics.test.rsum if result else None,
                 "left": None,
+                "resumed_at": resumed_share(outcome.folder),
             }
+        unknown: dict[str, object] = dict.fromkeys(("share", "dev_rsum", "rsum", "left", "resumed_at"))
         if progress is None:
-            return {"status": "waiting", "share": None, "dev_rsum": None, "rsum": None, "left": None}
-        dev, left = progress.dev_rsum, progress.left
-        return {"status": "running", "share": progress.share, "dev_rsum": dev, "rsum": None, "left": left}
+            return {"status": "waiting", **unknown}
+        known = {key: getattr(progress, key) for key in ("share", "dev_rsum", "left", "resumed_at")}
+        return {"status": "running", **unknown, **known}

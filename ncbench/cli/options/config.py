@@ -1,4 +1,8 @@
-"""Sweep files (`ncbench run --config sweep.toml`): defaults for the options of `ncbench run`."""
+"""Sweep files (`ncbench run --config sweep.toml`): defaults for the options of `ncbench run`.
+
+Keys are the names of the options, such as `method`, `noise` and `data-root`. Older files have plurals, `ratios`,
+`overrides` and underscores instead, which are accepted too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,11 @@ SCALAR_KEYS = (
 )
 MERGED_KEYS = ("overrides", "slurm")
 """Keys whose values are merged with those of the command line, instead of being replaced."""
-KEYS = (*LIST_KEYS, *CHANGE_KEYS, *SCALAR_KEYS, "slurm")
+PARAMETERS = (*LIST_KEYS, *CHANGE_KEYS, *SCALAR_KEYS, "slurm")
+OTHER_NAMES = {"ratios": "noise", "overrides": "set"}
+KEYS = {OTHER_NAMES.get(p, p.removesuffix("s") if p in (*LIST_KEYS, *CHANGE_KEYS) else p.replace("_", "-")): p
+        for p in PARAMETERS}  # fmt: skip
+"""The parameter of `ncbench run` that each key of a file sets."""
 
 
 def load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -32,7 +40,12 @@ def load(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path 
 
         content = read_toml(path, OPTION)
         options = {str(option.name): option for option in ctx.command.params}
-        given = {key: _value(path, key, value, options, ctx) for key, value in content.items()}
+        given: dict[str, Any] = {}
+        for key, value in content.items():
+            parameter = _parameter(path, key)
+            if parameter in given:
+                raise UserError(f"{OPTION} {path}: {key} is given twice, under two names")
+            given[parameter] = _value(path, key, parameter, value, options, ctx)
         ctx.meta[OPTION] = {key: given.pop(key) for key in MERGED_KEYS if key in given}
         ctx.default_map = {**(ctx.default_map or {}), **given}
     return path
@@ -48,9 +61,9 @@ def sweep_file(params: Mapping[str, Any]) -> dict[str, Any]:
     from ncbench.budget import Budget
 
     found: dict[str, Any] = {}
-    for key in KEYS:
-        value = params[key]
-        if key == "budgets":
+    for key, parameter in KEYS.items():
+        value = params[parameter]
+        if key == "budget":
             value = [budget.text if isinstance(budget, Budget) else str(budget) for budget in value]
         elif isinstance(value, tuple):
             value = list(value)
@@ -61,17 +74,26 @@ def sweep_file(params: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _value(path: Path, key: str, value: Any, options: Mapping[str, click.Parameter], ctx: click.Context) -> Any:
-    """Return a value of the file in the form that its option accepts."""
-    if key not in KEYS:
-        error = unknown_name("key", key, KEYS)
-        raise UserError(f"{OPTION} {path}: {error}")
+def _parameter(path: Path, key: str) -> str:
+    """Return the parameter that a key of the file sets, also one of an older file."""
+    known = {**KEYS, **{parameter: parameter for parameter in PARAMETERS}}
     try:
-        if key == "slurm":
+        return known[key]
+    except KeyError:
+        raise UserError(f"{OPTION} {path}: {unknown_name('key', key, KEYS)}") from None
+
+
+def _value(
+    path: Path, key: str, parameter: str, value: Any, options: Mapping[str, click.Parameter], ctx: click.Context
+) -> Any:
+    """Return a value of the file in the form that its option accepts."""
+    try:
+        if parameter == "slurm":
             return _table(value)
-        text = {**dict.fromkeys(LIST_KEYS, _texts), **dict.fromkeys(CHANGE_KEYS, _changes)}.get(key, _text)(value)
-        if key not in CHANGE_KEYS:  # the command parses these
-            options[key].type_cast_value(ctx, text)
+        readers = {**dict.fromkeys(LIST_KEYS, _texts), **dict.fromkeys(CHANGE_KEYS, _changes)}
+        text = readers.get(parameter, _text)(value)
+        if parameter not in CHANGE_KEYS:  # the command parses these
+            options[parameter].type_cast_value(ctx, text)
         return text
     except click.BadParameter as error:
         raise UserError(f"{OPTION} {path}: {key}: {error.message}") from error
@@ -93,7 +115,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _changes(value: Any) -> tuple[str, ...]:
-    """Return `name.key=value` strings from a list of them, or from tables such as `[overrides.l2rm]`."""
+    """Return `name.key=value` strings from a list of them, or from tables such as `[set.l2rm]`."""
     if isinstance(value, Mapping) and all(isinstance(table, Mapping) for table in value.values()):
         to_text: Callable[[Any], str] = lambda v: str(v).lower() if isinstance(v, bool) else _text(v)  # noqa: E731
         return tuple(f"{name}.{key}={to_text(v)}" for name, table in value.items() for key, v in table.items())

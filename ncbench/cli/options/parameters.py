@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ncbench.backbones.precision import PRECISIONS
-from ncbench.cli.options.names import complete_names
+from ncbench.cli.options.names import complete_names, complete_sweeps
 
 if TYPE_CHECKING:
     from ncbench.budget import Budget, Paper
@@ -35,10 +35,15 @@ precision = click.option(
     help="Precision of matrix products. tf32 (CUDA) and bf16 (sgr, saf and sgraf only) are faster but less accurate.",
 )
 runs_folder = click.option(
-    "--runs", "folder", type=FOLDER, default="runs", show_default=True, help="Folder with run records."
+    "--runs", "folder", type=FOLDER, default="runs", show_default=True, help="Folder of run records, or a part of it."
 )
 data_root = click.option("--data-root", type=FOLDER, help="Folder with the files of released datasets.")
-sweep = click.option("--sweep", metavar="ID", help="Sweep id, or a unique prefix of it.  [default: the latest sweep]")
+sweep = click.option(
+    "--sweep",
+    metavar="ID",
+    shell_complete=complete_sweeps,
+    help="Sweep id, or a unique prefix of it.  [default: the latest sweep]",
+)
 dev_rule = click.option(
     "--dev-rule",
     type=click.Choice(["standard", "ncr"]),

@@ -147,7 +147,7 @@ def _read_file(path: Path) -> Request:
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: is not valid TOML ({error})") from error
-    for key in ("source", "captions-file", "vocabulary"):  # relative to the configuration file
+    for key in ("source", "captions-file", "captions_file", "vocabulary"):  # relative to the configuration file
         value = given.get(key)
         if isinstance(value, str) and value and (path.parent / Path(value).expanduser()).exists():
             given[key] = str((path.parent / Path(value).expanduser()).resolve())
@@ -162,9 +162,12 @@ def _kinds() -> dict[str, str]:
 def _checked(given: Mapping[str, Any], where: str, usage: str) -> Request:
     """Return the request with the keys of `given`. Raises UserError for unknown, invalid and missing keys."""
     kinds, values = _kinds(), dict[str, Any]()
-    for key, value in given.items():
+    for written, value in given.items():
+        key = written.replace("_", "-")  # as in Python
         if key not in kinds:
-            raise UserError(f"{where}: {unknown_name('key', key, kinds)}")
+            raise UserError(f"{where}: {unknown_name('key', written, kinds)}")
+        if key in values:
+            raise UserError(f"{where}: {key} is given twice")
         if key == "splits":
             values[key] = _splits(value, where)
         elif type(value).__name__ != kinds[key] or (kinds[key] == "int" and value < 0):

@@ -9,17 +9,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from printed import body
 
 from ncbench.records.lease import take
 from ncbench.records.store import Store
 
 FIGURES = ("rsum.svg", "rsum.png", "training-curves.svg", "training-curves.png")
 FILES = ("README.md", "runs.csv", *(f"figures/{name}" for name in FIGURES))
-
-
-def body(table: str) -> list[list[str]]:
-    """Return the cells of a printed table, row by row."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
 
 
 @pytest.fixture

@@ -25,3 +25,8 @@ def test_sizes_in_words(count: float, words: str) -> None:
 @pytest.mark.parametrize(("values", "bars"), [([0.0, 7.0], "▁█"), ([5.0, 5.0, 5.0], "███"), ([0, 1, 2, 3], "▁▃▆█")])
 def test_sparklines(values: list[float], bars: str) -> None:
     assert sparkline(values) == bars
+
+
+def test_long_sparklines_keep_their_course() -> None:
+    assert sparkline([float(value) for value in range(1000)]) == sparkline([float(value) for value in range(40)])
+    assert sparkline([0.0] * 999 + [7.0])[-2:] == "▁█"

@@ -10,20 +10,26 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from ncbench.cli import main
+from ncbench.cli.options import config
 from ncbench.runtime.files import read_toml
 from ncbench.sweeps.record import find_sweep
 
 SWEEP = """
-methods = ["quick"]
-datasets = "tiny"
-backbones = ["vse"]
-ratios = [0.2, 0.4]
-budgets = [0.3]
-seeds = [3]
+method = ["quick"]
+dataset = "tiny"
+backbone = ["vse"]
+noise = [0.2, 0.4]
+budget = [0.3]
+seed = [3]
 device = "cpu"
 jobs = 1
-overrides.quick = {batch_size = 4, fails = false}
+set.quick = {batch_size = 4, fails = false}
 """
+
+
+OLDER = {"method": "methods", "dataset": "datasets", "backbone": "backbones", "noise": "ratios"}
+OLDER |= {"budget": "budgets", "seed": "seeds", "set.": "overrides."}
 
 
 @pytest.fixture
@@ -60,21 +66,39 @@ def test_options_override_the_file(run_file: Callable[..., Result]) -> None:
 
 
 def test_changes_as_texts(run_file: Callable[..., Result]) -> None:
-    text = SWEEP.replace("overrides.quick = {batch_size = 4, fails = false}", 'overrides = ["quick.lr=0.5"]')
-    found = specs(run_file(text + 'variants = ["quick.lr=0.25"]\nevaluations = 2\n', "--noise", 0.2, "--json"))
+    text = SWEEP.replace("set.quick = {batch_size = 4, fails = false}", 'set = ["quick.lr=0.5"]')
+    found = specs(run_file(text + 'variant = ["quick.lr=0.25"]\nevaluations = 2\n', "--noise", 0.2, "--json"))
     assert [(spec["settings"]["lr"], spec["evaluations"]) for spec in found] == [(0.5, 2), (0.25, 2)]
+
+
+def test_older_files_have_other_names(run_file: Callable[..., Result], tmp_path: Path) -> None:
+    older = SWEEP
+    for new, old in OLDER.items():
+        older = older.replace(f"\n{new}", f"\n{old}")
+    assert "methods = " in older
+    more = 'variants = ["quick.lr=0.25"]\ncheckpoint_every = 5\n'
+    newer = more.replace("variants", "variant").replace("_every", "-every")
+    found = specs(run_file(older + more, "--json"))
+    assert found == specs(run_file(SWEEP + newer, "--json"))
+    assert read_toml(find_sweep(tmp_path / "runs").folder / "sweep.toml", "it")["checkpoint-every"] == 5.0
+
+
+def test_keys_are_the_names_of_options() -> None:
+    options = {name.removeprefix("--") for option in main.commands["run"].params for name in option.opts}
+    assert set(config.KEYS) < options
+    assert options - set(config.KEYS) == {"config", "dry-run", "json", "quiet", "verbose", "debug"}
 
 
 def test_what_is_kept_stands_for_the_same_sweep(
     run_file: Callable[..., Result], cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    result = run_file(SWEEP + 'variants = ["quick.batch_size=8"]\n', "--noise", "0.2", "--json")
+    result = run_file(SWEEP + 'variant = ["quick.batch_size=8"]\n', "--noise", "0.2", "--json")
     record = find_sweep(tmp_path / "runs")
     assert [spec.id for spec in record.specs()] == [outcome["result"]["id"] for outcome in json.loads(result.stdout)]
     kept = record.folder / "sweep.toml"
     content = read_toml(kept, "it")
-    assert (content["methods"], content["ratios"], content["budgets"]) == (["quick"], [0.2], ["0.3"])
-    assert (content["overrides"], content["launcher"]) == (["quick.batch_size=4", "quick.fails=false"], "processes")
+    assert (content["method"], content["noise"], content["budget"]) == (["quick"], [0.2], ["0.3"])
+    assert (content["set"], content["launcher"]) == (["quick.batch_size=4", "quick.fails=false"], "processes")
     again = cli("run", "--config", kept, "--json")
     assert [outcome["status"] for outcome in json.loads(again.stdout)] == ["kept", "kept"]
     assert read_toml(kept, "it") == content
@@ -108,7 +132,10 @@ def test_slurm_in_a_file_is_for_slurm(run_file: Callable[..., Result], monkeypat
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("method = ['quick']", "unknown key 'method'. Did you mean 'methods'"),
+        ("metod = ['quick']", "unknown key 'metod'. Did you mean 'method'"),
+        ("method = ['quick']\nmethods = 'rce'", "methods is given twice, under two names."),
+        ("data-root = 'a'\ndata_root = 'b'", "data_root is given twice, under two names."),
+        ("noise = [0.2, 1.5]", "noise: '1.5' is not a noise ratio; it must be at least 0 and below 1"),
         ("ratios = [0.2, 1.5]", "ratios: '1.5' is not a noise ratio; it must be at least 0 and below 1"),
         ("ratios = []", "ratios: must not be empty;"),
         ("ratios = [true]", "ratios: expected a string or a number, found True."),
