@@ -12,6 +12,7 @@ from ncbench.backbones.precision import Precision
 from ncbench.backbones.registry import BACKBONES, SHORT_NAMES
 from ncbench.cli.options import config, parameters
 from ncbench.cli.options.names import complete_settings
+from ncbench.errors import UserError
 from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
 
 
@@ -137,6 +138,11 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
 )
 @click.option("--dry-run", is_flag=True, help="Print the planned runs with estimates of work and time, and exit.")
 @click.option(
+    "--assume",
+    metavar="DEVICE",
+    help="With --dry-run: estimate times on a measured device, or `here`, measured by `ncbench doctor --speed`.",
+)
+@click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
@@ -165,6 +171,7 @@ def run(
     variants: tuple[str, ...],
     data_root: Path | None,
     dry_run: bool,
+    assume: str | None,
     dev_rule: str,
     image_features: str | None,
     captions: str | None,
@@ -186,6 +193,12 @@ def run(
     from ncbench.sweeps.launchers.slurm_options import parse_options
 
     # Check everything that can be checked without importing torch first.
+    if assume is not None:
+        from ncbench.sweeps.devices import check_device
+
+        if not dry_run:
+            raise UserError("--assume needs --dry-run")
+        check_device(assume)
     for name in axes["methods"]:
         check_method(name)
     columns = {"image-features": image_features, "captions": captions, "text-features": text_features}
@@ -226,7 +239,7 @@ def run(
     if dry_run:
         from ncbench.cli.display.dry_run import show
 
-        show(sweep, chosen, as_json)
+        show(sweep, chosen, as_json, assume)
         return
     record.write(specs, config.sweep_file(params))
     with (

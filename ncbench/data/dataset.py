@@ -49,6 +49,11 @@ class ImageFeatures:
         """Whether rows are read from files."""
         return any(file is not None for file in self._files)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the stored features in bytes, in memory or mapped."""
+        return sum(chunk.nbytes for chunk in self._chunks)
+
     def __len__(self) -> int:
         return -(-int(self._starts[-1]) // self._stride) if self._order is None else len(self._order)
 

@@ -136,3 +136,21 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr("ncbench.checks.doctor.os.access", lambda *_: False)
     assert examine(code=1)["caches"][str(tmp_path / "cache")] == ("problem", "not writable; set NCBENCH_CACHE")
+
+
+def test_the_speed_of_this_machine(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ncbench.sweeps import device_speed
+    from ncbench.sweeps.devices import device_named, measured_devices
+
+    (device, *_) = measured_devices().values()
+    monkeypatch.setattr(device_speed, "measure_device", lambda device_, told: told("sgr") or device)
+    result = cli("doctor", "--speed", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "Measuring updates and scoring: sgr ...\n"
+    words = " ".join(result.stdout.split())
+    assert device.hardware in words
+    assert "vse-infinity" in words
+    assert f"The load of the machine was {device.load:g} before" in words
+    assert "--dry-run --assume here" in words
+    assert device_named("here", "cpu") == device
+    assert json.loads(cli("doctor", "--speed", "--device", "cpu", "--json").stdout) == device.to_dict()

@@ -21,6 +21,7 @@ from ncbench.records.store import Store
 from ncbench.runtime import signals
 from ncbench.sweeps import estimate
 from ncbench.sweeps import record as sweeps_record
+from ncbench.sweeps.devices import measured_devices
 from ncbench.sweeps.record import find_sweep
 
 QUICK = ("--method", "quick", "--noise", "0.2,0.4")
@@ -62,11 +63,54 @@ def test_a_dry_run_prints_estimates_and_writes_nothing(
     assert done["training_flops"] == record.result.work.budget
 
 
+def test_a_dry_run_says_what_it_assumes(toy_run: Callable[..., Result], strict_json: Callable[[str], Any]) -> None:
+    (name, device), *_ = measured_devices().items()
+    result = toy_run(*QUICK, "--dry-run", "--assume", name)
+    assert (result.exit_code, result.stderr) == (0, "")
+    words = " ".join(result.stdout.split())
+    assert f"Assumed: {device.words}; every method trains as fast per FLOP as plain training does there" in words
+    assert "Peak memory of a run: at least " in words
+    assert "By number of devices, with one run at a time on each: 1: " in words
+    content = strict_json(toy_run(*QUICK, "--dry-run", "--assume", name, "--json").stdout)
+    assert content["assumed"].startswith(device.words)
+    assert all(run["peak_is_floor"] and run["peak_bytes"] > 0 for run in content["runs"])
+    first, second = (run["seconds_left"] for run in content["runs"])
+    assert content["seconds_on_devices"]["1"] == first + second
+    assert content["seconds_on_devices"]["4"] == max(first, second)
+    measured = " ".join(toy_run(*QUICK, "--dry-run").stdout.split())
+    assert "Assumed: runs are as fast as those of the same kind were: measured here (cpu)." in measured
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--assume", "here"), "--assume needs --dry-run"),
+        (("--dry-run", "--assume", "abacus"), "unknown device for --assume 'abacus'"),
+        (
+            ("--dry-run", "--assume", "here"),
+            "the speed of this machine's cpu is not known; run: ncbench doctor --speed",
+        ),
+    ],
+)
+def test_devices_that_cannot_be_assumed(
+    words: tuple[str, ...],
+    problem: str,
+    toy_run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "empty"))
+    result = toy_run(*QUICK, *words)
+    assert result.exit_code == 2
+    assert problem in " ".join(result.stderr.split())
+
+
 def test_a_dry_run_of_several_methods_says_what_each_costs(toy_run: Callable[..., Result]) -> None:
     shown = toy_run("--method", "quick,triplet", "--noise", "0.2,0.4", "--dry-run").stdout
     table = shown[shown.index("By method, most expensive first") :]
     rows = [[c.strip() for c in line.split("│")[1:-1]] for line in table.splitlines() if line[:1] == "│"]
     assert sorted((row[0], row[1]) for row in rows) == [("quick", "2"), ("triplet", "2")]
+    assert all(row[5].endswith("iB") and float(row[4]) < 1 for row in rows)
     assert "By method" not in toy_run(*QUICK, "--dry-run").stdout
 
 

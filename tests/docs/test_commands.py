@@ -22,6 +22,7 @@ from ncbench.cli import main
 from ncbench.data.dataset import Dataset
 from ncbench.data.scenes.source import Scenes
 from ncbench.method.scaffold import method_files
+from ncbench.sweeps import device_speed
 
 CHECKPOINTS = ("model_best.pth.tar", "SGR.pth.tar", "SAF.pth.tar")
 SMALL = {
@@ -44,6 +45,8 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
     # Pictures make reports slow, so only pages that ask for them have them.
     pictures = Painted() if "--pictures" in page.read_text() else None
     monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name, pictures=pictures))
+    monkeypatch.setattr(device_speed, "SETTINGS", [replace(device_speed.SETTINGS[0], batch=8, images=16)])
+    monkeypatch.setattr(device_speed, "SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)
     for name in CHECKPOINTS:
         shutil.copy(FIXTURES / "published_sgr" / "official_sgr.pth.tar", tmp_path / name)

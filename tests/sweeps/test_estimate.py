@@ -13,12 +13,14 @@ from runs import prepare_run
 from toy_methods import Toy, Twins
 
 from ncbench import UserError
+from ncbench.backbones.registry import build_backbone
 from ncbench.budget import Unit
 from ncbench.data.dataset import Dataset, Split
 from ncbench.method.base import Method
 from ncbench.records.spec import RunSpec, sizes_of
 from ncbench.records.store import Store
 from ncbench.sweeps import estimate
+from ncbench.sweeps.devices import Device
 from ncbench.sweeps.estimate import Speed, Speeds, evaluation_work, training_work
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import PlannedRun
@@ -78,8 +80,6 @@ def test_work_of_a_budget_is_what_a_run_spends(tiny: Dataset, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["vse", "sgr", "sgraf"])
 def test_work_of_evaluation_is_that_of_scoring_all(name: str, tiny: Dataset, tmp_path: Path) -> None:
-    from ncbench.backbones.registry import build_backbone
-
     run = planned(tiny, tmp_path, backbone=name)
     with torch.device("meta"):
         backbone = build_backbone(name, sizes_of(run.spec, tiny))
@@ -128,13 +128,56 @@ def test_a_speed_from_records(tiny: Dataset, tmp_path: Path) -> None:
         content = json.loads(path.read_text())
         content["started"], content["environment"]["device"] = float(seed), device
         content["seconds"].update(training=used / rate, evaluation=8.0)
+        content["peak_bytes"] = {"host": 9000, "device": 5000 + 1000 * min(seed, 2)}
         path.write_text(json.dumps(content))
     speed = Speeds(store, "cpu", lambda run: pytest.fail("measured")).of(planned(tiny, tmp_path, Twins, seed=9))
     assert speed.flops == pytest.approx(4e5)  # the median over the device of the latest record
-    assert speed == Speed(speed.flops, 2.0, 2, "3 records (gpu)")  # four evaluations took eight seconds
+    assert speed == Speed(speed.flops, 2.0, 2, "3 records (gpu)", 7000)  # four evaluations took eight seconds
     waiting = planned(tiny, tmp_path, Twins, seed=9)
     cost = estimate.estimate(waiting, speed, store.folder(waiting.spec))
+    assert (cost.peak, cost.peak_is_floor) == (7000, False)
     assert cost.seconds == pytest.approx(cost.training / 4e5 + 2.0 * (3 + 1))  # dev and test are as large here
+
+
+@pytest.mark.parametrize(("kind", "backbone", "networks"), [(Toy, "vse", 1), (Twins, "vse", 2), (Twins, "sgraf", 2)])
+def test_a_speed_that_is_assumed(
+    kind: type[Method], backbone: str, networks: int, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned(tiny, tmp_path, kind, backbone)
+    rates = {"sgr": 1e6, "saf": 3e6, "vse": 2e6}
+    monkeypatch.setattr(Device, "training_speed", lambda self, name, step: rates[name])
+    monkeypatch.setattr(Device, "scoring_speed", lambda self, name, pair: 10 * rates[name])
+    device = Device(name="x", hardware="", date="", command="", versions={}, training={}, scoring={})
+    told: list[PlannedRun] = []
+    speed = Speeds(Store(tmp_path), "cuda", told.append, device).of(run)  # no such device is needed
+    assert (speed.networks, speed.source, speed.peak, told) == (networks, "--assume x", None, [])
+    members = {"sgraf": ("sgr", "saf")}.get(backbone, (backbone,))
+    works = {name: baseline(replace(run.spec, backbone=name), tiny) for name in members}
+    assert speed.flops == pytest.approx(sum(works.values()) / sum(work / rates[name] for name, work in works.items()))
+    expected = 0.0
+    for name in members:
+        with torch.device("meta"):
+            network = build_backbone(name, sizes_of(run.spec, tiny))
+        expected += networks * evaluation_work(network, tiny.splits["dev"]) / rates[name] / 10
+    assert speed.evaluation == pytest.approx(expected)
+
+
+def test_the_memory_that_a_run_needs_at_least(tiny: Dataset, tmp_path: Path) -> None:
+    run = planned(tiny, tmp_path, Twins)
+    cost = estimate.estimate(run, replace(SPEED, networks=2), tmp_path)
+    network = build_backbone("vse", sizes_of(run.spec, tiny))
+    weights = sum(weight.numel() for weight in network.parameters())
+    test = tiny.splits["test"]
+    features = sum(len(split.images) for split in tiny.splits.values()) * tiny.n_regions * tiny.image_dim
+    assert cost.peak_is_floor
+    assert cost.peak == 4 * (features + len(test.images) * len(test.captions) + 5 * 2 * weights)
+
+
+def test_a_measurement_here_has_a_peak_of_memory(tiny: Dataset, tmp_path: Path) -> None:
+    run = planned(tiny, tmp_path)
+    speed = estimate.measure(run, CPU)
+    if speed.peak is not None:  # systems other than Linux do not say
+        assert estimate.estimate(run, speed, tmp_path).peak == speed.peak > 10**7
 
 
 def test_records_without_measurements_tell_nothing(tiny: Dataset, tmp_path: Path) -> None:
@@ -171,8 +214,6 @@ def test_a_part_of_a_split(tiny: Dataset) -> None:
 
 def test_scoring_is_measured_on_a_part(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is proportional to work."""
-    from ncbench.backbones.registry import build_backbone
-
     backbone = build_backbone("vse", sizes_of(planned(tiny, tmp_path).spec, tiny))
     now, sizes = [0.0], list[tuple[int, int]]()
 

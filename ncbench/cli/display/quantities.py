@@ -18,6 +18,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
 
 
+def hours(seconds: float) -> str:
+    """Return a duration in hours: 0.012 h, 5.5 h, 310 h."""
+    found = seconds / 3600
+    return f"{found:.0f} h" if found >= 100 else f"{found:.2g} h"
+
+
 def size(count: float) -> str:
     """Return a number of bytes with its unit: 512 B, 3.1 KiB, 2.0 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncbench.cli.display.quantities import duration, size, sparkline
+from ncbench.cli.display.quantities import duration, hours, size, sparkline
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,11 @@ from ncbench.cli.display.quantities import duration, size, sparkline
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(36, "0.01 h"), (7200, "2 h"), (45000, "12 h"), (1e6, "278 h")])
+def test_durations_in_hours(seconds: float, words: str) -> None:
+    assert hours(seconds) == words
 
 
 @pytest.mark.parametrize(
