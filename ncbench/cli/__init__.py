@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import traceback
 import warnings
@@ -123,15 +124,29 @@ def main() -> None:
     Example: ncbench run --method triplet,l2rm --noise 0.2,0.4,0.6
     """
     warnings.showwarning = _show_warning
+    _shown.clear()
     context = click.get_current_context()
     context.with_resource(printable_streams())
     context.with_resource(ended_by_sigterm())
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning in one line, without its source location."""
-    if not verbosity().quiet:
-        click.echo(f"Warning: {_one_line(str(message))}", err=True)
+_shown: set[tuple[type[Warning], str]] = set()  # warnings of this process, without their numbers
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning in one line, without its source location; one that differs in numbers alone only once.
+
+    Methods and libraries may warn at every update. What is said about data is always printed.
+    """
+    from ncbench.data.data_warning import DataWarning
+    from ncbench.data.tokenise import TokenisationWarning
+
+    text = _one_line(str(message))
+    key = category, re.sub(r"\d[\d.,]*(e[+-]?\d+)?", "#", text)
+    seen = key in _shown and not issubclass(category, DataWarning | TokenisationWarning)
+    if not (verbosity().quiet or seen):
+        _shown.add(key)
+        click.echo(f"Warning: {text}", err=True)
 
 
 for command in (

@@ -100,7 +100,7 @@ def clean(
     """Find the mismatched pairs of a dataset.
 
     INPUT is a .csv, .tsv or .jsonl file with image files and captions; a folder of images with such a file; an .npz
-    file with two matrices of vectors; or anything that datasets reads: parquet, Arrow, webdataset, hf:NAME.
+    file with two matrices of vectors; or tables of datasets: parquet, Arrow, webdataset, hf:NAME.
 
     No pair is judged by a model that was trained on it. Writes the pairs to keep (FILE), to review and dropped, with
     all columns of the input and P(mismatched), a gallery (.html) and a summary (.json). The input is not changed.

@@ -72,8 +72,14 @@ def check_dataset_command(name: str, data_root: Path | None, as_json: bool) -> N
     show_default=True,
     help="Minimum number of occurrences of a word. Published vocabularies use 4.",
 )
+@click.option(
+    "--tokenizer",
+    metavar="FILE|NAME",
+    default="",
+    help="Split captions by a tokenizer.json, its folder, or a model on the hub, instead of at spaces.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) -> None:
+def vocab(captions: tuple[Path, ...], out: Path, min_count: int, tokenizer: str, force: bool) -> None:
     """Build a vocabulary from caption files.
 
     CAPTIONS are text files with one caption per line, or .tsv files with an image id and a caption per line. Use the
@@ -82,6 +88,7 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     from collections import Counter
 
     from ncbench.data.captions_file import read_captions
+    from ncbench.data.model_tokeniser import ModelTokeniser
     from ncbench.data.tokenise import Tokeniser
     from ncbench.data.vocabulary import Vocabulary
     from ncbench.runtime.files import check_absent
@@ -90,7 +97,7 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
         raise UserError(f"--out {out} is one of the caption files; choose another path.")
     if not force:
         check_absent([out])
-    tokeniser = Tokeniser()
+    tokeniser = ModelTokeniser(tokenizer) if tokenizer else Tokeniser()
     texts = [text for path in captions for text in read_captions(path, tabbed=path.suffix == ".tsv")]
     if not texts:
         raise UserError(f"{', '.join(map(str, captions))}: no captions found; expected one per line.")
@@ -131,6 +138,12 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, force: bool) ->
     show_default=True,
     help="unknown: some pairs are mismatched, and nobody knows which. Runs then use --noise natural.",
 )
+@click.option(
+    "--tokenizer",
+    metavar="FILE|NAME",
+    default="",
+    help="Split captions by a tokenizer.json, its folder, or a model on the hub, instead of at spaces.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and list them at the end.")
 @json_option
 def featurize(
@@ -140,6 +153,7 @@ def featurize(
     model: str,
     name: str | None,
     truth: str,
+    tokenizer: str,
     skip_bad: bool,
     as_json: bool,
 ) -> None:
@@ -153,7 +167,9 @@ def featurize(
     from ncbench.data.imported.source import skipped_of
     from ncbench.data.registry import check_dataset, load_dataset
 
-    text = picture_request(images, captions, image_column or "", model, name or "", truth == "known", skip_bad)
+    text = picture_request(
+        images, captions, image_column or "", model, name or "", truth == "known", skip_bad, tokenizer
+    )
     check_dataset(text)
     dataset = load_dataset(text, None)
     skipped = skipped_of(text)

@@ -56,7 +56,7 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     type=parameters.NAMES,
     default="scenes",
     show_default=True,
-    help="Datasets; see `ncbench data list`. hf:NAME_OR_PATH reads anything that Hugging Face `datasets` reads; a "
+    help="Datasets; see `ncbench data list`. hf:NAME_OR_PATH reads tables of Hugging Face `datasets`; a "
     ".toml file describes such a dataset in more detail.",
 )
 @parameters.dev_rule

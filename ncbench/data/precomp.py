@@ -223,7 +223,11 @@ def open_features(path: Path) -> FloatArray:
         features = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy raises many types of errors for damaged headers
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be mapped into memory ({reason}); expected {expected}") from error
+        ragged = "object" in reason.lower()
+        remedy = "; if regions vary in number, cut those of each image to one number, such as the 36 surest"
+        raise UserError(
+            f"{path}: cannot be mapped into memory ({reason}); expected {expected}{remedy if ragged else ''}"
+        ) from error
     if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
         raise UserError(f"{path}: found {features.dtype} of shape {features.shape}, expected {expected}")
     check_rows(path, features, None if features.nbytes <= MAX_FULL_CHECK_BYTES else _sampled(features))

@@ -29,7 +29,7 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
     """
     if len(texts) < MIN_CACHED_CAPTIONS:
         return _tokenise(texts, vocabulary, tokeniser)
-    joined = "\n".join((str(_FORMAT), vocabulary.digest, *texts))
+    joined = "\n".join((str(_FORMAT), vocabulary.digest + tokeniser.digest, *texts))
     path = cache_root() / "tokens" / f"{hashlib.sha256(joined.encode()).hexdigest()[:32]}.npz"
     with suppress(Exception):  # missing, damaged or of another version: tokenise again
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:

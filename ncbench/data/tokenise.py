@@ -34,8 +34,11 @@ class Tokeniser:
     stop: "mr"). A caption of one sentence gets the same words either way.
 
     `seen` counts all captions so far, `asked` those with an inner full stop, which may or may not end a sentence, and
-    `doubtful` those of the latter for which the trained model was missing.
+    `doubtful` those of the latter for which the trained model was missing. `digest` identifies what else decides about
+    words; "" here.
     """
+
+    digest = ""
 
     def __init__(self, abbreviations: Iterable[str] = ()) -> None:
         self._abbreviations = frozenset(abbreviations)

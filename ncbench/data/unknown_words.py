@@ -17,8 +17,8 @@ DOUBTFUL_SHARE, MAX_UNKNOWN_SHARE = 0.2, 0.9
 _CHUNK_SIZE = 10_000  # captions at a time
 _REMEDY = (
     "use the vocabulary of these captions (`ncbench data vocab`, or a lower min-count); in languages without spaces, "
-    "separate the words by spaces, for example with a tokenizer of transformers, or give captions as vectors "
-    "(text-features)"
+    "name a tokenizer (tokenizer=FILE_OR_NAME for `hf:`, --tokenizer of `data featurize`), separate the words by "
+    "spaces, or give captions as vectors (text-features)"
 )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from sources import Source
 
+from ncbench.cli import main
+from ncbench.data.data_warning import DataWarning
 from ncbench.data.dataset import Dataset, ImageFeatures
 
 SAME = ("spec.json", "result.json", "ranks.npz", "model.safetensors")
@@ -125,3 +128,26 @@ def test_absurd_features_of_an_image_that_opening_did_not_look_at(
     assert f"failed: quick with vse on absurd, shuffle-images 0.4, seed 0: {told}" in result.stderr
     assert "Traceback" not in result.output
     assert not list((tmp_path / "runs").rglob("result.json"))
+
+
+def test_warnings_that_differ_in_a_number_are_printed_once() -> None:
+    @main.command("warn-often")
+    def warn_often() -> None:
+        for number in range(3):
+            warnings.warn(f"error {number}.5e-0{number} after {1000 * number:,} steps", RuntimeWarning, stacklevel=1)
+            warnings.warn(f"dataset a{number}: {number} rows", DataWarning, stacklevel=1)
+        warnings.warn("error 7 elsewhere", RuntimeWarning, stacklevel=1)
+
+    try:
+        for _ in range(2):  # the second call begins anew
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                result = CliRunner().invoke(main, ["warn-often"])
+            assert result.exit_code == 0, result.output
+            assert result.stderr.splitlines() == [
+                "Warning: error 0.5e-00 after 0 steps",
+                *(f"Warning: dataset a{number}: {number} rows" for number in range(3)),
+                "Warning: error 7 elsewhere",
+            ]
+    finally:
+        main.commands.pop("warn-often")

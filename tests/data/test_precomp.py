@@ -264,6 +264,7 @@ def truncate(path: Path) -> None:
         (loop, "lacks train_ims.npy"),
         (truncate, "cannot be mapped into memory (mmap length is greater than file size)"),
         (save(np.array([[[{}]]], dtype=object)), "Python objects in dtype"),
+        (save(np.array([np.zeros((2, 3)), np.zeros((4, 3))], object)), "if regions vary in number, cut those of each"),
         (save(np.zeros((40, 24), np.float32)), "float32 of shape (40, 24), expected a .npy file of float32"),
         (save(np.zeros((40, 36, 24))), "float64 of shape (40, 36, 24), expected"),
         (save(np.zeros((40, 36, 24), ">f4")), ">f4 of shape (40, 36, 24), expected"),

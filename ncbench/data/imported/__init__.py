@@ -1,1 +1,1 @@
-"""Imported datasets: anything that `datasets` reads, or pictures with captions, converted once to a local store."""
+"""Imported datasets: what `datasets` has as tables, or pictures with captions, converted once to a local store."""

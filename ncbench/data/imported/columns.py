@@ -124,7 +124,8 @@ def _block(column: Column, name: str, place: Place) -> Block:
             item = int(np.argmax(lengths != lengths[0]))
             raise UserError(
                 f"{of_item(item)}: {name!r} has a list of length {lengths[item]}, others have {lengths[0]}; "
-                "all rows must have the same shape"
+                "all rows must have the same shape; if regions vary in number, cut those of each image to one, "
+                "such as 36"
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         array = _storage(array.flatten())

@@ -50,6 +50,7 @@ from ncbench.data.imported.reading import read_texts
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import REST, SPLITS, split_of, words_of_split
 from ncbench.data.imported.tables import Table
+from ncbench.data.model_tokeniser import ModelTokeniser
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
@@ -102,8 +103,9 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
     if len({(*facts["shape"][1:], facts["dtype"], facts["vector"]) for facts in splits.values()}) > 1:
         found = ", ".join(f"{split} {facts['shape'][1:]} {facts['dtype']}" for split, facts in splits.items())
         raise UserError(f"{request.source}: features must have the same shape in all splits, found {found}")
-    vocabulary, doubtful = _tokenise(request, folder, columns.text_features != "")
+    vocabulary, tokeniser = _tokenise(request, folder, columns.text_features != "")
     facts = [json.dumps(splits, sort_keys=True), vocabulary.digest, *(_token_fact(folder / split) for split in SPLITS)]
+    facts += [tokeniser.digest] if tokeniser.digest else []
     manifest = {
         "format": STORE_FORMAT,
         "name": request.title,
@@ -113,7 +115,8 @@ def convert(request: Request, tables: Mapping[str, Table], root: Path | None, fo
         "splits": splits,
         "truth_known": request.truth_known,
         "like": request.like,
-        "doubtful": doubtful,
+        "doubtful": tokeniser.doubtful,
+        "tokenizer_digest": tokeniser.digest,
         "digest": hashlib.sha256("\n".join(facts).encode()).hexdigest(),
     }
     write_json(folder / MANIFEST_FILE, manifest)
@@ -414,23 +417,24 @@ class _ArrayWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabulary, int]:
-    """Write vocabulary and word ids. Return the vocabulary, and how many captions may differ from NLTK's tokens."""
+def _tokenise(request: Request, folder: Path, has_vectors: bool) -> tuple[Vocabulary, Tokeniser]:
+    """Write vocabulary and word ids. Return the vocabulary, and the tokeniser of all captions."""
     if has_vectors:  # words are not needed
         vocabulary = Vocabulary.build([], 1)
         vocabulary.write(folder / VOCABULARY_FILE)
-        return vocabulary, 0
+        return vocabulary, Tokeniser()
+    model = ModelTokeniser(request.tokenizer) if request.tokenizer else None
     stated = Vocabulary.read(Path(request.vocabulary)) if request.vocabulary else None
-    tokeniser = Tokeniser(stated.abbreviations if stated else ())
+    tokeniser = model or Tokeniser(stated.abbreviations if stated else ())
     vocabulary = stated or _build_vocabulary(folder, tokeniser, request.min_count)
     vocabulary.write(folder / VOCABULARY_FILE)
-    tokeniser = Tokeniser(vocabulary.abbreviations)
+    tokeniser = model or Tokeniser(vocabulary.abbreviations)
     for split in SPLITS:
         tokens, lengths = token_ids(read_texts(folder / split), vocabulary, tokeniser)
         np.save(folder / split / "tokens.npy", tokens.astype("<i4"))
         np.save(folder / split / "lengths.npy", lengths.astype("<i4"))
     tokeniser.warn()
-    return vocabulary, tokeniser.doubtful
+    return vocabulary, tokeniser
 
 
 def _build_vocabulary(folder: Path, tokeniser: Callable[[str], Sequence[str]], threshold: int) -> Vocabulary:

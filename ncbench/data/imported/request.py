@@ -33,8 +33,10 @@ class Request:
     compute `features` from (see `ncbench.data.imported.descriptors`). With a `captions_file`, `source` is a folder of
     pictures (see `ncbench.data.imported.folder`). `ids` must be unique. `splits` maps train, dev and test to the
     source's names. The vocabulary is the words that occur at least `min_count` times in train and dev, unless there is
-    a `vocabulary` file in the released format (JSON). Sizes of networks and settings of methods are those for the
-    dataset `like`. With `skip_bad`, pictures that cannot be read are left out, with their captions.
+    a `vocabulary` file in the released format (JSON). Words are the tokens of a `tokenizer` if given: a
+    `tokenizer.json`, its folder, or a model on the hub (see `ncbench.data.model_tokeniser`). Sizes of networks and
+    settings of methods are those for the dataset `like`. With `skip_bad`, pictures that cannot be read are left out,
+    with their captions.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Request:
     truth_known: bool = True
     min_count: int = 4
     vocabulary: str = ""
+    tokenizer: str = ""
     like: str = ""
     skip_bad: bool = False
 
@@ -98,10 +101,18 @@ def with_columns(names: Sequence[str], columns: Mapping[str, str | None]) -> tup
 
 
 def picture_request(
-    images: str, captions: str, column: str, features: str, name: str, truth_known: bool = True, skip_bad: bool = False
+    images: str,
+    captions: str,
+    column: str,
+    features: str,
+    name: str,
+    truth_known: bool = True,
+    skip_bad: bool = False,
+    tokenizer: str = "",
 ) -> str:
     """Return a request for a dataset of pictures: a folder with a captions file, or columns of `hf:...`."""
     given = {"features": features, "name": name, "truth-known": "" if truth_known else "false"}
+    given["tokenizer"] = tokenizer
     given["skip-bad"] = "true" if skip_bad else ""
     if images.startswith(PREFIX):
         return _extended(images, {k: v for k, v in {**given, "captions": captions, "images": column}.items() if v})
@@ -147,7 +158,7 @@ def _read_file(path: Path) -> Request:
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: is not valid TOML ({error})") from error
-    for key in ("source", "captions-file", "captions_file", "vocabulary"):  # relative to the configuration file
+    for key in ("source", "captions-file", "captions_file", "vocabulary", "tokenizer"):  # relative to the configuration file
         value = given.get(key)
         if isinstance(value, str) and value and (path.parent / Path(value).expanduser()).exists():
             given[key] = str((path.parent / Path(value).expanduser()).resolve())

@@ -14,6 +14,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.imported.layout import CONVERSION, SKIPPED_FILE, STORE_FORMAT, store_root
 from ncbench.data.imported.reading import read
 from ncbench.data.imported.request import Request, read_request
+from ncbench.data.model_tokeniser import tokenizer_file
 from ncbench.data.stamps import stamp
 from ncbench.errors import UserError
 
@@ -66,6 +67,8 @@ def _key(request: Request, files: Sequence[Path]) -> str:
     of_files = [(str(one.path), one.size, one.changed) for one in stamp(files)]
     if request.vocabulary:
         of_files.append((request.vocabulary, *_size_and_time(Path(request.vocabulary))))
+    if request.tokenizer and (file := tokenizer_file(request.tokenizer)) is not None:
+        of_files.append((request.tokenizer, *_size_and_time(file)))
     facts = {
         "format": STORE_FORMAT,
         "conversion": CONVERSION,
@@ -80,5 +83,5 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         facts = path.stat()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a vocabulary (JSON)") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected JSON") from error
     return facts.st_size, facts.st_mtime_ns

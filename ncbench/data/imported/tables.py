@@ -28,6 +28,7 @@ MAX_ROW_BYTES = 2**25
 
 MIN_NUMBER_BYTES = 2
 _SUFFIXES = (".parquet", ".arrow")
+_CONVERTIBLE = {".csv": "csv", ".json": "json", ".jsonl": "json"}  # by `datasets`
 _DATASET_MARKER, _DATASET_DICT_MARKER = "state.json", "dataset_dict.json"  # files of `save_to_disk`
 
 
@@ -266,11 +267,28 @@ def _files_by_split(path: Path) -> dict[str, list[Path]]:
     """Return the files of each split, by the word that names it. Raises UserError as `files_by_split`."""
     if path.is_file():
         if path.suffix.lower() not in _SUFFIXES:
-            raise UserError(f"{path}: unknown file type; expected {' or '.join(_SUFFIXES)}, or a folder of these")
+            raise UserError(
+                f"{path}: unknown file type; expected {' or '.join(_SUFFIXES)}, or a folder of these{_remedy(path)}"
+            )
         return {"train": [path]}
     if files := files_below(path, _SUFFIXES):
         return files_by_split(path, files)
+    others = files_below(path, (*_CONVERTIBLE, ".npy", ".npz"))
     raise UserError(
         f"{path}: contains no dataset; expected one saved by `datasets`, or files "
         f"{', '.join('{train,dev,test}' + suffix for suffix in _SUFFIXES)}, or folders of these names"
+        f"{_remedy(others[0]) if others else ''}"
     )
+
+
+def _remedy(path: Path) -> str:
+    """Return how to convert a file of another type that may hold features, as the end of a sentence."""
+    kind = _CONVERTIBLE.get(path.suffix.lower())
+    if kind is not None:
+        return f'; convert it with datasets.Dataset.from_{kind}("{path.name}").to_parquet("{path.stem}.parquet")'
+    if path.suffix.lower() in (".npy", ".npz"):
+        return (
+            "; write features to parquet, one row per image with as many regions each (cut them to one number, such as "
+            "the 36 surest)"
+        )
+    return ""

@@ -54,7 +54,10 @@ def in_region(row: int, value: object) -> Callable[[dict[str, list[Any]]], None]
         (in_region(141, 1e20), "quet, row 141: 'regions' contains a number of size 1e+20, expected finite numbers up"),
         (in_region(3, None), "quet, row 3: missing value (null) in 'regions'"),
         (changed("regions", 4, None), "quet, row 4: missing value (null) in 'regions'"),
-        (changed("regions", 5, [[1.0] * 6] * 2), "quet, row 5: 'regions' has a list of length 2, others have 3"),
+        (
+            changed("regions", 5, [[1.0] * 6] * 2),
+            "others have 3; all rows must have the same shape; if regions vary in number, cut",
+        ),
         (changed("regions", 6, [[1.0] * 5] * 3), "quet, row 6: 'regions' has a list of length 5, others have 6"),
         (changed("captions", 7, []), "quet, row 7: no captions in 'captions'"),
         (changed("captions", 8, None), "quet, row 8: no captions in 'captions'"),
@@ -183,9 +186,17 @@ def test_a_damaged_saved_dataset(tmp_path: Path) -> None:
 def test_folders_without_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     assert "mine: contains no dataset" in refusal(tmp_path / "mine")
-    (tmp_path / "mine" / "train.csv").touch()
-    assert "mine: contains no dataset" in refusal(tmp_path / "mine")
-    assert "unknown file type; expected .parquet or .arrow" in refusal(tmp_path / "mine" / "train.csv")
+    (tmp_path / "mine" / "1.npz").touch()
+    assert "one row per image with as many regions each (cut them to one number" in refusal(tmp_path / "mine")
+    (tmp_path / "mine" / "1.npz").unlink()
+    for name, kind in (("train.csv", "csv"), ("train.jsonl", "json")):
+        (tmp_path / "mine" / name).touch()
+        remedy = f'convert it with datasets.Dataset.from_{kind}("{name}").to_parquet("train.parquet")'
+        assert refusal(tmp_path / "mine").startswith(f"{tmp_path}/mine: contains no dataset")
+        assert refusal(tmp_path / "mine").endswith(remedy)
+        assert "unknown file type; expected .parquet or .arrow" in refusal(tmp_path / "mine" / name)
+        assert refusal(tmp_path / "mine" / name).endswith(remedy)
+        (tmp_path / "mine" / name).unlink()
 
 
 def test_files_without_a_split_next_to_others(tmp_path: Path) -> None:
