@@ -246,7 +246,7 @@ def test_presets_keep_the_bare_name(record: Record, tmp_path: Path) -> None:
     record(dataset="scenes", method="l2rm", settings=preset)
     for changed in ({"mass": 1.0}, {"mass": 1.0, "tau": 0.1}):
         record(dataset="scenes", method="l2rm", settings={**preset, **changed})
-    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (tau=0.05, mass=1.0)", "l2rm (tau=0.1, mass=1.0)"}
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (mass=1.0, tau=0.05)", "l2rm (mass=1.0, tau=0.1)"}
 
 
 def test_methods_from_files_have_no_preset_that_is_known(record: Record, tmp_path: Path) -> None:

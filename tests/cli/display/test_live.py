@@ -14,6 +14,7 @@ from ncbench.budget import Budget
 from ncbench.cli.display import live
 from ncbench.cli.display.live import LiveTable, describe, labels_of, watch
 from ncbench.cli.display.output import PIPE_WIDTH, console
+from ncbench.method.registry import load_method, settings_of
 from ncbench.records.progress import Progress
 from ncbench.records.spec import RunSpec
 from ncbench.sweeps.execution import Outcome
@@ -249,3 +250,22 @@ def test_lines_without_a_terminal_say_where_a_run_resumed(clock: list[float]) ->
     table.progressed(0, Progress(0.5, None, None, "epoch 2", resumed_at=0.4))
     table.ended(0, Outcome(spec(), "done", Path(), RESULT))
     assert table.console.file.getvalue().endswith(": done, resumed at 40%, test rSum 280.5, 0 s\n")  # type: ignore[attr-defined]
+
+
+def test_runs_of_a_preset_have_no_label() -> None:
+    preset = replace(spec("l2rm"), settings=settings_of(load_method("l2rm"), "f30k"))
+    changed = replace(preset, settings={**preset.settings, "mass": 1.0})
+    assert labels_of([preset, changed]) == ["", "mass=1.0"]
+    assert labels_of([replace(preset, source="d"), replace(changed, source="d")]) == ["mass=0.1", "mass=1.0"]
+
+
+def test_narrow_tables_stack_the_names_of_runs(clock: list[float]) -> None:
+    specs = [spec(), replace(spec("l2rm"), protocol="shuffle-captions", noise=0.2, seed=12)]
+    table = LiveTable(specs, screen(width=60))
+    table.started(1)
+    table.progressed(1, Progress(0.5, None, None, "epoch 2", resumed_at=0.4))
+    table.ended(1, Outcome(specs[1], "done", Path(), RESULT))
+    rows = printed(table)
+    assert " ".join(row[0] for row in rows[2:]) == "l2rm shuffle-captions, noise 0.2, seed 12, resumed at 40%"
+    assert rows[2][0] == "l2rm"
+    assert (rows[2][1], rows[2][-1]) == ("done", "280.5")

@@ -46,6 +46,13 @@ def test_what_is_a_request() -> None:
     assert [is_request(text) for text in ("hf:x", "my.toml", "scenes", "photos@1234")] == [True, True, False, False]
 
 
+def test_keys_may_have_underscores(tmp_path: Path) -> None:
+    text = 'source = "a/b"\ncaptions = "c"\nimage-features = "v"\nmin-count = 2\n'
+    hyphens = read_request(config(tmp_path, text))
+    assert (hyphens.image_features, hyphens.min_count) == ("v", 2)
+    assert read_request(config(tmp_path, text.replace("-", "_"))) == hyphens
+
+
 def test_a_configuration_file_gives_everything(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "words.json").touch()
@@ -79,6 +86,7 @@ def test_a_configuration_file_gives_everything(tmp_path: Path) -> None:
     [
         ("source = 3", "source is 3, expected a string"),
         ('source = "a/b"\ncaption = "x"', "unknown key 'caption'. Did you mean 'captions'"),
+        ('source = "a/b"\nmin-count = 1\nmin_count = 2', "min-count is given twice"),
         ('source = "a/b"\nimage-features = "x"', 'set the column of the captions: captions = "COL"'),
         ('source = "a/b"\ncaptions = "x"', 'set the column of the image features: image-features = "COL"'),
         ('captions = "x"', "source is missing; set source ="),
