@@ -16,6 +16,8 @@ from ncbench.cli.options.names import Name
 from ncbench.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ncbench.report.pages.formats import Format
 
 
@@ -91,13 +93,21 @@ def report(
         _write(folder, out, html, data_root, as_json)
 
 
+def _load(folder: Path, problems: Problems) -> pd.DataFrame:
+    """Return the table of runs, each verified now or since its files last changed."""
+    from ncbench.records.remembered import remembering
+    from ncbench.records.table import load_runs
+
+    with remembering(folder) as remembered:
+        return load_runs(folder, problems.add, remembered.verify)
+
+
 def _print_published(
     dataset: str, folder: Path, chosen: Mapping[str, str | None], form: Format | None, as_json: bool
 ) -> None:
     from ncbench.noise.ratio import amount_of
     from ncbench.records.store import Store
-    from ncbench.records.table import load_runs, sound
-    from ncbench.records.verification import verify_run
+    from ncbench.records.table import sound
     from ncbench.report.pages.formats import format_published
     from ncbench.report.tables.published_filters import Filters
     from ncbench.report.tables.published_summary import published_summaries
@@ -109,7 +119,7 @@ def _print_published(
     filters = Filters([amount_of(word) for word in words["noise"]], words["method"], words["backbone"], words["paper"])
     problems = Problems()
     has_runs = next(Store(folder).results(), None) is not None
-    runs = sound(load_runs(folder, problems.add, verify_run)) if has_runs else None
+    runs = sound(_load(folder, problems)) if has_runs else None
     problems.show()
     tables = published_tables(dataset, runs, filters)
     if as_json:
@@ -130,27 +140,23 @@ def _print_published(
 
 
 def _print_summary(folder: Path) -> None:
-    from ncbench.records.table import load_runs
-    from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import summary_lines
     from ncbench.report.tables.leaderboard import leaderboards
 
     problems = Problems()
-    boards = leaderboards(load_runs(folder, problems.add, verify_run))
+    boards = leaderboards(_load(folder, problems))
     click.echo(summary_lines(boards), nl=False)
     problems.exit()
 
 
 def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: Sequence[str]) -> None:
     from ncbench import __version__
-    from ncbench.records.table import load_runs
-    from ncbench.records.verification import verify_run
     from ncbench.report.pages.formats import format_comparisons
     from ncbench.report.tables.comparisons import comparisons
     from ncbench.runtime.environment import commit
 
     problems = Problems()
-    tables = comparisons(load_runs(folder, problems.add, verify_run))
+    tables = comparisons(_load(folder, problems))
     problems.show()
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
     command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
@@ -160,8 +166,7 @@ def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: S
 
 
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
-    from ncbench.records.table import load_runs, sound
-    from ncbench.records.verification import verify_run
+    from ncbench.records.table import sound
     from ncbench.report import write_report
     from ncbench.report.figures.training_curves import load_training_curves
     from ncbench.report.tables.comparisons import COLUMNS
@@ -169,7 +174,7 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
     from ncbench.report.tables.overview import rows as overview_rows
 
     problems = Problems()
-    runs = load_runs(folder, problems.add, verify_run)
+    runs = _load(folder, problems)
     problems.show()
     boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)

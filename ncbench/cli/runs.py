@@ -45,16 +45,17 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
         raise UserError("--wait needs --watch")
     from ncbench.data.same_names import told_apart
     from ncbench.records.progress import resumed_share
+    from ncbench.records.remembered import remembering
     from ncbench.records.store import Store
     from ncbench.records.table import load_runs
-    from ncbench.records.verification import verify_run
 
     problems = Problems()
     unfinished = list(Store(folder).unfinished(problems.add))
     problems.show()
     done: list[dict[Any, Any]] = []
     try:
-        done = load_runs(folder, problems.add, verify_run).to_dict(orient="records")
+        with remembering(folder) as remembered:
+            done = load_runs(folder, problems.add, remembered.verify).to_dict(orient="records")
     except UserError:  # says how to make runs if there are none
         if not unfinished and not problems.found:
             raise

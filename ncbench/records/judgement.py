@@ -86,7 +86,9 @@ def check_beliefs(record: Record) -> Iterator[str]:
     if result.mismatched is None or abs(float(np.mean(~clean)) - result.mismatched) > TOLERANCE:
         yield f"the result has {result.mismatched} mismatched pairs, {BELIEFS_FILE} {np.mean(~clean)}"
     rounded = stored_in_single_precision(record.folder / BELIEFS_FILE)
-    judged = np.setdiff1d(np.arange(len(clean)), beliefs.given_clean)
+    chosen = np.ones(len(clean), bool)
+    chosen[beliefs.given_clean] = False
+    judged = np.flatnonzero(chosen)  # np.setdiff1d takes a fifth of the time of all checks
     for name, scores, said in (
         ("detection", beliefs.p_clean, result.beliefs.detection),
         ("soft_labels", beliefs.soft_labels, result.beliefs.soft_labels),

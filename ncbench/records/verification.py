@@ -139,7 +139,7 @@ def _retrieved(record: Record) -> Iterator[str]:
     if found is None:
         return
     whole = record.ranks.get("test_unfolded", record.ranks["test"])
-    described = np.unique(found.true)  # images without captions have no rank
+    described = np.flatnonzero(np.bincount(found.true))  # images without captions have no rank
     for side, right in (("i2t", found.i2t_correct[described]), ("t2i", found.t2i_correct)):
         said = getattr(whole, side)[0]
         shown = np.where(right.any(1), right.argmax(1), right.shape[1])

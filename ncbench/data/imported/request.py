@@ -158,7 +158,7 @@ def _read_file(path: Path) -> Request:
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: is not valid TOML ({error})") from error
-    for key in ("source", "captions-file", "captions_file", "vocabulary", "tokenizer"):  # relative to the configuration file
+    for key in ("source", "captions-file", "captions_file", "vocabulary", "tokenizer"):  # relative to this file
         value = given.get(key)
         if isinstance(value, str) and value and (path.parent / Path(value).expanduser()).exists():
             given[key] = str((path.parent / Path(value).expanduser()).resolve())

@@ -37,6 +37,17 @@ def test_no_id_and_no_score_is_cut(monkeypatch, width):
     assert max(map(cell_len, text.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize("name", ["l2rm", "表の名", "two\nlines"])
+def test_long_tables_look_as_rich_draws_them(monkeypatch, width, name):
+    rows = [(row[0], row[1], name, *row[3:]) for row in ROWS] * 60
+    drawn = printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
+    monkeypatch.setattr(output, "MANY_ROWS", len(rows))
+    assert drawn == printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
+    monkeypatch.setattr(output, "_lines", lambda *_: pytest.fail("drawn without rich"))
+    assert drawn == printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
+
+
 def test_wide_terminals_show_all_columns():
     layout = fit(RUNS, ROWS, 200)
     assert list(layout.blocks[0]) == list(range(len(RUNS)))

@@ -1,0 +1,195 @@
+"""Records that were consistent when they were last verified, so that looking at ten thousand does not verify them all.
+
+What is remembered is the identity of every file of a record and of its noise: device, inode, size, and the times of the
+last change of content and of the file itself. The last one, ctime, cannot be set by those who write files. The memory
+is in the cache of the user, not beside the records: those may come from others. It holds for one state of the code of
+ncbench and of installed methods. A record with a problem is never remembered. `ncbench verify` does not use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ncbench import __version__
+from ncbench.data.cache import cache_root
+from ncbench.errors import UserError
+from ncbench.method.registry import GROUP
+from ncbench.records.record import Record
+from ncbench.records.verification import verify_run
+from ncbench.runtime.bounded import read_bytes
+from ncbench.runtime.files import write_atomic
+
+MAX_BYTES = 64 * 2**20
+SETTLED_SECONDS = 5.0
+"""Files that changed later than this before they were read may change again without a sign: clocks tick slowly."""
+MIN_RECORDS = 20
+"""For fewer records nothing is remembered: to verify them takes no time."""
+
+Text = Annotated[str, Meta(max_length=200)]
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The digest of the files of a record, the name of its noise, and the digest of the files of that; "" without."""
+
+    files: Text
+    noise: Text
+    noise_files: Text
+
+
+class _Memory(msgspec.Struct, frozen=True):
+    """Entries by the path of the record below the folder of records, and the state of the code that verified them."""
+
+    code: Text
+    records: dict[str, _Entry]
+
+
+class Remembered:
+    """Verifies records below `root`, except those that were consistent and have not changed since."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.path.realpath(root)
+        self._path = cache_root() / "verified" / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:24]}.msgpack"
+        self._code = code_state()
+        self._known = _read(self._path, self._code)
+        self._found: dict[str, _Entry] = {}
+        self._changed = False
+        self._noises: dict[str, str] = {}
+        self._links: dict[Path, bool] = {}
+
+    def verify(self, folder: Path) -> list[str]:
+        """Return the problems of the record in `folder`, as `verify_run` does."""
+        before, now = None if self._is_linked(folder) else _folder_state(str(folder)), time.time()
+        name = "/".join(folder.parts[-3:])
+        known = self._known.get(name)
+        alike = before is not None and known is not None and known.files == before[0]
+        if known is not None and alike and known.noise_files == self._noise_state(folder, known.noise):
+            self._found[name] = known
+            return []
+        problems = verify_run(folder)
+        if problems or before is None or os.path.realpath(folder) != f"{self._root}/{name}":
+            return problems
+        self._remember(folder, name, before, now)
+        return problems
+
+    def _is_linked(self, folder: Path) -> bool:
+        """Return whether the folder of a record, or one of the two above, is a link: its real name can change."""
+        for parent in folder.parents[:2]:
+            if parent not in self._links:
+                self._links[parent] = parent.is_symlink()
+        return any(self._links[parent] for parent in folder.parents[:2]) or folder.is_symlink()
+
+    def _remember(self, folder: Path, name: str, before: tuple[str, float], now: float) -> None:
+        """Remember a consistent record, if its files cannot have changed while it was read."""
+        with suppress(UserError):
+            noise = Record(folder).noise_path.name
+            entry = _Entry(before[0], noise, self._noise_state(folder, noise))
+            newest = max(before[1], _newest(folder.parents[1] / "noise", noise))
+            if newest < now - SETTLED_SECONDS and _folder_state(str(folder)) == before:
+                self._found[name], self._changed = entry, True
+
+    def _noise_state(self, folder: Path, name: str) -> str:
+        """Return the digest of the files of a noise, which records share: looked at once."""
+        place = f"{folder.parents[1]}/noise/{name}"
+        if place not in self._noises:
+            self._noises[place] = _digest([_identity(path) for path in _noise_files(folder.parents[1] / "noise", name)])
+        return self._noises[place]
+
+    def save(self) -> None:
+        """Write what is remembered now; a cache that cannot be written is none."""
+        unchanged = not self._changed and len(self._found) == len(self._known)
+        if unchanged or len(self._found) < MIN_RECORDS:
+            return
+        with suppress(OSError):
+            content = msgspec.msgpack.encode(_Memory(self._code, self._found))
+            write_atomic(self._path, lambda file: file.write(content), durable=False)
+
+
+@contextmanager
+def remembering(root: Path) -> Iterator[Remembered]:
+    """Verify records below `root` in this block; what was verified is remembered even if the block fails."""
+    remembered = Remembered(root)
+    try:
+        yield remembered
+    finally:
+        remembered.save()
+
+
+def _read(path: Path, code: str) -> dict[str, _Entry]:
+    """Return the entries in a file of the cache; none if it is damaged, or if other code wrote it."""
+    try:
+        memory = msgspec.msgpack.decode(read_bytes(path, MAX_BYTES), type=_Memory)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return memory.records if memory.code == code else {}
+
+
+def _folder_state(folder: str) -> tuple[str, float] | None:
+    """Return the digest of the names and identities of all files in a folder, and the time of the last change.
+
+    None if a file cannot be looked at, or is of another kind.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        return None
+    if any(not stat.S_ISREG(each.st_mode) for _, each in found):
+        return None
+    newest = max((each.st_ctime for _, each in found), default=0.0)
+    return _digest([(name, *_facts(each)) for name, each in found]), newest
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    try:
+        return (path.name, *_facts(path.stat()))
+    except OSError:
+        return (path.name, "")
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _noise_files(folder: Path, name: str) -> list[Path]:
+    return [folder / name, (folder / name).with_suffix(".json"), (folder / name).with_suffix(".splices.npy")]
+
+
+def _newest(folder: Path, name: str) -> float:
+    times = [0.0]
+    for path in _noise_files(folder, name):
+        with suppress(OSError):
+            times.append(path.stat().st_ctime)
+    return max(times)
+
+
+def _digest(content: object) -> str:
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
+
+
+@cache
+def code_state() -> str:
+    """Return a digest of the code that verifies: ncbench, and the files of installed methods; nothing is imported."""
+    own = [_identity(path) for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    methods = []
+    for entry in entry_points(group=GROUP):
+        top, *rest = entry.value.partition(":")[0].split(".")
+        package = find_spec(top)  # the file of a package of this name; only a name with dots would be imported
+        places = [Path(place) for place in (package.submodule_search_locations or ())] if package else []
+        files = [place.joinpath(*rest).with_suffix(".py") for place in places] if rest else []
+        files += [place / "__init__.py" for place in places] or [Path(package.origin or "")] if package else []
+        methods.append((entry.name, entry.value, [_identity(file) for file in files]))
+    return _digest((__version__, sys.version, own, sorted(methods)))
