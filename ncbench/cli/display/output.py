@@ -100,7 +100,7 @@ def print_table(
         for place, width in block.items():
             column = columns[place]
             table.add_column(column, justify="right" if column in numbers else "left", width=width, overflow="fold")
-        drawn = _lines(columns, rows, block, numbers) if len(rows) > MANY_ROWS else None
+        drawn = _filled(columns, rows, block, numbers) if len(rows) > MANY_ROWS else None
         for row in rows if drawn is None else rows[:1]:
             table.add_row(*(Text(row[place]) for place in block))
         if drawn is None:
@@ -114,7 +114,7 @@ def print_table(
         shown.file.write("\n".join((*head, *body, end, "")))
 
 
-def _lines(
+def _filled(
     columns: Sequence[str], rows: Sequence[Sequence[str]], block: Mapping[int, int], numbers: Collection[str]
 ) -> list[list[str]] | None:
     """Return the cells of a block filled up to their widths, row by row; None unless each fits into one line.
