@@ -67,12 +67,13 @@ class Remembered:
         self._known = _read(self._path, self._code)
         self._found: dict[str, _Entry] = {}
         self._changed = False
-        self._noises: dict[str, str] = {}
-        self._links: dict[Path, bool] = {}
+        self._noises: dict[tuple[str, str], str] = {}
+        self._links: dict[str, bool] = {}
 
     def verify(self, folder: Path) -> list[str]:
         """Return the problems of the record in `folder`, as `verify_run` does."""
-        before, now = None if self._is_linked(folder) else _folder_state(str(folder)), time.time()
+        path, now = str(folder), time.time()
+        before = None if self._is_linked(path) else _folder_state(path)
         name = "/".join(folder.parts[-3:])
         known = self._known.get(name)
         alike = before is not None and known is not None and known.files == before[0]
@@ -85,12 +86,15 @@ class Remembered:
         self._remember(folder, name, before, now)
         return problems
 
-    def _is_linked(self, folder: Path) -> bool:
-        """Return whether the folder of a record, or one of the two above, is a link: its real name can change."""
-        for parent in folder.parents[:2]:
-            if parent not in self._links:
-                self._links[parent] = parent.is_symlink()
-        return any(self._links[parent] for parent in folder.parents[:2]) or folder.is_symlink()
+    def _is_linked(self, path: str) -> bool:
+        """Return whether the folder of a record, or one of the two above, is or may be a link: its name can change."""
+        above = os.path.dirname(path)  # noqa: PTH120 - ten thousand paths
+        if above not in self._links:
+            self._links[above] = Path(above).is_symlink() or Path(above).parent.is_symlink()
+        try:
+            return self._links[above] or stat.S_ISLNK(os.lstat(path).st_mode)
+        except OSError:  # verifying says what is wrong
+            return True
 
     def _remember(self, folder: Path, name: str, before: tuple[str, float], now: float) -> None:
         """Remember a consistent record, if its files cannot have changed while it was read."""
@@ -103,10 +107,11 @@ class Remembered:
 
     def _noise_state(self, folder: Path, name: str) -> str:
         """Return the digest of the files of a noise, which records share: looked at once."""
-        place = f"{folder.parents[1]}/noise/{name}"
-        if place not in self._noises:
-            self._noises[place] = _digest([_identity(path) for path in _noise_files(folder.parents[1] / "noise", name)])
-        return self._noises[place]
+        dataset = folder.parts[-3]
+        if (dataset, name) not in self._noises:
+            files = _noise_files(folder.parents[1] / "noise", name)
+            self._noises[dataset, name] = _digest([_identity(file) for file in files])
+        return self._noises[dataset, name]
 
     def save(self) -> None:
         """Write what is remembered now; a cache that cannot be written is none."""
