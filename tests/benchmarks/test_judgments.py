@@ -88,7 +88,7 @@ def test_runs_are_judged(photos: Path, tmp_path: Path, monkeypatch: pytest.Monke
     config = tmp_path / "photos.toml"
     config.write_text('source = "photos"\nimage-features = "vector"\ncaptions = "captions"\nids = "image_id"\n')
     small = {"backbone.embed": 8, "backbone.word": 8}
-    data = {"dataset": str(config), "backbone": "vse", "budget": 1, "settings": small}
+    data = {"dataset": str(config), "backbone": "vse", "budget": 1, "set": small}
     runs = ncbench.run(["triplet", "rce"], 0.4, out=tmp_path / "runs", **data)
     path = (
         Path(runs.set_index("method")["folder"]["rce"]) / BELIEFS_FILE

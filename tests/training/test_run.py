@@ -279,7 +279,16 @@ def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> No
     assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
     assert str(tmp_path) not in json.dumps(result)
     found = json.loads((tmp_path / "measurements.json").read_text())
-    assert set(found) == {"schema", "started", "seconds", "outside", "peak_bytes", "audited", "environment"}
+    assert set(found) == {
+        "schema",
+        "started",
+        "seconds",
+        "outside",
+        "peak_bytes",
+        "audited",
+        "resumed_at",
+        "environment",
+    }
     assert found["outside"] == {}
     assert set(found["seconds"]) == {"training", "evaluation", "checkpoints"}
     assert found["seconds"]["training"] > 0

@@ -44,7 +44,7 @@ def test_long_tables_look_as_rich_draws_them(monkeypatch, width, name):
     drawn = printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
     monkeypatch.setattr(output, "MANY_ROWS", len(rows))
     assert drawn == printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
-    monkeypatch.setattr(output, "_lines", lambda *_: pytest.fail("drawn without rich"))
+    monkeypatch.setattr(output, "_filled", lambda *_: pytest.fail("drawn without rich"))
     assert drawn == printed(monkeypatch, width, RUNS, rows, numbers=("noise", "seed", "rsum"))
 
 

@@ -140,7 +140,7 @@ def test_the_final_table_of_a_sweep(
 def test_pipes_get_whole_sentences(recorded: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     shown = cli("run", *PLANNED, "--dry-run").stdout
-    assert "Times are estimated from earlier records or a short measurement. Nothing was run (" in shown
+    assert "FLOPs include training and evaluation. Nothing was run (" in shown
     assert max(map(cell_len, shown.splitlines())) > output.PIPE_WIDTH - 60
 
 

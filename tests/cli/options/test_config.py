@@ -86,7 +86,7 @@ def test_older_files_have_other_names(run_file: Callable[..., Result], tmp_path:
 def test_keys_are_the_names_of_options() -> None:
     options = {name.removeprefix("--") for option in main.commands["run"].params for name in option.opts}
     assert set(config.KEYS) < options
-    assert options - set(config.KEYS) == {"config", "dry-run", "json", "quiet", "verbose", "debug"}
+    assert options - set(config.KEYS) == {"assume", "config", "dry-run", "json", "quiet", "verbose", "debug"}
 
 
 def test_what_is_kept_stands_for_the_same_sweep(
