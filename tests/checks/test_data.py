@@ -149,7 +149,11 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
         "captions",
         "test has token 99; tokens of the vocabulary are 0 to 14",
     ),
-    "nan": (lambda: with_features("test", poisoned), "features", "test: features, row 3: contains NaN or infinity, expected"),
+    "nan": (
+        lambda: with_features("test", poisoned),
+        "features",
+        "test: features, row 3: contains NaN or infinity, expected",
+    ),
     "same": (lambda: with_features("dev", np.zeros_like), "features", "all images of dev have the same features"),
     "shapes": (
         lambda: with_features("dev", lambda f: f[:, :2].copy()),
