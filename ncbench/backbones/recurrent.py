@@ -26,7 +26,7 @@ def run_gru(gru: nn.GRU, packed: PackedSequence) -> PackedSequence:
     if packed.data.device.type != "cpu" or not torch.is_grad_enabled():
         states: PackedSequence = gru(packed)[0]
         return states
-    return packed._replace(data=torch.cat(_directions(gru, packed), 1))
+    return packed._replace(data=torch.cat(_directions(gru, packed, _Rows.of(packed.batch_sizes)), 1))
 
 
 def mean_states(gru: nn.GRU, packed: PackedSequence) -> Tensor:
@@ -38,17 +38,17 @@ def mean_states(gru: nn.GRU, packed: PackedSequence) -> Tensor:
         states, _ = pad_packed_sequence(run_gru(gru, packed), batch_first=True)
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
-    forward, backward = _directions(gru, packed)
-    mean = (forward + backward) / 2
     rows = _Rows.of(packed.batch_sizes)
+    forward, backward = _directions(gru, packed, rows)
+    mean = (forward + backward) / 2
     sequences = rows.sequences if packed.sorted_indices is None else packed.sorted_indices[rows.sequences]
     longest, count = len(packed.batch_sizes), int(packed.batch_sizes[0])
     padded = mean.new_zeros(count * longest, mean.shape[1]).index_copy(0, sequences * longest + rows.steps, mean)
     return padded.view(count, longest, -1)
 
 
-def _directions(gru: nn.GRU, packed: PackedSequence) -> tuple[Tensor, ...]:
-    """Return the states of each direction, (T, E)."""
+def _directions(gru: nn.GRU, packed: PackedSequence, rows: _Rows) -> tuple[Tensor, ...]:
+    """Return the states of each direction, (T, E); `rows` are those of `packed`."""
     suffixes = ("", "_reverse") if gru.bidirectional else ("",)
     of_input, of_state, input_bias, state_bias = (
         torch.stack([getattr(gru, f"{name}_l0{suffix}") for suffix in suffixes])
@@ -56,7 +56,7 @@ def _directions(gru: nn.GRU, packed: PackedSequence) -> tuple[Tensor, ...]:
     )
     words = packed.data[None]
     if gru.bidirectional:  # the other direction reads every sequence from its end, so both have the same steps
-        reverse = _Rows.of(packed.batch_sizes).reversed()
+        reverse = rows.reversed()
         words = torch.stack([packed.data, _exchanged(packed.data, reverse)])
     gates = torch.baddbmm(input_bias[:, None], words, of_input.mT)
     sizes = packed.batch_sizes.tolist()

@@ -61,6 +61,14 @@ def check_dataset_command(name: str, data_root: Path | None, as_json: bool) -> N
     show_verdicts(f"Checks of dataset {source.name}", check_source(source, data_root), as_json)
 
 
+tokenizer_option = click.option(
+    "--tokenizer",
+    metavar="FILE|NAME",
+    default="",
+    help="Split captions by a tokenizer.json, its folder, or a model on the hub, instead of at spaces.",
+)
+
+
 @data.command("vocab")
 @click.argument("captions", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
@@ -72,12 +80,7 @@ def check_dataset_command(name: str, data_root: Path | None, as_json: bool) -> N
     show_default=True,
     help="Minimum number of occurrences of a word. Published vocabularies use 4.",
 )
-@click.option(
-    "--tokenizer",
-    metavar="FILE|NAME",
-    default="",
-    help="Split captions by a tokenizer.json, its folder, or a model on the hub, instead of at spaces.",
-)
+@tokenizer_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def vocab(captions: tuple[Path, ...], out: Path, min_count: int, tokenizer: str, force: bool) -> None:
     """Build a vocabulary from caption files.
@@ -138,12 +141,7 @@ def vocab(captions: tuple[Path, ...], out: Path, min_count: int, tokenizer: str,
     show_default=True,
     help="unknown: some pairs are mismatched, and nobody knows which. Runs then use --noise natural.",
 )
-@click.option(
-    "--tokenizer",
-    metavar="FILE|NAME",
-    default="",
-    help="Split captions by a tokenizer.json, its folder, or a model on the hub, instead of at spaces.",
-)
+@tokenizer_option
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and list them at the end.")
 @json_option
 def featurize(

@@ -15,6 +15,7 @@ from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.method.losses import hinge_max
+from ncbench.method.optimiser import FUSED
 from ncbench.runtime import environment
 from ncbench.runtime.device import synchronise
 from ncbench.sweeps.devices import HERE, STANDS_FOR, Device, Point
@@ -90,7 +91,7 @@ def _measure(name: str, setting: Setting, device: torch.device, seconds: float) 
     backbone = build_backbone(name, setting.sizes).to(device)
     work: list[int] = []
     backbone.on_work = lambda flops, pairs=0, samples=0: work.append(flops)
-    optimiser = torch.optim.Adam(backbone.parameters(), LEARNING_RATE)
+    optimiser = torch.optim.Adam(backbone.parameters(), LEARNING_RATE, fused=device.type in FUSED)
     batch, count, spent = FIRST_BATCH, 0, 0.0
     step = _work_of_a_step(backbone, setting.batch)
     with threads_for(step, device), denormals_flushed():
