@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ncbench.backbones.base import FLOAT_BYTES, Backbone
+from ncbench.backbones.outline import outline
 from ncbench.backbones.precision import matmul_precision
-from ncbench.backbones.registry import build_backbone, members_of
+from ncbench.backbones.registry import members_of
 from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
 from ncbench.evaluation.similarity import similarity_matrix
@@ -110,8 +111,7 @@ class Speeds:
 def estimate(run: PlannedRun, speed: Speed, folder: Path) -> Estimate:
     """Return the expected cost of `run` at `speed`; `folder` is its run folder, which may not exist yet."""
     spec = run.spec
-    with torch.device("meta"):  # the cost formulas need no weights
-        backbone = build_backbone(spec.backbone, sizes_of(spec, run.dataset))
+    backbone = outline(spec.backbone, sizes_of(spec, run.dataset))
     dev, test = (evaluation_work(backbone, run.dataset.splits[name]) * speed.networks for name in ("dev", "test"))
     training = training_work(run, speed)
     evaluation = spec.evaluations * dev + test
@@ -148,8 +148,7 @@ def assumed_speed(run: PlannedRun, device: Device) -> Speed:
     for name in members:
         work = Work.of(replace(spec, backbone=name), dataset)
         flops, seconds = flops + work.epoch, seconds + work.epoch / device.training_speed(name, work.step)
-        with torch.device("meta"):
-            backbone = build_backbone(name, sizes_of(spec, dataset))
+        backbone = outline(name, sizes_of(spec, dataset))
         whole = evaluation_work(backbone, dev)
         rate = device.scoring_speed(name, whole / len(dev.images) / len(dev.captions))
         evaluation += networks * whole / rate

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ncbench.backbones.base import Backbone
-from ncbench.backbones.registry import build_backbone, members_of
+from ncbench.backbones.outline import outline
+from ncbench.backbones.registry import members_of
 from ncbench.budget import EpochMeter, Meter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, Dataset
 from ncbench.records.spec import RunSpec, sizes_of
@@ -52,8 +53,7 @@ class Work:
     def of(spec: RunSpec, dataset: Dataset) -> Work:
         """Return the work of plain training under `spec` on `dataset`."""
         captions = dataset.splits["train"].captions
-        with torch.device("meta"):  # only the cost formulas are needed, not the weights
-            backbone = build_backbone(spec.backbone, sizes_of(spec, dataset))
+        backbone = outline(spec.backbone, sizes_of(spec, dataset))
         epoch = baseline_epoch_work(backbone, captions, dataset.batch_size)
         return Work(epoch, epoch * dataset.batch_size // len(captions))
 

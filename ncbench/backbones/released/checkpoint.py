@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ncbench.backbones.base import Backbone, Sizes
+from ncbench.backbones.outline import outline
 from ncbench.backbones.registry import build_backbone
 from ncbench.backbones.released.names import (
     BATCH_COUNTER,
@@ -292,8 +293,7 @@ def _published_sizes(path: Path, family: Family, network: Weights) -> Sizes:
 
 def weight_shapes(kind: str, sizes: Sizes) -> dict[str, Shape]:
     """Return the shape of each weight of a backbone, by ncbench's names."""
-    with torch.device("meta"):
-        weights = build_backbone(kind, sizes).state_dict()
+    weights = outline(kind, sizes).state_dict()
     return {name: tuple(weight.shape) for name, weight in weights.items() if not name.endswith(BATCH_COUNTER)}
 
 

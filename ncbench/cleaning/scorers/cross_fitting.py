@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.registry import build_backbone, check_abilities, members_of, resolve
+from ncbench.backbones.outline import outline
+from ncbench.backbones.registry import check_abilities, members_of, resolve
 from ncbench.budget import WorkMeter
 from ncbench.cleaning.pairs import Pairs
 from ncbench.data.dataset import Dataset, FloatArray, IntVector, Split
@@ -82,9 +83,7 @@ class CrossFitted:
             vector_dim=dataset.vector_dim,
             **given,  # type: ignore[arg-type]
         )
-        with torch.device("meta"):  # only the cost formulas are needed
-            plain = build_backbone(self.backbone, sizes)
-        work = baseline_epoch_work(plain, split.captions, dataset.batch_size)
+        work = baseline_epoch_work(outline(self.backbone, sizes), split.captions, dataset.batch_size)
         step = FORWARD_AND_BACKWARD * work * dataset.batch_size // len(others)
         meter = WorkMeter(max(1, round(self.epochs * work)))
         settings = settings_of(self._method, dataset.presets)
