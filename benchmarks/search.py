@@ -161,8 +161,9 @@ def plan(trial: Trial, ratio: float) -> PlannedRun:
     return planned
 
 
-def train(planned: PlannedRun, runs: Path) -> dict[str, Any]:
-    """Return the log entry of a run. Trains it unless `runs` has its record."""
+def train(trial: Trial, ratio: float, runs: Path) -> dict[str, Any]:
+    """Return the log entry of the run of a trial at a ratio of noise. Trains it unless `runs` has its record."""
+    planned = plan(trial, ratio)
     outcome = execute(planned, Store(runs), choose_device("cpu"), lambda progress: None)
     entry: dict[str, Any] = {"id": planned.spec.id, "noise": planned.spec.noise}
     if outcome.result is None:
@@ -191,6 +192,16 @@ def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return max(judged, key=lambda trial: mean_score(trial) or 0.0, default=None)
 
 
+def is_logged(log: Mapping[str, Sequence[Mapping[str, Any]]], trial: Trial, ratio: float) -> bool:
+    """Return whether the log has the run of a trial, with its present settings, at a ratio of noise."""
+    return any(
+        entry["trial"] == trial.number
+        and entry["settings"] == trial.settings
+        and any(run["noise"] == ratio for run in entry["runs"])
+        for entry in log.get(trial.method, ())
+    )
+
+
 def logged(log: dict[str, list[dict[str, Any]]], trial: Trial) -> dict[str, Any]:
     """Return the entry of a trial in the log, which is added if it is new."""
     entries = log.setdefault(trial.method, [])
@@ -215,12 +226,13 @@ def main(methods: Sequence[str], trials: int, limit: int | None, jobs: int, runs
     names = methods or sorted(SPACES)
     # First trials first, so that every method has about the same number of trials at any moment.
     queue = [trial for each in zip(*(trials_of(name, trials) for name in names), strict=True) for trial in each]
-    log: dict[str, list[dict[str, Any]]] = json.loads(out.read_text())["methods"] if out.is_file() else {}
-    made = {run["id"] for entries in log.values() for entry in entries for run in entry["runs"]}
-    todo = [(trial, planned) for trial in queue for planned in (plan(trial, ratio) for ratio in CONDITION.noise)]
-    todo = [(trial, planned) for trial, planned in todo if planned.spec.id not in made][:limit]
+    content = json.loads(out.read_text()) if out.is_file() else {"condition": asdict(CONDITION), "methods": {}}
+    if Condition(**{**content["condition"], "noise": tuple(content["condition"]["noise"])}) != CONDITION:
+        raise click.UsageError(f"{out} was made under other conditions; move it away")
+    log: dict[str, list[dict[str, Any]]] = content["methods"]
+    todo = [(trial, ratio) for trial in queue for ratio in CONDITION.noise if not is_logged(log, trial, ratio)][:limit]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(train, runs=runs), [planned for _, planned in todo])
+        found = pool.map(partial(train, runs=runs), *zip(*todo, strict=True)) if todo else ()
         for (trial, _), run in zip(todo, found, strict=True):
             entry = logged(log, trial)
             entry["runs"] = [one for one in entry["runs"] if one["noise"] != run["noise"]] + [run]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from search import (
     OneOf,
     Trial,
     best,
+    is_logged,
     logged,
     main,
     mean_score,
@@ -96,25 +98,50 @@ def test_trials_of_other_settings_replace_those_in_the_log() -> None:
     assert [one["trial"] for one in log["rce"]] == [0, 1]
 
 
-def test_runs_in_the_log_are_not_repeated(tmp_path: Path) -> None:
+def write_log(folder: Path, condition: Mapping[str, object]) -> list[str]:
+    """Write a log with the first trial of `rce`, and return the command that makes it."""
     (trial,) = trials_of("rce", 1)
-    runs = [{"id": plan(trial, ratio).spec.id, "noise": ratio, "dev_rsum": 9.0} for ratio in CONDITION.noise]
-    log = {"condition": {}, "methods": {"rce": [{"trial": 0, "settings": dict(trial.settings), "runs": runs}]}}
-    (tmp_path / "log.json").write_text(json.dumps(log))
-    words = [
+    runs = [{"noise": ratio, "dev_rsum": 9.0} for ratio in CONDITION.noise]
+    log = {"condition": condition, "methods": {"rce": [{"trial": 0, "settings": dict(trial.settings), "runs": runs}]}}
+    (folder / "log.json").write_text(json.dumps(log))
+    return [
         "rce",
         "--trials",
         "1",
         "--jobs",
         "1",
         "--runs",
-        str(tmp_path / "runs"),
+        str(folder / "runs"),
         "--out",
-        str(tmp_path / "log.json"),
+        str(folder / "log.json"),
     ]
-    result = CliRunner().invoke(main, words, catch_exceptions=False)
+
+
+def test_runs_in_the_log_are_not_repeated(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, write_log(tmp_path, asdict(CONDITION)), catch_exceptions=False)
     assert result.output.startswith("rce: 9.0 by trial 0, ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_log_of_other_conditions_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, write_log(tmp_path, {**asdict(CONDITION), "budget": 9.0}))
+    assert result.exit_code == 2
+    assert "log.json was made under other conditions" in result.output
+
+
+def test_only_runs_of_the_present_settings_count() -> None:
+    trial = Trial("rce", 1, {"lr": 0.1})
+    log = {"rce": [{"trial": 1, "settings": {"lr": 0.1}, "runs": [{"noise": 0.4}]}]}
+    assert is_logged(log, trial, 0.4)
+    assert not is_logged(log, trial, 0.8)
+    assert not is_logged(log, Trial("rce", 1, {"lr": 0.2}), 0.4)
+    assert not is_logged({}, trial, 0.4)
+
+
+def test_a_trial_is_planned_with_its_settings() -> None:
+    trial = trials_of("rce", 2)[1]
+    spec = plan(trial, 0.8).spec
+    assert (spec.noise, spec.seed, dict(spec.settings)) == (0.8, 100, trial.settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
