@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @parameters.runs_folder
+@click.option(
+    "--with",
+    "others",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    metavar="FILE|DIR",
+    help="Runs to compare with: a submission file, or another folder of run records. Repeat for several.",
+)
 @click.option("--out", type=parameters.FOLDER, default="leaderboards", show_default=True, help="Folder for the pages.")
 @click.option("--html", is_flag=True, help="Also write index.html: everything on one self-contained page.")
 @click.option(
@@ -52,6 +61,7 @@ if TYPE_CHECKING:
 @parameters.as_json
 def report(
     folder: Path,
+    others: Sequence[Path],
     out: Path,
     html: bool,
     data_root: Path | None,
@@ -69,44 +79,59 @@ def report(
 
     Checks every record as `ncbench verify` does. Results of records with problems are marked and never rank;
     records that cannot be read are left out. Both are named, on the page too, and the exit code is 1.
+
+    Runs of others, which --with adds, are checked in the same way and rank beside yours.
     """
     if form and as_json:
         raise UserError("--format and --json cannot be combined")
     if html and (form or published is not None):
         other = "format" if form else "published"
         raise UserError(f"--html cannot be combined with --{other}, which only prints")
+    from ncbench.records.gathered import records_folder
+
+    folders = [folder, *map(records_folder, others)]
     chosen = {"noise": noises, "method": methods, "backbone": backbones, "paper": papers}
     if (columns or rows) and (form != "latex" or published is not None):
         raise UserError(f"{'--columns' if columns else '--rows'} needs --format latex")
     if form == "summary":
         if published is not None:
             raise UserError("--format summary sums up our runs; it cannot be combined with --published")
-        _print_summary(folder)
+        _print_summary(folders)
     elif published is not None:
-        _print_published(published, folder, chosen, form, as_json)
+        _print_published(published, folders, chosen, form, as_json)
     elif any(value is not None for value in chosen.values()):
         name = next(name for name, value in chosen.items() if value is not None)
         raise UserError(f"--{name} filters published results; add --published DATASET")
     elif form:
-        _print_formatted(folder, form, columns or (), rows or ())
+        _print_formatted(folders, _sources(folder, others), form, columns or (), rows or ())
     else:
-        _write(folder, out, html, data_root, as_json)
+        _write(folders, out, html, data_root, as_json)
 
 
-def _load(folder: Path, problems: Problems) -> pd.DataFrame:
+def _sources(folder: Path, others: Sequence[Path]) -> str:
+    """Return the options that name where the runs are from."""
+    return " ".join([f"--runs {folder}", *(f"--with {other}" for other in others)])
+
+
+def _load(folders: Sequence[Path], problems: Problems) -> pd.DataFrame:
     """Return the table of runs, each verified now or since its files last changed."""
     from ncbench.records.remembered import remembering
     from ncbench.records.table import load_runs
 
-    with remembering(folder) as remembered:
-        return load_runs(folder, problems.add, remembered.verify)
+    with ExitStack() as stack:
+        verify = {folder: stack.enter_context(remembering(folder)).verify for folder in folders}
+
+        def verify_one(record: Path) -> list[str]:
+            return verify[next(folder for folder in folders if record.is_relative_to(folder))](record)
+
+        return load_runs(folders, problems.add, verify_one)
 
 
 def _print_published(
-    dataset: str, folder: Path, chosen: Mapping[str, str | None], form: Format | None, as_json: bool
+    dataset: str, folders: Sequence[Path], chosen: Mapping[str, str | None], form: Format | None, as_json: bool
 ) -> None:
     from ncbench.noise.ratio import amount_of
-    from ncbench.records.store import Store
+    from ncbench.records.gathered import results_of
     from ncbench.records.table import sound
     from ncbench.report.pages.formats import format_published
     from ncbench.report.tables.published_filters import Filters
@@ -118,8 +143,8 @@ def _print_published(
     }
     filters = Filters([amount_of(word) for word in words["noise"]], words["method"], words["backbone"], words["paper"])
     problems = Problems()
-    has_runs = next(Store(folder).results(), None) is not None
-    runs = sound(_load(folder, problems)) if has_runs else None
+    has_runs = next(results_of(folders), None) is not None
+    runs = sound(_load(folders, problems)) if has_runs else None
     problems.show()
     tables = published_tables(dataset, runs, filters)
     if as_json:
@@ -139,33 +164,35 @@ def _print_published(
     problems.exit()
 
 
-def _print_summary(folder: Path) -> None:
+def _print_summary(folders: Sequence[Path]) -> None:
     from ncbench.report.pages.formats import summary_lines
     from ncbench.report.tables.leaderboard import leaderboards
 
     problems = Problems()
-    boards = leaderboards(_load(folder, problems))
+    boards = leaderboards(_load(folders, problems))
     click.echo(summary_lines(boards), nl=False)
     problems.exit()
 
 
-def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: Sequence[str]) -> None:
+def _print_formatted(
+    folders: Sequence[Path], sources: str, form: Format, columns: Sequence[str], rows: Sequence[str]
+) -> None:
     from ncbench import __version__
     from ncbench.report.pages.formats import format_comparisons
     from ncbench.report.tables.comparisons import comparisons
     from ncbench.runtime.environment import commit
 
     problems = Problems()
-    tables = comparisons(_load(folder, problems))
+    tables = comparisons(_load(folders, problems))
     problems.show()
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
-    command = " ".join([f"ncbench report --runs {folder} --format {form}", *options])
+    command = " ".join([f"ncbench report {sources} --format {form}", *options])
     source = f"{command} (ncbench {__version__}{f', commit {found}' if (found := commit()) else ''})"
     click.echo(format_comparisons(tables, form, columns, rows, source), nl=False)
     problems.exit()
 
 
-def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
+def _write(folders: Sequence[Path], out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
     from ncbench.records.table import sound
     from ncbench.report import write_report
     from ncbench.report.figures.training_curves import load_training_curves
@@ -174,11 +201,11 @@ def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json:
     from ncbench.report.tables.overview import rows as overview_rows
 
     problems = Problems()
-    runs = _load(folder, problems)
+    runs = _load(folders, problems)
     problems.show()
     boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
-    curves = load_training_curves(folder, only=frozenset(sound(runs)["folder"]))
+    curves = load_training_curves(folders, only=frozenset(sound(runs)["folder"]))
     written = write_report(boards, out, curves, html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:

@@ -13,9 +13,9 @@ from ncbench.errors import UserError
 from ncbench.method.registry import preset_of
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.arrays import SIDES
+from ncbench.records.gathered import results_of
 from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
-from ncbench.records.store import Store
 
 AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
 CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision")
@@ -23,11 +23,14 @@ SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 
 def load_runs(
-    folder: Path | str,
+    folder: Path | str | Sequence[Path | str],
     on_problem: OnProblem = stop,
     verify: Callable[[Path], Sequence[str]] = lambda folder: (),
 ) -> pd.DataFrame:
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
+
+    `folder` may be several folders; of runs with one id, the first is taken. `submission` is the name of the submission
+    that the record was unpacked from, "" for a run that was executed here.
 
     `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
     with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
@@ -45,7 +48,8 @@ def load_runs(
     can be read, and for a folder that cannot be listed.
     """
     rows, left_out = [], list[str]()
-    for record in Store(Path(folder)).results():
+    folders = [Path(each) for each in ([folder] if isinstance(folder, (str, Path)) else folder)]
+    for record in results_of(folders):
         try:
             row = _row(record)
         except UserError as error:
@@ -60,7 +64,8 @@ def load_runs(
         others = f" (and {len(left_out) - 1} more records)" if len(left_out) > 1 else ""
         raise UserError(f"{left_out[0]}{others}")
     if not rows:
-        raise UserError(f"{folder} has no finished run; make one with: ncbench run --method triplet --out {folder}")
+        where = folders[0]
+        raise UserError(f"{where} has no finished run; make one with: ncbench run --method triplet --out {where}")
     frame = pd.DataFrame(rows)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
@@ -120,6 +125,7 @@ def _row(record: Record) -> dict[str, Any]:
         "label_auc": beliefs.soft_labels.auc if beliefs.soft_labels else None,
         "rematched_closer": beliefs.rematches.closer if beliefs.rematches else None,
         "rematched_chance": beliefs.rematches.chance if beliefs.rematches else None,
+        "submission": (record.origin() or {}).get("submission", ""),
         "folder": str(record.folder),
     }
 

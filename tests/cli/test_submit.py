@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,7 +83,10 @@ def test_there_and_back(submitted: Path, runs: Path, cli: Cli, tmp_path: Path) -
                     getattr(load_ranks(again / "ranks.npz")[name], side), getattr(ranks, side)
                 )
         assert json.loads((again / "origin.json").read_text())["submission"] == "ours"
-    assert load_runs(tmp_path / "again").drop(columns="folder").equals(load_runs(runs).drop(columns="folder"))
+    found = load_runs(tmp_path / "again")
+    assert set(found["submission"]) == {"ours"}
+    where = ["folder", "submission"]
+    assert found.drop(columns=where).equals(load_runs(runs).drop(columns=where))
     assert cli("verify", tmp_path / "again").stdout == "2 runs checked, 0 with problems\n"
     result = cli("unpack", submitted, "--out", tmp_path / "again", "--json")
     assert json.loads(result.stdout) == {"written": []}
@@ -346,3 +350,55 @@ def test_large_parts_are_refused_before_they_are_decoded(submitted: Path, monkey
             patch.setattr(submission, name, value)
             with pytest.raises(UserError, match=complaint):
                 submission.specs_of(submitted, read_submission(submitted))
+
+
+def test_report_ranks_runs_beside_a_submission(
+    submitted: Path, toy_run: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
+    words = ("--method", "quick", "--noise", "0.2,0.4", "--out", tmp_path / "mine")
+    assert toy_run(*words).exit_code == 0
+    for attempt in ("first", "again"):  # unpacked once
+        pages = tmp_path / attempt
+        result = cli("report", "--runs", tmp_path / "mine", "--with", submitted, "--out", pages, "--html")
+        assert (result.exit_code, result.stderr) == (0, "")
+        with (pages / "tiny" / "runs.csv").open() as file:
+            rows = {float(row["noise"]): row["submission"] for row in csv.DictReader(file)}
+        assert rows == {0.0: "ours", 0.2: "", 0.4: ""}
+        assert "\n3 runs: 1 from submission ours.\n" in (pages / "tiny" / "README.md").read_text()
+        assert '<p class="provenance">3 runs: 1 from submission ours, ' in (pages / "index.html").read_text()
+    assert len(list((tmp_path / "cache" / "submissions").iterdir())) == 1
+
+
+def test_report_of_submissions_alone(submitted: Path, cli: Cli, tmp_path: Path) -> None:
+    printed = cli("report", "--runs", tmp_path / "none", "--with", submitted, "--format", "csv")
+    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert printed.stdout.count("quick") == 2
+    result = cli("report", "--runs", tmp_path / "none", "--with", submitted, "--json", "--out", tmp_path / "pages")
+    assert len(json.loads(result.stdout)["comparisons"]) == 2
+
+
+def test_report_with_another_folder_of_records(runs: Path, cli: Cli, tmp_path: Path) -> None:
+    result = cli("report", "--runs", tmp_path / "none", "--with", runs, "--format", "latex")
+    assert (result.exit_code, result.stderr) == (0, "")
+    command = f"ncbench report --runs {tmp_path / 'none'} --with {runs} --format latex"
+    assert command in result.stdout.replace("\\_", "_")
+
+
+def test_report_with_what_is_no_submission(runs: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    refused(
+        cli("report", "--runs", runs, "--with", tmp_path / "notes.txt", "--out", tmp_path / "pages"),
+        "notes.txt: cannot be read as a submission",
+    )
+    assert not (tmp_path / "pages").exists()
+
+
+def test_report_names_a_submission_that_was_changed(submitted: Path, cli: Cli, tmp_path: Path) -> None:
+    def better(content: Any) -> None:
+        content["runs"][0]["result"]["metrics"]["test"]["i2t"]["r1"] = 99.0
+
+    change(submitted, better)
+    result = cli("report", "--runs", tmp_path / "none", "--with", submitted, "--out", tmp_path / "pages")
+    assert result.exit_code == 1
+    assert "i2t" in result.stderr

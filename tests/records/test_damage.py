@@ -105,7 +105,7 @@ def read_everything(folder: Path) -> list[str]:
     attempt(lambda: load_runs(root, lambda problem: messages.append(problem.line), verify_run).to_csv())
     attempt(lambda: messages.extend(verify_run(folder)))
     attempt(lambda: list(Store(root).unfinished()))
-    attempt(lambda: load_training_curves(root))
+    attempt(lambda: load_training_curves([root]))
     attempt(lambda: run_row(record, "a"))
     attempt(record.public_measurements)
     attempt(record.origin)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ncbench.noise.ratio import noise_in_words
+from ncbench.records.gathered import results_of
 from ncbench.records.record import Record
-from ncbench.records.store import Store
 from ncbench.report.figures.lines import FEW, draw_line, label_lines, label_width, panel_height
 from ncbench.report.figures.looks import PAPER, Look, line_looks
 from ncbench.report.figures.style import line_names, save, style, tidy
@@ -20,14 +20,14 @@ MAX_COLUMNS = 3
 CAPTION = "Means over seeds, at the mean work of each evaluation; names are in the order of the last points."
 
 
-def load_training_curves(folder: Path, only: Container[str] | None = None) -> pd.DataFrame:
-    """Return one row per dev evaluation of the finished runs in `folder`. Runs without a history have no rows.
+def load_training_curves(folders: Sequence[Path], only: Container[str] | None = None) -> pd.DataFrame:
+    """Return one row per dev evaluation of the finished runs in `folders`. Runs without a history have no rows.
 
     `member` is the backbone that was trained: the run's own, or one of an ensemble. `evaluation` counts the
     evaluations of this member from 0, `work` is its training work in FLOPs, `dev_rsum` the result.
     `only` are the folders of the runs to read (None: all). Raises UserError for a damaged history.
     """
-    records = (record for record in Store(folder).results() if only is None or str(record.folder) in only)
+    records = (record for record in results_of(folders) if only is None or str(record.folder) in only)
     rows = [row for record in records for row in _rows(record)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

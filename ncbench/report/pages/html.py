@@ -153,6 +153,10 @@ def markdown_to_html(text: str) -> str:
     return re.sub(r"`(.+?)`", r"<code>\1</code>", re.sub(r"\*(.+?)\*", r"<em>\1</em>", escape(text), flags=re.DOTALL))
 
 
+def _count(runs: int) -> str:
+    return f"{runs} {'run' if runs == 1 else 'runs'}"
+
+
 def _section(number: int, board: Leaderboard, figures: Sequence[Figure], folder: Path) -> DatasetSection:
     def embedded(section: str) -> list[EmbeddedFigure]:
         return [
@@ -169,7 +173,7 @@ def _section(number: int, board: Leaderboard, figures: Sequence[Figure], folder:
         anchor=f"dataset-{number}",
         summary=unbroken(answers.summary(board.comparisons, board.overviews)),
         answers=Table("Best method by noise", answers.COLUMNS, rows, frozenset(answers.NUMBERS)),
-        provenance=f"{len(board.runs)} {'run' if len(board.runs) == 1 else 'runs'}, {found.words}",
+        provenance=f"{board.sources.rstrip('.') or _count(len(board.runs))}, {found.words}",
         methods=_methods(board),
         choices={
             "backbone": sorted({one.filters["backbone"] for one in comparisons}),

@@ -27,6 +27,8 @@ def page(board: Leaderboard, figures: Sequence[Figure] = ()) -> str:
     found = answers.answers(board.comparisons)
     if found:
         parts += [_plain_table(answers.COLUMNS, [one.cells() for one in found], answers.NUMBERS), ANSWERS_NOTE]
+    if board.sources:
+        parts.append(f"{_escape(board.sources)}\n")
     if board.problems:
         lines = "".join(f"* {_escape(' '.join(problem.split()))}\n" for problem in board.problems)
         parts.append(f"## Records with problems\n\n{PROBLEMS_LEGEND}\n{lines}")

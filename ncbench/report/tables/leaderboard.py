@@ -33,6 +33,15 @@ class Leaderboard:
         lines = [f"{run}: {text} ({FAILS})" for run, text in zip(marked["id"], marked["problems"], strict=True)]
         return [*lines, *(problem.line for problem in self.left_out)]
 
+    @property
+    def sources(self) -> str:
+        """How many of the runs came in which submissions, "" if none did."""
+        counts = self.runs["submission"].value_counts().drop("", errors="ignore")
+        if counts.empty:
+            return ""
+        named = [f"{count} from submission {name}" for name, count in sorted(counts.items())]
+        return f"{len(self.runs)} {'run' if len(self.runs) == 1 else 'runs'}: {', '.join(named)}."
+
 
 def leaderboards(frame: pd.DataFrame, left_out: Sequence[Problem] = ()) -> list[Leaderboard]:
     """Return the leaderboards of the datasets in `frame` (of `load_runs`), by name.

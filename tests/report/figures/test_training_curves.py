@@ -44,7 +44,7 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     monkeypatch.setattr(training_curves, "save", lambda figure, *_: seen.append(figure))
 
     def drawn() -> Any:
-        draw_training_curves(load_runs(tmp_path), load_training_curves(tmp_path), tmp_path / "figure")
+        draw_training_curves(load_runs(tmp_path), load_training_curves([tmp_path]), tmp_path / "figure")
         return seen[-1]
 
     return drawn
@@ -63,7 +63,7 @@ def test_a_row_per_evaluation(record: Record, tmp_path: Path) -> None:
     tell(first, (100, 50), (200, 60.5))
     tell(second, (10, 1), (20, 2))
     tell(second, (11, 3), member="saf")
-    frame = load_training_curves(tmp_path)
+    frame = load_training_curves([tmp_path])
     columns = ["member", "evaluation", "work", "dev_rsum"]
     found = {name: rows[columns].to_numpy().tolist() for name, rows in frame.groupby("id")}
     assert found == {
@@ -91,7 +91,7 @@ def test_a_damaged_history_is_the_users_error(content: bytes, record: Record, tm
     path = record() / "history.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        load_training_curves(tmp_path)
+        load_training_curves([tmp_path])
     assert str(caught.value).startswith(str(path))
     assert "history" in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_members_of_an_ensemble_have_lines_of_their_own(record: Record, draw: Ca
 def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Path) -> None:
     tell(record(), (EPOCH, 10), (2 * EPOCH, 20))
     record(dataset="other")
-    frame, curves = load_runs(tmp_path), load_training_curves(tmp_path)
+    frame, curves = load_runs(tmp_path), load_training_curves([tmp_path])
     assert has_training_curves(frame, curves)
     assert not has_training_curves(frame[frame["dataset"] == "other"], curves)
     first, second = (write_report(leaderboards(frame), tmp_path / name, curves) for name in ("a", "b"))
@@ -181,7 +181,7 @@ def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Pat
 def test_hostile_names(name: str, record: Record, tmp_path: Path) -> None:
     tell(record(method="odd"), (EPOCH, 10))
     frame = load_runs(tmp_path).assign(variant=name, protocol=name)
-    svg, _ = draw_training_curves(frame, load_training_curves(tmp_path), tmp_path / "odd")
+    svg, _ = draw_training_curves(frame, load_training_curves([tmp_path]), tmp_path / "odd")
     text = svg.read_text()
     assert "<script>" not in text
     assert text.count(f">{name}<".replace("<script>", "&lt;script&gt;")) == 1  # the label; the title says 0.4 too
