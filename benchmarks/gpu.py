@@ -48,7 +48,9 @@ METHODS = "ncbench_methods"
 def find_checkout() -> None:
     """Make the packages of this checkout importable where they are not installed."""
     sys.path.append(str(ROOT))
-    if importlib.util.find_spec("lazy_loader") is None:  # serves names of the package itself only
+    try:
+        importlib.import_module("lazy_loader")
+    except ImportError:  # it serves the names of the package itself only
         lazy = ModuleType("lazy_loader")
         lazy.attach_stub = lambda *_: (None, lambda: [], [])  # type: ignore[attr-defined]
         sys.modules["lazy_loader"] = lazy
