@@ -50,9 +50,10 @@ def find_checkout() -> None:
     sys.path.append(str(ROOT))
     try:
         importlib.import_module("lazy_loader")
-    except ImportError:  # it serves the names of the package itself only
+    except ImportError:  # it serves names of packages, which this script does not use
         lazy = ModuleType("lazy_loader")
-        lazy.attach_stub = lambda *_: (None, lambda: [], [])  # type: ignore[attr-defined]
+        for name in ("attach", "attach_stub"):
+            setattr(lazy, name, lambda *_, **__: (None, lambda: [], []))
         sys.modules["lazy_loader"] = lazy
     if importlib.util.find_spec(METHODS) is None:
         package = ModuleType(METHODS)
