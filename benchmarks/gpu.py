@@ -45,6 +45,10 @@ ROOT = Path(__file__).parents[1]
 METHODS = "ncbench_methods"
 
 
+def _no_name(name: str) -> object:
+    raise AttributeError(f"{name} cannot be found without lazy_loader")
+
+
 def find_checkout() -> None:
     """Make the packages of this checkout importable where they are not installed."""
     sys.path.append(str(ROOT))
@@ -53,7 +57,7 @@ def find_checkout() -> None:
     except ImportError:  # it serves names of packages, which this script does not use
         lazy = ModuleType("lazy_loader")
         for name in ("attach", "attach_stub"):
-            setattr(lazy, name, lambda *_, **__: (None, lambda: [], []))
+            setattr(lazy, name, lambda *_, **__: (_no_name, lambda: [], []))
         sys.modules["lazy_loader"] = lazy
     if importlib.util.find_spec(METHODS) is None:
         package = ModuleType(METHODS)

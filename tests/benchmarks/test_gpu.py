@@ -76,7 +76,9 @@ def test_it_runs_with_torch_and_numpy_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     content = json.loads(found.read_text())
     assert all(line["finite"] for line in content["backbones"].values())
-    assert all("No module named" in line["left_out"] for line in content["methods"].values())
+    assert set(content["methods"]) == set(method_names())
+    assert all(set(line) == {"left_out"} for line in content["methods"].values())
+    assert content["transport"]["plan"]["left_out"] == "No module named 'ot'"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
