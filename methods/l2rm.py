@@ -18,7 +18,8 @@ Departures from the released code:
   The released code crashes, or loops without a step.
 * Schedules are shares of the budget.
 
-Settings switch its parts one by one for ablations: `cost`, `mass` (1 is full transport), `given`, `solver`, `loss`.
+Settings switch its parts one by one for ablations: `cost`, `mass` (1 is full transport), `given`, `solver`, `loss`,
+`noisy`, `split`.
 Given pairs may leave room for less than `mass`, for example if most captions of a batch claim the same image. Then as
 much is moved as there is room for, and a noisy batch without any room does not train.
 """
@@ -105,6 +106,12 @@ class L2RM(Method):
         loss: Literal["symmetric_kl", "kl", "jensen_shannon", "arithmetic_geometric", "soft_info_nce"] = setting(
             "symmetric_kl", "of rematched pairs against the plan, see ncbench.method.losses", "L2RM main_L2RM.py"
         )
+        noisy: Literal["rematched", "left_out"] = setting(
+            "rematched", "whether pairs that look mismatched are rematched, or do not train at all", "L2RM, section 3"
+        )
+        split: Literal["mixture", "none"] = setting(
+            "mixture", "clean and noisy pairs by the mixture over losses, or all pairs as both", "L2RM, section 3.1"
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -142,7 +149,9 @@ class L2RM(Method):
     def begin_epoch(self, epoch: int) -> None:
         """Split the pairs, once warm-up is over."""
         config, data = self.config, self.task.data
-        if self.task.budget.progress >= config.warmup:
+        if self.task.budget.progress >= config.warmup and config.split == "none":
+            self.p_clean = np.full(len(data), 0.5)
+        elif self.task.budget.progress >= config.warmup:
             (found,) = scans.pair_losses([self.backbone], data, config.batch_size, self.order, config.margin)
             self.p_clean = mixture.clean_probability(found)
 
@@ -153,12 +162,14 @@ class L2RM(Method):
             yield from self._warm_up(until=self.config.warmup)
             return
         clean, noisy = np.flatnonzero(self.p_clean > 0.5), np.flatnonzero(self.p_clean <= 0.5)
+        if self.config.split == "none":
+            clean = noisy
         if len(clean) < size:
             yield from self._warm_up(until=1.0)
             return
         noisy_batches = data.endless_batches(size, self.order, noisy, drop_last=True)
         for clean_batch in data.batches(size, self.order, clean, drop_last=True):
-            yield self._update(clean_batch, next(noisy_batches, None))
+            yield self._update(clean_batch, next(noisy_batches, None) if self.config.noisy == "rematched" else None)
 
     def _warm_up(self, until: float) -> Iterator[Mapping[str, float]]:
         """Pass over all pairs with the robust loss, at most until that share of the budget is spent."""
@@ -228,7 +239,7 @@ class L2RM(Method):
 
     def pair_scores(self) -> NDArray[np.float64] | None:
         """Return the posterior of the clean component at the latest split, (pairs,); None before the first one."""
-        return self.p_clean
+        return self.p_clean if self.config.split == "mixture" else None
 
     def rematches(self) -> Rematches | None:
         """Return, for every caption that looks mismatched, the image that receives most of its transported mass.
@@ -254,7 +265,7 @@ class L2RM(Method):
     @torch.no_grad()
     def _plans(self, rng: np.random.Generator) -> Iterator[Plan]:
         """Yield the plans of all captions that look mismatched, in batches as in training."""
-        if self.p_clean is None:
+        if self.p_clean is None or self.config.noisy == "left_out":
             return
         self.backbone.eval()
         noisy = np.flatnonzero(self.p_clean <= 0.5)

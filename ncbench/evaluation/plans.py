@@ -17,12 +17,14 @@ class PlanShares:
 
     `true` is on true partners of the captions, `closer` on other images that are strictly closer in meaning to the
     caption than the claimed one; the rest is on images that are not. `closer` is None where meanings are unknown.
-    `even` is what an even spread over the cells of the plan would put on true partners.
+    `even` is what an even spread over the cells of the plan would put on true partners. `within_reach` is the share of
+    the captions whose true image is in the plan: no others can be rematched to it. None in older records.
     """
 
     true: float
     closer: float | None
     even: float
+    within_reach: float | None = None
 
 
 def plan_shares(plan: Plan, true: IntVector, claimed: IntVector, closeness: Closeness | None) -> PlanShares | None:
@@ -41,4 +43,5 @@ def plan_shares(plan: Plan, true: IntVector, claimed: IntVector, closeness: Clos
         reached = closeness(captions.ravel(), images.ravel()).reshape(plan.mass.shape)
         before = closeness(plan.captions, claimed[plan.captions])
         closer = float(plan.mass[(reached > before) & ~partners].sum() / total)
-    return PlanShares(float(plan.mass[partners].sum() / total), closer, float(partners.mean()))
+    within_reach = float(partners.any(0).mean())
+    return PlanShares(float(plan.mass[partners].sum() / total), closer, float(partners.mean()), within_reach)

@@ -25,6 +25,13 @@ def test_shares() -> None:
     assert found.true == pytest.approx(0.2 + 0.1)  # caption 5 to image 2, caption 3 to image 9
     assert found.closer == pytest.approx(0.3)  # caption 5 to image 9
     assert found.even == pytest.approx(2 / 6)
+    assert found.within_reach == 1.0
+
+
+def test_captions_within_reach() -> None:
+    found = plan_shares(Plan(CAPTIONS, IMAGES[:2], MASS[:2]), TRUE, CLAIMED, None)  # without image 2, that of caption 5
+    assert found is not None
+    assert found.within_reach == 0.5
 
 
 def test_random_plans_by_a_naive_sum() -> None:
@@ -48,7 +55,7 @@ def test_random_plans_by_a_naive_sum() -> None:
 
 def test_unknown_meanings() -> None:
     found = plan_shares(Plan(CAPTIONS, IMAGES, MASS), TRUE, CLAIMED, None)
-    assert found == PlanShares(pytest.approx(0.3), None, pytest.approx(1 / 3))
+    assert found == PlanShares(pytest.approx(0.3), None, pytest.approx(1 / 3), 1.0)
 
 
 def test_a_plan_without_mass() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -397,6 +397,39 @@ def test_the_cost_is_learned_from_clean_batches_beside_noisy_ones_only(
     method = make(make_task())
     list(train_epoch(method, 0))
     assert torch.equal(method.cost_network.linear.weight, -torch.eye(8))
+
+
+def test_without_its_noisy_branch_only_clean_pairs_train(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixture, "clean_probability", lambda _: np.repeat([0.9, 0.1], 24))
+    method = make(make_task(), noisy="left_out")
+    found = list(train_epoch(method, 0))
+    assert [entry["loss_noisy"] for entry in found] == [0.0] * 3  # the 24 clean pairs, 8 at a time
+    assert torch.equal(method.cost_network.linear.weight, -torch.eye(8))
+    assert method.pair_scores() is not None
+    assert method.rematches() is None
+    assert method.transport_plan() is None
+
+
+def test_without_its_split_all_pairs_are_both(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixture, "clean_probability", None)  # never called
+    method = make(make_task(), split="none", warmup=0.0)
+    seen: dict[str, list[int]] = {"clean": [], "noisy": []}
+    update = method._update
+
+    def spy(clean: Batch, noisy: Batch | None) -> Mapping[str, float]:
+        assert noisy is not None
+        seen["clean"] += clean.pairs.tolist()
+        seen["noisy"] += noisy.pairs.tolist()
+        return update(clean, noisy)
+
+    monkeypatch.setattr(method, "_update", spy)
+    found = list(train_epoch(method, 0))
+    assert len(found) == 6
+    assert sorted(seen["clean"]) == sorted(seen["noisy"]) == list(range(48))
+    assert method.pair_scores() is None  # it believes nothing about pairs
+    rematches = method.rematches()
+    assert rematches is not None
+    assert sorted(rematches.captions) == list(range(48))
 
 
 # What it believes.

@@ -1,0 +1,120 @@
+"""Make the runs of the leaderboards: every command, in the order in which they are worth having.
+
+Usage: python benchmarks/board.py PART ... [--jobs 2] [--runs runs] [--dry-run]
+
+Parts:
+
+  board      all methods under shuffled images (0, 0.2, 0.4, 0.6, 0.8) and captions (0.4, 0.8), equal work: seeds 0 to
+             2, then 3 and 4
+  harder     six methods under `semantic`, `partial` and `concentrated` at 0.4
+  papers     all methods for as many epochs of their own at 0.4 and 0.8, as papers train
+  compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
+  backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
+  apart      L2RM with one part changed at a time, at 0.4 and 0.8
+
+Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
+not repeated, so a part can be interrupted, and continued on another machine that has the records.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+import ncbench
+
+CONTESTANTS = ("infonce", "rce", "rcl", "decl", "ncr", "bicro", "mscn", "crcl", "gsc", "l2rm")
+METHODS = ("triplet", *CONTESTANTS, "oracle")
+HARDER = ("triplet", "rce", "rcl", "crcl", "l2rm", "oracle")
+ACROSS = ("triplet", "rce", "decl", "rcl", "ncr", "l2rm", "oracle")
+PLAIN = ("triplet", "rce", "infonce")
+
+OWN_EPOCHS = 5
+
+VARIANTS = (
+    "cost=complement",
+    "mass=1",
+    "given=allowed",
+    "solver=exact",
+    "solver=published",
+    "loss=kl",
+    "loss=jensen_shannon",
+    "loss=arithmetic_geometric",
+    "loss=soft_info_nce",
+    "queue=256",
+    "queue=1000",
+    "noisy=left_out",
+    "split=none",
+)
+
+Words = Sequence[str]
+
+
+def command(methods: Sequence[str], seeds: str, **options: object) -> list[str]:
+    """Return the words of an `ncbench run`."""
+    words = ["--method", ",".join(methods), "--seed", seeds]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)]
+    return words
+
+
+def board(seeds: str) -> list[Words]:
+    """Return the commands of the board for these seeds."""
+    return [
+        command(METHODS, seeds, noise="0,0.2,0.4,0.6,0.8", protocol="shuffle-images"),
+        command(METHODS, seeds, noise="0.4,0.8", protocol="shuffle-captions"),
+    ]
+
+
+def compute(runs: Path) -> list[Words]:
+    """Return the commands of plain methods with the work of the dearest method of `papers`, in whole epochs."""
+    found = ncbench.load_runs(runs)
+    used = found.loc[(found["budget_unit"] == "own-epochs") & (found["budget"] == OWN_EPOCHS), "used"]
+    if used.empty:
+        raise click.UsageError(f"{runs} has no runs of the part `papers`, whose work `compute` needs; make them first")
+    return [command(PLAIN, "0,1,2", noise="0.4,0.8", budget=math.ceil(used.max()))]
+
+
+def apart() -> list[Words]:
+    """Return the command of L2RM with one part changed at a time."""
+    changes = [word for variant in VARIANTS for word in ("--variant", f"l2rm.{variant}")]
+    return [[*command(["l2rm"], "0,1,2", noise="0.4,0.8"), *changes]]
+
+
+PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
+    "board": lambda runs: [*board("0,1,2"), *board("3,4")],
+    "harder": lambda runs: [command(HARDER, "0,1,2", noise="0.4", protocol="semantic,partial,concentrated")],
+    "papers": lambda runs: [command(METHODS, "0,1,2", noise="0.4,0.8", budget=f"{OWN_EPOCHS}own-epochs")],
+    "compute": compute,
+    "backbones": lambda runs: [command(ACROSS, "0,1", noise="0.4,0.8", backbone="sgr,saf")],
+    "apart": lambda runs: apart(),
+}
+
+
+@click.command()
+@click.argument("parts", nargs=-1, required=True, type=click.Choice(list(PARTS)))
+@click.option("--jobs", default=2, show_default=True, help="Number of runs at a time.")
+@click.option("--runs", default=Path("runs"), show_default=True, type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Print the planned runs with estimates of work and time.")
+def main(parts: Sequence[str], jobs: int, runs: Path, dry_run: bool) -> None:
+    """Make the runs of some parts; see the top of this file."""
+    failed = 0
+    for words in (words for part in parts for words in PARTS[part](runs)):
+        whole = ["ncbench", "run", *words, "--jobs", str(jobs), "--out", str(runs), *(["--dry-run"] if dry_run else [])]
+        click.echo(shlex.join(whole))
+        program = Path(sys.executable).with_name("ncbench")
+        done = subprocess.run([str(program), *whole[1:]], check=False)
+        if done.returncode == 2 or done.returncode >= 128:  # nothing was started, or it was interrupted
+            sys.exit(done.returncode)
+        failed = failed or done.returncode
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

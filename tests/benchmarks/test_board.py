@@ -1,0 +1,66 @@
+"""The commands of the leaderboards: complete, and accepted by `ncbench run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import board
+import pandas as pd
+import pytest
+from board import METHODS, PARTS, VARIANTS
+from click.testing import CliRunner
+
+import ncbench
+from ncbench.cli import main
+from ncbench.method.registry import load_method
+
+
+def value(words: Sequence[str], name: str) -> list[str]:
+    return words[list(words).index(f"--{name}") + 1].split(",")
+
+
+def test_the_board_has_every_method_seven_conditions_and_five_seeds(tmp_path: Path) -> None:
+    cells = {
+        (method, protocol, noise, seed)
+        for words in PARTS["board"](tmp_path)
+        for method in value(words, "method")
+        for protocol in value(words, "protocol")
+        for noise in value(words, "noise")
+        for seed in value(words, "seed")
+    }
+    assert len(cells) == 12 * 7 * 5
+    assert {method for method, *_ in cells} == set(METHODS)
+    assert [value(words, "seed") for words in PARTS["board"](tmp_path)] == 2 * [["0", "1", "2"]] + 2 * [["3", "4"]]
+
+
+def test_variants_of_l2rm_change_settings_that_exist() -> None:
+    config = load_method("l2rm").Config
+    for variant in VARIANTS:
+        key, _, text = variant.partition("=")
+        assert str(getattr(config(), key)) != text
+    assert len(VARIANTS) == 13
+
+
+def test_the_work_of_compute_is_that_of_the_dearest_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [("own-epochs", 5, 7.2), ("own-epochs", 5, 12.3), ("own-epochs", 9, 99.0), ("epochs", 5, 50.0)]
+    frame = pd.DataFrame(rows, columns=["budget_unit", "budget", "used"])
+    monkeypatch.setattr(ncbench, "load_runs", lambda folder: frame)
+    assert [value(words, "budget") for words in PARTS["compute"](tmp_path)] == [["13"]]
+    monkeypatch.setattr(ncbench, "load_runs", lambda folder: frame[2:])
+    result = CliRunner().invoke(board.main, ["compute", "--runs", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no runs of the part `papers`" in result.output
+
+
+@pytest.mark.parametrize("part", sorted(set(PARTS) - {"board", "compute", "papers"}))
+def test_commands_are_accepted(part: str, tmp_path: Path) -> None:
+    for words in PARTS[part](tmp_path):
+        options = ["--out", str(tmp_path), "--dry-run", "--assume", "xeon-1-thread", "--json"]
+        result = CliRunner().invoke(main, ["run", *words, *options], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+
+
+def test_every_part_is_described() -> None:
+    assert board.__doc__ is not None
+    assert all(f"\n  {name} " in board.__doc__ for name in PARTS)
