@@ -6,6 +6,9 @@ The first trial of a method has its published settings, with about the learning 
 spread evenly over the method's search space below (a Latin hypercube). A trial is judged by its rSum on dev, averaged
 over the ratios of noise. All trials share the noise, the backbone, the budget, and a seed that no leaderboard uses.
 
+The highest ratio runs first. The other one is left out where it cannot make the trial the best of its method, even if
+it came out MARGIN points above everything that was ever logged at that ratio; the log says so.
+
 The log is written after every run, and runs that are in it are not repeated, so the search can be stopped and goes on
 elsewhere. `search-scenes-1.json` is the log of version 1.
 """
@@ -14,10 +17,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +58,7 @@ SCALE: Mapping[str, object] = {"lr": 1e-3, "meta_lr": 8.5e-5}
 """Settings that cannot be as published: published learning rates are for larger data and networks, and more updates."""
 
 TRIALS = 12
+MARGIN = 10.0  # points of rSum by which a run may exceed everything that is logged at its ratio
 
 LOG = Path(__file__).with_name("search.json")
 
@@ -137,7 +141,7 @@ and a longer `warmup` are in its space."""
 
 def trials_of(name: str, count: int) -> list[Trial]:
     """Return the trials of a method: its published settings, then others spread over its space, `count` in all."""
-    published = {e.name: SCALE.get(e.name, e.default) for e in fields(load_method(name).Config)}
+    published = defaults(name)
     space = SPACES[name]
     seed = derive_seed(CONDITION.seed, "search", name)
     places = qmc.LatinHypercube(len(space), rng=seed).random(count - 1).tolist()
@@ -192,21 +196,56 @@ def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return max(judged, key=lambda trial: mean_score(trial) or 0.0, default=None)
 
 
-def is_logged(log: Mapping[str, Sequence[Mapping[str, Any]]], trial: Trial, ratio: float) -> bool:
-    """Return whether the log has the run of a trial, with its present settings, at a ratio of noise."""
-    return any(
-        entry["trial"] == trial.number
-        and entry["settings"] == trial.settings
-        and any(run["noise"] == ratio for run in entry["runs"])
-        for entry in log.get(trial.method, ())
-    )
+Log = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def defaults(name: str) -> dict[str, object]:
+    """Return the published settings of a method, at the scale of `scenes`."""
+    return {entry.name: SCALE.get(entry.name, entry.default) for entry in fields(load_method(name).Config)}
+
+
+def is_trial(entry: Mapping[str, Any], trial: Trial) -> bool:
+    """Return whether a logged trial has these settings; those that it lacks did not exist then, so it had defaults."""
+    if entry["trial"] != trial.number:
+        return False
+    since = {key: value for key, value in defaults(trial.method).items() if key in trial.settings}
+    return bool({**since, **entry["settings"]} == trial.settings)
+
+
+def scores_of(log: Log, trial: Trial) -> dict[float, float | None]:
+    """Return the logged scores of a trial with its present settings, by ratio of noise; None where a run failed."""
+    for entry in log.get(trial.method, ()):
+        if is_trial(entry, trial):
+            return {run["noise"]: run["dev_rsum"] for run in entry["runs"]}
+    return {}
+
+
+def next_ratio(log: Log, trial: Trial) -> float | None:
+    """Return the ratio of noise at which a trial should run next, the highest first; None if it is judged."""
+    scores = scores_of(log, trial)
+    left = [ratio for ratio in sorted(CONDITION.noise, reverse=True) if ratio not in scores]
+    if not left or None in scores.values():
+        return None
+    leader = best(log.get(trial.method, ()))
+    if scores and leader is not None:
+        most = sum(score or 0.0 for score in scores.values()) + sum(ceiling(log, ratio) for ratio in left)
+        if most / len(CONDITION.noise) < (mean_score(leader) or 0.0):
+            return None
+    return left[0]
+
+
+def ceiling(log: Log, ratio: float) -> float:
+    """Return a score that no run at this ratio will exceed: MARGIN above all that are logged; infinity without any."""
+    runs = [run for entries in log.values() for entry in entries for run in entry["runs"]]
+    found = [run["dev_rsum"] for run in runs if run["noise"] == ratio and run["dev_rsum"] is not None]
+    return max(found) + MARGIN if found else math.inf
 
 
 def logged(log: dict[str, list[dict[str, Any]]], trial: Trial) -> dict[str, Any]:
     """Return the entry of a trial in the log, which is added if it is new."""
     entries = log.setdefault(trial.method, [])
     found = next((entry for entry in entries if entry["trial"] == trial.number), None)
-    if found is None or found["settings"] != trial.settings:
+    if found is None or not is_trial(found, trial):
         entries[:] = [entry for entry in entries if entry is not found]
         found = {"trial": trial.number, "settings": dict(trial.settings), "runs": []}
         entries.append(found)
@@ -230,14 +269,30 @@ def main(methods: Sequence[str], trials: int, limit: int | None, jobs: int, runs
     if Condition(**{**content["condition"], "noise": tuple(content["condition"]["noise"])}) != CONDITION:
         raise click.UsageError(f"{out} was made under other conditions; move it away")
     log: dict[str, list[dict[str, Any]]] = content["methods"]
-    todo = [(trial, ratio) for trial in queue for ratio in CONDITION.noise if not is_logged(log, trial, ratio)][:limit]
+    todo, pending, begun = deque(queue), dict[Future[dict[str, Any]], Trial](), 0
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(partial(train, runs=runs), *zip(*todo, strict=True)) if todo else ()
-        for (trial, _), run in zip(todo, found, strict=True):
-            entry = logged(log, trial)
-            entry["runs"] = [one for one in entry["runs"] if one["noise"] != run["noise"]] + [run]
-            write_json(out, {"condition": asdict(CONDITION), "methods": log})
-            click.echo(f"{trial.method}, trial {trial.number}, noise {run['noise']:g}: dev rSum {run['dev_rsum']}")
+        while todo or pending:
+            while todo and len(pending) < jobs:
+                trial = todo.popleft()
+                ratio = next_ratio(log, trial)
+                if ratio is not None and (limit is None or begun < limit):
+                    pending[pool.submit(train, trial, ratio, runs)] = trial
+                    begun += 1
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                trial, run = pending.pop(future), future.result()
+                entry = logged(log, trial)
+                entry["runs"] = sorted([*entry["runs"], run], key=lambda each: float(each["noise"]))
+                todo.appendleft(trial)  # its next ratio
+                write_json(out, {"condition": asdict(CONDITION), "methods": log})
+                click.echo(f"{trial.method}, trial {trial.number}, noise {run['noise']:g}: dev rSum {run['dev_rsum']}")
+    for entries in log.values():
+        for entry in entries:
+            if len(entry["runs"]) < len(CONDITION.noise):
+                entry["left_out"] = "the other ratio could not have made it the best"
+            else:
+                entry.pop("left_out", None)
+    if limit is None:
+        write_json(out, {"condition": asdict(CONDITION), "methods": log})
     for name in names:
         chosen = best(log.get(name, []))
         if chosen is not None:

@@ -21,10 +21,11 @@ from search import (
     OneOf,
     Trial,
     best,
-    is_logged,
+    ceiling,
     logged,
     main,
     mean_score,
+    next_ratio,
     plan,
     trials_of,
 )
@@ -129,19 +130,54 @@ def test_a_log_of_other_conditions_is_refused(tmp_path: Path) -> None:
     assert "log.json was made under other conditions" in result.output
 
 
-def test_only_runs_of_the_present_settings_count() -> None:
-    trial = Trial("rce", 1, {"lr": 0.1})
-    log = {"rce": [{"trial": 1, "settings": {"lr": 0.1}, "runs": [{"noise": 0.4}]}]}
-    assert is_logged(log, trial, 0.4)
-    assert not is_logged(log, trial, 0.8)
-    assert not is_logged(log, Trial("rce", 1, {"lr": 0.2}), 0.4)
-    assert not is_logged({}, trial, 0.4)
+def scored(number: int, **scores: float | None) -> dict[str, Any]:
+    """Return a logged trial with scores by ratio: n4=.., n8=.."""
+    runs = [{"noise": int(key[1]) / 10, "dev_rsum": score} for key, score in scores.items()]
+    return {"trial": number, "settings": {"lr": number}, "runs": runs}
+
+
+def trial(number: int) -> Trial:
+    return Trial("rce", number, {"lr": number})
+
+
+def test_the_highest_ratio_runs_first_and_then_the_other() -> None:
+    assert next_ratio({}, trial(0)) == 0.8
+    assert next_ratio({"rce": [scored(0, n8=100.0)]}, trial(0)) == 0.4
+    assert next_ratio({"rce": [scored(0, n4=100.0)]}, trial(0)) == 0.8
+    assert next_ratio({"rce": [scored(0, n4=100.0, n8=5.0)]}, trial(0)) is None
+    assert next_ratio({"rce": [scored(0, n8=None)]}, trial(0)) is None  # it failed
+
+
+def test_runs_of_other_settings_do_not_count() -> None:
+    log = {"rce": [scored(1, n8=100.0)]}
+    assert next_ratio(log, Trial("rce", 1, {"lr": 9})) == 0.8
+    assert next_ratio(log, Trial("rcl", 1, {"lr": 1})) == 0.8
+
+
+def test_settings_that_did_not_exist_had_their_defaults() -> None:
+    (first, second) = trials_of("l2rm", 2)
+    older = {key: value for key, value in first.settings.items() if key != "split"}
+    entry = {"trial": 0, "settings": older, "runs": [{"noise": 0.8, "dev_rsum": 9.0}]}
+    assert next_ratio({"l2rm": [entry]}, first) == 0.4
+    log = {"l2rm": [entry]}
+    assert logged(log, first) is entry
+    assert next_ratio({"l2rm": [{**entry, "trial": 1}]}, second) == 0.8
+    assert next_ratio({"l2rm": [entry]}, Trial("l2rm", 0, {**first.settings, "split": "none"})) == 0.8
+
+
+def test_a_ratio_is_left_out_where_it_cannot_make_a_trial_the_best() -> None:
+    leader, others = scored(0, n4=500.0, n8=400.0), [scored(0, n4=530.0, n8=100.0)]
+    assert ceiling({"rce": [leader], "oracle": others}, 0.4) == 540.0
+    assert ceiling({"rce": [leader]}, 0.6) == float("inf")
+    for score, expected in ((360.0, 0.4), (359.0, None)):  # with 540, its mean would be 450 or less
+        log = {"rce": [leader, scored(1, n8=score)], "oracle": others}
+        assert next_ratio(log, trial(1)) == expected
 
 
 def test_a_trial_is_planned_with_its_settings() -> None:
-    trial = trials_of("rce", 2)[1]
-    spec = plan(trial, 0.8).spec
-    assert (spec.noise, spec.seed, dict(spec.settings)) == (0.8, 100, trial.settings)
+    tried = trials_of("rce", 2)[1]
+    spec = plan(tried, 0.8).spec
+    assert (spec.noise, spec.seed, dict(spec.settings)) == (0.8, 100, tried.settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
