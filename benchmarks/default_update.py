@@ -2,7 +2,9 @@
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/default_update.py [--rounds 5]
 
-Both train `vse-infinity` on the same batches, in turns, in one process. Prints the medians and their ratio.
+Both train `vse-infinity` on the same batches, in turns, in one process. Prints the medians, their ratio, and how many
+times the floor ours takes: the FLOPs of an update, by the cost formulas, at the rate of a large product, which is
+measured in the same turns.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from ncbench import losses
 from ncbench.backbones import encoders, gpo
-from ncbench.backbones.base import Sizes
+from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.data.registry import load_dataset
+from ncbench.runtime.memory import keep_freed_memory
 
 BATCH_SIZE, N_BATCHES = 128, 10
 
@@ -40,12 +43,16 @@ def torchs_sort(values: Tensor) -> Tensor:
     return values.sort(dim=-1, descending=True).values
 
 
-def make_update(fused: bool) -> Callable[[tuple[Tensor, ...]], None]:
-    """Return a function that makes an update of a network of its own on a batch."""
+def make_network() -> Backbone:
+    """Return the default network of `scenes`."""
     dataset = load_dataset("scenes", None)
     torch.manual_seed(0)
     sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **dataset.scale)
-    network = build_backbone("vse-infinity", sizes)
+    return build_backbone("vse-infinity", sizes)
+
+
+def make_update(network: Backbone, fused: bool) -> Callable[[tuple[Tensor, ...]], None]:
+    """Return a function that makes an update of a network on a batch."""
     adam = torch.optim.Adam(network.parameters(), 1e-3, fused=fused)
 
     def update(batch: tuple[Tensor, ...]) -> None:
@@ -54,6 +61,23 @@ def make_update(fused: bool) -> Callable[[tuple[Tensor, ...]], None]:
         adam.step()
 
     return update
+
+
+def flops_of(network: Backbone, batch: tuple[Tensor, ...]) -> int:
+    """Return the FLOPs of an update on a batch, forward and backward, by the cost formulas."""
+    images, _, lengths = batch
+    regions = images.shape[1]
+    encoders = len(images) * network.image_work(regions) + sum(map(network.caption_work, lengths.tolist()))
+    return 3 * (encoders + len(images) * sum(network.pair_work(regions, length) for length in lengths.tolist()))
+
+
+def product_rate() -> float:
+    """Return the FLOP/s of a large product."""
+    size = 1024
+    one, other = torch.randn(size, size), torch.randn(size, size)
+    since = time.perf_counter()
+    one @ other
+    return 2 * size**3 / (time.perf_counter() - since)
 
 
 def batches() -> list[tuple[Tensor, ...]]:
@@ -81,8 +105,12 @@ def seconds(update: Callable[[tuple[Tensor, ...]], None], given: list[tuple[Tens
 @click.option("--rounds", default=5, show_default=True, help="Rounds of both, after one that does not count.")
 def main(rounds: int) -> None:
     """Measure, and print the medians."""
-    ours, torchs, given = make_update(fused=True), make_update(fused=False), batches()
+    keep_freed_memory()  # as runs do
+    network, given = make_network(), batches()
+    ours, torchs = make_update(network, fused=True), make_update(make_network(), fused=False)
     times: tuple[list[float], list[float]] = ([], [])
+    floors: list[float] = []
+    work = statistics.mean(flops_of(network, batch) for batch in given)
     for number in range(rounds + 1):
         first = seconds(ours, given)
         with ExitStack() as stack:
@@ -91,10 +119,13 @@ def main(rounds: int) -> None:
             stack.enter_context(mock.patch.object(gpo, "sort_descending", torchs_sort))
             second = seconds(torchs, given)
         if number:
+            floors.append(1e3 * work / max(product_rate() for _ in range(10)))
             times[0].extend(first)
             times[1].extend(second)
     ours_took, torchs_took = (1e3 * statistics.median(each) for each in times)
+    floor = statistics.median(floors)
     click.echo(f"ours {ours_took:.1f} ms, torch's {torchs_took:.1f} ms, ratio {ours_took / torchs_took:.2f}")
+    click.echo(f"{work / 1e9:.2f} GFLOP, floor {floor:.1f} ms, ours {ours_took / floor:.2f} times that")
 
 
 if __name__ == "__main__":
