@@ -115,16 +115,21 @@ def _sources(folder: Path, others: Sequence[Path]) -> str:
 
 def _load(folders: Sequence[Path], problems: Problems) -> pd.DataFrame:
     """Return the table of runs, each verified now or since its files last changed."""
-    from ncbench.records.remembered import remembering
-    from ncbench.records.table import load_runs
+    from ncbench.records.remembered import Remembered, remembering
+    from ncbench.records.table import load_runs, read_row
 
     with ExitStack() as stack:
-        verify = {folder: stack.enter_context(remembering(folder)).verify for folder in folders}
+        found = {folder: stack.enter_context(remembering(folder)) for folder in folders}
 
-        def verify_one(record: Path) -> list[str]:
-            return verify[next(folder for folder in folders if record.is_relative_to(folder))](record)
+        def remembered(record: Path) -> Remembered:
+            return next(each for folder, each in found.items() if record.is_relative_to(folder))
 
-        return load_runs(folders, problems.add, verify_one)
+        return load_runs(
+            folders,
+            problems.add,
+            lambda folder: remembered(folder).verify(folder),
+            lambda record: remembered(record.folder).row(record, read_row),
+        )
 
 
 def _print_published(

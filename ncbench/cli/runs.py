@@ -47,7 +47,7 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     from ncbench.records.progress import resumed_share
     from ncbench.records.remembered import remembering
     from ncbench.records.store import Store
-    from ncbench.records.table import load_runs
+    from ncbench.records.table import load_runs, read_row
 
     problems = Problems()
     unfinished = list(Store(folder).unfinished(problems.add))
@@ -55,7 +55,8 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     done: list[dict[Any, Any]] = []
     try:
         with remembering(folder) as remembered:
-            done = load_runs(folder, problems.add, remembered.verify).to_dict(orient="records")
+            table = load_runs(folder, problems.add, remembered.verify, lambda record: remembered.row(record, read_row))
+            done = table.to_dict(orient="records")
     except UserError:  # says how to make runs if there are none
         if not unfinished and not problems.found:
             raise

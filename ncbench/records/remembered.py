@@ -1,9 +1,11 @@
-"""Records that were consistent when they were last verified, so that looking at ten thousand does not verify them all.
+"""Records that were consistent when they were last verified, so that looking at ten thousand does not read them all.
 
 What is remembered is the identity of every file of a record and of its noise: device, inode, size, and the times of the
 last change of content and of the file itself. The last one, ctime, cannot be set by those who write files. The memory
 is in the cache of the user, not beside the records: those may come from others. It holds for one state of the code of
 ncbench and of installed methods. A record with a problem is never remembered. `ncbench verify` does not use it.
+
+Beside each record is its row in the table of runs.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -43,11 +45,15 @@ Text = Annotated[str, Meta(max_length=200)]
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The digest of the files of a record, the name of its noise, and the digest of the files of that; "" without."""
+    """The digest of the files of a record, the name of its noise, the digest of the files of that, and its row.
+
+    The digest is "" without noise, and the row {} where nobody asked for it.
+    """
 
     files: Text
     noise: Text
     noise_files: Text
+    row: dict[str, Any]
 
 
 class _Memory(msgspec.Struct, frozen=True):
@@ -67,24 +73,46 @@ class Remembered:
         self._known = _read(self._path, self._code)
         self._found: dict[str, _Entry] = {}
         self._changed = False
+        self._states: dict[Path, tuple[str, float] | None] = {}
+        self._rows: dict[Path, dict[str, Any]] = {}
         self._noises: dict[tuple[str, str], str] = {}
         self._links: dict[str, bool] = {}
 
+    def row(self, record: Record, read: Callable[[Record], dict[str, Any]]) -> dict[str, Any]:
+        """Return the row of a record in the table of runs: what `read` returns, for a record that has changed."""
+        known = self._unchanged(record.folder)
+        if known is not None and known.row:
+            return {**known.row, "folder": str(record.folder)}
+        row = self._rows[record.folder] = read(record)
+        return row
+
     def verify(self, folder: Path) -> list[str]:
         """Return the problems of the record in `folder`, as `verify_run` does."""
-        path, now = str(folder), time.time()
-        before = None if self._is_linked(path) else _folder_state(path)
-        name = "/".join(folder.parts[-3:])
-        known = self._known.get(name)
-        alike = before is not None and known is not None and known.files == before[0]
-        if known is not None and alike and known.noise_files == self._noise_state(folder, known.noise):
-            self._found[name] = known
+        name, known, now = _name(folder), self._unchanged(folder), time.time()
+        if known is not None:
+            row = self._rows.get(folder)
+            self._changed |= row is not None
+            self._found[name] = known if row is None else msgspec.structs.replace(known, row=row)
             return []
+        before = self._state(folder)
         problems = verify_run(folder)
         if problems or before is None or os.path.realpath(folder) != f"{self._root}/{name}":
             return problems
         self._remember(folder, name, before, now)
         return problems
+
+    def _unchanged(self, folder: Path) -> _Entry | None:
+        """Return what is known of a record, unless its files or those of its noise have changed since."""
+        known, state = self._known.get(_name(folder)), self._state(folder)
+        alike = state is not None and known is not None and known.files == state[0]
+        return known if known and alike and known.noise_files == self._noise_state(folder, known.noise) else None
+
+    def _state(self, folder: Path) -> tuple[str, float] | None:
+        """Return what `_folder_state` said of a record when it was first looked at; None for links."""
+        if folder not in self._states:
+            path = str(folder)
+            self._states[folder] = None if self._is_linked(path) else _folder_state(path)
+        return self._states[folder]
 
     def _is_linked(self, path: str) -> bool:
         """Return whether the folder of a record, or one of the two above, is or may be a link: its name can change."""
@@ -100,7 +128,7 @@ class Remembered:
         """Remember a consistent record, if its files cannot have changed while it was read."""
         with suppress(UserError):
             noise = Record(folder).noise_path.name
-            entry = _Entry(before[0], noise, self._noise_state(folder, noise))
+            entry = _Entry(before[0], noise, self._noise_state(folder, noise), self._rows.get(folder, {}))
             newest = max(before[1], _newest(folder.parents[1] / "noise", noise))
             if newest < now - SETTLED_SECONDS and _folder_state(str(folder)) == before:
                 self._found[name], self._changed = entry, True
@@ -121,6 +149,11 @@ class Remembered:
         with suppress(OSError):
             content = msgspec.msgpack.encode(_Memory(self._code, self._found))
             write_atomic(self._path, lambda file: file.write(content), durable=False)
+
+
+def _name(folder: Path) -> str:
+    """Return the path of a record below the folder of records."""
+    return "/".join(folder.parts[-3:])
 
 
 @contextmanager

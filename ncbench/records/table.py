@@ -26,6 +26,7 @@ def load_runs(
     folder: Path | str | Sequence[Path | str],
     on_problem: OnProblem = stop,
     verify: Callable[[Path], Sequence[str]] = lambda folder: (),
+    row_of: Callable[[Record], Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """Return one row per finished run in `folder`: its axes, scores in percent, work, seconds and peak bytes.
 
@@ -44,14 +45,14 @@ def load_runs(
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
-    has a `variant` of its own, and `on_problem` gets it too. Raises UserError without any finished run that
-    can be read, and for a folder that cannot be listed.
+    has a `variant` of its own, and `on_problem` gets it too. `row_of` may remember what `read_row` returns. Raises
+    UserError without any finished run that can be read, and for a folder that cannot be listed.
     """
     rows, left_out = [], list[str]()
     folders = [Path(each) for each in ([folder] if isinstance(folder, (str, Path)) else folder)]
     for record in results_of(folders):
         try:
-            row = _row(record)
+            row = (row_of or read_row)(record)
         except UserError as error:
             on_problem(Problem(record.folder, str(error), left_out=True))
             left_out.append(str(error))
@@ -90,7 +91,8 @@ def with_recorded_ratios(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(noise=frame["noise"].fillna(0.0))
 
 
-def _row(record: Record) -> dict[str, Any]:
+def read_row(record: Record) -> dict[str, Any]:
+    """Return the columns of a record that do not depend on other records. Raises UserError for a damaged one."""
     result, measurements = record.result, record.measurements
     spec, work, metrics = result.spec, result.work, result.metrics
     budget, beliefs = spec.budget, result.beliefs

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from ncbench.records import remembered, verification
+from ncbench.records import remembered, table, verification
+from ncbench.records.record import Record
 from ncbench.records.remembered import Remembered, code_state
 from ncbench.records.store import Store
+from ncbench.records.table import read_row
 
 QUICK = ("--method", "quick", "--noise", "0.2,0.4")
 
@@ -52,6 +54,31 @@ def test_records_are_verified_once(
     assert strict_json(cli("runs", "--runs", runs, "--json").stdout) == strict_json(first.stdout)
 
 
+def test_rows_of_unchanged_records_are_not_read_again(
+    cli: Callable[..., Result], runs: Path, strict_json: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def read(record: Record) -> dict[str, Any]:
+        seen.append(record.folder)
+        return read_row(record)
+
+    monkeypatch.setattr(table, "read_row", read)
+    first = cli("runs", "--runs", runs, "--json")
+    assert len(seen) == 2
+    for words in (("runs", "--json"), ("report", "--format", "summary")):
+        assert cli(words[0], "--runs", runs, *words[1:]).exit_code == 0
+    assert strict_json(cli("runs", "--runs", runs, "--json").stdout) == strict_json(first.stdout)
+    assert len(seen) == 2
+    monkeypatch.chdir(runs)  # rows name the folder as it is given now
+    (row, *_) = strict_json(cli("runs", "--runs", ".", "--json").stdout)
+    assert not Path(row["folder"]).is_absolute()
+    result = seen[0] / "result.json"
+    result.write_text(result.read_text() + " ")
+    assert cli("runs", "--runs", runs).exit_code == 0
+    assert seen[2:] == [seen[0]]
+
+
 @pytest.mark.parametrize("name", ["spec.json", "history.jsonl", "ranks.npz", "noise"])
 def test_a_changed_file_is_verified_even_if_its_times_were_put_back(
     name: str, cli: Callable[..., Result], runs: Path, verified: list[Path]
@@ -74,8 +101,6 @@ def test_a_changed_file_is_verified_even_if_its_times_were_put_back(
 
 
 def _noise_of(folder: Path) -> str:
-    from ncbench.records.record import Record
-
     return Record(folder).noise_path.name
 
 
