@@ -29,6 +29,8 @@ MAX_ROW_BYTES = 2**25
 """Mean size of the rows of a row group, unpacked: BATCH_ROWS of them must fit into memory."""
 
 MIN_NUMBER_BYTES = 2
+MAX_FOOTER_BYTES = 2**28
+_FOOTER_END = b"PAR1"
 _SUFFIXES = (".parquet", ".arrow")
 _CONVERTIBLE = {".csv": "csv", ".json": "json", ".jsonl": "json"}  # by `datasets`
 
@@ -98,6 +100,7 @@ class _ParquetFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path):
+            _check_footer(path)
             metadata = pq.read_metadata(path)
             self.n_rows: int = metadata.num_rows
             check_rows(path, self.n_rows, path.stat().st_size)
@@ -108,6 +111,15 @@ class _ParquetFile:
         with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
             _check_row_sizes(self.path, file.metadata, columns)
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def _check_footer(path: Path) -> None:
+    """Raise UserError for a parquet file whose last bytes claim a description too large to be held in memory."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - len(_FOOTER_END) - 4))
+        size, end = int.from_bytes(file.read(4), "little"), file.read()
+    if end == _FOOTER_END and size > MAX_FOOTER_BYTES:
+        raise UserError(f"{path}: its footer has {size:,} bytes, more than the limit of {MAX_FOOTER_BYTES:,}")
 
 
 def _check_row_sizes(path: Path, metadata: Any, columns: Sequence[str]) -> None:

@@ -122,6 +122,28 @@ def test_more_rows_than_bytes(tmp_path: Path, suffix: str) -> None:
     assert f"{path}: claims 1,000,000 rows in {path.stat().st_size:,} bytes; check the file" in said
 
 
+def test_a_footer_of_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with path.open("wb") as file:
+        file.write(b"PAR1")
+        file.truncate(2**33)  # takes no room
+        file.seek(0, 2)
+        file.write((2**31).to_bytes(4, "little") + b"PAR1")
+    said = refusal(lambda: open_tables(Request(str(path))))
+    assert "a.parquet: its footer has 2,147,483,648 bytes, more than the limit of 268,435,456" in said
+
+
+def test_folders_as_on_the_hub_may_claim_what_they_like(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    pq.write_table(wide(20, 3), tmp_path / "data" / "train-00000-of-00001.parquet")
+    claims = {"default": {"dataset_size": 2**60, "splits": {"train": {"num_bytes": 2**60, "num_examples": 2**50}}}}
+    (tmp_path / "dataset_infos.json").write_text(json.dumps(claims))
+    (tmp_path / "README.md").write_text("---\ndataset_info:\n  dataset_size: 1152921504606846976\n---\n")
+    os.truncate(tmp_path / "README.md", 2**40)
+    (table,) = open_tables(Request(str(tmp_path))).values()
+    assert table.n_rows == sum(batch.num_rows for batch in table.batches(["captions"])) == 20
+
+
 SHARED: dict[str, Callable[[str], Any]] = {
     "dictionary": lambda text: pa.array([text] * 20).dictionary_encode(),
     "list of dictionary": lambda text: pa.ListArray.from_arrays(range(0, 21, 5), SHARED["dictionary"](text)),
