@@ -90,7 +90,9 @@ class ImageFeatures:
         new = np.flatnonzero(~self._sound[rows])
         at_once = rows_at_once(read)
         for part in (new[start : start + at_once] for start in range(0, len(new), at_once)):
-            if found := first_bad_row(read[part]):
+            # Mostly all are new: a slice is not copied.
+            whole = part[-1] - part[0] + 1 == len(part)
+            if found := first_bad_row(read[part[0] : part[-1] + 1] if whole else read[part]):
                 row = int(rows[part[found[0]]])
                 number = int(np.searchsorted(self._starts, row, side="right")) - 1
                 file, inside = self._files[number], row - int(self._starts[number])
