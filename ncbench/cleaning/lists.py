@@ -23,6 +23,7 @@ from ncbench.errors import UserError
 from ncbench.runtime.files import write_atomic
 
 FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
+ROW_GROUP_BYTES = 2**24
 SOURCE_FILE, SOURCE_ROW = "source_file", "source_row"
 
 
@@ -111,10 +112,33 @@ class _Json:
         pass
 
 
+class _Parquet:
+    """Writes row groups of at least ROW_GROUP_BYTES: groups as small as batches make a file slow to open."""
+
+    def __init__(self, file: Any, schema: Any) -> None:
+        self._writer = pq.ParquetWriter(file, schema)
+        self._waiting: list[Any] = []
+        self._bytes = 0
+
+    def write(self, batch: Any) -> None:
+        self._waiting.append(batch)
+        self._bytes += batch.nbytes
+        if self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+        self._waiting, self._bytes = [], 0
+
+
 def _writer(file: Any, schema: Any, suffix: str) -> _Writer:
     if suffix == ".parquet":
-        found: _Writer = pq.ParquetWriter(file, schema)
-        return found
+        return _Parquet(file, schema)
     return _Json(file, schema) if suffix == ".jsonl" else _Text(file, schema, "\t" if suffix == ".tsv" else ",")
 
 

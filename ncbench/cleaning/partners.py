@@ -46,9 +46,10 @@ def propose(pairs: Pairs, scorer: VectorScorer, suspects: IntVector, trusted: In
     _, first = np.unique(pairs.claimed, return_index=True)
     suspects = suspects[: MAX_COMPARISONS // len(first)]
     tested = derive_rng(pairs.seed, "cleaning", "tested").permutation(trusted)[:TESTED]
-    found, scores = _best_of_all(pairs, scorer, tested, first)
-    least, hit_rate = _least_score(scores, pairs.claimed[found] == pairs.claimed[tested])
-    best, scores = _best_of_all(pairs, scorer, suspects, first)
+    best, scores = _best_of_all(pairs, scorer, np.concatenate([tested, suspects]), first)
+    n_tested, hits = len(tested), pairs.claimed[best[: len(tested)]] == pairs.claimed[tested]
+    least, hit_rate = _least_score(scores[:n_tested], hits)
+    best, scores = best[n_tested:], scores[n_tested:]
     good = (scores >= least) & (pairs.claimed[best] != pairs.claimed[suspects])
     proposed = np.full(len(pairs), NO_PARTNER)
     proposed[suspects[good]] = best[good]

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ncbench.data.feature_sizes import bad_size, first_bad_row
+from ncbench.data.feature_sizes import bad_size, first_bad_row, rows_at_once
 from ncbench.data.rows_file import RowsFile
 from ncbench.data.splices import Splices
 from ncbench.data.stamps import Stamp
@@ -88,9 +88,12 @@ class ImageFeatures:
     def _check(self, rows: IntVector, read: FloatArray) -> None:
         """Raise UserError if a row that is read for the first time cannot be learned from."""
         new = np.flatnonzero(~self._sound[rows])
-        for at in new.tolist():
-            if found := first_bad_row(read[at : at + 1]):
-                row = int(rows[at])
+        at_once = rows_at_once(read)
+        for part in (new[start : start + at_once] for start in range(0, len(new), at_once)):
+            # Mostly all are new: a slice is not copied.
+            whole = part[-1] - part[0] + 1 == len(part)
+            if found := first_bad_row(read[part[0] : part[-1] + 1] if whole else read[part]):
+                row = int(rows[part[found[0]]])
                 number = int(np.searchsorted(self._starts, row, side="right")) - 1
                 file, inside = self._files[number], row - int(self._starts[number])
                 place = "features" if file is None else str(file.path)

@@ -23,22 +23,34 @@ The others are checked when they are first read; see `ImageFeatures.take`.
 MAX_SIZE, DOUBTFUL_SIZE = 1e6, 1e4
 """Absolute values above which features are refused, and doubted. Published features stay below 100."""
 
+CACHED_NUMBERS = 2**18
+
 
 def first_bad_row(rows: NDArray[Any]) -> tuple[int, float] | None:
     """Return the first of `rows` (n, ...) with a number that is not finite or above MAX_SIZE, and its largest number.
 
     None if there is none.
     """
+    at_once = rows_at_once(rows)
     with np.errstate(all="ignore"):
-        for number, row in enumerate(rows):
-            flat = np.ascontiguousarray(row, np.float32).ravel()
-            # One pass that is as fast as memory: only if the sum of squares is too large, a number may be.
-            if np.dot(flat, flat) <= MAX_SIZE**2:
-                continue
-            size = float(np.abs(flat).max())  # NaN if any is
-            if not size <= MAX_SIZE:
-                return number, size
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            if _may_be_bad(part):
+                for number, row in enumerate(part, start):
+                    if _may_be_bad(row) and not (size := float(np.abs(row).max())) <= MAX_SIZE:  # NaN if any is
+                        return number, size
     return None
+
+
+def rows_at_once(rows: NDArray[Any]) -> int:
+    """Return how many of `rows` (n, ...) to look at together: as many as stay in the cache."""
+    return max(1, CACHED_NUMBERS // max(1, int(np.prod(rows.shape[1:]))))
+
+
+def _may_be_bad(rows: NDArray[Any]) -> bool:
+    """Return whether the sum of squares is so large that a number may be; one pass, as fast as memory."""
+    flat = np.ascontiguousarray(rows, np.float32).ravel()
+    return not np.dot(flat, flat) <= MAX_SIZE**2
 
 
 def bad_size(size: float) -> str:

@@ -80,10 +80,14 @@ def test_neighbours_are_those_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_neighbours_are_looked_for_among_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours_module, "MAX_ANCHORS", 49)
+    monkeypatch.setattr(neighbours_module, "MIN_ANCHORS", 16)
     found = planted_vectors(200)
-    scorer = Neighbours(pairs_of(found.images, found.texts))
-    assert all(nearest.shape == (200, 7) and nearest.max() < 49 for nearest in scorer._nearest)
+    for most, comparisons, anchors in ((49, 10**9, 49), (200, 49 * 200, 49), (200, 1, 16)):
+        monkeypatch.setattr(neighbours_module, "MAX_ANCHORS", most)
+        monkeypatch.setattr(neighbours_module, "MAX_COMPARISONS", comparisons)
+        scorer = Neighbours(pairs_of(found.images, found.texts))
+        root = round(anchors**0.5)
+        assert all(nearest.shape == (200, root) and nearest.max() < anchors for nearest in scorer._nearest)
 
 
 @pytest.mark.parametrize("kind", [Cosine, Linear, Neighbours])

@@ -119,6 +119,19 @@ def test_parquet_keeps_columns_and_types_and_splits_lists_of_captions() -> None:
     assert found.wrong[[int(caption[2:]) for caption in said]].mean() > 0.9
 
 
+def test_parquet_has_row_groups_of_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_vectors()
+    words = ("vectors.npz", "--out", "kept.parquet", "--scorers", "cosine", "--drop", "share", "--share", 0)
+    cleaned(*words)
+    whole = pq.read_table("kept.parquet")
+    assert whole["source_row"].to_pylist() == list(range(300))
+    assert pq.read_metadata("kept.parquet").num_row_groups == 1  # read in batches of 128
+    monkeypatch.setattr("ncbench.cleaning.lists.ROW_GROUP_BYTES", 40_000)
+    cleaned(*words, "--force")
+    assert pq.read_metadata("kept.parquet").num_row_groups == 2
+    assert pq.read_table("kept.parquet").equals(whole)
+
+
 def test_json_lines() -> None:
     write_pictures(Path("shop"), 80)
     given = [

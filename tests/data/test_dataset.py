@@ -111,9 +111,20 @@ def test_rows_are_checked_the_first_time_only(monkeypatch: pytest.MonkeyPatch) -
     features = ImageFeatures([np.ones((8, 2, 3), np.float32)])
     features.take(np.array([1, 2, 1]))
     features.reordered(np.arange(8)[::-1].copy()).take(np.array([5, 6, 7]))
-    assert len(checked) <= 4
+    assert checked == [3, 1]
     features.take(np.array([0, 1, 2]))
-    assert len(checked) <= 4
+    assert checked == [3, 1]
+
+
+@pytest.mark.parametrize("numbers", [1, 6, 13, 1000])
+def test_rows_are_checked_as_many_at_once_as_the_cache_holds(monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
+    monkeypatch.setattr("ncbench.data.feature_sizes.CACHED_NUMBERS", numbers)
+    for bad in range(8):
+        rows = np.ones((8, 2, 3), np.float32)
+        rows[bad:, 1, 1] = 2e6 + bad
+        assert first_bad_row(rows) == (bad, 2e6 + bad)
+        with pytest.raises(UserError, match=rf"^features, row {bad}: contains"):
+            ImageFeatures([rows]).take(np.arange(8))
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=8), min_size=1, max_size=10), st.data())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -13,6 +12,9 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ncbench.data.imported.arrow.batches import check_batch
+from ncbench.data.imported.arrow.messages import check_rows, count_rows, open_stream
+from ncbench.data.imported.arrow.saved_folder import DATASET_MARKERS, check_saved
 from ncbench.data.imported.folder import picture_files, read_folder
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.split_names import files_below, files_by_split
@@ -27,9 +29,10 @@ MAX_ROW_BYTES = 2**25
 """Mean size of the rows of a row group, unpacked: BATCH_ROWS of them must fit into memory."""
 
 MIN_NUMBER_BYTES = 2
+MAX_FOOTER_BYTES = 2**28
+_FOOTER_END = b"PAR1"
 _SUFFIXES = (".parquet", ".arrow")
 _CONVERTIBLE = {".csv": "csv", ".json": "json", ".jsonl": "json"}  # by `datasets`
-_DATASET_MARKER, _DATASET_DICT_MARKER = "state.json", "dataset_dict.json"  # files of `save_to_disk`
 
 
 class Table(Protocol):
@@ -83,7 +86,7 @@ class Files:
             with reading(file.path):
                 first = 0
                 for batch in file.batches(columns):
-                    _check_batch(batch, first, str(file.path))
+                    check_batch(batch, first, str(file.path))
                     yield batch
                     first += batch.num_rows
 
@@ -97,8 +100,10 @@ class _ParquetFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path):
+            _check_footer(path)
             metadata = pq.read_metadata(path)
             self.n_rows: int = metadata.num_rows
+            check_rows(path, self.n_rows, path.stat().st_size)
             self.schema = metadata.schema.to_arrow_schema().remove_metadata()
 
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
@@ -106,6 +111,15 @@ class _ParquetFile:
         with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
             _check_row_sizes(self.path, file.metadata, columns)
             yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def _check_footer(path: Path) -> None:
+    """Raise UserError for a parquet file whose last bytes claim a description too large to be held in memory."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - len(_FOOTER_END) - 4))
+        size, end = int.from_bytes(file.read(4), "little"), file.read()
+    if end == _FOOTER_END and size > MAX_FOOTER_BYTES:
+        raise UserError(f"{path}: its footer has {size:,} bytes, more than the limit of {MAX_FOOTER_BYTES:,}")
 
 
 def _check_row_sizes(path: Path, metadata: Any, columns: Sequence[str]) -> None:
@@ -134,26 +148,13 @@ class _ArrowFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path):
-            self.schema = self._open()[0].remove_metadata()
-
-    @cached_property
-    def n_rows(self) -> int:
-        with reading(self.path):
-            return sum(batch.num_rows for batch in self._open()[1])
+            self.n_rows = count_rows(path)
+            self.schema = pa.ipc.open_stream(open_stream(path)).schema.remove_metadata()
 
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
-        for batch in self._open()[1]:
+        for batch in pa.ipc.open_stream(open_stream(self.path)):
             for start in range(0, batch.num_rows, BATCH_ROWS):
                 yield batch.select(list(columns)).slice(start, BATCH_ROWS)
-
-    def _open(self) -> tuple[Schema, Iterator[RecordBatch]]:
-        mapped = pa.memory_map(str(self.path))
-        try:
-            stream = pa.ipc.open_stream(mapped)
-        except pa.ArrowInvalid:
-            file = pa.ipc.open_file(mapped)
-            return file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
-        return stream.schema, iter(stream)
 
 
 class Saved:
@@ -178,29 +179,13 @@ class Saved:
         with reading(self._label):
             first = 0
             for table in chosen.iter(batch_size=BATCH_ROWS):
-                for batch in table.combine_chunks().to_batches():
-                    _check_batch(batch, first, self._label)
-                    yield batch
-                    first += batch.num_rows
+                check_batch(table, first, self._label)
+                yield from table.combine_chunks().to_batches()
+                first += table.num_rows
 
     def place(self, row: int) -> str:
         """Return the split and the row in it."""
         return f"{self._label}, row {row}"
-
-
-def _check_batch(batch: RecordBatch, first: int, where: str) -> None:
-    """Raise UserError for rows with invalid offsets or text that is not UTF-8; the first row is number `first`."""
-    try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid as whole:
-        for row in range(batch.num_rows):
-            try:
-                batch.slice(row, 1).validate(full=True)
-            except pa.ArrowInvalid as error:
-                raise UserError(
-                    f"{where}, row {first + row}: cannot be read ({error}); fix the row or remove it"
-                ) from error
-        raise UserError(f"{where}, row {first} or later: cannot be read ({whole}); write the file again") from whole
 
 
 @contextmanager
@@ -222,7 +207,7 @@ def open_tables(request: Request) -> dict[str, Table]:
         return dict(read_folder(path, request))
     if path is None:
         return _from_hub(request)
-    if path.is_dir() and ((path / _DATASET_DICT_MARKER).exists() or (path / _DATASET_MARKER).exists()):
+    if path.is_dir() and any((path / name).exists() for name in DATASET_MARKERS):
         return _saved(path)
     return {name: Files(paths) for name, paths in _files_by_split(path).items()}
 
@@ -234,7 +219,7 @@ def source_files(request: Request) -> list[Path]:
         return picture_files(path, request)
     if path is None:
         return []
-    if path.is_dir() and ((path / _DATASET_DICT_MARKER).exists() or (path / _DATASET_MARKER).exists()):
+    if path.is_dir() and any((path / name).exists() for name in DATASET_MARKERS):
         return sorted(file for file in [*path.glob("*"), *path.glob("*/*")] if file.is_file())
     return [file for files in _files_by_split(path).values() for file in files]
 
@@ -243,6 +228,7 @@ def _saved(path: Path) -> dict[str, Table]:
     import datasets
 
     with reading(path):
+        check_saved(path)
         found = datasets.load_from_disk(str(path))
     parts = found if isinstance(found, dict) else {"train": found}
     return {name: Saved(part, f"{path}, split {name!r}") for name, part in parts.items()}
