@@ -201,9 +201,7 @@ def rounded(network: Network, data: Labelled) -> dict[str, NDArray[Any]]:
     An activation of 1 is 127 divided by a layer's range.
     """
     crops, descriptors = as_tensors(data)
-    limits = {
-        name: limit_of(values) for name, values in network.activations(crops[:2000], descriptors[:2000]).items()
-    }
+    limits = {name: limit_of(values) for name, values in network.activations(crops[:2000], descriptors[:2000]).items()}
     found: dict[str, NDArray[Any]] = {}
 
     def keep(name: str, weight: Tensor, bias: Tensor, unit_in: Tensor, unit_out: float) -> None:

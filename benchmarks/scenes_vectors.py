@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class ImageNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (DIM, IMAGE_WIDTH, 2 * IMAGE_WIDTH, IMAGE_DIM)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         labels = len(CATEGORIES) * sum(map(len, PAIRED)) + len(BACKGROUND_KINDS) + len(TINTS)
         self.head = nn.Linear(IMAGE_DIM, labels)
 
@@ -167,9 +168,7 @@ def rounded(image: ImageNetwork, regions: Tensor, sentence: SentenceNetwork, ids
     ):
         for name, layer, values in zip(names, network.layers, network.activations(inputs), strict=True):
             limit = limit_of(values) / ACTIVATION_LIMIT
-            found.update(
-                rounded_layer(name, layer.weight.T, layer.bias, torch.full((layer.in_features,), unit), limit)
-            )
+            found.update(rounded_layer(name, layer.weight.T, layer.bias, torch.full((layer.in_features,), unit), limit))
             unit = limit
     return found
 

@@ -7,12 +7,12 @@ built on the same idea, add those.
 
 Departures from the released code:
 
-* It classifies images. Here the loss of a pair is that of `infonce`: cross-entropy over the captions of the batch for its
-  image, and over the images for its caption. All pairs of the batch are candidates, as all classes are there.
+* It classifies images. Here the loss of a pair is that of `infonce`: cross-entropy over the captions of the batch for
+  its image, and over the images for its caption. All pairs of the batch are candidates, as all classes are there.
 * The released code takes the true share of mismatched pairs as `forget`. A method cannot know it here: it is a setting,
   the same at any noise ratio.
-* Schedules are shares of the budget. The released code keeps the learning rate and then decays it linearly to zero; here
-  it is cut as in `infonce`.
+* Schedules are shares of the budget. The released code keeps the learning rate and then decays it linearly to zero;
+  here it is cut as in `infonce`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class CoTeaching(Method):
 
         tau: float = setting(0.05, "temperature of the softmax, in units of similarity", "as infonce", above=0)
         forget: float = setting(
-            0.2, "share of a batch that is not trained on in the end", "main.py; the paper: true noise", at_least=0, at_most=0.9
+            0.2,
+            "share of a batch that is not trained on in the end",
+            "main.py; the paper: true noise",
+            at_least=0,
+            at_most=0.9,
         )
         gradual: float = setting(
             0.05, "share of the budget in which the forgotten share grows", "main.py: 10 of 200 epochs", at_least=0

@@ -1,4 +1,4 @@
-"""RINCE: robust InfoNCE, a contrastive loss that lies between InfoNCE and one that is symmetric (Chuang et al., CVPR 2022).
+"""RINCE: robust InfoNCE, a contrastive loss between InfoNCE and a symmetric one (Chuang et al., CVPR 2022).
 
 With s+ the similarity of a pair, and s- those to its negatives, over a temperature:
 
@@ -36,9 +36,13 @@ class RINCE(SingleNetwork):
         """Hyper-parameters; the paper has none for image-text data."""
 
         tau: float = setting(0.05, "temperature, in units of similarity", "as infonce", at_least=0.01)
-        q: float = setting(0.5, "0 is InfoNCE, 1 is symmetric", "RINCE: 0.1 to 0.5", above=0, at_most=1)
+        q: float = setting(0.6, "0 is InfoNCE, 1 is symmetric", "RINCE with MoCo v3", above=0, at_most=1)
         density: float = setting(
-            0.025, "weight of all similarities against that of the pair (lambda)", "RINCE, section 4", above=0, at_most=1
+            0.01,
+            "weight of all similarities against that of the pair (lambda)",
+            "RINCE with MoCo v3",
+            above=0,
+            at_most=1,
         )
 
     presets = {

@@ -99,7 +99,7 @@ def test_vse_is_the_cosine_of_two_linear_maps() -> None:
 
 def test_vse_mlp_is_the_cosine_of_two_maps_of_two_layers() -> None:
     net = make("vse-mlp")
-    weights = {key: value for key, value in net.named_parameters()}
+    weights = dict(net.named_parameters())
     images, vectors = torch.randn(5, 3, IMAGE_DIM), torch.randn(4, VECTOR_DIM)
 
     def mapped(inputs: torch.Tensor, name: str) -> torch.Tensor:
@@ -126,7 +126,15 @@ def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> Non
 def test_methods_need_no_words(method: str, told: Dataset, tmp_path: Path) -> None:
     more: dict[str, dict[str, object]] = {"l2rm": {"queue": 12}, "mscn": {"warmup_batch": 8, "meta_batch": 4}}
     settings: dict[str, object] = {"batch_size": 8} | more.get(method, {})
-    run = prepare_run(told, tmp_path, load_method(method), "vse", budget=3.0 if method == "mscn" else 0.7, evaluations=1, settings=settings)
+    run = prepare_run(
+        told,
+        tmp_path,
+        load_method(method),
+        "vse",
+        budget=3.0 if method == "mscn" else 0.7,
+        evaluations=1,
+        settings=settings,
+    )
     assert run.execute().status == "done"
 
 

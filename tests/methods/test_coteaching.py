@@ -92,5 +92,5 @@ def test_two_networks_cost_twice_as_much(make_task: MakeTask, tiny: Dataset) -> 
 def test_published_settings() -> None:
     config = CoTeaching.Config()
     assert (config.forget, config.gradual) == (0.2, 10 / 200)
-    with pytest.raises(ValueError, match="forget must be at most 0.9"):
+    with pytest.raises(ValueError, match=r"^forget must be at most 0\.9"):
         CoTeaching.Config(forget=1.0)

@@ -28,7 +28,7 @@ from ncbench.runtime.files import write_json
 VERSION = "1"
 SCALE = {"embed": 128}
 BATCH_SIZE = 128
-BUDGET = 5.0
+BUDGET = 2.0
 BACKBONE = "vse-mlp"
 _MANIFEST, _VECTORS = "manifest.json", "vectors.npz"
 _SECONDS_PER_PICTURE = 0.002  # to encode it with its captions
@@ -43,7 +43,7 @@ class ScenesVectors:
 
     def __init__(self, name: str, scenes: Scenes) -> None:
         self.name = name
-        self.summary = f"{scenes.name} as vectors of two frozen networks, one per picture and caption; made on first use"
+        self.summary = f"{scenes.name} as vectors of two frozen networks, for work in seconds; made on first use"
         self._scenes = scenes
 
     def load(self, root: Path | None = None, workers: int | None = None) -> Dataset:
@@ -74,6 +74,7 @@ class ScenesVectors:
             batch_size=BATCH_SIZE,
             budget=BUDGET,
             backbone=BACKBONE,
+            like=scenes.presets,
             files=(*scenes.files, *stamp([folder / _MANIFEST, folder / _VECTORS])),
         )
 
@@ -104,7 +105,9 @@ class ScenesVectors:
             if digest != manifest["digest"]:
                 raise ValueError("the content does not match its digest")
         except Exception as error:  # zip files raise many types of errors
-            raise UserError(f"the cache folder {folder} is damaged ({error}); delete it to generate it again") from error
+            raise UserError(
+                f"the cache folder {folder} is damaged ({error}); delete it to generate it again"
+            ) from error
         return vectors, digest
 
 
