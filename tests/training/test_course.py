@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from runs import prepare_run
 from torch import nn
 
 from ncbench import Plan, UserError
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
 from ncbench.evaluation.plans import plan_shares
+from ncbench.method.registry import load_method
 from ncbench.training.course import CourseJudge
 from ncbench.training.numbering import Numbering
 
@@ -130,3 +135,12 @@ def test_beliefs_that_are_not_complete_yet_are_not_judged(
     network = nn.Linear(2, 2)
     method: Any = Believing(network, scores, None)
     assert judged[0].detections(method, [network], np.empty(0, np.int64)) == (None, None)
+
+
+def test_histories_hold_how_good_beliefs_were(tiny: Dataset, tmp_path: Path) -> None:
+    run = prepare_run(tiny, tmp_path, load_method("coteaching"), budget=2.0, evaluations=2, settings={"batch_size": 8})
+    result = run.execute()
+    lines = [json.loads(line)["detection"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert result.beliefs.detection is not None
+    assert lines[-1] == asdict(result.beliefs.detection)
