@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from whole_numbers import limit_of, rounded_layer
 
 from ncbench.data.scenes.boxes import Box, propose
 from ncbench.data.scenes.descriptor import DIM, describe
@@ -76,7 +77,6 @@ NEITHER = {"category": CLASSES["category"] - 1, "colour": CLASSES["colour"] - 1}
 NOT_ASKED = -100
 CHANNELS = (16, 32, 64)
 HIDDEN_SIZE = 128
-_CALIBRATION_SHARE = 0.9995  # of activations that are not clipped
 
 
 @dataclass(frozen=True)
@@ -198,25 +198,14 @@ def train(data: Labelled) -> Network:
 def rounded(network: Network, data: Labelled) -> dict[str, NDArray[Any]]:
     """Return the weights in whole numbers; `data` says how large activations are.
 
-    An activation of 1 is 127 divided by a layer's range. The scale of a weight follows from those of its inputs and
-    outputs up to a power of two, which is chosen so that weights use most of their 8 bits.
+    An activation of 1 is 127 divided by a layer's range.
     """
     crops, descriptors = as_tensors(data)
-    limits = {
-        name: float(np.quantile(values[values > 0].numpy(), _CALIBRATION_SHARE))
-        for name, values in network.activations(crops[:2000], descriptors[:2000]).items()
-    }
+    limits = {name: limit_of(values) for name, values in network.activations(crops[:2000], descriptors[:2000]).items()}
     found: dict[str, NDArray[Any]] = {}
 
     def keep(name: str, weight: Tensor, bias: Tensor, unit_in: Tensor, unit_out: float) -> None:
-        """Keep a layer with weight (inputs, outputs); units are the floating-point values of one step."""
-        scaled = weight * unit_in[:, None] / unit_out
-        shift = int(torch.floor(torch.log2(ACTIVATION_LIMIT / abs(scaled).max())))
-        half = 2 ** (shift - 1)
-        # safetensors writes the memory of an array in order, whatever its strides.
-        found[f"{name}.weight"] = np.ascontiguousarray(torch.round(scaled * 2**shift).to(torch.int8).numpy())
-        found[f"{name}.bias"] = (torch.round(bias / unit_out * 2**shift) + half).to(torch.int32).numpy()
-        found[f"{name}.shift"] = np.array([shift], np.int32)
+        found.update(rounded_layer(name, weight, bias, unit_in, unit_out))
 
     unit = 1 / ACTIVATION_LIMIT
     for name, layer in zip(CONVOLUTIONS, network.convolutions, strict=True):

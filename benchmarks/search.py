@@ -128,6 +128,9 @@ SPACES: Mapping[str, Mapping[str, Dimension]] = {
     },
     "gsc": {"lr": RATE, "tau": TEMPERATURE, "decay_every": SHARE},
     "l2rm": {"lr": RATE, "warmup": SHARE, "reg": Between(0.01, 0.1, log=True)},
+    "rince": {"lr": RATE, "tau": TEMPERATURE, "q": Between(0.02, 0.3)},
+    "gce": {"lr": RATE, "tau": TEMPERATURE, "q": Between(0.2, 1)},
+    "coteaching": {"lr": RATE, "forget": Between(0.1, 0.8), "gradual": SHARE},
 }
 """The search space of each method: the learning rate, and the two or three settings on which such short training
 depends. The most important one is when hardest negatives start to count, because they keep a new network from learning:

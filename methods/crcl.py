@@ -10,6 +10,7 @@ Departures from the released code:
   worker processes, 2 % of the regions are left after four epochs.
 * Dropped regions are overwritten for every backbone. The released code removes them for VSE-infinity, which here takes
   the same number of regions of every image.
+* Vectors of frozen encoders have neither tokens nor regions: single numbers of them are overwritten instead.
 * The vocabularies have no `<mask>`, so `<unk>` replaces it. A caption that would be empty keeps its first token.
 * Stages, warm-ups and cuts of the learning rate are shares of the budget. The first warm-up lasts at least one epoch,
   if its stage does. After it, a pair's y is its latest matching probability in it.
@@ -78,11 +79,16 @@ def drop_regions(images: Tensor, rate: float, rng: np.random.Generator) -> Tenso
     return images.masked_fill(dropped[..., None], DROPPED)
 
 
+def drop_numbers(vectors: Tensor, rate: float, rng: np.random.Generator) -> Tensor:
+    """Return a copy of `vectors` in which each number is overwritten with probability `rate`."""
+    dropped = torch.from_numpy(rng.random(vectors.shape) < rate).to(vectors.device)
+    return vectors.masked_fill(dropped, DROPPED)
+
+
 class CRCL(Method):
     """Trusts a pair as far as a sequence of networks, each trained from scratch, comes to match it."""
 
     name = "crcl"
-    needs_words = True
 
     @dataclass(frozen=True)
     class Config(TrainingSettings):
@@ -175,9 +181,7 @@ class CRCL(Method):
 
     def _update(self, batch: Batch, warming_up: bool) -> Mapping[str, float]:
         self.backbone.train()
-        batch = change_tokens(batch, self.config.change, self.backbone.sizes.vocabulary, self.augmenting)
-        images = drop_regions(batch.images, self.config.drop, self.augmenting)
-        similarities = self.backbone(images, batch.tokens, batch.lengths)
+        similarities = self.backbone(*self._augmented(batch))
         log_p = losses.log_matching(similarities, self.config.tau)
         matching = log_p.detach().diagonal(dim1=1, dim2=2).exp().mean(0)
         refined = self._refine(batch.pairs, matching.double().cpu().numpy(), warming_up)
@@ -185,6 +189,15 @@ class CRCL(Method):
         loss = active_complementary_loss(log_p, labels, self.config.complementary)
         self.optimiser.step(loss)
         return {"loss": loss.item(), "mean_y": float(refined.mean())}
+
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the inputs of a batch with changed tokens and dropped regions, or with numbers of vectors dropped."""
+        config, sizes, rng = self.config, self.backbone.sizes, self.augmenting
+        if sizes.vector_dim:
+            captions = drop_numbers(batch.tokens, config.change, rng)
+            return drop_numbers(batch.images, config.drop, rng), captions, batch.lengths
+        batch = change_tokens(batch, config.change, sizes.vocabulary, rng)
+        return drop_regions(batch.images, config.drop, rng), batch.tokens, batch.lengths
 
     def _refine(self, pairs: NDArray[np.int64], matching: NDArray[np.float64], warming_up: bool) -> NDArray[np.float64]:
         """Return y (B,) of some pairs for this update, and store the value that the next one starts from.

@@ -22,6 +22,7 @@ BACKBONES = {
     "sgraf": "ncbench.backbones.ensemble:SGRAF",
     "vse": "ncbench.backbones.vse:VSE",
     "vse-infinity": "ncbench.backbones.vse_infinity:VSEInfinity",
+    "vse-mlp": "ncbench.backbones.vse_mlp:VSEMLP",
 }
 
 SHORT_NAMES = {"scan": "scan-t2i-lse"}

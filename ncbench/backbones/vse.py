@@ -27,9 +27,9 @@ class VSE(VectorBackbone):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        self.project = xavier_linear(sizes.image_dim, sizes.embed)
+        self.project: nn.Module = xavier_linear(sizes.image_dim, sizes.embed)
         if sizes.vector_dim:
-            self.project_captions = xavier_linear(sizes.vector_dim, sizes.embed)
+            self.project_captions: nn.Module = xavier_linear(sizes.vector_dim, sizes.embed)
         else:
             self.embedding = nn.Embedding(sizes.vocabulary, sizes.word)
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)

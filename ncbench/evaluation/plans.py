@@ -26,6 +26,11 @@ class PlanShares:
     even: float
     within_reach: float | None = None
 
+    @property
+    def better(self) -> float:
+        """The share on images that fit better than the claimed ones: true partners, and closer ones if known."""
+        return self.true + (self.closer or 0.0)
+
 
 def plan_shares(plan: Plan, true: IntVector, claimed: IntVector, closeness: Closeness | None) -> PlanShares | None:
     """Return where the mass of `plan` goes; None for a plan without mass.

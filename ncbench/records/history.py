@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ncbench.evaluation.beliefs import Count, Share
+from ncbench.evaluation.beliefs import Count, Detection, Share
 from ncbench.evaluation.plans import PlanShares
 from ncbench.records.result import Scores
 from ncbench.runtime.files import write_text
@@ -20,6 +20,8 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     `share` of its budget, `work` in FLOPs, `updates` and `seconds` of training are spent by then; `loss` is that of the
     latest update, `dev` the scores. `plan` is where the mass of a batch's transport plan goes, if there is one.
+    `detection` and `soft_labels` say how well P(clean) and the labels find mismatched pairs by then; None without
+    beliefs, or without ground truth.
     """
 
     backbone: str
@@ -30,6 +32,8 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     dev: Scores
     seconds: Annotated[float, Meta(ge=0)]
     plan: PlanShares | None = None
+    detection: Detection | None = None
+    soft_labels: Detection | None = None
 
 
 class History:

@@ -28,6 +28,7 @@ STANDS_FOR = {
     "scan-i2t-mean": "scan-t2i-lse",
     "scan-t2i-mean": "scan-t2i-lse",
     "vse": "vse-infinity",
+    "vse-mlp": "vse-infinity",
 }
 """Backbones that are not measured, and the one whose speed is assumed for them."""
 

@@ -39,8 +39,8 @@ from ncbench.runtime.seeds import derive_seed
 from ncbench.runtime.signals import Stopped, stop_signal
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 from ncbench.training.cost import Work, denormals_flushed, meters_of, threads_for
+from ncbench.training.course import CourseJudge
 from ncbench.training.numbering import Numbering
-from ncbench.training.plans import PlanJudge
 from ncbench.training.result import Assessment
 from ncbench.training.trainer import Clock, Trainer
 
@@ -103,7 +103,7 @@ class Run:
         train = dataset.splits["train"]
         self.numbering = Numbering.draw(len(train.captions), len(train.images), spec.seed, spec.noise_digest)
         for trainer in self.trainers:
-            trainer.plan_judge = PlanJudge(dataset, noise, self.numbering)
+            trainer.course_judge = CourseJudge(dataset, noise, self.numbering)
         unfinished = partial(self._unfinished, len(self.trainers) - 1)
         self.assessment = Assessment(
             spec, dataset, noise, self.numbering, self.trainers, self.clock, device, unfinished

@@ -32,8 +32,8 @@ from ncbench.records.spec import RunSpec
 from ncbench.runtime.state import State, capture
 from ncbench.training.audit import Audit, plain_share
 from ncbench.training.blind_scoring import score_blindly
+from ncbench.training.course import CourseJudge
 from ncbench.training.loop import Loop, Scalars, Workshop
-from ncbench.training.plans import PlanJudge
 from ncbench.training.seclusion import Secluded
 
 USES = ("training", "evaluation", "checkpoints")
@@ -84,7 +84,7 @@ class Trainer:
         self.backbones = self.workshop.made
         self.selected = Selected()
         self.given_clean: IntVector = np.empty(0, np.int64)
-        self.plan_judge: PlanJudge | None = None
+        self.course_judge: CourseJudge | None = None
         self.updates = self.marks = 0
         self.over = self.done = False  # trained; and evaluated for the last time
         self.unfinished: Unfinished | None = None
@@ -207,7 +207,9 @@ class Trainer:
                 score_blindly(self.method, self.backbones, dev, self.device, self.spec.noise_digest, self.unfinished),
                 dev.true,
             )
-            plan = self.plan_judge.shares(self.method, self.backbones) if self.plan_judge else None
+            judge = self.course_judge
+            plan = judge.shares(self.method, self.backbones) if judge else None
+            beliefs = judge.detections(self.method, self.backbones, self.given_clean) if judge else (None, None)
         self.clock.spend("evaluation", since)
         if retrieval.rsum > self.selected.rsum:
             weights = [{k: v.detach().cpu().clone() for k, v in b.state_dict().items()} for b in self.backbones]
@@ -222,5 +224,7 @@ class Trainer:
                 dev=Scores.of(retrieval),
                 seconds=self.clock.seconds["training"],
                 plan=plan,
+                detection=beliefs[0],
+                soft_labels=beliefs[1],
             )
         )

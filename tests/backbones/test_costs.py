@@ -72,7 +72,7 @@ def per_call(net: Backbone, name: str, n_regions: int, length: int) -> tuple[int
 
 def of_first_states(name: str) -> tuple[int, int, int]:
     """FLOPs of products in the three calls that training leaves out: of recurrent weights and first states, zero."""
-    recurrent = {"vse": 1, "sgraf": 4}.get(name, 2) * 3 * 2 * EMBED**2  # directions of all members
+    recurrent = {"vse": 1, "vse-mlp": 1, "sgraf": 4}.get(name, 2) * 3 * 2 * EMBED**2  # directions of all members
     ranks = GATES_OF_RANKS if name == "vse-infinity" else 0
     return ranks, N_CAPTIONS * recurrent + ranks, 0
 

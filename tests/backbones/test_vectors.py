@@ -12,6 +12,7 @@ import torch
 from reports import Reported
 from runs import prepare_run
 from torch.utils.flop_counter import FlopCounterMode
+from toy_methods import Toy
 
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone, check_captions
@@ -20,7 +21,7 @@ from ncbench.data.dataset import CaptionVectors, Dataset
 from ncbench.errors import UserError
 from ncbench.method.registry import load_method
 
-ABLE = ["vse", "vse-infinity"]
+ABLE = ["vse", "vse-infinity", "vse-mlp"]
 IMAGE_DIM, VECTOR_DIM, EMBED = 12, 7, 16
 
 
@@ -79,7 +80,7 @@ def test_backward_costs_twice_the_forward_pass(name: str) -> None:
     net = make(name)
     with FlopCounterMode(display=False) as counter:
         net.encode_captions(torch.randn(4, VECTOR_DIM), torch.ones(4, dtype=torch.long)).parts[0].sum().backward()
-    width = {"vse": EMBED, "vse-infinity": EMBED + EMBED // 2}[name]
+    width = {"vse": EMBED, "vse-infinity": EMBED + EMBED // 2, "vse-mlp": EMBED}[name]
     assert counter.get_total_flops() == 3 * 4 * net.caption_work(1) - 4 * 2 * VECTOR_DIM * width
 
 
@@ -87,11 +88,28 @@ def test_vse_is_the_cosine_of_two_linear_maps() -> None:
     net = make("vse")
     assert isinstance(net, VSE)
     images, vectors = torch.randn(5, 3, IMAGE_DIM), torch.randn(4, VECTOR_DIM)
+    assert isinstance(net.project, torch.nn.Linear)
+    assert isinstance(net.project_captions, torch.nn.Linear)
     seen = images.mean(1) @ net.project.weight.T + net.project.bias
     said = vectors @ net.project_captions.weight.T + net.project_captions.bias
     cosines = torch.nn.functional.cosine_similarity(seen[:, None], said[None], dim=-1)
     torch.testing.assert_close(net(images, vectors, torch.ones(4, dtype=torch.long)), cosines)
     assert not any("gru" in name or "embedding" in name for name, _ in net.named_parameters())
+
+
+def test_vse_mlp_is_the_cosine_of_two_maps_of_two_layers() -> None:
+    net = make("vse-mlp")
+    weights = dict(net.named_parameters())
+    images, vectors = torch.randn(5, 3, IMAGE_DIM), torch.randn(4, VECTOR_DIM)
+
+    def mapped(inputs: torch.Tensor, name: str) -> torch.Tensor:
+        hidden = (inputs @ weights[f"{name}.0.weight"].T + weights[f"{name}.0.bias"]).clamp(min=0)
+        return hidden @ weights[f"{name}.2.weight"].T + weights[f"{name}.2.bias"]
+
+    seen, said = mapped(images.mean(1), "project"), mapped(vectors, "project_captions")
+    cosines = torch.nn.functional.cosine_similarity(seen[:, None], said[None], dim=-1)
+    torch.testing.assert_close(net(images, vectors, torch.ones(4, dtype=torch.long)), cosines)
+    assert weights["project.0.weight"].shape == (EMBED, IMAGE_DIM)
 
 
 @pytest.mark.parametrize("name", ABLE)
@@ -100,13 +118,26 @@ def test_both_sides_are_trained(name: str, told: Dataset, tmp_path: Path) -> Non
     result = run.execute()
     assert result.metrics.test.rsum > 380, "chance is about 250"
     (backbone,) = run.trainers[0].backbones
-    assert {"project_captions.weight", "caption_maps.project.weight"} & set(backbone.state_dict())
+    weights = {"project_captions.weight", "caption_maps.project.weight", "project_captions.0.weight"}
+    assert weights & set(backbone.state_dict())
 
 
-@pytest.mark.parametrize("method", ["l2rm", "ncr", "gsc", "rcl", "decl", "bicro"])
+@pytest.mark.parametrize("method", ["l2rm", "ncr", "gsc", "rcl", "decl", "bicro", "crcl", "mscn", "coteaching"])
 def test_methods_need_no_words(method: str, told: Dataset, tmp_path: Path) -> None:
-    settings: dict[str, object] = {"batch_size": 8} | ({"queue": 12} if method == "l2rm" else {})
-    run = prepare_run(told, tmp_path, load_method(method), "vse", budget=0.7, evaluations=1, settings=settings)
+    more: dict[str, dict[str, object]] = {
+        "l2rm": {"queue": 12},
+        "mscn": {"warmup_batch": 8, "meta_batch": 8, "hidden": 8, "meta": 0.2, "warmup": 0.3},
+    }
+    settings: dict[str, object] = {"batch_size": 8} | more.get(method, {})
+    run = prepare_run(
+        told,
+        tmp_path,
+        load_method(method),
+        "vse",
+        budget=4.0 if method == "mscn" else 0.7,
+        evaluations=1,
+        settings=settings,
+    )
     assert run.execute().status == "done"
 
 
@@ -115,9 +146,15 @@ def test_a_method_that_changes_words_is_refused(
 ) -> None:
     from ncbench.sweeps import grid as module
 
+    class ChangesWords(Toy):
+        name = "changes_words"
+        needs_words = True
+
+    known = module.load_method
+    monkeypatch.setattr(module, "load_method", lambda name: ChangesWords if name == "changes_words" else known(name))
     monkeypatch.setattr(module, "load_dataset", lambda name, root: told)
-    grid = module.Grid(["tiny"], ["shuffle-images"], [0.4], ["crcl"], ["vse"], [], [0])
-    with pytest.raises(UserError, match=r"crcl' changes the words of captions"):
+    grid = module.Grid(["tiny"], ["shuffle-images"], [0.4], ["changes_words"], ["vse"], [], [0])
+    with pytest.raises(UserError, match=r"changes_words' changes the words of captions"):
         module.plan_sweep(grid)
     with pytest.raises(UserError, match=r"^sgr reads words"):
         module.plan_sweep(dataclasses.replace(grid, methods=["triplet"], backbones=["sgr"]))

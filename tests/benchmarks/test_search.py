@@ -191,5 +191,5 @@ def test_presets_are_the_published_settings_at_the_scale_of_scenes(name: str) ->
 
 def test_the_log_of_version_1_is_complete() -> None:
     log = json.loads(LOG.with_name("search-scenes-1.json").read_text())
-    assert set(log["methods"]) == set(NAMES)
+    assert set(log["methods"]) == set(NAMES) - {"coteaching", "gce", "rince"}  # which came later
     assert {len(trials) for trials in log["methods"].values()} == {6}

@@ -51,7 +51,7 @@ def test_an_unknown_shell(cli: Callable[..., Result]) -> None:
         ("ncbench methods c", ["check"]),
         ("ncbench run --method triplet,l2", ["triplet,l2rm"]),
         ("ncbench run --protocol shuffle-", ["shuffle-captions", "shuffle-images"]),
-        ("ncbench run --dataset sc", ["scenes", "scenes-large"]),
+        ("ncbench run --dataset sc", ["scenes", "scenes-large", "scenes-vectors"]),
         ("ncbench run --backbone vse", ["vse", "vse-infinity"]),
         ("ncbench methods check rc", ["rce", "rcl"]),
         ("ncbench data check co", ["coco"]),

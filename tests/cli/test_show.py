@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from ncbench.evaluation.beliefs import Detection
 from ncbench.records.store import Store
 
 
@@ -36,6 +39,23 @@ def test_a_finished_run(recorded: Path, cli: Callable[..., Result], tmp_path: Pa
     ):
         assert text in shown.stdout
     assert "error.txt" not in shown.stdout
+
+
+def test_beliefs_at_each_evaluation(recorded: Path, cli: Callable[..., Result]) -> None:
+    path = recorded / "history.jsonl"
+    history = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in history:
+        for name in ("detection", "soft_labels", "plan"):
+            line.pop(name, None)
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in history))
+    assert "Beliefs at each evaluation" not in cli("show", recorded).stdout
+    history[-1]["detection"] = asdict(Detection(0.8765, None, None, 0.1234, 4, 10))
+    history[-1]["plan"] = {"true": 0.25, "closer": 0.5, "even": 0.1}
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in history))
+    shown = cli("show", recorded).stdout
+    assert "Beliefs at each evaluation" in shown
+    for value in ("0.876", "0.123", "0.750", f"{history[-1]['share']:.0%}"):
+        assert value in shown
 
 
 @pytest.mark.parametrize("digits", [4, 12])

@@ -20,6 +20,7 @@ from rows import write_folder
 
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
+from ncbench.data.scene_vectors.source import ScenesVectors
 from ncbench.data.scenes.source import Scenes
 from ncbench.method.scaffold import method_files
 from ncbench.sweeps import device_speed
@@ -44,7 +45,8 @@ def desk(page: Path, tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPa
     """Return a working directory with the files that pages name; `scenes` is a tiny dataset here."""
     # Pictures make reports slow, so only pages that ask for them have them.
     pictures = Painted() if "--pictures" in page.read_text() else None
-    monkeypatch.setattr(Scenes, "load", lambda self, *_: replace(tiny, name=self.name, pictures=pictures))
+    for source in (Scenes, ScenesVectors):
+        monkeypatch.setattr(source, "load", lambda self, *_: replace(tiny, name=self.name, pictures=pictures))
     monkeypatch.setattr(device_speed, "SETTINGS", [replace(device_speed.SETTINGS[0], batch=8, images=16)])
     monkeypatch.setattr(device_speed, "SECONDS", 0.1)
     monkeypatch.chdir(tmp_path)

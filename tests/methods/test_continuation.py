@@ -37,6 +37,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ncr": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
     "bicro": {"warmup": 0.0, "noisy_after": 0.0, "lr": 1e-2},
     "crcl": {"lr": 1e-2},
+    "rince": {"lr": 1e-2},
+    "gce": {"lr": 1e-2},
+    "coteaching": {"lr": 1e-2, "gradual": 0.0},
     "gsc": {"lr": 1e-2, "gamma": 1.0},
 }
 """Small settings of every method, in which its second epoch depends on all that the first has left."""

@@ -608,3 +608,11 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
     with pytest.raises(UserError) as caught:
         make_config(CRCL, settings)
     assert str(caught.value) == f"settings of crcl: {message}."
+
+
+def test_numbers_of_vectors_are_dropped_in_a_copy() -> None:
+    vectors = torch.ones(50, 40)
+    found = crcl.drop_numbers(vectors, 0.3, np.random.default_rng(0))
+    assert (vectors == 1).all()
+    assert set(found.unique().tolist()) == {np.float32(crcl.DROPPED).item(), 1.0}
+    assert (found != 1).float().mean().item() == pytest.approx(0.3, abs=0.03)

@@ -220,7 +220,7 @@ def test_datasets_by_name(register: Register, tiny: Dataset) -> None:
 
 
 def test_shipped_datasets_are_named_as_they_are_registered() -> None:
-    names = {"cc152k", "coco", "f30k", "scenes", "scenes-large"}
+    names = {"cc152k", "coco", "f30k", "scenes", "scenes-large", "scenes-vectors"}
     assert names <= set(dataset_names())
     for name in sorted(names):
         source = dataset_source(name)

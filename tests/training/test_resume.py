@@ -26,7 +26,7 @@ EVALUATIONS = 4  # three of dev, and the test
 
 SETTINGS: dict[str, dict[str, object]] = {
     **{name: {"batch_size": 8, "warmup": 0.4} for name in ("triplet", "oracle", "decl", "ncr", "bicro")},
-    **{name: {"batch_size": 8} for name in ("infonce", "rce", "rcl", "gsc", "crcl")},
+    **{name: {"batch_size": 8} for name in ("infonce", "rce", "rcl", "gsc", "crcl", "rince", "gce", "coteaching")},
     "l2rm": {"batch_size": 8, "queue": 12, "warmup": 0.4, "reg": 0.07},
     "mscn": {"batch_size": 8, "warmup_batch": 8, "meta_batch": 4, "warmup": 0.4},
 }

@@ -33,6 +33,16 @@ FILES = {
     record.MODEL_FILE: "weights of the selected networks",
     ERROR_FILE: "traceback of the error",
 }
+COURSE = (
+    "network",
+    "spent",
+    "dev rSum",
+    "AUC",
+    "AUC of labels",
+    "calibration error",
+    "of labels",
+    "rematched to better",
+)
 SCORES = ("direction", "R@1", "R@5", "R@10", "median rank")
 
 
@@ -61,6 +71,7 @@ def print_run(found: Record) -> None:
     if found.finished:
         _print_scores(found.result)
     _print_course(found)
+    _print_course_of_beliefs(found)
     if found.finished:
         _print_beliefs(found.result)
     _print_cost(found)
@@ -113,6 +124,29 @@ def _print_course(found: Record) -> None:
     if found.finished:
         chosen = found.result.selected
         say(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
+
+
+def _print_course_of_beliefs(found: Record) -> None:
+    """Print how good beliefs were at each evaluation, if there were any."""
+    lines = [line for line in found.history if line.detection or line.soft_labels or line.plan]
+    if not lines:
+        return
+
+    def told(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    rows = [
+        (
+            line.backbone,
+            f"{line.share:.0%}",
+            f"{line.dev.rsum:.1f}",
+            *(told(one.auc if one else None) for one in (line.detection, line.soft_labels)),
+            *(told(one.calibration_error if one else None) for one in (line.detection, line.soft_labels)),
+            told(line.plan.better if line.plan else None),
+        )
+        for line in lines
+    ]
+    print_table("Beliefs at each evaluation", COURSE, rows, numbers=COURSE[1:])
 
 
 def _print_beliefs(result: Result) -> None:

@@ -66,6 +66,13 @@ def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path
     if curves is not None and training_curves.has_training_curves(runs, curves):
         drawn = training_curves.draw_training_curves(runs, curves, folder / "training-curves")
         yield _figure("Dev rSum against training work", drawn, training_curves.CAPTION)
+        for value in ("auc", "calibration_error", "rematched"):
+            if training_curves.has_training_curves(runs, curves, value):
+                stem = folder / f"{value.replace('_', '-')}-curves"
+                drawn = training_curves.draw_training_curves(runs, curves, stem, value)
+                label = training_curves.LABELS[value]
+                title = f"{label[0].upper()}{label[1:]} against training work"
+                yield _figure(title, drawn, training_curves.CAPTION)
 
 
 def _belief_figures(board: Leaderboard, folder: Path) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""Training curves: dev rSum against the training work spent so far."""
+"""Training curves: dev rSum, and how good beliefs are, against the training work spent so far."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from ncbench.report.figures.lines import FEW, draw_line, label_lines, label_widt
 from ncbench.report.figures.looks import PAPER, Look, line_looks
 from ncbench.report.figures.style import line_names, save, style, tidy
 
-COLUMNS = ("id", "member", "evaluation", "work", "dev_rsum")
+COLUMNS = ("id", "member", "evaluation", "work", "dev_rsum", "auc", "calibration_error", "rematched")
+LABELS = {
+    "dev_rsum": "rSum on dev (of 600)",
+    "auc": "AUC of P(clean)",
+    "calibration_error": "calibration error of P(clean)",
+    "rematched": "mass rematched to better images",
+}
+"""What the axes of the figures say, by the column that is drawn."""
 MAX_COLUMNS = 3
 CAPTION = "Means over seeds, at the mean work of each evaluation; names are in the order of the last points."
 
@@ -24,21 +31,23 @@ def load_training_curves(folders: Sequence[Path], only: Container[str] | None = 
     """Return one row per dev evaluation of the finished runs in `folders`. Runs without a history have no rows.
 
     `member` is the backbone that was trained: the run's own, or one of an ensemble. `evaluation` counts the
-    evaluations of this member from 0, `work` is its training work in FLOPs, `dev_rsum` the result.
+    evaluations of this member from 0, `work` is its training work in FLOPs, `dev_rsum` the result. `auc` and
+    `calibration_error` say how well P(clean) tells mismatched pairs by then, `rematched` which share of the mass of a
+    transport plan goes to images that fit better than the claimed ones; NaN without.
     `only` are the folders of the runs to read (None: all). Raises UserError for a damaged history.
     """
     records = (record for record in results_of(folders) if only is None or str(record.folder) in only)
     rows = [row for record in records for row in _rows(record)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[-3:], float))
 
 
-def has_training_curves(frame: pd.DataFrame, curves: pd.DataFrame) -> bool:
-    """Return whether any run in `frame` has a training curve."""
-    return bool(curves["id"].isin(frame["id"]).any())
+def has_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, value: str = "dev_rsum") -> bool:
+    """Return whether any run in `frame` has a training curve of the column `value`."""
+    return bool(curves.loc[curves[value].notna(), "id"].isin(frame["id"]).any())
 
 
-def draw_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, stem: Path) -> list[Path]:
-    """Draw dev rSum against work, one panel per protocol and ratio. Return the files: SVG, PNG.
+def draw_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, stem: Path, value: str = "dev_rsum") -> list[Path]:
+    """Draw the column `value` against work, one panel per protocol and ratio. Return the files: SVG, PNG.
 
     `frame` is of `load_runs`, `curves` of `load_training_curves`. Names and looks of lines are those of the figure of
     rSum against noise ratio. Lines are means over seeds, at the mean work (in baseline epochs) of the n-th evaluation;
@@ -50,7 +59,7 @@ def draw_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, stem: Path) 
     runs = frame.assign(line=line_names(frame), epoch=frame["flops"] / frame["used"])
     looks = line_looks(runs["line"], set(runs.loc[runs["sees_truth"].astype(bool), "line"]))
     # Runs have a dev_rsum of their own, that of the selected network.
-    lines = runs.drop(columns="dev_rsum").merge(curves, on="id")
+    lines = runs.drop(columns=[name for name in LABELS if name in runs]).merge(curves[curves[value].notna()], on="id")
     lines["spent"] = lines["work"] / lines["epoch"]
     panels = list(lines.groupby(["protocol", "noise", "unit"], sort=True))
     columns = min(len(panels), MAX_COLUMNS)
@@ -63,14 +72,14 @@ def draw_training_curves(frame: pd.DataFrame, curves: pd.DataFrame, stem: Path) 
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         shown = [*zip(grid.flat, panels, strict=False)]
-        ends = [_draw_panel(panel, part, looks) for panel, (_, part) in shown]
+        ends = [_draw_panel(panel, part, looks, value) for panel, (_, part) in shown]
         for place, ((panel, _), (points, found)) in enumerate(zip(shown, ends, strict=True)):
             label_lines(panel, points, found, height)
             panel.tick_params(labelbottom=place + columns >= len(panels))
         for panel in grid.flat[len(panels) :]:
             panel.set_visible(False)
         figure.supxlabel("training work (baseline epochs)", fontsize=10)
-        figure.supylabel("rSum on dev (of 600)", fontsize=10)
+        figure.supylabel(LABELS[value], fontsize=10)
         return save(figure, stem)
 
 
@@ -86,7 +95,7 @@ def _label(line: str, member: str, part: pd.DataFrame) -> str:
 
 
 def _draw_panel(
-    panel: Any, part: pd.DataFrame, looks: Mapping[str, Look]
+    panel: Any, part: pd.DataFrame, looks: Mapping[str, Look], value: str
 ) -> tuple[dict[str, tuple[float, float]], dict[str, Look]]:
     """Draw the lines of a panel; return the last point and the look of each, by label."""
     members = sorted(_members(part), key=lambda found: str(found[0]))
@@ -95,7 +104,7 @@ def _draw_panel(
     for line, member in members:
         number = seen[line] = seen.get(line, -1) + 1
         mine = part[(part["line"] == line) & (part["member"] == member)].groupby("evaluation", sort=True)
-        points = mine["dev_rsum"].agg(["mean", "std"]).fillna(0.0).set_axis(mine["spent"].mean())
+        points = mine[value].agg(["mean", "std"]).fillna(0.0).set_axis(mine["spent"].mean())
         label, look = _label(str(line), str(member), part), looks[str(line)]
         hollow = {"markerfacecolor": PAPER, "markeredgecolor": look.colour, "markeredgewidth": 1.0} if number else {}
         spread = "band" if len(members) <= FEW else ""
@@ -110,10 +119,13 @@ def _draw_panel(
     return ends, labelled
 
 
-def _rows(record: Record) -> Iterator[tuple[str, str, int, int, float]]:
+def _rows(record: Record) -> Iterator[tuple[str, str, int, int, float, float | None, float | None, float | None]]:
     """Yield the rows of a run, in the order of COLUMNS."""
     evaluations: dict[str, int] = {}
     name = record.result.id
     for line in record.history:
         evaluations[line.backbone] = evaluations.get(line.backbone, -1) + 1
-        yield name, line.backbone, evaluations[line.backbone], line.work, line.dev.rsum
+        found = line.detection
+        beliefs = (found.auc, found.calibration_error) if found else (None, None)
+        rematched = line.plan.better if line.plan else None
+        yield name, line.backbone, evaluations[line.backbone], line.work, line.dev.rsum, *beliefs, rematched

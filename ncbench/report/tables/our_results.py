@@ -16,7 +16,7 @@ from ncbench.report.tables.comparisons import AXES
 PAPER_SIZES = {"embed": "1024", "similarity": "256", "word": "300"}
 """The published sizes of a backbone; other sizes of ours are shown. Rates of dropout are no sizes."""
 
-NETS_TRAINED = {"ncr": 2, "bicro": 2, "mscn": 2}
+NETS_TRAINED = {"ncr": 2, "bicro": 2, "mscn": 2, "coteaching": 2}
 """Networks whose similarities a method averages, where it is not one."""
 
 _RSUMS = {"coco-1k-5fold": "folded", "coco-5k": "rsum_unfolded"}

@@ -233,7 +233,7 @@ def test_shipped_methods_describe_themselves(name: str, cli: Callable[..., Resul
 def test_datasets(toys: None, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCBENCH_CACHE", str(tmp_path / "cache"))
     rows = {row[0]: row[1:] for row in body(cli("data", "list").stdout)}
-    assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "tiny"}
+    assert set(rows) == {"cc152k", "coco", "f30k", "scenes", "scenes-large", "scenes-vectors", "tiny"}
     assert rows["tiny"] == ["-", "made for [bold]tests[/bold]"]
     assert rows["f30k"][0] == "--data-root"
     listed = {entry["name"]: entry for entry in json.loads(cli("data", "list", "--json").stdout)}

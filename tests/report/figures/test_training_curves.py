@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ncbench import UserError
+from ncbench.evaluation.beliefs import Detection
 from ncbench.evaluation.retrieval import Recalls
 from ncbench.records.history import History, HistoryLine
 from ncbench.records.result import Scores
@@ -94,6 +97,30 @@ def test_a_damaged_history_is_the_users_error(content: bytes, record: Record, tm
         load_training_curves([tmp_path])
     assert str(caught.value).startswith(str(path))
     assert "history" in str(caught.value)
+
+
+def test_beliefs_have_curves_of_their_own(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = record()
+    tell(first, (100, 50), (200, 60.5))
+    frame, curves = load_runs(tmp_path), load_training_curves(tmp_path)
+    assert not any(has_training_curves(frame, curves, name) for name in ("auc", "calibration_error", "rematched"))
+    path = first / "history.jsonl"
+    lines_of = [json.loads(line) for line in path.read_text().splitlines()]
+    lines_of[1]["detection"] = asdict(Detection(0.9, None, None, 0.1, 4, 10))
+    lines_of[1]["plan"] = {"true": 0.5, "closer": 0.2, "even": 0.1}
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines_of))
+    curves = load_training_curves(tmp_path)
+    assert curves["auc"].tolist()[1] == 0.9
+    assert curves["calibration_error"].tolist()[1] == 0.1
+    assert curves["rematched"].tolist()[1] == pytest.approx(0.7)
+    assert curves["auc"].isna().tolist() == [True, False]
+    seen: list[Any] = []
+    monkeypatch.setattr(training_curves, "save", lambda figure, *_: seen.append(figure))
+    assert has_training_curves(frame, curves, "auc")
+    draw_training_curves(frame, curves, tmp_path / "figure", "auc")
+    (panel,) = seen[0].axes
+    assert list(lines(panel).values()) == [[(pytest.approx(200 / EPOCH, abs=1e-5), 0.9)]]
+    assert seen[0].get_supylabel() == "AUC of P(clean)"
 
 
 def test_lines_are_means_at_mean_work_in_epochs(record: Record, draw: Callable[[], Any]) -> None:
