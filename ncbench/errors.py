@@ -14,6 +14,10 @@ class UserError(Exception):
     """Invalid user input. The message is one line: what is wrong, where, and what is expected. The CLI exits with 2."""
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument of a public function that is not what was expected. The message begins with its name."""
+
+
 class UnknownNameError(UserError):
     """A name that does not exist."""
 
