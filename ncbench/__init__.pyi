@@ -41,5 +41,6 @@ from .noise.claimed_pairs import collate_pairs as collate_pairs
 from .noise.drawing import draw_noise as draw_noise
 from .records.table import load_runs as load_runs
 from .sweeps.api import run as run
+from .sweeps.observers import RunProgress as RunProgress
 
 __version__: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.live import describe, labels_of
+from ncbench.cli.display.live import labels_of
 from ncbench.cli.display.output import print_json, say
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.errors import error_message
@@ -16,6 +16,7 @@ from ncbench.records.store import ERROR_FILE
 from ncbench.runtime.signals import stop_signal
 from ncbench.sweeps.execution import FAILURES, Outcome
 from ncbench.sweeps.launchers.base import Launcher
+from ncbench.sweeps.observers import describe
 
 
 def print_outcomes(
