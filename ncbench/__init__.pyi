@@ -18,6 +18,7 @@ from .evaluation.score_split import score_split as score_split
 from .method import evidence as evidence
 from .method import losses as losses
 from .method import mixture as mixture
+from .method import rematching as rematching
 from .method import scans as scans
 from .method import schedules as schedules
 from .method import transport as transport

@@ -90,7 +90,7 @@ def run(
         outcomes = list(chosen.launch(sweep, observer))
     for outcome in outcomes:
         if outcome.result is None:
-            warnings.warn(f"{outcome.folder}: {outcome.status} ({outcome.error!r})", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{outcome.folder}: {outcome.status} ({outcome.message})", RuntimeWarning, stacklevel=2)
     done = [outcome.spec.id for outcome in outcomes if outcome.result is not None]
     if not done:
         raise UserError(f"all runs failed; see error.txt in the run folders in {out}.")

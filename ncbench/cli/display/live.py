@@ -19,7 +19,6 @@ from ncbench.cli.display.layout import BORDERS
 from ncbench.cli.display.output import console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.data.same_names import told_apart
-from ncbench.errors import error_message
 from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress, resumed_share
 from ncbench.records.spec import RunSpec
@@ -124,7 +123,7 @@ class LiveTable:
             if outcome.result is not None:
                 facts.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
-                facts.append(error_message(outcome.error).rstrip("."))
+                facts.append(outcome.message)
             line = (
                 f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.label)}: {', '.join(facts)}, {seconds:.0f} s"
             )
