@@ -14,6 +14,8 @@ from .errors import ArgumentError as ArgumentError
 from .errors import UserError as UserError
 from .evaluation import detect as detect
 from .evaluation import evaluate as evaluate
+from .evaluation.metrics import DetectionMetric as DetectionMetric
+from .evaluation.metrics import RetrievalMetric as RetrievalMetric
 from .evaluation.score_split import score_split as score_split
 from .method import evidence as evidence
 from .method import losses as losses
@@ -41,6 +43,7 @@ from .noise.claimed_pairs import PairBatch as PairBatch
 from .noise.claimed_pairs import collate_pairs as collate_pairs
 from .noise.drawing import draw_noise as draw_noise
 from .records.table import load_runs as load_runs
+from .report.api import report_runs as report_runs
 from .sweeps.api import run as run
 from .sweeps.observers import RunProgress as RunProgress
 

@@ -94,12 +94,9 @@ def report(
 
 
 def _load(folder: Path, problems: Problems) -> pd.DataFrame:
-    """Return the table of runs, each verified now or since its files last changed."""
-    from ncbench.records.remembered import remembering
-    from ncbench.records.table import load_runs
+    from ncbench.report.api import load_verified
 
-    with remembering(folder) as remembered:
-        return load_runs(folder, problems.add, remembered.verify)
+    return load_verified(folder, problems.add)
 
 
 def _print_published(
@@ -166,20 +163,15 @@ def _print_formatted(folder: Path, form: Format, columns: Sequence[str], rows: S
 
 
 def _write(folder: Path, out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
-    from ncbench.records.table import sound
-    from ncbench.report import write_report
-    from ncbench.report.figures.training_curves import load_training_curves
+    from ncbench.report.api import write_runs
     from ncbench.report.tables.comparisons import COLUMNS
-    from ncbench.report.tables.leaderboard import leaderboards
     from ncbench.report.tables.overview import rows as overview_rows
 
     problems = Problems()
     runs = _load(folder, problems)
     problems.show()
-    boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
-    curves = load_training_curves(folder, only=frozenset(sound(runs)["folder"]))
-    written = write_report(boards, out, curves, html=html, data_root=data_root, warn=warn)
+    boards, written = write_runs(runs, folder, problems.found, out, html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]

@@ -24,8 +24,8 @@ from ncbench.runtime.array_like import Numbers, as_booleans, as_floats, as_integ
 def given_pairs(images: Numbers, claimed: Numbers) -> Tensor:
     """Return which of the (images, captions) pairs are given, (Q, B) bool: the image is the one the caption claims.
 
-    `images` (Q,) are the numbers of the images, `claimed` (B,) those that the captions claim. Under image noise, several
-    captions of a batch claim the same image, so that more than a diagonal is given.
+    `images` (Q,) are the numbers of the images, `claimed` (B,) those that the captions claim. Under image noise,
+    several captions of a batch claim the same image, so that more than a diagonal is given.
     """
     found = as_integers("images", images)[:, None] == as_integers("claimed", claimed)
     return torch.from_numpy(np.asarray(found))

@@ -44,11 +44,10 @@ def partial_transport(
     """Return the cheapest plan that moves `mass` between images and captions of limited capacity.
 
     `cost` is (..., n, m), floating point and finite; leading dimensions are separate problems, possibly none. It is a
-    tensor of any type and device, an array or a list. Row sums of a plan are
-    at most 1/n, column sums at most 1/m, and its entries sum to `mass` in (0, 1]. Mass 1 is full transport.
-    `forbidden` is boolean and broadcasts to `cost`: where it is true, the plan is exactly zero. The plan has the shape,
-    dtype and device of `cost` (float64 for lists), and no gradient. Computation is in float64 on the CPU, so a plan does not depend on the
-    device.
+    tensor of any type and device, an array or a list. Row sums of a plan are at most 1/n, column sums at most 1/m, and
+    its entries sum to `mass` in (0, 1]. Mass 1 is full transport. `forbidden` is boolean and broadcasts to `cost`:
+    where it is true, the plan is exactly zero. The plan has the shape, dtype and device of `cost` (float64 for lists),
+    and no gradient. Computation is in float64 on the CPU, so a plan does not depend on the device.
 
     The surplus of rows and columns goes to one dummy column and one dummy row of cost zero (Chapel et al., NeurIPS
     2020, proposition 1; with entropy: L2RM, CVPR 2024, after KPG-RL, NeurIPS 2022). Solvers:

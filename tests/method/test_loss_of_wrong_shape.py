@@ -67,8 +67,8 @@ def test_a_run_and_the_checks_name_the_line(
     register("ncbench.datasets", "tiny", Source(tiny))
     path = tmp_path / "mine.py"
     path.write_text(text)
+    settings = {"set": {"mine.batch_size": 8}} if text is SINGLE else {}
     with pytest.warns(RuntimeWarning) as caught, pytest.raises(UserError, match="all runs failed"):
-        settings = {"set": {"mine.batch_size": 8}} if text is SINGLE else {}
         ncbench.run(str(path), 0.4, dataset="tiny", backbone="vse", budget=1, out=tmp_path / "runs", **settings)
     (message,) = {str(warning.message) for warning in caught if "failed" in str(warning.message)}
     assert f"{start}{TOLD}" in message
