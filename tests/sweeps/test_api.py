@@ -67,7 +67,8 @@ def test_the_record_is_that_of_the_command(tmp_path: Path) -> None:
 
 
 def test_failed_runs_give_warnings(tmp_path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match=r"breaking/\w+: failed \(RuntimeError\('something broke'\)\)"):
+    complaint = r"breaking/\w+: failed \(RuntimeError\('something broke'\) \(test_api.py, line \d+\)\)"
+    with pytest.warns(RuntimeWarning, match=complaint):
         table = run(tmp_path, ["toy", "breaking"])
     assert list(table["method"]) == ["toy"]
     with (
