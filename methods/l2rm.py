@@ -33,7 +33,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ncbench import (
     Batch,
@@ -45,27 +45,12 @@ from ncbench import (
     TrainingSettings,
     losses,
     mixture,
+    rematching,
     scans,
     schedules,
     setting,
     transport,
 )
-
-
-class CostNetwork(nn.Module):
-    """A learned cost, from rows of similarities: relu(S W^T + b), initially relu(1 - S). L2RM, section 3.3."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(size, size)
-        with torch.no_grad():
-            self.linear.weight.copy_(-torch.eye(size))
-            self.linear.bias.fill_(1.0)
-
-    def forward(self, similarities: Tensor) -> Tensor:
-        """Return costs (Q, B) of similarities (Q, B), where B is the size of the network."""
-        cost: Tensor = self.linear(similarities).relu()
-        return cost
 
 
 class L2RM(Method):
@@ -133,7 +118,7 @@ class L2RM(Method):
         self.order = task.rng("order of pairs")
         self.planting = task.rng("planted images")
         self.backbone = task.new_backbone()
-        self.cost_network = CostNetwork(config.batch_size).to(task.device)
+        self.cost_network = rematching.CostNetwork(config.batch_size).to(task.device)
         self.optimiser = Optimiser.of(config, [self.backbone], task.budget, decay_from=config.warmup)
         self.cost_optimiser = Optimiser(
             [self.cost_network],
@@ -222,7 +207,7 @@ class L2RM(Method):
         cost = self._learned_cost(similarities, passes=1) if self.config.cost == "learned" else 1 - similarities
         forbidden = None
         if self.config.given == "forbidden":
-            forbidden = torch.from_numpy(self.queue_numbers[:, None] == self.task.data.claimed[noisy.pairs])
+            forbidden = rematching.given_pairs(self.queue_numbers, self.task.data.claimed[noisy.pairs])
         return transport.partial_transport(
             cost, self.config.mass, self.config.reg, forbidden, solver=self.config.solver, shrink=True
         )
@@ -249,11 +234,11 @@ class L2RM(Method):
         """
         captions, images, weights = [], [], []
         for plan in self._plans(self.task.rng("rematches")):
-            found, most = plan.images[plan.mass.argmax(0)], plan.mass.max(0)
-            believed = (most > losses.LABEL_FLOOR) & (found != self.task.data.claimed[plan.captions])
+            rows, shares = rematching.best_images(plan.mass)
+            found = plan.images[rows]
             captions.append(plan.captions)
             images.append(found)
-            weights.append(np.divide(most, plan.mass.sum(0), out=np.zeros_like(most), where=believed))
+            weights.append(shares * (found != self.task.data.claimed[plan.captions]))
         if not captions:
             return None
         return Rematches(np.concatenate(captions), np.concatenate(images), np.concatenate(weights))

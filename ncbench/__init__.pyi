@@ -1,6 +1,7 @@
 # The public names: `ncbench.__getattr__` reads this file, and loads each on first use.
 from . import evaluation as evaluation
 from .cleaning.api import find_mismatched as find_mismatched
+from .data.api import load_dataset as load_dataset
 from .data.dataset import Captions as Captions
 from .data.dataset import Dataset as Dataset
 from .data.dataset import ImageFeatures as ImageFeatures
@@ -9,11 +10,17 @@ from .data.splices import Splices as Splices
 from .data.training_view import Batch as Batch
 from .data.training_view import TrainingView as TrainingView
 from .data.vocabulary import Vocabulary as Vocabulary
+from .errors import ArgumentError as ArgumentError
 from .errors import UserError as UserError
+from .evaluation import detect as detect
 from .evaluation import evaluate as evaluate
+from .evaluation.metrics import DetectionMetric as DetectionMetric
+from .evaluation.metrics import RetrievalMetric as RetrievalMetric
+from .evaluation.score_split import score_split as score_split
 from .method import evidence as evidence
 from .method import losses as losses
 from .method import mixture as mixture
+from .method import rematching as rematching
 from .method import scans as scans
 from .method import schedules as schedules
 from .method import transport as transport
@@ -27,9 +34,17 @@ from .method.settings import TrainingSettings as TrainingSettings
 from .method.settings import setting as setting
 from .method.single_network import SingleNetwork as SingleNetwork
 from .noise.base import Drawn as Drawn
+from .noise.base import Noise as Noise
 from .noise.base import NoiseProtocol as NoiseProtocol
 from .noise.base import NoiseRequest as NoiseRequest
+from .noise.claimed_pairs import ClaimedPairs as ClaimedPairs
+from .noise.claimed_pairs import Pair as Pair
+from .noise.claimed_pairs import PairBatch as PairBatch
+from .noise.claimed_pairs import collate_pairs as collate_pairs
+from .noise.drawing import draw_noise as draw_noise
 from .records.table import load_runs as load_runs
+from .report.api import report_runs as report_runs
 from .sweeps.api import run as run
+from .sweeps.observers import RunProgress as RunProgress
 
 __version__: str

@@ -14,6 +14,10 @@ class UserError(Exception):
     """Invalid user input. The message is one line: what is wrong, where, and what is expected. The CLI exits with 2."""
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument of a public function that is not what was expected. The message begins with its name."""
+
+
 class UnknownNameError(UserError):
     """A name that does not exist."""
 
@@ -41,9 +45,14 @@ def error_message(error: BaseException) -> str:
 def error_with_location(error: BaseException) -> str:
     """Return an error raised by plugin code in one line, with the last line of plugin code in its traceback."""
     line = " ".join(traceback.format_exception_only(error)[-1].split())
+    return f"{line}{location_of(error)}"
+
+
+def location_of(error: BaseException) -> str:
+    """Return the last line of plugin code in a traceback as " (my_method.py, line 12)"; "" if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(Path(frame.filename))]
-    return f"{line} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else line
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _is_library(file: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -115,6 +115,8 @@ def _pairs(found: DatasetUnderTest) -> str:
 
 
 def _captions(found: DatasetUnderTest) -> str:
+    if found.dataset.vector_dim:
+        return _vectors(found)
     words = len(found.dataset.vocabulary)
 
     def examine(name: str, split: Split) -> int:
@@ -134,6 +136,28 @@ def _captions(found: DatasetUnderTest) -> str:
     _as_verdict(check_words, found.dataset)
     shares = [f"{share:.0%}" for share in found.per_split(lambda _, split: unknown_share(split.captions))]
     return f"up to {longest} tokens, all in the vocabulary; unknown words: {', '.join(shares)}"
+
+
+def _vectors(found: DatasetUnderTest) -> str:
+    """Check captions that are vectors: as many as texts, finite, of one dimension, and not all alike."""
+    dims = {}
+    remedy = "give every split one finite vector per caption, all of the dimension of train"
+    for name in SPLITS:
+        captions = found.dataset.splits[name].captions
+        dims[name] = captions.vector_dim
+        if len(captions.texts) != len(captions):
+            raise Failed(f"{name} has {len(captions.texts)} texts for {len(captions)} captions", remedy)
+        sample = np.unique(np.linspace(0, len(captions) - 1, SAMPLE_SIZE).astype(np.int64))
+        try:
+            vectors, _ = captions.padded(sample)
+        except UserError as error:  # not finite, or absurd
+            raise Failed(f"caption vectors of {name}: {error}", remedy) from error
+        if len(vectors) > 1 and (vectors == vectors[:1]).all():
+            raise Failed(f"all captions of {name} have the same vector", remedy)
+    if len(set(dims.values())) > 1:
+        said = ", ".join(f"{name} {dim}" for name, dim in dims.items())
+        raise Failed(f"splits differ in the dimension of caption vectors: {said} (0: words)", remedy)
+    return f"vectors of {dims['train']} numbers, all finite (checked up to {SAMPLE_SIZE} per split)"
 
 
 def _features(found: DatasetUnderTest) -> str:
@@ -242,8 +266,8 @@ def _closeness(found: DatasetUnderTest) -> str:
 def _trains(found: DatasetUnderTest) -> str:
     dataset = found.dataset
     torch.manual_seed(0)
-    sizes = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), embed=EMBED, word=EMBED)
-    network = build_backbone("vse", sizes)
+    given = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), vector_dim=dataset.vector_dim)
+    network = build_backbone("vse", replace(given, embed=EMBED, word=EMBED))
     adam = torch.optim.Adam(network.parameters(), 1e-3)
     train = dataset.splits["train"]
     view = TrainingView(train.images, train.captions, train.true, torch.device("cpu"))
@@ -258,7 +282,7 @@ def _trains(found: DatasetUnderTest) -> str:
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-    build_backbone("vse", Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **_scale(dataset)))
+    build_backbone("vse", replace(given, **_scale(dataset)))
     return f"{UPDATES} updates of a small network on batches of {dataset.batch_size}"
 
 
@@ -293,7 +317,7 @@ CHECKS: Sequence[Check[DatasetUnderTest]] = (
     ),
     Check(
         "captions",
-        "every caption has a text and tokens from the vocabulary",
+        "every caption has a text, and tokens from the vocabulary or a finite vector",
         "tokenise with dataset.vocabulary.encode, which adds <start> and <end> and handles unknown words",
         _captions,
         AFTER_LOADING,

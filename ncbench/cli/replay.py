@@ -66,7 +66,7 @@ def run_again(
     Exits if it is stopped, and with code 1 if the run fails. Raises UserError if it cannot be run here.
     """
     from ncbench.cli.display.live import watch
-    from ncbench.errors import UserError, error_message
+    from ncbench.errors import UserError
     from ncbench.records.store import Store
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.signals import catch_signals, stop_signal
@@ -88,6 +88,6 @@ def run_again(
             click.echo(f"Stopped by {stopped_by.name} before the replay was complete.", err=True)
             raise SystemExit(128 + stopped_by)
         if outcomes[0].error is not None:
-            click.echo(f"{outcomes[0].status}: {error_message(outcomes[0].error)}", err=True)
+            click.echo(f"{outcomes[0].status}: {outcomes[0].message}", err=True)
             raise SystemExit(1)
         return compare(run, outcomes[0].folder, tolerance)

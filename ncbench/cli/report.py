@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -114,22 +113,9 @@ def _sources(folder: Path, others: Sequence[Path]) -> str:
 
 
 def _load(folders: Sequence[Path], problems: Problems) -> pd.DataFrame:
-    """Return the table of runs, each verified now or since its files last changed."""
-    from ncbench.records.remembered import Remembered, remembering
-    from ncbench.records.table import load_runs, read_row
+    from ncbench.report.api import load_verified
 
-    with ExitStack() as stack:
-        found = {folder: stack.enter_context(remembering(folder)) for folder in folders}
-
-        def remembered(record: Path) -> Remembered:
-            return next(each for folder, each in found.items() if record.is_relative_to(folder))
-
-        return load_runs(
-            folders,
-            problems.add,
-            lambda folder: remembered(folder).verify(folder),
-            lambda record: remembered(record.folder).row(record, read_row),
-        )
+    return load_verified(folders, problems.add)
 
 
 def _print_published(
@@ -198,20 +184,15 @@ def _print_formatted(
 
 
 def _write(folders: Sequence[Path], out: Path, html: bool, data_root: Path | None, as_json: bool) -> None:
-    from ncbench.records.table import sound
-    from ncbench.report import write_report
-    from ncbench.report.figures.training_curves import load_training_curves
+    from ncbench.report.api import write_runs
     from ncbench.report.tables.comparisons import COLUMNS
-    from ncbench.report.tables.leaderboard import leaderboards
     from ncbench.report.tables.overview import rows as overview_rows
 
     problems = Problems()
     runs = _load(folders, problems)
     problems.show()
-    boards = leaderboards(runs, [problem for problem in problems.found if problem.left_out])
     warn = partial(click.echo, err=True)
-    curves = load_training_curves(folders, only=frozenset(sound(runs)["folder"]))
-    written = write_report(boards, out, curves, html=html, data_root=data_root, warn=warn)
+    boards, written = write_runs(runs, folders, problems.found, out, html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]

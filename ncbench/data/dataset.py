@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,16 @@ class ImageFeatures:
     def nbytes(self) -> int:
         """Size of the stored features in bytes, in memory or mapped."""
         return sum(chunk.nbytes for chunk in self._chunks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: rows of files are not copied, but read there too."""
+        chunks = [None if file else chunk for chunk, file in zip(self._chunks, self._files, strict=True)]
+        return {**vars(self), "_chunks": chunks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        chunks = zip(state["_chunks"], self._files, strict=True)
+        self._chunks = [file.mapped() if file else chunk for chunk, file in chunks]
 
     def __len__(self) -> int:
         return -(-int(self._starts[-1]) // self._stride) if self._order is None else len(self._order)

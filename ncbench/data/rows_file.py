@@ -33,6 +33,14 @@ class RowsFile:
             return RowsFile(array)
         return None
 
+    def mapped(self) -> np.memmap[Any, Any]:
+        """Return the array, mapped anew."""
+        return np.memmap(self.path, self._dtype, "r", self._start, (self._rows, *self._shape))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the file again in another process, where the descriptor means nothing."""
+        return _reopened, (self.path, self._dtype, self._start, (self._rows, *self._shape))
+
     def read(self, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         """Read `rows` (n,), in any order, into `out` (n, ...) float32. Raises IndexError and UserError."""
         if len(rows) and (rows.min() < 0 or rows.max() >= self._rows):
@@ -64,6 +72,10 @@ def read_block(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
     if read.size < block.size:
         raise UserError(f"{path}: file ends before row {stop - 1}; it was truncated while in use. Restore it")
     return read.reshape(block.shape)
+
+
+def _reopened(path: Path, dtype: np.dtype[Any], start: int, shape: tuple[int, ...]) -> RowsFile:
+    return RowsFile(np.memmap(path, dtype, "r", start, shape))
 
 
 def _place(mapped: np.memmap[Any, Any]) -> tuple[Path, int]:

@@ -11,8 +11,10 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
+from ncbench.errors import ArgumentError
 from ncbench.evaluation.retrieval import FloatVector
 from ncbench.method.base import Plan, Rematches
+from ncbench.runtime.array_like import Numbers, as_booleans, as_floats
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,16 @@ class RematchQuality:
     claimed_closeness: MeanShare | None
 
 
-def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Detection:
+def detect(p_clean: Numbers, clean: Numbers) -> Detection:
     """Return how well `p_clean`, (pairs,) in [0, 1], separates the `clean` pairs, (pairs,) bool, from the mismatched.
 
-    Raises ValueError if the shapes differ, if there are no pairs, and for values outside [0, 1] or NaN.
+    Both may be arrays, tensors on any device, or lists; `p_clean` has any floating-point type. Raises ArgumentError,
+    which is a ValueError, if the shapes differ, if there are no pairs, and for values outside [0, 1] or NaN.
+
+    >>> detect([0.9, 0.8, 0.3], clean=[True, True, False]).auc
+    1.0
     """
-    _check_beliefs(p_clean, clean)
+    p_clean, clean = _checked_beliefs(p_clean, clean)
     flagged = p_clean < 0.5
     mismatched = ~clean
     n_flagged, n_mismatched = int(flagged.sum()), int(mismatched.sum())
@@ -114,9 +120,9 @@ def detect(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Dete
     )
 
 
-def reliability(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> Reliability:
+def reliability(p_clean: Numbers, clean: Numbers) -> Reliability:
     """Return the bins that the calibration error of `detect` sums over. Shapes and errors as for `detect`."""
-    _check_beliefs(p_clean, clean)
+    p_clean, clean = _checked_beliefs(p_clean, clean)
     bins = _calibration_bins(p_clean.astype(np.float64))
     pairs = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = np.flatnonzero(pairs)
@@ -176,11 +182,16 @@ def rank_correlation(one: NDArray[np.floating[Any]], other: NDArray[np.floating[
     return float(x @ y) / scale if scale else None
 
 
-def _check_beliefs(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> None:
-    if p_clean.ndim != 1 or p_clean.shape != clean.shape or len(p_clean) == 0:
-        raise ValueError(f"expected one P(clean) per pair, found shapes {p_clean.shape} and {clean.shape}")
-    if not (p_clean.min() >= 0 and p_clean.max() <= 1):  # also fails for NaN
-        raise ValueError("P(clean) must be in [0, 1]")
+def _checked_beliefs(p_clean: Numbers, clean: Numbers) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+    """Return both as arrays. Raises ArgumentError unless they are valid."""
+    beliefs, truth = as_floats("p_clean", p_clean), as_booleans("clean", clean)
+    if beliefs.ndim != 1 or beliefs.shape != truth.shape or len(beliefs) == 0:
+        raise ArgumentError(
+            f"p_clean: expected one P(clean) per pair of `clean`, found shapes {beliefs.shape} and {truth.shape}"
+        )
+    if not (beliefs.min() >= 0 and beliefs.max() <= 1):  # also fails for NaN
+        raise ArgumentError("p_clean: P(clean) must be in [0, 1]")
+    return beliefs, truth
 
 
 def area_under_curve(p_clean: NDArray[np.floating[Any]], clean: NDArray[np.bool_]) -> float | None:

@@ -11,6 +11,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
+from ncbench.errors import ArgumentError
+from ncbench.runtime.array_like import Numbers, as_floats, as_integers
 
 FloatVector = NDArray[np.float64]
 Similarities = NDArray[np.floating[Any]]
@@ -73,33 +75,32 @@ class Ranks:
         return Retrieval(*(_mean([Recalls.from_ranks(part) for part in parts]) for parts in (self.i2t, self.t2i)))
 
 
-def ranks_i2t(similarities: Similarities, true: IntVector) -> IntVector:
+def ranks_i2t(similarities: Numbers, true: Numbers) -> IntVector:
     """Return the rank, counted from 0, of the best caption of each image: (images with captions,) int64.
 
     `similarities` is (images, captions), `true` (captions,) the image of each caption; images may have any number of
     captions. The rank is the number of other images' captions that score at least as high. Ties count against the
-    model, so constant scores earn nothing. Raises ValueError as `rank` does.
+    model, so constant scores earn nothing. Raises ArgumentError as `rank` does.
     """
-    _check(similarities, true)
-    return _ranks_i2t(similarities, true)
+    return _ranks_i2t(*_checked(similarities, true))
 
 
-def ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
+def ranks_t2i(similarities: Numbers, true: Numbers) -> IntVector:
     """Return the rank, counted from 0, of each caption's image: (captions,) int64.
 
     The rank is the number of other images, with or without captions, that score at least as high. Shapes, ties and
     errors as for `ranks_i2t`.
     """
-    _check(similarities, true)
-    return _ranks_t2i(similarities, true)
+    return _ranks_t2i(*_checked(similarities, true))
 
 
-def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Retrieval:
+def evaluate(similarities: Numbers, true: Numbers, folds: int = 1) -> Retrieval:
     """Return the retrieval metrics of `similarities`, (images, captions), where `true` is each caption's image.
 
-    With `folds` above 1, the images are split into contiguous folds of equal size. Each fold is scored with its own
-    captions only, and the metrics are averaged over the folds (COCO 1K: 5 folds of the 5,000 images). Errors as for
-    `rank`.
+    Both may be arrays, tensors on any device, or lists. Similarities of any floating-point type are compared as they
+    are; `true` (captions,) holds integers. With `folds` above 1, the images are split into contiguous folds of equal
+    size. Each fold is scored with its own captions only, and the metrics are averaged over the folds (COCO 1K: 5 folds
+    of the 5,000 images). Errors as for `rank`.
 
     >>> similarities = np.array([[0.9, 0.8, 0.1], [0.3, 0.1, 0.05]])  # images x captions
     >>> evaluate(similarities, true=np.array([0, 0, 1])).i2t.r1
@@ -108,34 +109,38 @@ def evaluate(similarities: Similarities, true: IntVector, folds: int = 1) -> Ret
     return rank(similarities, true, folds).retrieval()
 
 
-def rank(similarities: Similarities, true: IntVector, folds: int = 1) -> Ranks:
+def rank(similarities: Numbers, true: Numbers, folds: int = 1) -> Ranks:
     """Return the ranks that `evaluate` summarises.
 
-    Raises ValueError if shapes do not match, image numbers are out of range, similarities are NaN or infinite, the
-    folds do not divide the images, or a fold has no captions.
+    Raises ArgumentError, which is a ValueError, if shapes do not match, image numbers are out of range, similarities
+    are NaN or infinite, the folds do not divide the images, or a fold has no captions.
     """
-    _check(similarities, true)
-    n_images = len(similarities)
+    scores, images = _checked(similarities, true)
+    n_images = len(scores)
     if folds < 1 or n_images % folds:
-        raise ValueError(f"{folds} folds do not divide {n_images} images")
+        raise ArgumentError(f"folds: {folds} folds do not divide {n_images} images")
     size = n_images // folds
-    parts = [_rank_fold(similarities, true, start, start + size) for start in range(0, n_images, size)]
+    parts = [_rank_fold(scores, images, start, start + size) for start in range(0, n_images, size)]
     return Ranks(tuple(i2t for i2t, _ in parts), tuple(t2i for _, t2i in parts))
 
 
-def _check(similarities: Similarities, true: IntVector) -> None:
-    if similarities.ndim != 2 or true.shape != similarities.shape[1:]:
-        raise ValueError(
-            f"expected (images, captions) similarities and one image per caption, found shapes "
-            f"{similarities.shape} and {true.shape}"
+def _checked(similarities: Numbers, true: Numbers) -> tuple[Similarities, IntVector]:
+    """Return both as arrays. Raises ArgumentError unless they are valid."""
+    scores, images = as_floats("similarities", similarities), as_integers("true", true)
+    if scores.ndim != 2:
+        raise ArgumentError(f"similarities: expected a matrix (images, captions), found shape {scores.shape}")
+    if images.shape != scores.shape[1:]:
+        raise ArgumentError(
+            f"true: expected the image of each of {scores.shape[1]} captions, found shape {images.shape}"
         )
-    if similarities.size == 0:
-        raise ValueError(f"nothing to rank: similarities have shape {similarities.shape}")
-    if true.min() < 0 or true.max() >= len(similarities):
-        raise ValueError(f"true must be in [0, {len(similarities)}), found {true.min()} to {true.max()}")
+    if scores.size == 0:
+        raise ArgumentError(f"similarities: nothing to rank, found shape {scores.shape}")
+    if images.min() < 0 or images.max() >= len(scores):
+        raise ArgumentError(f"true: expected images in [0, {len(scores)}), found {images.min()} to {images.max()}")
     # min and max propagate NaN, without a copy of the matrix.
-    if not (np.isfinite(similarities.min()) and np.isfinite(similarities.max())):
-        raise ValueError("similarities contain NaN or infinity")
+    if not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
+        raise ArgumentError("similarities: contain NaN or infinity")
+    return scores, images
 
 
 def _own_scores(similarities: Similarities, true: IntVector) -> Similarities:
@@ -173,7 +178,7 @@ def _ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
 def _rank_fold(similarities: Similarities, true: IntVector, start: int, stop: int) -> tuple[IntVector, IntVector]:
     inside = np.flatnonzero((true >= start) & (true < stop))
     if len(inside) == 0:
-        raise ValueError(f"images {start} to {stop - 1} form a fold without captions")
+        raise ArgumentError(f"true: images {start} to {stop - 1} form a fold without captions")
     if stop - start < len(similarities):
         similarities, true = similarities[start:stop, inside], true[inside] - start
     return _ranks_i2t(similarities, true), _ranks_t2i(similarities, true)

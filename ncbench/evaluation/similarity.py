@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ncbench.backbones.base import Backbone, Encoded
 from ncbench.backbones.pieces import spans
@@ -67,7 +68,7 @@ def _blocks(
 ) -> Iterator[Position]:
     """Add the similarities of all backbones to `total`, from a position on; yield the position after every block."""
     for number in range(start.networks, len(backbones)):
-        with _evaluating(backbones[number]):
+        with evaluating(backbones[number]):
             for reached in _add_similarities(total, backbones[number], split, device, start):
                 yield replace(reached, networks=number)
         start = Position()
@@ -84,9 +85,10 @@ def _zeros(shape: tuple[int, int]) -> FloatArray:
 
 
 @contextmanager
-def _evaluating(backbone: Backbone) -> Iterator[None]:
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put all modules of a network into evaluation mode inside the block."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
     try:
         yield
     finally:

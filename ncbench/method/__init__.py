@@ -2,6 +2,6 @@
 
 import lazy_loader
 
-SUBMODULES = {"evidence", "losses", "mixture", "scans", "schedules", "transport"}
+SUBMODULES = {"evidence", "losses", "mixture", "rematching", "scans", "schedules", "transport"}
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=SUBMODULES)

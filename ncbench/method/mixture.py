@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, expit
 
+from ncbench.runtime.array_like import Numbers, as_floats
 from ncbench.runtime.overhead import timed
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -87,9 +88,10 @@ def beta_mixture_of(x: Floats, upper: NDArray[np.bool_]) -> BetaMixture:
 
 
 @timed("mixture")
-def clean_probability(losses: Floats) -> Floats:
+def clean_probability(losses: Numbers) -> Floats:
     """Return (n,): the probability that each pair is clean, from its loss under a network that prefers clean pairs.
 
+    `losses` (n,) is an array, a tensor on any device or a list.
     Losses are scaled to [0, 1] by their minimum and maximum, and a beta mixture is fitted. The clean component is the
     one with the smaller mean. If there is only one group (equal losses, one pair, a component that dies out), every
     pair gets 1.0. Source: L2RM (CVPR 2024), with the clean component chosen by mean instead of by posterior at 0.001.
@@ -101,12 +103,12 @@ def clean_probability(losses: Floats) -> Floats:
     >>> clean_probability(np.array([0.1, 0.12, 0.15, 0.2, 1.8, 1.9, 2.0])).round(2)
     array([1., 1., 1., 1., 0., 0., 0.])
     """
-    losses = np.asarray(losses, dtype=np.float64)
-    if losses.ndim != 1 or not losses.size or not np.isfinite(losses).all():
-        raise ValueError(f"losses must be a non-empty vector of finite numbers, got shape {losses.shape}")
-    x = scale_to_unit(losses)
+    found = as_floats("losses", losses).astype(np.float64)
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise ValueError(f"losses must be a non-empty vector of finite numbers, got shape {found.shape}")
+    x = scale_to_unit(found)
     if not x.max() > 0:
-        return np.ones_like(losses)
+        return np.ones_like(found)
     return fit_beta_mixture(x).posterior(x)[:, 0]
 
 
@@ -120,7 +122,7 @@ def gaussian_posterior(x: Floats, seed: int) -> tuple[Floats, Floats]:
     """
     from sklearn.mixture import GaussianMixture  # here, as it loads slowly and few methods need it
 
-    x = np.asarray(x, dtype=np.float64)
+    x = as_floats("x", x).astype(np.float64)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"values must be a vector of at least two finite numbers, got shape {x.shape}")
     if x.min() == x.max():
@@ -140,7 +142,7 @@ def scale_to_unit(x: Floats) -> Floats:
 
 
 def _inner_values(x: Floats) -> Floats:
-    x = np.asarray(x, dtype=np.float64)
+    x = as_floats("x", x).astype(np.float64)
     if x.ndim != 1 or not x.size or not ((x >= 0) & (x <= 1)).all():
         raise ValueError(f"values must be a non-empty vector of numbers in [0, 1], got shape {x.shape}")
     return np.clip(x, EDGE, 1 - EDGE)

@@ -15,6 +15,14 @@ from ncbench.method.settings import TrainingSettings
 FUSED = ("cpu", "cuda")  # types of devices on which one call updates all weights
 
 
+def check_scalar(loss: object, name: str) -> None:
+    """Raise ValueError, calling it `name`, unless `loss` is a tensor of one number."""
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"{name} must be a tensor, found {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise ValueError(f"{name} must be a scalar, found shape {tuple(loss.shape)}; return its mean or sum")
+
+
 class Optimiser:
     """Adam over `networks` with gradient-norm clipping.
 
@@ -72,7 +80,8 @@ class Optimiser:
         self.apply()
 
     def accumulate(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to those of the next `apply`."""
+        """Add the gradient of `loss` to those of the next `apply`. Raises ValueError unless it is a scalar."""
+        check_scalar(loss, "the loss")
         loss.backward()  # type: ignore[no-untyped-call]
 
     def apply(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from ncbench.method.base import Method, Task
-from ncbench.method.optimiser import Optimiser
+from ncbench.method.optimiser import Optimiser, check_scalar
 from ncbench.method.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class SingleNetwork(Method):
         for batch in self.task.data.batches(self.config.batch_size, self.order, self.pairs()):
             self.backbone.train()
             loss = self.loss(self.backbone(*batch.inputs), batch)
+            check_scalar(loss, f"what loss() returns{self._place_of_loss}")
             self.optimiser.step(loss)
             yield {"loss": loss.item()}
 
@@ -62,6 +64,12 @@ class SingleNetwork(Method):
     def warming_up(self) -> bool:
         """Whether the share of the budget that the setting `warmup` names is not spent yet."""
         return self.progress < self._warmup
+
+    @property
+    def _place_of_loss(self) -> str:
+        """Where `loss` is defined: it has returned when its result turns out to be wrong, so no traceback says."""
+        code = getattr(self.loss, "__code__", None)
+        return f" ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code else ""
 
     @property
     def _warmup(self) -> float:

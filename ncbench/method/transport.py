@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ncbench.runtime.array_like import Numbers, as_booleans, as_floats
 from ncbench.runtime.overhead import timed
 
 Solver: TypeAlias = Literal["sinkhorn", "exact", "published"]
@@ -24,13 +25,16 @@ SIMPLEX_ITERATIONS = 10_000_000
 
 MASS_TOLERANCE = 1e-9
 
+# From this ratio of cost range to regularisation on, rounding of potentials in float64 exceeds any useful tolerance.
+MAX_RESOLVED_RATIO = 1e10
+
 
 @timed("transport")
 def partial_transport(
-    cost: Tensor,
+    cost: Numbers,
     mass: float,
     reg: float,
-    forbidden: Tensor | None = None,
+    forbidden: Numbers | None = None,
     *,
     solver: Solver = "sinkhorn",
     shrink: bool = False,
@@ -39,24 +43,25 @@ def partial_transport(
 ) -> Tensor:
     """Return the cheapest plan that moves `mass` between images and captions of limited capacity.
 
-    `cost` is (..., n, m), floating point and finite; leading dimensions are separate problems. Row sums of a plan are
-    at most 1/n, column sums at most 1/m, and its entries sum to `mass` in (0, 1]. Mass 1 is full transport.
-    `forbidden` is boolean and broadcasts to `cost`: where it is true, the plan is exactly zero. The plan has the shape,
-    dtype and device of `cost`, and no gradient. Computation is in float64 on the CPU, so a plan does not depend on the
-    device.
+    `cost` is (..., n, m), floating point and finite; leading dimensions are separate problems, possibly none. It is a
+    tensor of any type and device, an array or a list. Row sums of a plan are at most 1/n, column sums at most 1/m, and
+    its entries sum to `mass` in (0, 1]. Mass 1 is full transport. `forbidden` is boolean and broadcasts to `cost`:
+    where it is true, the plan is exactly zero. The plan has the shape, dtype and device of `cost` (float64 for lists),
+    and no gradient. Computation is in float64 on the CPU, so a plan does not depend on the device.
 
     The surplus of rows and columns goes to one dummy column and one dummy row of cost zero (Chapel et al., NeurIPS
     2020, proposition 1; with entropy: L2RM, CVPR 2024, after KPG-RL, NeurIPS 2022). Solvers:
 
     * "sinkhorn": the entropic problem with regularisation `reg` (in units of cost; the entropy includes the dummies),
-      to convergence: bounds and mass hold within `tolerance`, the L2 norm over columns of the marginal error.
+      to convergence: bounds and mass hold within `tolerance`, the L2 norm over columns of the marginal error. Where
+      `reg` is less than 1e-10 of the range of the costs, its limit, which is "exact".
     * "exact": the linear program without entropy. Ignores `reg`.
     * "published": the iteration of L2RM's released code, to reproduce its numbers. It stops once the row potentials
       change by less than 1e-3 (L2 norm), so bounds do not hold, and a few per cent more than `mass` is moved. Ignores
       `tolerance` and `max_iterations`.
 
-    Raises ValueError for arguments out of range, and if `forbidden` leaves room for less than `mass`. With `shrink`,
-    as much as there is room for is moved instead, possibly nothing.
+    Raises ValueError for arguments out of range, if `forbidden` leaves room for less than `mass`, and if "published"
+    overflows. With `shrink`, as much as there is room for is moved instead, possibly nothing.
     Warns (RuntimeWarning) if "sinkhorn" has not converged after `max_iterations`; the plan is then the last iterate.
 
     >>> cost = torch.tensor([[0.0, 0.9], [0.8, 0.1]])
@@ -64,11 +69,12 @@ def partial_transport(
     tensor([[0.5000, 0.0000],
             [0.0000, 0.0000]])
     """
-    _check_arguments(cost, mass, reg, solver, tolerance, max_iterations)
-    costs = cost.detach().to(device="cpu", dtype=torch.float64).numpy()
+    given = cost if isinstance(cost, Tensor) else torch.from_numpy(as_floats("cost", cost))
+    _check_arguments(given, mass, reg, solver, tolerance, max_iterations)
+    costs = given.detach().to(device="cpu", dtype=torch.float64).numpy()
     if not np.isfinite(costs).all():
         raise ValueError("cost must be finite; use forbidden for entries that carry no mass")
-    blocked = _broadcast_forbidden(forbidden, cost.shape)
+    blocked = _broadcast_forbidden(forbidden, given.shape)
 
     plans = np.empty_like(costs)
     for problem in np.ndindex(costs.shape[:-2]):
@@ -83,15 +89,20 @@ def partial_transport(
         else:
             plans[problem], error = _sinkhorn(C, F, moved, reg, tolerance, max_iterations)
             if not error < tolerance:
-                message = f"Sinkhorn did not converge in {max_iterations} iterations at reg {reg:g}: error {error:.1e}"
+                message = (
+                    f"Sinkhorn did not converge in {max_iterations} iterations at reg {reg:g}: error {error:.1e}; "
+                    'raise reg or max_iterations, or use solver="exact"'
+                )
                 warnings.warn(message, RuntimeWarning, stacklevel=3)  # past `timed`
-    return torch.from_numpy(plans).to(device=cost.device, dtype=cost.dtype)
+    return torch.from_numpy(plans).to(device=given.device, dtype=given.dtype)
 
 
 def _sinkhorn(
     C: Floats, forbidden: Mask, mass: float, reg: float, tolerance: float, max_iterations: int
 ) -> tuple[Floats, float]:
     """Return the entropic plan and its marginal error."""
+    if _range_in_halves(C) > MAX_RESOLVED_RATIO / 2 * reg:
+        return _exact(C, forbidden, mass), 0.0
     from ot import sinkhorn  # here, since importing POT takes seconds
 
     # Costs start at zero: a constant on the real entries, whose total mass is fixed, does not change the plan.
@@ -110,11 +121,27 @@ def _exact(C: Floats, forbidden: Mask, mass: float) -> Floats:
     from ot import emd
 
     # Rerouting around a forbidden entry uses each row and column at most once, so it is always cheaper than this.
-    C = C - C.min()
+    C = _in_units(C)
     prohibitive = (sum(C.shape) + 2) * (C.max() or 1.0)
     extended, rows, columns = _extend(np.where(forbidden, prohibitive, C), mass, dummy=0, corner=prohibitive)
     plan = _real_entries(emd(rows, columns, extended, numItermax=SIMPLEX_ITERATIONS), C)
     return np.where(forbidden, 0.0, plan)
+
+
+def _range_in_halves(C: Floats) -> float:
+    """Return half the difference of the largest and the smallest cost, which cannot overflow."""
+    return float(C.max() / 2 - C.min() / 2)
+
+
+def _in_units(C: Floats) -> Floats:
+    """Return costs that start at zero, scaled to a range between 0.5 and 1 unless they are equal.
+
+    The linear program takes small costs for zero, and large ones overflow. Powers of two change no digit.
+    """
+    C = np.ldexp(C, -np.frexp(np.abs(C).max())[1])
+    C = C - C.min()
+    scaled: Floats = np.ldexp(C, -np.frexp(C.max())[1])
+    return scaled
 
 
 def _published(C: Floats, forbidden: Mask, mass: float, reg: float) -> tuple[Floats, int]:
@@ -123,6 +150,14 @@ def _published(C: Floats, forbidden: Mask, mass: float, reg: float) -> tuple[Flo
     POT's solvers have another stopping criterion. As this loop stops early, the criterion affects its result, and so
     does the dummies' cost, 100 max C, which would not affect a converged plan.
     """
+    with np.errstate(all="ignore"):
+        plan, iterations = _published_loop(C, forbidden, mass, reg)
+    if not np.isfinite(plan).all():
+        raise ValueError(f'solver "published" overflows at reg {reg:g} and costs up to {C.max():g}; use "sinkhorn"')
+    return plan, iterations
+
+
+def _published_loop(C: Floats, forbidden: Mask, mass: float, reg: float) -> tuple[Floats, int]:
     dummy = 100 * C.max()
     extended, rows, columns = _extend(np.where(forbidden, np.inf, C), mass, dummy=dummy, corner=2 * dummy + C.max())
     kernel = -extended / reg
@@ -172,15 +207,14 @@ def _check_arguments(cost: Tensor, mass: float, reg: float, solver: str, toleran
         raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}; got {solver!r}")
 
 
-def _broadcast_forbidden(forbidden: Tensor | None, shape: tuple[int, ...]) -> Mask:
+def _broadcast_forbidden(forbidden: Numbers | None, shape: tuple[int, ...]) -> Mask:
     if forbidden is None:
         return np.zeros(shape, dtype=np.bool_)
-    if forbidden.dtype != torch.bool:
-        raise ValueError(f"forbidden must be boolean, got {forbidden.dtype}")
+    blocked = as_booleans("forbidden", forbidden)
     try:
-        return np.broadcast_to(forbidden.detach().cpu().numpy(), shape)
+        return np.broadcast_to(blocked, shape)
     except ValueError:
-        raise ValueError(f"forbidden {tuple(forbidden.shape)} does not broadcast to cost {tuple(shape)}") from None
+        raise ValueError(f"forbidden {blocked.shape} does not broadcast to cost {tuple(shape)}") from None
 
 
 def _possible_mass(forbidden: Mask, mass: float, shrink: bool) -> float:

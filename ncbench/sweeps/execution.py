@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import torch
 
 from ncbench.data.cache import cache_root
-from ncbench.errors import UserError
+from ncbench.errors import UserError, error_message, location_of
 from ncbench.noise.storage import save_noise
 from ncbench.records.lease import Lease, take
 from ncbench.records.progress import Progress, ProgressFile
@@ -43,6 +43,15 @@ class Outcome:
     folder: Path
     result: Result | None = None
     error: Exception | None = None
+    location: str = ""
+    """Where in the file of the method the error is, as " (my_method.py, line 12)"; "" if it is not there."""
+
+    @property
+    def message(self) -> str:
+        """The error in one line; "" without one."""
+        if self.error is None:
+            return ""
+        return error_message(self.error).rstrip(".") + self.location
 
 
 class Observer(Protocol):
@@ -166,7 +175,8 @@ def _execute(
 
 def _failed(run: PlannedRun, store: Store, folder: Path, error: Exception) -> Outcome:
     store.note(run.spec, status_of(error), "".join(traceback.format_exception(error)))
-    return Outcome(run.spec, status_of(error), folder, error=error)
+    location = "" if isinstance(error, UserError) else location_of(error)
+    return Outcome(run.spec, status_of(error), folder, error=error, location=location)
 
 
 def _is_below(name: object, root: Path) -> bool:

@@ -17,10 +17,9 @@ from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config, settings_of
 from ncbench.method.settings import BACKBONE, Override, apply_overrides, apply_sizes
 from ncbench.noise.base import Noise
-from ncbench.noise.ratio import CLEAN, NATURAL, Amount
-from ncbench.noise.registry import draw_noise
+from ncbench.noise.drawing import draw_noise
+from ncbench.noise.ratio import NATURAL, Amount
 from ncbench.records.spec import RunSpec
-from ncbench.runtime.seeds import derive_seed
 from ncbench.training.clean_pairs import clean_pairs
 from ncbench.training.cost import one_thread
 
@@ -112,7 +111,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
         key = (seed, dataset_name, protocol, ratio)
         if key not in noises:
-            noises[key] = _noise_of(dataset, protocol, ratio, seed)
+            noises[key] = draw_noise(dataset, ratio, protocol=protocol, seed=seed)
         noise = noises[key]
         true = dataset.splits["train"].true
         needed = method(config).clean_pairs_needed(len(true))
@@ -196,27 +195,3 @@ def _noises(grid: Grid) -> list[tuple[str, Amount]]:
         for ratio in grid.ratios
         for protocol in (grid.protocols if ratio != NATURAL else grid.protocols[:1])
     ]
-
-
-def _noise_of(dataset: Dataset, protocol: str, amount: Amount, seed: int) -> Noise:
-    """Return the noise of a run: `clean` at ratio 0, `natural` without ground truth, else drawn by `protocol`.
-
-    Raises UserError like `draw_noise`, and if natural noise is requested for a dataset with ground truth or drawn noise
-    for one without.
-    """
-    if amount == NATURAL:
-        if dataset.truth_known:
-            raise UserError(
-                f"--noise natural is for datasets that are noisy by nature; the pairs of {dataset.name} are clean. If "
-                "they are not, say so: truth-known = false in a configuration file, or data featurize --truth unknown"
-            )
-        return draw(dataset, NATURAL, 0.0, seed)
-    if not dataset.truth_known:
-        raise UserError(f"{dataset.name} is noisy by nature; expected --noise natural, found {amount:g}")
-    noise = draw(dataset, protocol, amount, seed)  # at ratio 0 too: an index file may contradict the ratio
-    return noise if amount else draw(dataset, CLEAN, 0.0, seed)
-
-
-def draw(dataset: Dataset, protocol: str, ratio: float, seed: int) -> Noise:
-    """Return the noise of a run with `seed` on the training split. Raises UserError like `draw_noise`."""
-    return draw_noise(protocol, ratio, dataset.splits["train"], derive_seed(seed, "noise"))

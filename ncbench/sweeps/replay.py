@@ -10,12 +10,13 @@ from typing import Any, Literal
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config
+from ncbench.noise.drawing import draw
 from ncbench.noise.registry import load_protocol
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
 from ncbench.records.record import METHOD_FILE, RESULT_FILE, Record
 from ncbench.records.spec import check_harness
-from ncbench.sweeps.grid import PlannedRun, draw
+from ncbench.sweeps.grid import PlannedRun
 
 RECALLS = ("r1", "r5", "r10")
 

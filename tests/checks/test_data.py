@@ -18,6 +18,7 @@ from ncbench import Captions, Dataset, ImageFeatures, Split, UserError
 from ncbench.checks.data import CHECKS, check_source
 from ncbench.checks.shapes import Shapes
 from ncbench.cli import main
+from ncbench.data.dataset import CaptionVectors
 from ncbench.data.registry import check_dataset, dataset_names, load_dataset
 from ncbench.data.scenes.source import Scenes
 
@@ -73,6 +74,41 @@ def one_file() -> Dataset:
         for (name, split), start, stop in zip(GOOD.splits.items(), stops, stops[1:], strict=False)
     }
     return replace(GOOD, splits=splits)
+
+
+def with_vectors(**changed: np.ndarray) -> Dataset:
+    """Return the dataset with random caption vectors, other ones for the splits in `changed`."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for name, split in GOOD.splits.items():
+        vectors = rng.normal(size=(len(split.captions), 6)).astype(np.float32)
+        splits[name] = replace(split, captions=CaptionVectors(split.captions.texts, changed.get(name, vectors)))
+    return replace(GOOD, splits=splits)
+
+
+def test_captions_that_are_vectors_pass() -> None:
+    found = {verdict.check: verdict for verdict in check_source(Source(with_vectors()), None)}
+    assert {verdict.outcome for verdict in found.values()} <= {"pass", "skipped"}
+    assert found["captions"].detail == "vectors of 6 numbers, all finite (checked up to 512 per split)"
+    assert found["trains"].outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "detail"),
+    [
+        (with_vectors(dev=np.ones((64, 6), np.float32)), "all captions of dev have the same vector"),
+        (with_vectors(test=np.full((128, 6), np.nan, np.float32)), "caption vectors of test: features, row 0: "),
+        (
+            with_vectors(dev=np.random.default_rng(1).normal(size=(64, 5)).astype(np.float32)),
+            "splits differ in the dimension of caption vectors: train 6, dev 5, test 6 (0: words)",
+        ),
+    ],
+)
+def test_wrong_caption_vectors(dataset: Dataset, detail: str) -> None:
+    found = {verdict.check: verdict for verdict in check_source(Source(dataset), None)}["captions"]
+    assert found.outcome == "fail"
+    assert found.detail.startswith(detail)
+    assert found.remedy == "give every split one finite vector per caption, all of the dimension of train"
 
 
 class Upside:

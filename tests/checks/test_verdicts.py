@@ -8,7 +8,7 @@ import pytest
 from ncbench.checks.method.learning import chance_rsum
 from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
-from ncbench.checks.verdicts import Check, Failed, Skipped, judge
+from ncbench.checks.verdicts import FIX_THE_LINE, Check, Failed, Skipped, judge
 from ncbench.data.dataset import Dataset
 from ncbench.errors import error_with_location
 from ncbench.evaluation.retrieval import evaluate
@@ -43,6 +43,19 @@ def test_outcomes() -> None:
         "f": ("skipped", "requires b to pass"),
         "g": ("skipped", "requires f to pass"),
     }
+
+
+def test_remedies_fit_the_failure() -> None:
+    def broken(subject: int) -> str:
+        raise ZeroDivisionError
+
+    checks = [
+        check("general", Failed("bad")),
+        check("special", Failed("bad", "do this")),
+        Check("line", "p", "r", broken),
+        check("not there", "fine", after=("special",)),
+    ]
+    assert [verdict.remedy for verdict in judge(checks, 7)] == ["r", "do this", FIX_THE_LINE, "r"]
 
 
 def test_an_error_of_a_library_has_no_location() -> None:

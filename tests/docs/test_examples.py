@@ -7,19 +7,29 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pages import PAGES, blocks
 from places import ROOT
 from planted import planted_vectors
 
 import ncbench
+from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
 from ncbench.data.scenes.source import Scenes
 
-PARTS = ("evaluation.retrieval", "method.losses", "method.mixture", "method.transport")
+PARTS = (
+    "evaluation.retrieval",
+    "method.losses",
+    "evaluation.beliefs",
+    "method.mixture",
+    "method.rematching",
+    "method.transport",
+)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -54,6 +64,35 @@ def test_examples_on_the_page_about_cleaning(tmp_path: Path, monkeypatch: pytest
     (page,) = (page for page in PAGES if page.name == "clean-my-data.md")
     (code,) = (block.text for block in blocks(page) if block.language == "python")
     exec(compile(code, str(page), "exec"), {})
+
+
+OWN_LOOP = "your-own-loop.md"
+
+
+def test_the_script_of_an_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"train": 256, "dev": 32, "test": 64}
+    shapes = Shapes(name="scenes", images=sizes, kinds=12).load()
+    monkeypatch.setattr(Scenes, "load", lambda self, *_: shapes)
+    (page,) = (page for page in PAGES if page.name == OWN_LOOP)
+    (script,) = (block.text for block in blocks(page) if block.title == "own_loop.py")
+    assert len(script.splitlines()) < 60
+    torch.manual_seed(0)
+    names: dict[str, Any] = {"__name__": "own_loop"}
+    exec(compile(script, "own_loop.py", "exec"), names)
+    chance = 100 * (1 + 5 + 10) * (1 / 64 + 2 / 128)
+    assert names["scores"].rsum > 2 * chance
+    assert names["detection"].auc > 0.6
+    assert names["detection"].pairs == len(names["pairs"]) == 512
+    assert 0.3 * 512 < names["detection"].mismatched < 0.5 * 512
+
+
+def test_the_other_examples_of_that_page(capsys: pytest.CaptureFixture[str]) -> None:
+    (page,) = (page for page in PAGES if page.name == OWN_LOOP)
+    scores, rematching = (block.text for block in blocks(page) if block.language == "python" and not block.title)
+    exec(compile(scores, str(page), "exec"), {})
+    assert capsys.readouterr().out.splitlines()[1] == "1.0"
+    exec(compile(rematching, str(page), "exec"), {})
+    assert capsys.readouterr().out == f"{[15, *range(15)]}\n"
 
 
 def run_notebook(name: str, budget: str = "1") -> dict[str, object]:

@@ -222,6 +222,53 @@ def test_what_does_not_converge_warns_and_returns_the_last_iterate():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 3, 4)])
+def test_no_problems_give_no_plans(solver, shape):
+    plan = partial_transport(torch.zeros(shape), mass=0.5, reg=0.1, solver=solver)
+    assert plan.shape == shape
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e100, 1e300])
+@pytest.mark.parametrize("forbidden", [NOTHING, DIAGONAL])
+def test_the_exact_plan_does_not_depend_on_the_scale(scale, forbidden):
+    cost = random_costs(3, 3) - 0.5
+    plan = partial_transport(cost, 0.6, 1.0, forbidden, solver="exact")
+    assert_plan(partial_transport(cost * scale, 0.6, 1.0, forbidden, solver="exact"), plan)
+
+
+def test_costs_of_the_whole_range_of_floats():
+    cost = (2 * random_costs(3, 3) - 1) * 1.7e308
+    assert torch.isfinite(cost).all()
+    assert_plan(
+        partial_transport(cost, 0.6, 1.0, solver="exact"),
+        partial_transport(cost / 1.7e308, 0.6, 1.0, solver="exact"),
+    )
+
+
+@pytest.mark.parametrize(("scale", "reg"), [(1, 5e-324), (1, 1e-11), (1e100, 0.05), (1e-300, 5e-324), (1e300, 1e200)])
+@pytest.mark.parametrize("mass", [0.6, 1.0])
+def test_in_the_limit_of_no_regularisation_the_plan_is_exact(scale, reg, mass):
+    cost = random_costs(3, 3) * scale
+    assert_plan(partial_transport(cost, mass, reg), partial_transport(cost, mass, 1.0, solver="exact"))
+
+
+@pytest.mark.parametrize("cost", [random_costs(3, 3) * 1e-300, torch.full((3, 3), 1e100, dtype=torch.float64)])
+def test_costs_far_below_the_regularisation_and_equal_ones_are_spread_evenly(cost):
+    assert_plan(partial_transport(cost, 0.6, 0.05), torch.full((3, 3), 0.6 / 9))
+
+
+def test_the_published_loop_says_where_it_overflows():
+    with pytest.raises(ValueError, match=r'solver "published" overflows at reg 4.94066e-324 and costs up to 0\.'):
+        partial_transport(random_costs(3, 3), 0.5, 5e-324, solver="published")
+
+
+@pytest.mark.parametrize("form", [lambda cost: cost.tolist(), lambda cost: cost.numpy(), lambda cost: cost])
+def test_costs_may_be_arrays_and_lists(form):
+    plan = partial_transport(form(EXAMPLE), 0.5, 0.1, form(DIAGONAL))
+    assert torch.equal(plan, partial_transport(EXAMPLE, 0.5, 0.1, DIAGONAL))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_forbidden_entries_that_leave_too_little_room_are_refused(solver):
     forbidden = torch.zeros(4, 4, dtype=torch.bool)
     forbidden[:3, :2] = True  # rows 0 to 2 share two columns

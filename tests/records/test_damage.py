@@ -23,6 +23,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
+from ncbench.noise.drawing import draw
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import save_beliefs, save_ranks, save_retrieved
 from ncbench.records.progress import read_progress
@@ -35,7 +36,6 @@ from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.report.pages.run_details import run_row
 from ncbench.report.tables.published import parse, with_units_and_nets
 from ncbench.runtime.files import read_toml
-from ncbench.sweeps.grid import draw
 from ncbench.sweeps.record import SweepRecord
 
 Make = Callable[..., Path]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from ncbench.cli.display.live import describe, labels_of
+from ncbench.cli.display.live import labels_of
 from ncbench.cli.display.output import print_json, print_table, say
 from ncbench.cli.display.quantities import duration, hours, size
 from ncbench.noise.ratio import ratio_in_words
@@ -16,6 +16,7 @@ from ncbench.sweeps.devices import HERE, Device, device_named
 from ncbench.sweeps.estimate import Estimate, Speeds, estimate
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.sweeps.launchers.base import Launcher, Sweep
+from ncbench.sweeps.observers import describe
 
 COLUMNS = (
     "dataset",

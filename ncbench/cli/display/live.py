@@ -19,10 +19,10 @@ from ncbench.cli.display.layout import BORDERS
 from ncbench.cli.display.output import console
 from ncbench.cli.display.verbosity import verbosity
 from ncbench.data.same_names import told_apart
-from ncbench.errors import error_message
-from ncbench.noise.ratio import noise_in_words, ratio_in_words
+from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress, resumed_share
 from ncbench.records.spec import RunSpec
+from ncbench.sweeps.observers import describe
 
 if TYPE_CHECKING:
     from ncbench.sweeps.execution import Outcome
@@ -37,13 +37,6 @@ RECALL_COLUMNS = tuple(f"{side}\nR@{key[1:]}" for side, key in RECALLS)
 COLUMNS = (*NAMES, "progress", "left", "loss", "dev rSum", *RECALL_COLUMNS, "rSum")
 
 Cells: TypeAlias = "dict[str, str | ProgressBar]"
-
-
-def describe(spec: RunSpec, label: str = "") -> str:
-    """Return a one-line description of a run; `label` is its entry in `labels_of`."""
-    noise = noise_in_words(spec.protocol, spec.noise)
-    method = f"{spec.method} ({label})" if label else spec.method
-    return f"{method} with {spec.backbone} on {spec.dataset}, {noise}, seed {spec.seed}"
 
 
 def labels_of(specs: Sequence[RunSpec]) -> list[str]:
@@ -130,7 +123,7 @@ class LiveTable:
             if outcome.result is not None:
                 facts.append(f"test rSum {outcome.result.metrics.test.rsum:.1f}")
             elif outcome.error is not None:
-                facts.append(error_message(outcome.error).rstrip("."))
+                facts.append(outcome.message)
             line = (
                 f"[{index + 1}/{len(self.rows)}] {describe(row.spec, row.label)}: {', '.join(facts)}, {seconds:.0f} s"
             )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ncbench.cli.display.live import describe
 from ncbench.cli.display.output import print_table, say
 from ncbench.cli.display.quantities import duration, size, sparkline
 from ncbench.records import arrays, record
 from ncbench.records.lease import is_held
 from ncbench.records.progress import read_progress, resumed_share
 from ncbench.records.store import ERROR_FILE, Store
+from ncbench.sweeps.observers import describe
 
 if TYPE_CHECKING:
     from ncbench.records.record import Record

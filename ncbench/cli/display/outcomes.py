@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from ncbench.cli.display.live import describe, labels_of
+from ncbench.cli.display.live import labels_of
 from ncbench.cli.display.output import print_json, say
 from ncbench.cli.display.verbosity import verbosity
-from ncbench.errors import error_message
 from ncbench.records.spec import RunSpec
 from ncbench.records.store import ERROR_FILE
 from ncbench.runtime.signals import stop_signal
 from ncbench.sweeps.execution import FAILURES, Outcome
 from ncbench.sweeps.launchers.base import Launcher
+from ncbench.sweeps.observers import describe
 
 
 def print_outcomes(
@@ -33,7 +33,7 @@ def print_outcomes(
                 {
                     "status": o.status,
                     "folder": str(o.folder),
-                    "error": error_message(o.error) if o.error else None,
+                    "error": o.message or None,
                     "result": o.result.to_dict() if o.result else None,
                 }
                 for o in outcomes
@@ -43,8 +43,7 @@ def print_outcomes(
     failed = [outcome for outcome in outcomes if outcome.status in FAILURES]
     for outcome in failed:
         run = describe(outcome.spec, labels[outcome.spec.id])
-        error = error_message(outcome.error).rstrip(".") if outcome.error else None
-        click.echo(f"{outcome.status}: {run}: {error}; see {outcome.folder / ERROR_FILE}", err=True)
+        click.echo(f"{outcome.status}: {run}: {outcome.message}; see {outcome.folder / ERROR_FILE}", err=True)
     done = f"{sum(outcome.status in ('done', 'kept') for outcome in outcomes)} of {len(specs)} runs done"
     stopped_by = stop_signal()
     if stopped_by is not None:
