@@ -258,7 +258,7 @@ def _trains(found: DatasetUnderTest) -> str:
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-    build_backbone("vse", Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), **_scale(dataset)))
+    build_backbone("vse", Sizes.of(dataset, _scale(dataset)))
     return f"{UPDATES} updates of a small network on batches of {dataset.batch_size}"
 
 
