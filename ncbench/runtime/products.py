@@ -34,14 +34,18 @@ Found = TypeVar("Found")
 class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the FLOPs of the products that torch computes in this thread, by `FORMULAS`, in `flops`.
 
-    `frozen` counts those of them that record no gradient: without a factor that needs one, or where gradients are
-    disabled. `torch.utils.flop_counter.FlopCounterMode` follows modules too, which takes longer than all else in an
-    update.
+    `frozen` counts those of them without a factor that needs a gradient, which have no backward pass.
+    `torch.utils.flop_counter.FlopCounterMode` follows modules too, which takes longer than all else in an update.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.frozen = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: torch would import its compiler, 800 modules in a second, to hide this from it."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -52,7 +56,7 @@ class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if formula is not None:
             flops = int(formula(*args, **(kwargs or {}), out_val=found))
             self.flops += flops
-            if not (torch.is_grad_enabled() and any(one.requires_grad for one in tensors_in(args))):
+            if not any(factor.requires_grad for factor in tensors_in(args)):
                 self.frozen += flops
         return found
 
