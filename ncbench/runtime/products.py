@@ -14,6 +14,32 @@ from torch.utils.flop_counter import flop_registry
 _ATEN = torch.ops.aten
 
 
+def _recurrent(rows: Tensor, of_input: Tensor, of_state: Tensor, *_: object, **__: object) -> int:
+    """Return the FLOPs of a recurrent layer over `rows` (..., W), in one direction."""
+    return 2 * rows.numel() // rows.shape[-1] * (of_input.numel() + of_state.numel())
+
+
+def _recurrent_backward(rows: Tensor, of_input: Tensor, of_state: Tensor, *_: object, **__: object) -> int:
+    return 2 * _recurrent(rows, of_input, of_state)
+
+
+def _attention(query: Tensor, *given: Any, **_: object) -> int:
+    """Return the FLOPs of attention within sequences (B, L, E), its four maps included."""
+    width, qkv, out = (given[number] for number in (2, 4, 6))
+    return _within(query, width, qkv, out)
+
+
+def _transformer_layer(sequences: Tensor, *given: Any, **_: object) -> int:
+    """Return the FLOPs of a layer of a transformer over sequences (B, L, E)."""
+    width, qkv, out, up, down = (given[number] for number in (0, 2, 4, 13, 15))
+    return _within(sequences, width, qkv, out, up, down)
+
+
+def _within(sequences: Tensor, width: int, *maps: Tensor) -> int:
+    rows, length = sequences.numel() // sequences.shape[-1], sequences.shape[-2]
+    return 2 * rows * sum(weights.numel() for weights in maps) + 4 * rows * length * width
+
+
 FORMULAS: Mapping[Any, Callable[..., int]] = {
     **flop_registry,
     _ATEN.addmm_: flop_registry[_ATEN.addmm],
@@ -24,9 +50,13 @@ FORMULAS: Mapping[Any, Callable[..., int]] = {
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         _ATEN._scaled_dot_product_flash_attention_backward
     ],
+    _ATEN.mkldnn_rnn_layer: _recurrent,
+    _ATEN.mkldnn_rnn_layer_backward: _recurrent_backward,
+    _ATEN._native_multi_head_attention: _attention,
+    _ATEN._transformer_encoder_layer_fwd: _transformer_layer,
 }
-"""FLOPs of operations: torch's formulas, and those that it lacks: for the same products added in place or summed, and
-for attention on CPUs."""
+"""FLOPs of operations: torch's formulas, and those that it lacks: for the same products added in place or summed, for
+attention and recurrent layers on CPUs, and for layers of transformers without gradients."""
 
 Found = TypeVar("Found")
 
