@@ -24,7 +24,8 @@ from ncbench.method.settings import apply_sizes
 from ncbench.noise.registry import draw_noise
 from ncbench.records.spec import RunSpec, sizes_of
 from ncbench.runtime.forks import Fork
-from ncbench.training.audit import Audit, counting
+from ncbench.runtime.products import counting
+from ncbench.training.audit import Audit
 from ncbench.training.cost import denormals_flushed, one_thread
 from ncbench.training.loop import Loop, Workshop
 from ncbench.training.numbering import Numbering

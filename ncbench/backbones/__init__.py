@@ -1,12 +1,9 @@
-"""Backbones: networks that score images against captions. This module loads no torch; building a backbone does."""
+"""Backbones: networks that score images against captions.
 
-from ncbench.backbones.registry import (
-    BACKBONES,
-    backbone_class,
-    build_backbone,
-    check_backbone,
-    members_of,
-    resolve,
-)
+Its public names are listed in the stub beside this file. They are loaded on first use, so that importing this package
+loads no torch.
+"""
 
-__all__ = ["BACKBONES", "backbone_class", "build_backbone", "check_backbone", "members_of", "resolve"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,14 +6,18 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ncbench.backbones.measured import Measured, measured
 from ncbench.backbones.precision import Precision
+
+if TYPE_CHECKING:
+    from ncbench.data.dataset import Dataset
 
 FLOAT_BYTES = 4
 
@@ -28,7 +32,8 @@ class Sizes:
 
     `lse` is the sharpness of SCAN's log-sum-exp (0: as published for Flickr30K). `head`, chosen by the method, is the
     number of hidden units of the network that scores a pair vector (0: one linear layer, or a cosine). `vector_dim`,
-    given by the dataset, is the dimension of captions that are vectors (0: captions are words).
+    given by the dataset, is the dimension of captions that are vectors (0: captions are words). `words`, given by the
+    dataset, are those of the vocabulary, for networks that bring embeddings of their own; () if they are not known.
     """
 
     image_dim: int
@@ -41,6 +46,14 @@ class Sizes:
     lse: float = 0.0
     head: int = 0
     vector_dim: int = 0
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @classmethod
+    def of(cls, dataset: Dataset, chosen: Mapping[str, Any]) -> Sizes:
+        """Return the sizes given by `dataset`, and those `chosen`."""
+        vocabulary = dataset.vocabulary
+        given = (dataset.image_dim, dataset.n_regions, len(vocabulary))
+        return cls(*given, vector_dim=dataset.vector_dim, words=vocabulary.words, **chosen)
 
 
 @dataclass(frozen=True)
@@ -90,9 +103,17 @@ class Backbone(nn.Module, ABC):
     The public `encode_*` and `score*` methods report their work to `on_work` before they do it: the floating-point
     operations of their matrix products at the true caption lengths, counted once for the forward pass and twice more
     for the backward pass if gradients are recorded (see also `differentiated_twice`). The owner of the budget sets
-    `on_work`, which may raise. Subclasses implement the underscored methods and the three cost formulas; with the
-    ability "within" also `_score_images`, `_score_captions` and their costs.
+    `on_work`, which may raise. Subclasses implement the underscored methods; with the ability "within" also
+    `_score_images` and `_score_captions`. They give formulas for costs by overriding `image_work`, `caption_work`,
+    `pair_work`, `image_pair_work` and `caption_pair_work`; what they leave out is measured, see
+    `ncbench.backbones.measured`. In a plugin, a subclass has a `name`.
     """
+
+    name: ClassVar[str]
+    """The name of a plugin, by which users choose it. Built-in backbones are named in the registry."""
+
+    source: ClassVar[str] = ""
+    """For a backbone loaded from a file: the first twelve digits of the SHA-256 of that file."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Sizes of this backbone by dataset name; they override those of the dataset."""
@@ -145,13 +166,18 @@ class Backbone(nn.Module, ABC):
 
     def encode_images(self, images: Tensor) -> Encoded:
         """Encode region features (I, R, D) float32."""
-        self._report(len(images) * self.image_work(images.shape[1]))
+        count, n_regions = images.shape[:2]
+        self._report(count * self.image_work(n_regions), frozen=count * self.frozen_image_work(n_regions))
         return self._encode_images(images)
 
     def encode_captions(self, tokens: Tensor, lengths: Tensor) -> Encoded:
         """Encode word ids (C, L) int64, padded on the right, or vectors; `lengths` (C,) int64 on the CPU."""
         counts = Counter(lengths.tolist())
-        self._report(sum(count * self.caption_work(length) for length, count in counts.items()), captions=len(tokens))
+        work, frozen = (
+            sum(count * work_of(length) for length, count in counts.items())
+            for work_of in (self.caption_work, self.frozen_caption_work)
+        )
+        self._report(work, frozen=frozen, captions=len(tokens))
         return self._encode_captions(tokens, lengths)
 
     def score(self, images: Encoded, captions: Encoded) -> Tensor:
@@ -210,41 +236,69 @@ class Backbone(nn.Module, ABC):
         finally:
             self._training_cost = TRAINING_COST
 
-    def _report(self, flops: int, *, pairs: int = 0, captions: int = 0) -> None:
+    def _report(self, flops: int, *, frozen: int = 0, pairs: int = 0, captions: int = 0) -> None:
+        """Report a pass of `flops`, of which `frozen` record no gradients and have no backward pass."""
         trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
-        self.on_work((self._training_cost if trained else FORWARD_COST) * flops, pairs, captions if trained else 0)
+        cost = self._training_cost if trained else FORWARD_COST
+        self.on_work(cost * (flops - frozen) + frozen, pairs, captions if trained else 0)
 
-    @abstractmethod
     def image_work(self, n_regions: int) -> int:
-        """Return the FLOPs of encoding one image."""
+        """Return the FLOPs of encoding one image; measured unless overridden."""
+        return self._measured.image(n_regions).flops
 
-    @abstractmethod
     def caption_work(self, length: int) -> int:
-        """Return the FLOPs of encoding one caption of `length` tokens."""
+        """Return the FLOPs of encoding one caption of `length` tokens; measured unless overridden."""
+        return self._measured.caption(length).flops
 
-    @abstractmethod
     def pair_work(self, n_regions: int, length: int) -> int:
-        """Return the FLOPs of scoring one encoded image against one encoded caption."""
+        """Return the FLOPs of scoring one encoded image against one encoded caption; measured unless overridden."""
+        return self._measured.pair(n_regions, length).flops
 
     def image_pair_work(self, n_regions: int) -> int:
         """Return the FLOPs of scoring one encoded image against another. Raises TypeError without "within"."""
-        raise TypeError(f"{type(self).__name__} does not score images against images")
+        if "within" not in self.ABILITIES:
+            raise TypeError(f"{type(self).__name__} does not score images against images")
+        return self._measured.image_pair(n_regions).flops
 
     def caption_pair_work(self, length: int, other_length: int) -> int:
         """Return the FLOPs of scoring one encoded caption against another. Raises TypeError without "within"."""
-        raise TypeError(f"{type(self).__name__} does not score captions against captions")
+        if "within" not in self.ABILITIES:
+            raise TypeError(f"{type(self).__name__} does not score captions against captions")
+        return self._measured.caption_pair(length, other_length).flops
 
-    @abstractmethod
+    def frozen_image_work(self, n_regions: int) -> int:
+        """Return the part of `image_work` in layers that are not trained, which have no backward pass.
+
+        Measured if `image_work` is, else 0 unless overridden.
+        """
+        return self._measured.image(n_regions).frozen if self._is_measured("image_work") else 0
+
+    def frozen_caption_work(self, length: int) -> int:
+        """Return the part of `caption_work` in layers that are not trained: see `frozen_image_work`."""
+        return self._measured.caption(length).frozen if self._is_measured("caption_work") else 0
+
     def pair_bytes(self, n_regions: int, length: int) -> int:
         """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
+        return self._measured.pair(n_regions, length).peak
 
     def image_bytes(self, n_regions: int) -> int:
         """Return the estimated size, in bytes, of an encoded image: the vectors and products of its regions."""
+        if self._is_measured("image_work"):
+            return self._measured.image(n_regions).size
         return FLOAT_BYTES * n_regions * (2 * self.sizes.embed + n_regions)
 
     def caption_bytes(self, length: int) -> int:
         """Return the estimated peak memory, in bytes, of encoding one caption: the states of a recurrent layer."""
+        if self._is_measured("caption_work"):
+            return self._measured.caption(length).peak
         return FLOAT_BYTES * length * (16 * self.sizes.embed + length)
+
+    @property
+    def _measured(self) -> Measured:
+        return measured(type(self), self.sizes)
+
+    def _is_measured(self, formula: str) -> bool:
+        return getattr(type(self), formula) is getattr(Backbone, formula)
 
     @abstractmethod
     def _encode_images(self, images: Tensor) -> Encoded: ...

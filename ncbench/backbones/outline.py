@@ -1,34 +1,42 @@
-"""Backbones without weights, for their cost formulas and shapes."""
+"""Backbones without weights, for their costs and shapes, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import torch
-from torch.overrides import TorchFunctionMode
+from collections.abc import Mapping
 
 from ncbench.backbones.base import Backbone, Sizes
-from ncbench.backbones.registry import build_backbone
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Skips `torch.nn.init`: on the meta device, it draws nothing but imports 800 modules, which takes a second."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = kwargs or {}
-        if getattr(func, "__module__", None) == torch.nn.init.__name__:
-            return given["tensor"] if "tensor" in given else args[0]
-        return func(*args, **given)
+from ncbench.backbones.registry import BACKBONES, backbone_class
+from ncbench.backbones.weightless import weightless
+from ncbench.data.dataset import Dataset
+from ncbench.errors import UserError, error_with_location
 
 
 def outline(name: str, sizes: Sizes) -> Backbone:
-    """Return a backbone on the meta device, whose weights have shapes but no values. Raises UserError."""
-    with torch.device("meta"), _Uninitialised():
-        return build_backbone(name, sizes)
+    """Return a backbone on the meta device, whose weights have shapes but no values. Raises UserError.
+
+    One that cannot be built without values is on the CPU.
+    """
+    return weightless(backbone_class(name), sizes)
+
+
+def check_builds(name: str, dataset: Dataset, chosen: Mapping[str, float]) -> None:
+    """Raise UserError unless a plugin can be built for `dataset` with the sizes `chosen`, and its costs are known."""
+    if name in BACKBONES:
+        return
+    sizes = Sizes.of(dataset, chosen)
+    length = int(dataset.splits["train"].captions.lengths.max(initial=1))
+    try:
+        network = outline(name, sizes)
+        costs = [
+            network.image_work(sizes.n_regions),
+            network.caption_work(length),
+            network.pair_work(sizes.n_regions, length),
+        ]
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"backbone {name!r} cannot be built for {dataset.name}: {error_with_location(error)}"
+        ) from error
+    if min(costs) < 0 or not all(isinstance(cost, int) for cost in costs):
+        raise UserError(f"backbone {name!r}: FLOPs must be integers of at least 0, found {', '.join(map(str, costs))}")

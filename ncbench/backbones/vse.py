@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
+from ncbench.backbones.base import Encoded, Sizes
 from ncbench.backbones.encoders import gru_work, linear_work, xavier_linear
-from ncbench.backbones.head import head_work, pair_head, score_all, score_each
+from ncbench.backbones.head import pair_head
 from ncbench.backbones.normalise import l2_normalise
 from ncbench.backbones.recurrent import run_gru
 from ncbench.backbones.vectors import VectorBackbone
@@ -47,15 +47,6 @@ class VSE(VectorBackbone):
         last = states[torch.arange(len(states)), lengths - 1]
         return Encoded((l2_normalise(last),))
 
-    def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        return score_all(images.parts[0], captions.parts[0], self.head)
-
-    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
-        return score_each(images.parts[0], captions.parts[0], self.head)
-
-    def _lengths(self, captions: Encoded) -> list[int]:
-        return [0] * len(captions)
-
     def image_work(self, n_regions: int) -> int:
         """Return the FLOPs of encoding one image."""
         return linear_work(self.sizes.image_dim, self.sizes.embed)
@@ -65,11 +56,3 @@ class VSE(VectorBackbone):
         if self.sizes.vector_dim:
             return linear_work(self.sizes.vector_dim, self.sizes.embed)
         return length * gru_work(self.sizes.word, self.sizes.embed, directions=1)
-
-    def pair_work(self, n_regions: int, length: int) -> int:
-        """Return the FLOPs of scoring one encoded image against one encoded caption."""
-        return head_work(self.sizes.embed, self.sizes.head)
-
-    def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
-        return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ncbench.backbones.base import FLOAT_BYTES, Encoded, Sizes
+from ncbench.backbones.base import Encoded, Sizes
 from ncbench.backbones.encoders import WordStates, gru_work, linear_work, xavier_linear
 from ncbench.backbones.gpo import GPO, pooling_work
-from ncbench.backbones.head import head_work, pair_head, score_all, score_each
+from ncbench.backbones.head import pair_head
 from ncbench.backbones.normalise import l2_normalise
 from ncbench.backbones.vectors import VectorBackbone
 
@@ -67,15 +67,6 @@ class VSEInfinity(VectorBackbone):
             return Encoded((l2_normalise(self.caption_maps(tokens[:, None])[:, 0]),))
         return Encoded((l2_normalise(self.caption_pool(self.caption_encoder(tokens, lengths), lengths)),))
 
-    def _score(self, images: Encoded, captions: Encoded) -> Tensor:
-        return score_all(images.parts[0], captions.parts[0], self.head)
-
-    def _score_each(self, images: Encoded, captions: Encoded) -> Tensor:
-        return score_each(images.parts[0], captions.parts[0], self.head)
-
-    def _lengths(self, captions: Encoded) -> list[int]:
-        return [0] * len(captions)
-
     def image_work(self, n_regions: int) -> int:
         """Return the FLOPs of encoding one image: three maps of its regions, and the mean."""
         maps = maps_work(self.sizes.image_dim, self.sizes.embed)
@@ -87,14 +78,6 @@ class VSEInfinity(VectorBackbone):
         if self.sizes.vector_dim:
             return maps_work(self.sizes.vector_dim, embed)
         return length * gru_work(self.sizes.word, embed, directions=2) + pooling_work(embed, length)
-
-    def pair_work(self, n_regions: int, length: int) -> int:
-        """Return the FLOPs of scoring one encoded image against one encoded caption."""
-        return head_work(self.sizes.embed, self.sizes.head)
-
-    def pair_bytes(self, n_regions: int, length: int) -> int:
-        """Return the estimated peak memory, in bytes, of scoring one pair without gradients."""
-        return FLOAT_BYTES * (self.sizes.embed + 2 * self.sizes.head if self.sizes.head else 1)
 
 
 def maps_work(inputs: int, embed: int) -> int:

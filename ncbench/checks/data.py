@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -266,8 +266,7 @@ def _closeness(found: DatasetUnderTest) -> str:
 def _trains(found: DatasetUnderTest) -> str:
     dataset = found.dataset
     torch.manual_seed(0)
-    given = Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), vector_dim=dataset.vector_dim)
-    network = build_backbone("vse", replace(given, embed=EMBED, word=EMBED))
+    network = build_backbone("vse", Sizes.of(dataset, {"embed": EMBED, "word": EMBED}))
     adam = torch.optim.Adam(network.parameters(), 1e-3)
     train = dataset.splits["train"]
     view = TrainingView(train.images, train.captions, train.true, torch.device("cpu"))
@@ -282,7 +281,7 @@ def _trains(found: DatasetUnderTest) -> str:
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-    build_backbone("vse", replace(given, **_scale(dataset)))
+    build_backbone("vse", Sizes.of(dataset, _scale(dataset)))
     return f"{UPDATES} updates of a small network on batches of {dataset.batch_size}"
 
 

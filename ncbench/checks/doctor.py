@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from packaging.requirements import Requirement
 
 from ncbench import __version__
+from ncbench.backbones import registry as backbone_registry
 from ncbench.data import registry as data_registry
 from ncbench.data.cache import cache_root
 from ncbench.data.dataset import DatasetSource, SplitSource
@@ -28,6 +29,7 @@ State: TypeAlias = Literal["ok", "problem", "absent"]
 VARIABLES = (VARIABLE, "NCBENCH_CACHE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 KINDS: dict[Kind, Callable[[str], object]] = {
     KIND: load_method,
+    backbone_registry.KIND: backbone_registry.load_backbone,
     data_registry.KIND: data_registry.dataset_source,
     noise_registry.KIND: noise_registry.load_protocol,
 }

@@ -13,6 +13,7 @@ import click
 
 from ncbench import __version__
 from ncbench.cli.audit import audit
+from ncbench.cli.backbones import backbones
 from ncbench.cli.cancel import cancel
 from ncbench.cli.clean import clean
 from ncbench.cli.completion import completion
@@ -150,8 +151,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
 
 
 for command in (
-    run, evaluate, report, audit, clean, runs, show, cancel, replay, verify, submit, unpack, methods, data, noise,
-    doctor, completion,
+    run, evaluate, report, audit, clean, runs, show, cancel, replay, verify, submit, unpack, methods, backbones, data,
+    noise, doctor, completion,
 ):  # fmt: skip
     main.add_command(command)
 add_flags(main)

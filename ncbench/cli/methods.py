@@ -132,7 +132,8 @@ def new_method(name: str, package: bool, out: Path | None) -> None:
 
     The template implements plain triplet training.
     """
-    from ncbench.method.scaffold import method_files, package_files, write_files
+    from ncbench.method.scaffold import method_files, package_files
+    from ncbench.plugins.scaffold import write_files
 
     texts = package_files(name) if package else method_files(name)
     folder = out or Path(f"ncbench-{name}" if package else "methods")

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File that defines the method, if it is neither installed nor found automatically.",
 )
+@click.option(
+    "--backbone-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File that defines the backbone, if it is neither built in nor found automatically.",
+)
 @parameters.device
 @parameters.tolerance
 @click.option("--out", type=parameters.FOLDER, help="Folder to keep the new record in.  [default: discard it]")
@@ -33,6 +38,7 @@ def replay(
     run: Path,
     data_root: Path | None,
     method_file: Path | None,
+    backbone_file: Path | None,
     device: str,
     tolerance: float,
     out: Path | None,
@@ -43,7 +49,7 @@ def replay(
     RUN is a run folder, such as runs/scenes/l2rm/0123456789ab. Exits with code 1 if the results differ by more than
     --tolerance.
     """
-    verdict = run_again(run, data_root, method_file, device, tolerance, out, as_json)
+    verdict = run_again(run, data_root, method_file, backbone_file, device, tolerance, out, as_json)
     if as_json:
         print_json(asdict(verdict))
     else:
@@ -56,6 +62,7 @@ def run_again(
     run: Path,
     data_root: Path | None,
     method_file: Path | None,
+    backbone_file: Path | None,
     device: str,
     tolerance: float,
     out: Path | None,
@@ -75,7 +82,7 @@ def run_again(
     from ncbench.sweeps.replay import check_comparable, compare, plan_again
 
     check_comparable(run)  # fail before training if the record cannot be compared
-    planned = plan_again(run, data_root, method_file)
+    planned = plan_again(run, data_root, method_file, backbone_file)
     chosen = choose_device(device)
     with ExitStack() as stack:
         store = Store(out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ncbench-replay-"))))

@@ -69,7 +69,8 @@ from ncbench.sweeps.launchers import DEFAULT_LAUNCHER, LAUNCHERS
     "backbones",
     type=parameters.NAMES,
     default=(),
-    help=f"Backbones: {', '.join(BACKBONES)}. scan is short for {SHORT_NAMES['scan']}.  [default: set by the dataset]",
+    help=f"Backbones: {', '.join(BACKBONES)}. scan is short for {SHORT_NAMES['scan']}. A path such as my_network.py "
+    "loads a backbone from a file.  [default: set by the dataset]",
 )
 @click.option(
     "--budget",

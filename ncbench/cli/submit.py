@@ -29,6 +29,13 @@ from ncbench.errors import UserError
     help="File that defines a method of the runs, if it is not in methods/ or NCBENCH_PLUGINS. Repeat for several.",
 )
 @click.option(
+    "--backbone-file",
+    "backbone_files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="The same for a backbone, if its file is not in backbones/ or NCBENCH_PLUGINS.",
+)
+@click.option(
     "--out",
     type=parameters.FOLDER,
     default="leaderboards/submissions",
@@ -43,6 +50,7 @@ def submit(
     contact: str | None,
     about: str,
     method_files: tuple[Path, ...],
+    backbone_files: tuple[Path, ...],
     out: Path,
     force: bool,
     as_json: bool,
@@ -50,7 +58,8 @@ def submit(
     """Bundle finished runs into a submission file.
 
     RUN is a run folder, or a folder with many. All records must pass `ncbench verify`. The file contains the test
-    ranks, so that reviewers can recompute the scores, and the files that define methods which are not installed.
+    ranks, so that reviewers can recompute the scores, and the files that define methods and backbones which are not
+    installed.
     """
     from ncbench.records.submission import bundle, check_name, write_submission
     from ncbench.records.verification import runs_below
@@ -65,7 +74,8 @@ def submit(
         identity = _ask("contact", "Who answers questions about it (name <address>)", identity)
     if not identity.strip():
         raise UserError("--contact is empty; say who answers questions about the submission")
-    content = bundle(name, [run for folder in folders for run in runs_below(folder)], about, identity, method_files)
+    runs = [run for folder in folders for run in runs_below(folder)]
+    content = bundle(name, runs, about, identity, method_files, backbone_files)
     write_submission(path, content)
     if as_json:
         print_json({"written": str(path), "runs": len(content["runs"])})
@@ -108,10 +118,10 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
     """Unpack a submission into a records folder.
 
     The runs can then be reported, and replayed with `ncbench replay --out DIR`, which also makes the beliefs and the
-    weights that `audit` and `eval` need. Files that define methods become method.py beside the record; they are
-    not run. Existing records are not overwritten.
+    weights that `audit` and `eval` need. Files that define methods and backbones become method.py and backbone.py
+    beside the record; they are not run. Existing records are not overwritten.
     """
-    from ncbench.records.record import METHOD_FILE
+    from ncbench.records.plugin_sources import PARTS
     from ncbench.records.submission import read_submission
     from ncbench.records.submission import unpack as write_records
 
@@ -121,6 +131,9 @@ def unpack(file: Path, out: Path, as_json: bool) -> None:
         return
     existing = len(read_submission(file).runs) - len(written)
     click.echo(f"wrote {len(written)} {'run' if len(written) == 1 else 'runs'} to {out}; {existing} already existed")
-    sources = [path / METHOD_FILE for path in written if (path / METHOD_FILE).is_file()]
-    if sources:
-        click.echo(f"methods from files are only run with --method-file; read them first, such as {sources[0]}")
+    for part in PARTS:
+        sources = [path / part.file for path in written if (path / part.file).is_file()]
+        if sources:
+            click.echo(
+                f"{part.name_field}s from files are only run with {part.option}; read them first, such as {sources[0]}"
+            )

@@ -45,7 +45,8 @@ class Replays:
 
     count: int
     data_root: Path | None
-    method_file: Path | None
+    files: Mapping[str, Path | None]
+    """The file that defines the method, or the backbone, by the name of its copy beside a record."""
     run_bundled: bool
     device: str
     tolerance: float
@@ -68,7 +69,14 @@ class Replays:
     help="With --replay: file that defines the method. It is run.",
 )
 @click.option(
-    "--run-bundled", is_flag=True, help="With --replay: run the method files of the submission. Read them first."
+    "--backbone-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --replay: file that defines the backbone. It is run.",
+)
+@click.option(
+    "--run-bundled",
+    is_flag=True,
+    help="With --replay: run the files of methods and backbones of the submission. Read them first.",
 )
 @parameters.device
 @parameters.tolerance
@@ -78,6 +86,7 @@ def verify(
     data_root: Path | None,
     replays: int | None,
     method_file: Path | None,
+    backbone_file: Path | None,
     run_bundled: bool,
     device: str,
     tolerance: float,
@@ -91,13 +100,18 @@ def verify(
     than those of other methods. Exits with code 1 if a record is inconsistent,
     or a replay gives another result.
     """
-    if not replays and (method_file or run_bundled):
-        raise UserError("--method-file and --run-bundled go with --replay N; without it, no method is run")
+    if not replays and (method_file or backbone_file or run_bundled):
+        raise UserError(
+            "--method-file, --backbone-file and --run-bundled go with --replay N; without it, no method is run"
+        )
+    from ncbench.records.record import BACKBONE_FILE, METHOD_FILE
+
     with ExitStack() as stack:
         checked = _check(places, data_root, stack)
         if not checked.runs:
             raise checked.unreadable[0]
-        asked = Replays(replays or 0, data_root, method_file, run_bundled, device, tolerance, as_json)
+        files = {METHOD_FILE: method_file, BACKBONE_FILE: backbone_file}
+        asked = Replays(replays or 0, data_root, files, run_bundled, device, tolerance, as_json)
         verdicts = dict(_replayed(checked, asked))
     if as_json:
         print_json(_content(checked, verdicts, replays is not None))
@@ -128,7 +142,7 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
             if not place.exists():
                 raise UserError(f"{place} is neither a finished run nor a folder of records with one")
             submission = read_submission(place)
-            claims = Claims.of(specs_of(place, submission), submission.methods)
+            claims = Claims.of(specs_of(place, submission), {*submission.methods, *submission.backbones})
             root = Path(stack.enter_context(TemporaryDirectory(prefix="ncbench-verify-")))
             checked.runs |= {f"{place}, {run.relative_to(root)}": run for run in unpack(place, root)}
             checked.submissions[str(place)] = submission, claims
@@ -146,15 +160,18 @@ def _replayed(checked: Checked, asked: Replays) -> Iterator[tuple[str, tuple[str
     import random
 
     from ncbench.cli.replay import run_again
-    from ncbench.records.record import METHOD_FILE
 
     names = [name for name, problems in checked.problems.items() if not problems]
     for name in random.SystemRandom().sample(names, min(asked.count, len(names))):
         run = checked.runs[name]
-        bundled = run / METHOD_FILE
-        source = asked.method_file or (bundled if asked.run_bundled and bundled.is_file() else None)
+        method, backbone = (
+            given or (run / file if asked.run_bundled and (run / file).is_file() else None)
+            for file, given in asked.files.items()
+        )
         try:
-            verdict = run_again(run, asked.data_root, source, asked.device, asked.tolerance, None, asked.quiet)
+            verdict = run_again(
+                run, asked.data_root, method, backbone, asked.device, asked.tolerance, None, asked.quiet
+            )
         except UserError as error:
             yield name, ("failed", str(error))
         except SystemExit as stopped:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ncbench.backbones.registry import defines_backbone
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of, plugin_names
@@ -18,8 +19,8 @@ GROUP = "ncbench.methods"
 
 
 def _methods_offered(node: ast.stmt) -> Iterator[Offer]:
-    """Yield what a class offers, unless it is a dataset, which has a function `load`."""
-    if not has_function(node, "load"):
+    """Yield what a class offers, unless it is a dataset, which has a function `load`, or a backbone."""
+    if not (has_function(node, "load") or defines_backbone(node)):
         yield from offer_of_class(node)
 
 

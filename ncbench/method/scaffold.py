@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Mapping
-from importlib.resources import files
-from pathlib import Path
-from string import Template
 
-from ncbench.errors import UserError
 from ncbench.method.registry import method_names
-from ncbench.runtime.files import write_text
-
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+from ncbench.plugins.scaffold import facts_of, filled
 
 
 def method_files(name: str) -> dict[str, str]:
@@ -35,27 +27,9 @@ def package_files(name: str) -> dict[str, str]:
     }
 
 
-def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write the texts below `folder`. Raises UserError, and writes nothing, if one of the files already exists."""
-    paths = {folder / path: text for path, text in texts.items()}
-    for path in paths:
-        if path.exists():
-            raise UserError(f"{path} already exists; not overwritten. Choose another name or folder.")
-    for path, text in paths.items():
-        write_text(path, text)
-    return list(paths)
-
-
 def _facts(name: str) -> dict[str, str]:
-    if keyword.iskeyword(name):
-        raise UserError(f"{name!r} is not a valid method name: it is a Python keyword. Choose another name.")
-    if not NAME.fullmatch(name):
-        raise UserError(f"{name!r} is not a valid method name. Use a-z, 0-9 and '_', starting with a letter.")
-    if name in method_names():
-        raise UserError(f"a method named {name!r} already exists; see ncbench methods list.")
-    return {"name": name, "title": "".join(word.capitalize() for word in name.split("_"))}
+    return facts_of("method", name, method_names())
 
 
 def _filled(template: str, facts: Mapping[str, str]) -> str:
-    text = (files("ncbench.method") / "templates" / f"{template}.txt").read_text(encoding="utf-8")
-    return Template(text).substitute(facts)
+    return filled("ncbench.method", template, facts)

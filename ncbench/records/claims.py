@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -13,6 +13,7 @@ from ncbench.errors import UserError
 from ncbench.method.registry import GROUP, load_method, settings_of
 from ncbench.noise.ratio import noise_in_words
 from ncbench.plugins.discovery import plugin_names
+from ncbench.records.plugin_sources import PARTS, Part
 from ncbench.records.spec import RunSpec
 
 MAX_CELLS = 100_000
@@ -24,7 +25,8 @@ class Claims:
     """The claims of some runs, in words.
 
     `grid` has the values of each axis. `missing` names the cells of the grid without a run, per dataset; `settings` the
-    methods whose settings differ from the preset of the dataset; `files` the methods that are defined in files.
+    methods whose settings differ from the preset of the dataset; `files` and `backbone_files` the methods and backbones
+    that are defined in files.
     """
 
     runs: int
@@ -32,21 +34,20 @@ class Claims:
     missing: Sequence[str]
     settings: Sequence[str]
     files: Sequence[str]
+    backbone_files: Sequence[str]
 
     @classmethod
-    def of(cls, specs: Sequence[RunSpec], bundled: Mapping[str, object]) -> Claims:
-        """Return the claims of runs with these `specs`; `bundled` has the sources of methods by digest."""
+    def of(cls, specs: Sequence[RunSpec], bundled: Container[str]) -> Claims:
+        """Return the claims of runs with these `specs`; `bundled` has the digests of sources that come with them."""
         labels = told_apart((spec.dataset, spec.dataset_digest) for spec in specs)
         cells = [_cell(spec, labels[spec.dataset, spec.dataset_digest]) for spec in specs]
         grid = {axis: _values(cell[axis] for cell in cells) for axis in AXES}
-        files = {(spec.method, spec.source) for spec in specs if spec.source}
-        notes = ((name, digest, "bundled, not run" if digest in bundled else "not bundled") for name, digest in files)
         return cls(
             len(specs),
             grid,
             list(_missing(cells)),
             sorted({text for spec in specs for text in _settings(spec)}),
-            sorted(f"{name} (digest {digest}, {note})" for name, digest, note in notes),
+            *(_files(specs, part, bundled) for part in PARTS),
         )
 
     def lines(self) -> Iterator[str]:
@@ -56,9 +57,17 @@ class Claims:
         yield f"missing runs: {_listed(self.missing, '; ') or 'none'}"
         yield f"settings that differ from presets: {_listed(self.settings, '; ') or 'none'}"
         yield f"methods from files: {_listed(self.files) or 'none'}"
+        if self.backbone_files:
+            yield f"backbones from files: {_listed(self.backbone_files)}"
 
 
 AXES = ("dataset", "noise", "method", "backbone", "budget", "seed")
+
+
+def _files(specs: Sequence[RunSpec], part: Part, bundled: Container[str]) -> list[str]:
+    files = {(part.name_in(spec), part.source_in(spec)) for spec in specs if part.source_in(spec)}
+    notes = ((name, digest, "bundled, not run" if digest in bundled else "not bundled") for name, digest in files)
+    return sorted(f"{name} (digest {digest}, {note})" for name, digest, note in notes)
 
 
 def _cell(spec: RunSpec, dataset: str) -> dict[str, str]:

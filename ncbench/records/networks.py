@@ -69,6 +69,7 @@ def read_run(folder: Path, model: Path) -> RunCheckpoint:
     spec = Record(folder).spec
     try:
         check_backbone(spec.backbone)
+        _check_source(spec)
         _check_sizes(spec.sizes)
         networks = _numbered(load_file(model))
     except (UserError, ValueError, SafetensorError) as error:
@@ -76,6 +77,16 @@ def read_run(folder: Path, model: Path) -> RunCheckpoint:
     for network in networks:
         check_values(model, network)
     return RunCheckpoint(model, [_kind_in_run(spec, network) for network in networks], networks, None, spec)
+
+
+def _check_source(spec: RunSpec) -> None:
+    """Raise UserError unless the backbone that is found here by name is that of the run."""
+    found = backbone_class(spec.backbone).source
+    if found != spec.backbone_source:
+        raise UserError(
+            f"its backbone {spec.backbone} has digest {spec.backbone_source or '(installed)'}, the one found here "
+            f"{found or '(installed)'}; set NCBENCH_PLUGINS to the original file"
+        )
 
 
 def _kind_in_run(spec: RunSpec, network: Weights) -> str:

@@ -39,8 +39,9 @@ SPEC_FILE, RESULT_FILE = "spec.json", "result.json"
 MEASUREMENTS_FILE, HISTORY_FILE, ORIGIN_FILE = "measurements.json", "history.jsonl", "origin.json"
 MODEL_FILE = "model.safetensors"
 
-METHOD_FILE = "method.py"
-"""The source of a method from a file, in unpacked submissions. It is data: nothing runs it unless a person names it."""
+METHOD_FILE, BACKBONE_FILE = "method.py", "backbone.py"
+"""The sources of a method and a backbone from files, in unpacked submissions. They are data: nothing runs them unless a
+person names them."""
 
 T = TypeVar("T")
 
@@ -174,18 +175,19 @@ class Record:
         if self.origin() is None:
             return UserError(f"{self.folder}: {name} is missing, as in older records; run it again")
         words = f" --method-file {self.folder / METHOD_FILE}" if self.spec.source else ""
+        words += f" --backbone-file {self.folder / BACKBONE_FILE}" if self.spec.backbone_source else ""
         return UserError(
             f"{self.folder}: {name} is missing, as submissions hold no weights, beliefs or noise; run it again with: "
             f"ncbench replay {self.folder}{words} --out DIR"
         )
 
-    def method_text(self) -> str:
-        """Return the source of the method that came with a submission. Raises UserError without a readable one."""
-        path = self.folder / METHOD_FILE
+    def source_text(self, file: str, what: str) -> str:
+        """Return the source in METHOD_FILE or BACKBONE_FILE, that of a `what`. Raises UserError if it is unreadable."""
+        path = self.folder / file
         try:
             return read_bytes(path, MAX_FILE_BYTES).decode()
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as the source of a method ({error}); unpack it again") from error
+            raise UserError(f"{path}: cannot be read as the source of a {what} ({error}); unpack it again") from error
 
     def content(self, name: str) -> dict[str, Any]:
         """Return the JSON object in a file of the record as it was written, of any version with this schema."""

@@ -31,7 +31,13 @@ HARNESS = 2
 1: methods saw the numbers of the dataset. 2: they see numbers of their own (`ncbench.training.numbering`).
 """
 
-ADDED_LATER: Mapping[str, object] = {"precision": "float32", "budget_unit": "epochs", "source": "", "harness": 1}
+ADDED_LATER: Mapping[str, object] = {
+    "precision": "float32",
+    "budget_unit": "epochs",
+    "source": "",
+    "backbone_source": "",
+    "harness": 1,
+}
 """Keys that older specs lack, with the values that they stand for. At these values they are no part of an id."""
 
 Number: TypeAlias = int | float
@@ -49,7 +55,8 @@ class RunSpec:
     """All that defines a run; its `id` is a hash of this.
 
     `unit` is what the noise moves, `seed` the one that all others derive from, and `source` the digest of the file that
-    defines the method, "" for an installed one. `harness` is the version of the harness that trains. `RunSpec.of` makes
+    defines the method, "" for an installed one; `backbone_source` is that of the backbone's file. `harness` is the
+    version of the harness that trains. `RunSpec.of` makes
     one from what it describes; `from_dict` and `to_dict` read and write the content of `spec.json`, in which a budget
     is two keys.
     """
@@ -71,6 +78,7 @@ class RunSpec:
     seed: Annotated[int, Meta(ge=0)]
     precision: Precision = "float32"
     source: str = ""
+    backbone_source: str = ""
     harness: Annotated[int, Meta(ge=1)] = HARNESS
     schema: int = SCHEMA
 
@@ -88,6 +96,7 @@ class RunSpec:
         seed: int,
         sizes: Mapping[str, float] | None = None,
         precision: Precision = "float32",
+        backbone_source: str = "",
     ) -> RunSpec:
         """Return the spec of a run of `method` on `dataset` under `noise`; `sizes` default to the dataset's own."""
         return cls(
@@ -108,6 +117,7 @@ class RunSpec:
             seed=seed,
             precision=precision,
             source=method.source,
+            backbone_source=backbone_source,
         )
 
     @classmethod
@@ -157,5 +167,4 @@ def sizes_of(spec: RunSpec, dataset: Dataset) -> Sizes:
     """Return the sizes of the backbone of `spec` on `dataset`."""
     from ncbench.backbones.base import Sizes  # here, as it loads torch
 
-    given: dict[str, Any] = dict(spec.sizes)
-    return Sizes(dataset.image_dim, dataset.n_regions, len(dataset.vocabulary), vector_dim=dataset.vector_dim, **given)
+    return Sizes.of(dataset, spec.sizes)

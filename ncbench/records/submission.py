@@ -1,9 +1,9 @@
 """Submissions: several records in one file, small enough to review, complete enough to recompute the scores.
 
-A submission is JSON with `schema`, `name`, `contact`, `about`, `methods` and `runs`. Each run has the `result`,
-`measurements` and `history` of its record, and the test `ranks`. `methods` has the sources of methods from files, by
-digest; they are data and never run. Weights, beliefs and noise are left out: noise can be drawn again from its protocol
-and seed, and is identified by its digest.
+A submission is JSON with `schema`, `name`, `contact`, `about`, `methods`, `backbones` and `runs`. Each run has the
+`result`, `measurements` and `history` of its record, and the test `ranks`. `methods` and `backbones` have the sources
+of those from files, by digest; they are data and never run. Weights, beliefs and noise are left out: noise can be drawn
+again from its protocol and seed, and is identified by its digest.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from ncbench.records.arrays import RANKS_FILE, SIDES, save_ranks
 from ncbench.records.checked import check_depth, checked, decoded
 from ncbench.records.history import HistoryLine
 from ncbench.records.measurements import Measurements
-from ncbench.records.method_sources import MethodSource, sources_of
+from ncbench.records.plugin_sources import BACKBONE, METHOD, PARTS, Part, PluginSource, sources_of
 from ncbench.records.record import (
     HISTORY_FILE,
     MEASUREMENTS_FILE,
-    METHOD_FILE,
     ORIGIN_FILE,
     RESULT_FILE,
     Record,
@@ -49,7 +48,7 @@ MAX_BYTES = 256 * 2**20
 
 MAX_OBJECTS = 2_000_000
 MAX_RUNS = 20_000
-MAX_METHODS = 256
+MAX_SOURCES = 256
 MAX_PART_BYTES = 4 * 2**20
 """Of the result, the measurements or the history of a run."""
 
@@ -127,10 +126,13 @@ class SubmittedRecord:
         write_json(folder / RESULT_FILE, self.result)
 
 
-class Submission(msgspec.Struct, frozen=True):
-    """The content of a submission: its name, who made it, what it is about, its runs and the sources of their methods.
+Sources: TypeAlias = Annotated[dict[str, PluginSource], Meta(max_length=MAX_SOURCES)]
 
-    `contact` and `methods`, by digest, are missing in older submissions.
+
+class Submission(msgspec.Struct, frozen=True):
+    """The content of a submission: its name, who made it, what it is about, its runs, and sources of what they used.
+
+    `contact`, and `methods` and `backbones`, by digest, are missing in older submissions.
     """
 
     schema: int
@@ -138,7 +140,12 @@ class Submission(msgspec.Struct, frozen=True):
     about: str
     runs: Annotated[list[SubmittedRun], Meta(min_length=1, max_length=MAX_RUNS)]
     contact: str = ""
-    methods: Annotated[dict[str, MethodSource], Meta(max_length=MAX_METHODS)] = {}
+    methods: Sources = {}
+    backbones: Sources = {}
+
+    def sources(self, part: Part) -> Mapping[str, PluginSource]:
+        """Return the sources of methods, or of backbones, by digest."""
+        return self.methods if part is METHOD else self.backbones
 
     def records(self) -> Iterator[SubmittedRecord]:
         """Yield the runs. Raises ValueError for one that is no record."""
@@ -158,12 +165,17 @@ class _Head(msgspec.Struct):
 
 
 def bundle(
-    name: str, folders: Sequence[Path], about: str, contact: str = "", method_files: Sequence[Path] = ()
+    name: str,
+    folders: Sequence[Path],
+    about: str,
+    contact: str = "",
+    method_files: Sequence[Path] = (),
+    backbone_files: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Return a submission of the runs in `folders`, ordered by dataset, method and id.
 
-    The sources of methods from files go with it: see `ncbench.records.method_sources`. Raises UserError for a run that
-    does not pass `verify_run`, and for a method whose source is not found.
+    The sources of methods and backbones from files go with it: see `ncbench.records.plugin_sources`. Raises UserError
+    for a run that does not pass `verify_run`, and for a method or backbone whose source is not found.
     """
     check_name(name)
     runs, records = {}, []
@@ -185,9 +197,10 @@ def bundle(
             "ranks": ranks,
         }
     head: dict[str, Any] = {"schema": SCHEMA, "name": name, "about": about, "contact": contact}
-    sources = sources_of(records, method_files)
-    if sources:
-        head["methods"] = {digest: msgspec.to_builtins(source) for digest, source in sources.items()}
+    for key, part, named in (("methods", METHOD, method_files), ("backbones", BACKBONE, backbone_files)):
+        sources = sources_of(records, named, part)
+        if sources:
+            head[key] = {digest: msgspec.to_builtins(source) for digest, source in sources.items()}
     return {**head, "runs": [runs[key] for key in sorted(runs)]}
 
 
@@ -208,8 +221,9 @@ def read_submission(path: Path) -> Submission:
         if head.schema != SCHEMA:
             raise ValueError(f"schema {reprlib.repr(head.schema)} is not supported, expected {SCHEMA}")
         submission: Submission = decoded(content, Submission)
-        for digest, source in submission.methods.items():
-            source.check(digest)
+        for part in PARTS:
+            for digest, source in submission.sources(part).items():
+                source.check(digest, part)
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise UserError(
@@ -230,8 +244,8 @@ def specs_of(path: Path, submission: Submission) -> list[RunSpec]:
 def unpack(path: Path, root: Path) -> list[Path]:
     """Write the records of the submission in `path` into the folder of records `root`; return the folders written.
 
-    The source of a method from a file is written beside its record, as data. Runs that have a record there are skipped.
-    Raises UserError as `read_submission`, and for an invalid run, before anything is written.
+    The sources of methods and backbones from files are written beside their records, as data. Runs that have a record
+    there are skipped. Raises UserError as `read_submission`, and for an invalid run, before anything is written.
     """
     submission, store = read_submission(path), Store(root)
     specs_of(path, submission)
@@ -242,8 +256,10 @@ def unpack(path: Path, root: Path) -> list[Path]:
         if store.find(spec) is not None:
             continue
         folder = store.start(spec)
-        if spec.source in submission.methods:
-            write_text(folder / METHOD_FILE, submission.methods[spec.source].text)
+        for part in PARTS:
+            source = submission.sources(part).get(part.source_in(spec))
+            if source is not None:
+                write_text(folder / part.file, source.text)
         write_json(folder / ORIGIN_FILE, origin)
         record.write(folder)
         written.append(folder)

@@ -18,7 +18,7 @@ from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
 
 AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
-CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision")
+CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision", "backbone_source")
 SCORES = ("r1", "r5", "r10", "medr", "meanr")
 
 

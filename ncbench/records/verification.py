@@ -22,7 +22,8 @@ from ncbench.plugins.source_files import source_digest
 from ncbench.records.arrays import SIDES, TOP_K_FILE
 from ncbench.records.history import HistoryLine
 from ncbench.records.judgement import check_beliefs, check_with_dataset
-from ncbench.records.record import METHOD_FILE, ORIGIN_FILE, RESULT_FILE, Record
+from ncbench.records.plugin_sources import PARTS
+from ncbench.records.record import ORIGIN_FILE, RESULT_FILE, Record
 from ncbench.records.store import Store
 from ncbench.records.work import work_problems
 
@@ -249,11 +250,15 @@ def _measurements(record: Record) -> Iterator[str]:
 
 
 def _source(record: Record) -> Iterator[str]:
-    """Compare the source that came with a submission with what the spec says of it; nothing is run."""
-    if record.has(METHOD_FILE):
-        source, text = record.spec.source, record.method_text()
-        if source_digest(text.encode()) != source:
-            yield f"{METHOD_FILE} is not the file that defined the method, of which the spec has digest {source!r}"
+    """Compare the sources that came with a submission with what the spec says of them; nothing is run."""
+    for part in PARTS:
+        if record.has(part.file):
+            source, text = part.source_in(record.spec), record.source_text(part.file, part.name_field)
+            if source_digest(text.encode()) != source:
+                yield (
+                    f"{part.file} is not the file that defined the {part.name_field}, of which the spec has digest "
+                    f"{source!r}"
+                )
 
 
 CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (

@@ -105,7 +105,8 @@ def unusually_slow(records: Iterable[Record]) -> dict[Path, str]:
         if found is None or not used:
             continue
         seconds = found.seconds.training - sum((found.overhead or {}).values())
-        kind = (spec.dataset, spec.dataset_digest, spec.backbone, spec.precision, tuple(sorted(spec.sizes.items())))
+        sizes, backbone = tuple(sorted(spec.sizes.items())), (spec.backbone, spec.backbone_source)
+        kind = (spec.dataset, spec.dataset_digest, backbone, spec.precision, sizes)
         kinds[(*kind, found.environment.processor, found.environment.device)][record.folder] = seconds / used
         methods[record.folder] = spec.method
     slow: dict[Path, str] = {}

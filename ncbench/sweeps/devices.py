@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -70,12 +70,21 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.hardware}{threads}, measured on {self.date} with ncbench {self.versions.get('ncbench', '?')}"
 
     def training_speed(self, backbone: str, step: float) -> float:
-        """Return the FLOP/s of training with updates of `step` FLOPs."""
-        return _speed(self.training[STANDS_FOR.get(backbone, backbone)], step)
+        """Return the FLOP/s of training with updates of `step` FLOPs. Raises UserError for an unmeasured backbone."""
+        return _speed(self._points(self.training, backbone), step)
 
     def scoring_speed(self, backbone: str, pair: float) -> float:
-        """Return the FLOP/s of scoring with `pair` FLOPs per image and caption."""
-        return _speed(self.scoring[STANDS_FOR.get(backbone, backbone)], pair)
+        """Return the FLOP/s of scoring with `pair` FLOPs per image and caption. Raises UserError as training_speed."""
+        return _speed(self._points(self.scoring, backbone), pair)
+
+    def _points(self, speeds: Mapping[str, Points], backbone: str) -> Points:
+        try:
+            return speeds[STANDS_FOR.get(backbone, backbone)]
+        except KeyError:
+            raise UserError(
+                f"--assume {self.name}: the speed of backbone {backbone!r} was not measured; leave out --assume to "
+                "measure it here"
+            ) from None
 
     @classmethod
     def from_dict(cls, content: object) -> Device:

@@ -263,7 +263,8 @@ def part_of(split: Split, size: int) -> Split:
 def kind_of(spec: RunSpec) -> Kind:
     """Return the parts of a spec that determine its speed."""
     sizes = ", ".join(f"{key}={value:g}" for key, value in sorted(spec.sizes.items()))
-    return (spec.dataset, spec.dataset_version, spec.dataset_digest, spec.method, spec.backbone, sizes, spec.precision)
+    data = (spec.dataset, spec.dataset_version, spec.dataset_digest)
+    return (*data, spec.method, spec.backbone, sizes, spec.precision, spec.backbone_source)
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ def _speeds_of_records(records: Iterable[Record]) -> dict[Kind, Speed]:
             _device_peak(measured.peak_bytes),
         )
         found.setdefault(kind_of(result.spec), []).append(speed)
-    return {kind: _median_speed(recorded, backbone=kind[3]) for kind, recorded in found.items()}
+    return {kind: _median_speed(recorded, backbone=kind[4]) for kind, recorded in found.items()}
 
 
 def _median_speed(recorded: Sequence[_RecordedSpeed], backbone: str) -> Speed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from ncbench.backbones.outline import check_builds
 from ncbench.backbones.precision import Precision
 from ncbench.backbones.registry import backbone_class, check_abilities, check_captions, check_precision, resolve
 from ncbench.budget import Budget, Paper
@@ -72,8 +73,9 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     tables is complete before the second seed starts. A ratio of 0 is the same under all protocols and runs once, as
     protocol `clean`. Raises UserError if any run of the grid is invalid.
     """
-    for name in grid.backbones:
-        check_precision(resolve(name), grid.precision)
+    given_backbones = _backbones_as_given(grid.backbones)
+    for name in given_backbones:
+        check_precision(name, grid.precision)
     if grid.evaluations is not None and grid.evaluations < 1:
         raise UserError(f"evaluations must be at least 1, found {grid.evaluations}")
     names = _names_as_given(grid.methods)
@@ -82,7 +84,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         if override.target not in (*methods, BACKBONE):
             raise unknown_name(f"{override.option} target in this sweep", override.target, [*methods, BACKBONE])
     datasets = {name: load_dataset(name, grid.data_root) for name in grid.datasets}
-    backbones = {name: _backbones_of(grid, dataset) for name, dataset in datasets.items()}
+    backbones = {name: list(given_backbones) or _default_backbone(grid, data) for name, data in datasets.items()}
     changes = [list(grid.overrides), *([*grid.overrides, variant] for variant in grid.variants)]
     budgets: list[Budget | Paper | None] = [*grid.budgets] or [None]
     tables = (
@@ -91,6 +93,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         for backbone, budget in product(backbones[dataset_name], budgets)
     )
     runs: dict[str, PlannedRun] = {}
+    built: list[tuple[str, str, dict[str, float]]] = []
     noises: dict[tuple[int, str, str, Amount], Noise] = {}  # shared by all methods and backbones
     cells = ((*table, name, overrides) for table in tables for name, overrides in product(methods, changes))
     for seed, dataset_name, (protocol, ratio), backbone, requested, method_name, overrides in cells:
@@ -109,6 +112,9 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
         config = make_config(method, settings)
         preset = backbone_class(backbone).PRESETS.get(dataset.presets, {})
         sizes = apply_sizes({**dataset.scale, **preset}, overrides)
+        if (dataset_name, backbone, sizes) not in built:
+            check_builds(backbone, dataset, sizes)
+            built.append((dataset_name, backbone, sizes))
         key = (seed, dataset_name, protocol, ratio)
         if key not in noises:
             noises[key] = draw_noise(dataset, ratio, protocol=protocol, seed=seed)
@@ -132,6 +138,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             seed=seed,
             sizes=sizes,
             precision=grid.precision,
+            backbone_source=backbone_class(backbone).source,
         )
         cell = replace(
             grid,
@@ -139,7 +146,7 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
             protocols=[protocol],
             ratios=[ratio],
             methods=[names[method_name]],
-            backbones=[backbone],
+            backbones=[given_backbones.get(backbone, backbone)],
             budgets=[budget],
             seeds=[seed],
             overrides=[override for override in overrides if override.target in (method_name, BACKBONE)],
@@ -149,12 +156,27 @@ def plan_sweep(grid: Grid) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _backbones_of(grid: Grid, dataset: Dataset) -> list[str]:
-    """Return the full names of the backbones for a dataset. Raises UserError if one lacks the precision of the grid."""
-    names = [resolve(name) for name in grid.backbones or [dataset.backbone]]
-    for name in names:
-        check_precision(name, grid.precision)
-    return list(dict.fromkeys(names))
+def _backbones_as_given(given: Sequence[str]) -> dict[str, str]:
+    """Return the name or path that each backbone was given as, by full name.
+
+    Raises UserError if two backbones have the same name.
+    """
+    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for text in given:
+        name = resolve(text)
+        source = backbone_class(name).source
+        if sources.setdefault(name, source) != source:
+            raise UserError(f"--backbone: two backbones are named {name!r}; rename one")
+        found.setdefault(name, text)
+    return found
+
+
+def _default_backbone(grid: Grid, dataset: Dataset) -> list[str]:
+    """Return the backbone of a dataset. Raises UserError if it lacks the precision of the grid."""
+    name = resolve(dataset.backbone)
+    check_precision(name, grid.precision)
+    return [name]
 
 
 def _names_as_given(given: Sequence[str]) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from ncbench.backbones.base import Backbone
+from ncbench.backbones.outline import check_builds
+from ncbench.backbones.registry import load_backbone
 from ncbench.errors import UserError
 from ncbench.method.base import Method
 from ncbench.method.registry import load_method, make_config
@@ -14,11 +17,13 @@ from ncbench.noise.drawing import draw
 from ncbench.noise.registry import load_protocol
 from ncbench.records.arrays import SIDES
 from ncbench.records.history import HistoryLine
-from ncbench.records.record import METHOD_FILE, RESULT_FILE, Record
+from ncbench.records.plugin_sources import BACKBONE, METHOD, Part
+from ncbench.records.record import RESULT_FILE, Record
 from ncbench.records.spec import check_harness
 from ncbench.sweeps.grid import PlannedRun
 
 RECALLS = ("r1", "r5", "r10")
+Loaded = TypeVar("Loaded", type[Method], type[Backbone])
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class Verdict:
         )
 
 
-def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = None) -> PlannedRun:
+def plan_again(
+    folder: Path, data_root: Path | None, method_file: Path | None = None, backbone_file: Path | None = None
+) -> PlannedRun:
     """Return the run recorded in `folder`, with its dataset and noise created again.
 
-    `method_file` defines the method if it is neither installed nor found automatically. Raises UserError if this
-    version of ncbench or the available data cannot reproduce the run.
+    `method_file` and `backbone_file` define those that are neither installed nor found automatically. Raises UserError
+    if this version of ncbench or the available data cannot reproduce the run.
     """
     record = Record(folder)
     spec = record.spec
@@ -62,25 +69,36 @@ def plan_again(folder: Path, data_root: Path | None, method_file: Path | None = 
             f"{folder}: {spec.protocol} {spec.noise:g} draws noise {noise.digest[:12]} here, but the record has "
             f"{spec.noise_digest[:12]}; replay it with the version of ncbench that recorded it"
         )
-    method = load_method(str(method_file.absolute())) if method_file else _installed(folder, spec.method)
-    if (method.name, method.source) != (spec.method, spec.source):
-        raise UserError(
-            f"{folder}: recorded with method {spec.method} {spec.source or '(installed)'}, found {method.name} "
-            f"{method.source or '(installed)'}; pass the original file with --method-file FILE"
-        )
+    method = _recorded(folder, METHOD, load_method, method_file)
     make_config(method, spec.settings)
+    _recorded(folder, BACKBONE, load_backbone, backbone_file)
+    check_builds(spec.backbone, dataset, spec.sizes)
     return PlannedRun(spec, dataset, noise, method)
 
 
-def _installed(folder: Path, name: str) -> type[Method]:
-    """Return a method by the name in a record. Raises UserError for one in a file that the user has not named."""
+def _recorded(folder: Path, part: Part, load: Callable[..., Loaded], file: Path | None) -> Loaded:
+    """Return the method or backbone of the record in `folder`, from `file` if the user gives one.
+
+    Raises UserError for one in a file that the user has not named, and for another one than that of the record.
+    """
+    spec, noun, option = Record(folder).spec, part.name_field, part.option
+    name, source = part.name_in(spec), part.source_in(spec)
     try:
-        return load_method(name, run_found=False)
+        found = load(str(file.absolute())) if file else load(name, run_found=False)
     except UserError as error:
+        if file:
+            raise
         message = str(error).rstrip(".")
-        copy = folder / METHOD_FILE
+        copy = folder / part.file
         hint = f" Its submission has a copy, {copy}; read it first." if copy.is_file() else ""
-        raise UserError(f"{folder}: {message}. Name the file that defines it: --method-file FILE.{hint}") from error
+        raise UserError(f"{folder}: {message}. Name the file that defines it: {option} FILE.{hint}") from error
+    here = getattr(found, "name", name)  # that of the registry, for built-in backbones
+    if (here, found.source) != (name, source):
+        raise UserError(
+            f"{folder}: recorded with {noun} {name} {source or '(installed)'}, found {here} "
+            f"{found.source or '(installed)'}; pass the original file with {option} FILE"
+        )
+    return found
 
 
 def check_comparable(folder: Path) -> None:

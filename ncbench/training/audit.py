@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ncbench.backbones.base import Backbone
 from ncbench.budget import Meter
@@ -21,6 +18,7 @@ from ncbench.data.training_view import TrainingView
 from ncbench.method import losses
 from ncbench.records.measurements import Audited
 from ncbench.records.work import WATCHED_WITHIN
+from ncbench.runtime.products import ProductCounter, counting
 from ncbench.runtime.rng_state import random_state, set_random_state
 from ncbench.training.seclusion import Secluded
 
@@ -30,16 +28,6 @@ SPREAD, GAP = 2, 32
 MAX_UNCHARGED = 1.25
 """FLOPs that torch counts, losses included, over FLOPs charged by formula."""
 PLAIN_BATCH = 32
-
-_ATEN = torch.ops.aten
-FORMULAS: Mapping[Any, Callable[..., int]] = {
-    **flop_registry,
-    _ATEN.addmm_: flop_registry[_ATEN.addmm],
-    _ATEN.baddbmm_: flop_registry[_ATEN.baddbmm],
-    _ATEN.addbmm: flop_registry[_ATEN.baddbmm],
-    _ATEN.addbmm_: flop_registry[_ATEN.baddbmm],
-}
-"""FLOPs of operations: torch's formulas, and those of the same products added in place or summed, which torch lacks."""
 
 Found = TypeVar("Found")
 
@@ -83,35 +71,6 @@ class Audit:
         if self._counted > most * self._charged:
             most *= max(1.0, plain())
         return Audited(updates=self._watched, charged=self._charged, counted=self._counted, most=most)
-
-
-class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the FLOPs of the products that torch computes in this thread, by `FORMULAS`, in `flops`.
-
-    `torch.utils.flop_counter.FlopCounterMode` follows modules too, which takes longer than all
-    else in an update.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Call `func`, and count what it computes."""
-        found = func(*args, **(kwargs or {}))
-        formula = FORMULAS.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += int(formula(*args, **(kwargs or {}), out_val=found))
-        return found
-
-
-def counting(function: Callable[[], Found]) -> tuple[Found, int]:
-    """Return what `function` returns, and the FLOPs of the products that torch computed for it in this thread."""
-    with ProductCounter() as counter:
-        found = function()
-    return found, counter.flops
 
 
 def plain_share(network: Backbone, view: TrainingView) -> float:

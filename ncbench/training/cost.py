@@ -23,20 +23,28 @@ FORWARD_AND_BACKWARD = 3
 def baseline_epoch_work(backbone: Backbone, captions: Captions, batch_size: int) -> int:
     """Return the FLOPs of one epoch of plain triplet training: every pair once, forward and backward.
 
-    Batches follow the order of the captions. The last one may be smaller.
+    Batches follow the order of the captions. The last one may be smaller. Frozen layers have no backward pass.
     """
     n_regions = backbone.sizes.n_regions
+    image = _trained(backbone.image_work(n_regions), backbone.frozen_image_work(n_regions))
     total = 0
     for start in range(0, len(captions), batch_size):
         lengths = captions.lengths[start : start + batch_size]
         values, counts = np.unique(lengths, return_counts=True)
         per_caption = sum(
             int(count)
-            * (backbone.caption_work(int(length)) + len(lengths) * backbone.pair_work(n_regions, int(length)))
+            * (
+                _trained(backbone.caption_work(int(length)), backbone.frozen_caption_work(int(length)))
+                + len(lengths) * _trained(backbone.pair_work(n_regions, int(length)))
+            )
             for length, count in zip(values, counts, strict=True)
         )
-        total += FORWARD_AND_BACKWARD * (len(lengths) * backbone.image_work(n_regions) + per_caption)
+        total += len(lengths) * image + per_caption
     return total
+
+
+def _trained(work: int, frozen: int = 0) -> int:
+    return FORWARD_AND_BACKWARD * (work - frozen) + frozen
 
 
 MIN_STEP_FOR_THREADS = 10**10  # FLOPs

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 
 from ncbench.backbones.precision import matmul_precision
-from ncbench.backbones.registry import members_of
+from ncbench.backbones.registry import backbone_class, members_of
 from ncbench.data.dataset import Dataset
 from ncbench.data.stamps import check_unchanged
 from ncbench.data.training_view import TrainingView
@@ -78,6 +78,7 @@ class Run:
         should_stop: Callable[[], bool] = lambda: stop_signal() is not None,
     ) -> None:
         check_harness(spec, f"run {spec.id}")
+        _check_backbone_file(spec)
         self.spec, self.dataset, self.noise, self.folder, self.device = spec, dataset, noise, folder, device
         self.on_progress, self.cadence, self.should_stop = on_progress, cadence, should_stop
         self.work = Work.of(spec, dataset)
@@ -227,3 +228,13 @@ class Run:
 
     def _share(self) -> float:
         return sum(trainer.meter.progress for trainer in self.trainers) / len(self.trainers)
+
+
+def _check_backbone_file(spec: RunSpec) -> None:
+    """Raise UserError unless the backbone that has the name in `spec` is the one that the run was planned with."""
+    found = backbone_class(spec.backbone).source
+    if found != spec.backbone_source:
+        raise UserError(
+            f"run {spec.id}: planned with backbone {spec.backbone} {spec.backbone_source or '(installed)'}, found "
+            f"{found or '(installed)'}; plan it again"
+        )

@@ -15,7 +15,8 @@ from ncbench import UserError
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset
 from ncbench.method.registry import load_method
-from ncbench.method.scaffold import method_files, package_files, write_files
+from ncbench.method.scaffold import method_files, package_files
+from ncbench.plugins.scaffold import write_files
 
 if sys.version_info >= (3, 11):
     import tomllib

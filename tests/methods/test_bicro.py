@@ -279,6 +279,38 @@ def test_labels_are_those_of_a_naive_loop_and_steps_take_the_noisy_batch_first(m
     assert min(scalars.values()) > 0
 
 
+def test_three_updates_are_those_of_a_plain_loop(make_task: MakeTask) -> None:
+    settings: dict[str, Any] = {"surest": 0.2, "reject": 0.6, "clip": 0.5, "decay_every": 10.0, "lr": 1e-2}
+    method, plain = (make(make_task(4.0), **settings) for _ in range(2))  # of `plain`, only the networks are used
+    rng = np.random.default_rng(2)
+    steps = [(learner, *rng.permutation(48)[:32].reshape(2, 16)) for learner in (0, 1, 0)]
+    for learner, *pairs in steps:
+        clean, noisy = (method.task.data.batch(numbers) for numbers in pairs)
+        method._update(learner, clean, np.ones(16), noisy)
+
+    adams = [torch.optim.Adam(network.parameters(), 1e-2) for network in plain.networks]
+    for learner, *pairs in steps:
+        clean, noisy = (plain.task.data.batch(numbers) for numbers in pairs)
+        of_clean, of_noisy = naive_labels(plain, 1 - learner, clean, noisy, n_anchors=16 // 5 + 1)
+        network = plain.networks[learner].train()
+        for batch, labels in ((noisy, of_noisy), (clean, of_clean)):
+            scores = network(*batch.inputs).double()
+            loss = torch.zeros((), dtype=torch.float64)
+            for k in range(16):
+                margin = 0.2 * (10 ** max(0.0, min(1.0, labels[k])) - 1) / 9
+                for line in (scores[k], scores[:, k]):
+                    loss = loss + (margin + torch.cat([line[:k], line[k + 1 :]]) - scores[k, k]).max().clamp(min=0)
+            adams[learner].zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+            adams[learner].step()
+    fresh = make(make_task(4.0), **settings)
+    for ours, theirs, before in zip(method.networks, plain.networks, fresh.networks, strict=True):
+        for (key, weight), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(weight, other, rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+            assert not torch.equal(weight, before.state_dict()[key])
+
+
 def test_released_labels_reach_the_losses_of_a_step(make_task: MakeTask) -> None:
     method = make(make_task(), labels="released", surest=0.2)
     clean, noisy = method.task.data.batch(np.arange(0, 32, 2)), method.task.data.batch(np.arange(1, 24, 2))

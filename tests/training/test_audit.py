@@ -16,7 +16,8 @@ from toy_methods import Toy
 from ncbench.data.dataset import Dataset
 from ncbench.records.record import Record
 from ncbench.records.work import work_problems
-from ncbench.training.audit import FIRST_WITHIN, counting
+from ncbench.runtime.products import counting
+from ncbench.training.audit import FIRST_WITHIN
 
 
 class Unmetered(Toy):

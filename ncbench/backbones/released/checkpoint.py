@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -280,7 +280,7 @@ def _published_sizes(path: Path, family: Family, network: Weights) -> Sizes:
 
     Raises UserError if they give none.
     """
-    sizes = {"n_regions": 0}
+    sizes: dict[str, Any] = {"n_regions": 0}
     for size, (name, axis) in family.sizes.items():
         if name not in network:
             raise UserError(f"{path}: weight {name!r} of {family.title} networks is missing")

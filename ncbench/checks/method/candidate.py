@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ncbench.backbones.registry import check_abilities, members_of, resolve
+from ncbench.backbones.registry import backbone_class, check_abilities, members_of, resolve
 from ncbench.budget import Budget, Meter, WorkMeter
 from ncbench.checks.shapes import Shapes
 from ncbench.data.dataset import Dataset
@@ -96,6 +96,7 @@ class Candidate:
             evaluations=evaluations,
             seed=seed,
             sizes=self.sizes,
+            backbone_source=backbone_class(self.backbone).source,
         )
 
     def run(

@@ -19,7 +19,8 @@ from ncbench.backbones.base import Backbone
 from ncbench.budget import BudgetSpent, EpochMeter, WorkMeter
 from ncbench.checks.method.candidate import SHORT_BUDGET, Candidate
 from ncbench.checks.verdicts import Check, Failed
-from ncbench.training.audit import MAX_UNCHARGED, counting, plain_share
+from ncbench.runtime.products import counting
+from ncbench.training.audit import MAX_UNCHARGED, plain_share
 from ncbench.training.loop import NoWork
 
 MAX_OVERSPENDING = 1.5  # times the budget, at which a method that does not stop is stopped

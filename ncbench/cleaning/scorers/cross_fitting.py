@@ -75,14 +75,7 @@ class CrossFitted:
         images, claimed = np.unique(self.pairs.claimed[others], return_inverse=True)
         split, dataset = self._split(others, claimed, images), self.dataset
         view = TrainingView(split.images, split.captions, split.true, self.device)
-        given: dict[str, float] = dict(dataset.scale)
-        sizes = Sizes(
-            dataset.image_dim,
-            dataset.n_regions,
-            len(dataset.vocabulary),
-            vector_dim=dataset.vector_dim,
-            **given,  # type: ignore[arg-type]
-        )
+        sizes = Sizes.of(dataset, dataset.scale)
         work = baseline_epoch_work(outline(self.backbone, sizes), split.captions, dataset.batch_size)
         step = FORWARD_AND_BACKWARD * work * dataset.batch_size // len(others)
         meter = WorkMeter(max(1, round(self.epochs * work)))

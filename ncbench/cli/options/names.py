@@ -33,9 +33,9 @@ def _protocols() -> list[str]:
 
 
 def _backbones() -> list[str]:
-    from ncbench.backbones.registry import BACKBONES, SHORT_NAMES
+    from ncbench.backbones.registry import SHORT_NAMES, backbone_names
 
-    return sorted([*BACKBONES, *SHORT_NAMES])
+    return sorted([*backbone_names(), *SHORT_NAMES])
 
 
 NAMES_BY_PARAMETER: dict[str, Callable[[], list[str]]] = {

@@ -100,8 +100,8 @@ class RunJob:
         (run,) = plan_sweep(self.cell)
         if run.spec.id != self.spec.id:
             raise UserError(
-                f"run {self.spec.id} has become {run.spec.id}: its method or dataset changed after it was submitted. "
-                "Rerun the command of the sweep."
+                f"run {self.spec.id} has become {run.spec.id}: its method, backbone or dataset changed after it was "
+                "submitted. Rerun the command of the sweep."
             )
         return run
 

@@ -336,7 +336,7 @@ def test_a_job_that_is_cancelled_before_it_begins(job: RunJob, handler: list[int
 
 def test_a_job_whose_run_has_changed_says_so(job: RunJob, sweep: Sweep, handler: list[int]) -> None:
     changed = replace(job, cell=replace(job.cell, seeds=[9]))
-    with pytest.raises(UserError, match=r"its method or dataset changed after it was submitted"):
+    with pytest.raises(UserError, match=r"its method, backbone or dataset changed after it was submitted"):
         changed()
     status, words = sweep.store.noted_outcome(job.spec)
     assert status == "failed"
