@@ -41,7 +41,7 @@ class CoTeaching(Method):
         forget: float = setting(
             0.2,
             "share of a batch that is not trained on in the end",
-            "main.py; the paper: true noise",
+            "the paper uses the true share of noise",
             at_least=0,
             at_most=0.9,
         )
