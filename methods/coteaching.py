@@ -46,7 +46,10 @@ class CoTeaching(Method):
             at_most=0.9,
         )
         gradual: float = setting(
-            0.05, "share of the budget in which the forgotten share grows", "main.py: 10 of 200 epochs", at_least=0
+            0.05,
+            "share of the budget in which the forgotten share grows",
+            "10 of 200 epochs in the experiments of the paper",
+            at_least=0,
         )
 
     presets = {
