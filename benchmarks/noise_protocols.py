@@ -16,9 +16,9 @@ import numpy as np
 from ncbench import UserError
 from ncbench.data.dataset import Semantics, Split
 from ncbench.data.registry import load_dataset
+from ncbench.noise.drawing import draw
 from ncbench.noise.registry import load_protocol, protocol_names
 from ncbench.noise.semantic import N_NEAREST
-from ncbench.sweeps.grid import draw
 
 FIRST = 200
 

@@ -109,7 +109,7 @@ def test_formulas_count_every_matrix_product_of_a_forward_pass(
 def of_features(net: Backbone, name: str, n_regions: int, n_images: int = N_IMAGES) -> int:
     """FLOPs of the gradient of the image features, which is not computed: of the first maps of the images."""
     widths = {"vse-infinity": 1.5, "sgraf": 2}
-    rows = n_images * (1 if name == "vse" else n_regions)
+    rows = n_images * (1 if name in ("vse", "vse-mlp") else n_regions)
     return int(rows * 2 * net.sizes.image_dim * net.sizes.embed * widths.get(name, 1))
 
 

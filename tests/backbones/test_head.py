@@ -16,7 +16,7 @@ from ncbench.backbones.head import head_width, pair_head
 from ncbench.backbones.registry import BACKBONES, backbone_class, build_backbone
 from ncbench.budget import BudgetSpent
 
-ABLE = ["saf", "sgr", "vse", "vse-infinity"]
+ABLE = ["saf", "sgr", "vse", "vse-infinity", "vse-mlp"]
 LENGTHS = [4, 1, 3, 4]
 
 

@@ -52,7 +52,7 @@ def test_an_unknown_shell(cli: Callable[..., Result]) -> None:
         ("ncbench run --method triplet,l2", ["triplet,l2rm"]),
         ("ncbench run --protocol shuffle-", ["shuffle-captions", "shuffle-images"]),
         ("ncbench run --dataset sc", ["scenes", "scenes-large", "scenes-vectors"]),
-        ("ncbench run --backbone vse", ["vse", "vse-infinity"]),
+        ("ncbench run --backbone vse", ["vse", "vse-infinity", "vse-mlp"]),
         ("ncbench methods check rc", ["rce", "rcl"]),
         ("ncbench data check co", ["coco"]),
         ("ncbench noise check shuffle-i", ["shuffle-images"]),
@@ -64,7 +64,7 @@ def test_an_unknown_shell(cli: Callable[..., Result]) -> None:
         ("ncbench methods check l2rm --set l2rm.cost=c", ["l2rm.cost=complement"]),
         ("ncbench run --set nothing.lr", []),
         ("ncbench report --published f", ["f30k"]),
-        ("ncbench methods check triplet --backbone vse-", ["vse-infinity"]),
+        ("ncbench methods check triplet --backbone vse-", ["vse-infinity", "vse-mlp"]),
         ("ncbench run --method ./me", ["./me"]),  # the shell completes files
     ],
 )

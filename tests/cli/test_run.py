@@ -187,7 +187,7 @@ def test_a_budget_too_small_for_an_update_fails_that_run_only(
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code == 1
     failed, done = strict_json(result.stdout)
-    message = "a budget of 0.001 is too small for one update of quick; raise --budget."
+    message = "a budget of 0.001 is too small for one update of quick; raise --budget"
     assert (failed["status"], failed["error"]) == ("failed", message)
     assert (done["status"], done["result"]["spec"]["budget"]) == ("done", 0.3)
     (told,) = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]

@@ -20,6 +20,7 @@ from ncbench import Rematches
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs, detect
 from ncbench.evaluation.top_k import Retrieved
+from ncbench.noise.drawing import draw
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import load_ranks, load_retrieved, save_beliefs, save_ranks, save_retrieved
 from ncbench.records.judgement import check_beliefs, check_with_dataset, judge
@@ -29,7 +30,6 @@ from ncbench.records.spec import RunSpec
 from ncbench.records.store import Store
 from ncbench.records.verification import verify_run
 from ncbench.runtime.files import write_json
-from ncbench.sweeps.grid import draw
 
 
 class Nearness:

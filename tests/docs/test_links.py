@@ -20,10 +20,11 @@ PATH = re.compile(r"(?:benchmarks|examples|ncbench|tests)/[\w./-]*")
 
 
 def anchors_of(page: Path) -> set[str]:
-    """Return the anchors of the headings of a page, as GitHub and mkdocs make them."""
+    """Return the anchors of the headings of a page, as GitHub and mkdocs make them, and of names that mkdocs lists."""
+    names = re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
     headings = HEADING.findall(FENCED.sub("", page.read_text()))
     plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+    return {*names, *(re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain)}
 
 
 @pytest.mark.parametrize("page", READ, ids=lambda path: path.relative_to(ROOT).as_posix())

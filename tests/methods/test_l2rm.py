@@ -15,8 +15,9 @@ from ncbench import Batch, Optimiser, Task, losses, mixture, transport
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
+from ncbench.method.rematching import CostNetwork
 from ncbench.noise.registry import draw_noise
-from ncbench_methods.l2rm import L2RM, CostNetwork
+from ncbench_methods.l2rm import L2RM
 
 MakeTask = Callable[..., Task]
 

@@ -53,6 +53,7 @@ CHANGES = {
     "seed": 1,
     "precision": "bf16",
     "source": "0123456789ab",
+    "backbone_source": "ab0123456789",
     "schema": SCHEMA + 1,
     "harness": HARNESS + 1,
 }

@@ -96,7 +96,10 @@ def test_killed_while_it_tests(with_dropout: Dataset, tmp_path: Path, monkeypatc
             with pytest.raises(Killed):
                 make("broken").execute()
     make("broken").execute()
-    assert record(tmp_path / "broken") == record(tmp_path / "whole")
+    found, expected = record(tmp_path / "broken"), record(tmp_path / "whole")
+    for line in found["history"]:
+        line.pop("detection", None)  # of the beliefs that it had when it was killed
+    assert found == expected
 
 
 def test_what_is_done_is_not_done_again(with_dropout: Dataset, tmp_path: Path) -> None:

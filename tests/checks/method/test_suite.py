@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_methods import BROKEN, PREVENTED, Busy, Hoarding, Peeping, Sound, Unseen
+from broken_methods import BROKEN, PREVENTED, Busy, Hoarding, LateBird, Peeping, Sound, Unseen
 
 from ncbench import Method, UserError
 from ncbench.backbones.registry import BACKBONES, members_of
@@ -84,7 +84,9 @@ def test_a_breach_is_found_by_its_own_check(
     # What costs most comes last, and is left out where it is not what is broken.
     checks = [one for one in CHECKS if one.name != "learns" or check == "learns"]
     verdicts = list(judge(checks, Candidate(method, tmp_path)))
-    assert list(failed(verdicts)) == [check], failed(verdicts)
+    others = {name: text for name, text in failed(verdicts).items() if name != check}
+    # A run judges beliefs while it trains, and refuses a method that trains meanwhile.
+    assert all(method is LateBird and "changes the weights of its networks" in text for text in others.values()), others
     assert words in failed(verdicts)[check]
     skipped = [verdict for verdict in verdicts if verdict.outcome == "skipped" and verdict.check != "pair-scores"]
     missing = {check, *(verdict.check for verdict in skipped)}

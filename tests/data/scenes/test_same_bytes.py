@@ -30,7 +30,7 @@ from ncbench.data.scenes.planes import Planes
 from ncbench.data.scenes.sample import Seen, Series
 from ncbench.data.scenes.shipped import SEED, SIZES, VERSION, shipped
 from ncbench.data.scenes.silhouettes import SILHOUETTES
-from ncbench.sweeps.grid import draw
+from ncbench.noise.drawing import draw
 
 DIGEST = "862ede4b35df7a357cc5d2b57f1fbbe17814dd980f6f8659c5843e1176d2663d"
 SOME_PICTURES = 6

@@ -102,14 +102,14 @@ def test_a_damaged_history_is_the_users_error(content: bytes, record: Record, tm
 def test_beliefs_have_curves_of_their_own(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = record()
     tell(first, (100, 50), (200, 60.5))
-    frame, curves = load_runs(tmp_path), load_training_curves(tmp_path)
+    frame, curves = load_runs(tmp_path), load_training_curves([tmp_path])
     assert not any(has_training_curves(frame, curves, name) for name in ("auc", "calibration_error", "rematched"))
     path = first / "history.jsonl"
     lines_of = [json.loads(line) for line in path.read_text().splitlines()]
     lines_of[1]["detection"] = asdict(Detection(0.9, None, None, 0.1, 4, 10))
     lines_of[1]["plan"] = {"true": 0.5, "closer": 0.2, "even": 0.1}
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines_of))
-    curves = load_training_curves(tmp_path)
+    curves = load_training_curves([tmp_path])
     assert curves["auc"].tolist()[1] == 0.9
     assert curves["calibration_error"].tolist()[1] == 0.1
     assert curves["rematched"].tolist()[1] == pytest.approx(0.7)
