@@ -26,7 +26,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     """Return the error for a `name` that no `kind` (singular noun) has, with close matches and all `known` names."""
     names = sorted(known)
     close = [known_name for known_name in names if known_name.lower() == name.lower()]
-    close = close or get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    close = close or get_close_matches(name.lower(), names, n=3, cutoff=0.55)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 

@@ -431,7 +431,9 @@ def test_fresh_weights_of_vse_infinity() -> None:
 
 
 def test_unknown_backbone() -> None:
-    known = "saf, scan, scan-i2t-lse, scan-i2t-mean, scan-t2i-lse, scan-t2i-mean, sgr, sgraf, vse, vse-infinity"
+    known = (
+        "saf, scan, scan-i2t-lse, scan-i2t-mean, scan-t2i-lse, scan-t2i-mean, sgr, sgraf, vse, vse-infinity, vse-mlp"
+    )
     message = rf"^unknown backbone 'srg'\. Did you mean 'sgr'.*\? Known: {known}\.$"
     with pytest.raises(UserError, match=message):
         check_backbone("srg")

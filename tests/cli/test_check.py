@@ -84,7 +84,7 @@ def test_settings_and_networks(few: None, cli: Callable[..., Result]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("tripled",), "unknown method 'tripled'. Did you mean 'triplet' or 'rince'?"),
+        (("tripled",), "unknown method 'tripled'. Did you mean 'triplet'?"),
         (("no/such.py",), "method file no/such.py: file not found."),
         (("triplet", "--set", "ncr.lr=1"), "unknown --set target 'ncr'. Known: backbone, triplet."),
         (("triplet", "--set", "lr=1"), "--set 'lr=1' is not of the form method.key=value, did you mean triplet.lr=1?"),
