@@ -18,6 +18,7 @@ from ncbench.evaluation.plans import PlanShares, plan_shares
 from ncbench.noise.base import Noise
 from ncbench.runtime import overhead
 from ncbench.runtime.rng_state import random_state, set_random_state
+from ncbench.runtime.sameness import differences
 from ncbench.training.numbering import Numbering
 from ncbench.training.seclusion import Secluded
 
@@ -27,11 +28,11 @@ def unnoticed(method: Secluded, networks: Sequence[nn.Module], question: str) ->
     """Keep training from noticing what happens inside this context.
 
     Restores global generators, the modes of `networks` and the count of overhead. Raises UserError for a method that
-    trains meanwhile, which its budget would not count; `question` is what it was asked.
+    trains meanwhile or keeps what it computes, which its budget would not count; `question` is what it was asked.
     """
     before, counted = random_state(), overhead.spent()
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    weights = [parameter.detach().clone() for parameter in parameters]
+    weights, state = [parameter.detach().clone() for parameter in parameters], method.state_dict()
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
         yield
@@ -42,6 +43,8 @@ def unnoticed(method: Secluded, networks: Sequence[nn.Module], question: str) ->
         overhead.reset(counted)
     if not all(torch.equal(old, new) for old, new in zip(weights, parameters, strict=True)):
         raise UserError(f"{question} of {method.name} changes the weights of its networks; it may only look")
+    if changed := differences(state, method.state_dict()):
+        raise UserError(f"{question} of {method.name} changes its state{changed[0]}; it may only look")
 
 
 @dataclass(frozen=True)

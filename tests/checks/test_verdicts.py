@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ncbench.checks.method.learning import chance_rsum
-from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
 from ncbench.checks.verdicts import FIX_THE_LINE, Check, Failed, Skipped, judge
 from ncbench.data.dataset import Dataset
 from ncbench.errors import error_with_location
 from ncbench.evaluation.retrieval import evaluate
+from ncbench.runtime.sameness import differences
 
 
 def check(name: str, outcome: object, after: tuple[str, ...] = ()) -> Check[int]:

@@ -19,8 +19,8 @@ from ncbench import Method, TrainingView
 from ncbench.backbones.base import Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.budget import WorkMeter
-from ncbench.checks.method.sameness import differences
 from ncbench.noise.registry import draw_noise
+from ncbench.runtime.sameness import differences
 from ncbench.training.cost import baseline_epoch_work
 from ncbench.training.loop import Loop, Workshop
 

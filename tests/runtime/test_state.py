@@ -13,7 +13,7 @@ from torch import nn
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
-from ncbench.checks.method.sameness import differences
+from ncbench.runtime.sameness import differences
 from ncbench.runtime.state import capture, restore
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ncbench import Optimiser
 from ncbench.budget import WorkMeter
-from ncbench.checks.method.sameness import differences
+from ncbench.runtime.sameness import differences
 from ncbench.runtime.state import capture
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
 

@@ -32,6 +32,9 @@ class Looking:
     def __init__(self, network: nn.Module, plan: Plan | None, act: Callable[[nn.Module], Any] = lambda _: None) -> None:
         self.network, self.plan, self.act = network, plan, act
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": getattr(self, "kept", None)}
+
     def transport_plan(self) -> Plan | None:
         self.network.eval()
         torch.rand(3)
@@ -144,3 +147,13 @@ def test_histories_hold_how_good_beliefs_were(tiny: Dataset, tmp_path: Path) -> 
     assert len(lines) == 2
     assert result.beliefs.detection is not None
     assert lines[-1] == asdict(result.beliefs.detection)
+
+
+def test_a_method_may_not_keep_what_it_computes(judged: tuple[CourseJudge, Plan, np.ndarray]) -> None:
+    """Nothing counts the work of what is asked here: a method could score all pairs for free, and train on that."""
+    judge, plan, _ = judged
+    network = nn.Linear(2, 2)
+    method: Any = Looking(network, plan)
+    method.act = lambda _: setattr(method, "kept", 1.0)
+    with pytest.raises(UserError, match=r"^transport_plan of looking changes its state\['kept'\].*; it may only look$"):
+        judge.shares(method, [network])

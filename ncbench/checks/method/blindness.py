@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from ncbench.checks.method.candidate import RATIO, SHORT_BUDGET, Candidate
 from ncbench.checks.method.reach import reachable
-from ncbench.checks.method.sameness import differences
 from ncbench.checks.shapes import Shapes
 from ncbench.checks.verdicts import Check, Failed, Skipped
 from ncbench.data.dataset import Dataset, IntVector, Split
 from ncbench.method.base import Method, Task
 from ncbench.noise.base import Noise
 from ncbench.records.spec import RunSpec
+from ncbench.runtime.sameness import differences
 from ncbench.training.numbering import Numbering, inverse
 from ncbench.training.run import Run
 from ncbench.training.seclusion import Secluded

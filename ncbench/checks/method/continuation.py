@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ncbench.checks.method.candidate import Candidate, Recorded
-from ncbench.checks.method.sameness import differences
 from ncbench.checks.verdicts import Check, Failed, Skipped
+from ncbench.runtime.sameness import differences
 from ncbench.runtime.signals import Stopped
 from ncbench.runtime.state import State
 from ncbench.training.checkpoint import read_snapshot, write_snapshot
