@@ -39,10 +39,18 @@ def guard_this_thread() -> None:
     global _installed
     if not _installed:
         _installed = True
+        _count_cores()
         sys.addaudithook(_hook)
         threading.Thread.start = _started  # type: ignore[assignment, method-assign]
         _thread.start_new_thread = _refused_thread
     _idents.add(threading.get_ident())
+
+
+def _count_cores() -> None:
+    """Have joblib count the cores, by a process that it starts once: scikit-learn asks for them in the middle of a fit."""
+    from joblib import cpu_count  # here, as most commands guard nothing
+
+    cpu_count(only_physical_cores=True)
 
 
 def release_this_thread() -> None:

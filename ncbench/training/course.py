@@ -19,6 +19,7 @@ from ncbench.noise.base import Noise
 from ncbench.runtime import overhead
 from ncbench.runtime.rng_state import random_state, set_random_state
 from ncbench.runtime.sameness import differences
+from ncbench.runtime.state import State
 from ncbench.training.numbering import Numbering
 from ncbench.training.seclusion import Secluded
 
@@ -27,24 +28,37 @@ from ncbench.training.seclusion import Secluded
 def unnoticed(method: Secluded, networks: Sequence[nn.Module], question: str) -> Iterator[None]:
     """Keep training from noticing what happens inside this context.
 
-    Restores global generators, the modes of `networks` and the count of overhead. Raises UserError for a method that
-    trains meanwhile or keeps what it computes, which its budget would not count; `question` is what it was asked.
+    Restores global generators, the modes and buffers of `networks` (running statistics change in every forward pass in
+    training mode) and the count of overhead. Raises UserError for a method that trains meanwhile or keeps what it
+    computes, which its budget would not count; `question` is what it was asked.
     """
     before, counted = random_state(), overhead.spent()
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    weights, state = [parameter.detach().clone() for parameter in parameters], method.state_dict()
+    weights, state = [parameter.detach().clone() for parameter in parameters], _state(method)
+    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     modes = [(module, module.training) for network in networks for module in network.modules()]
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+        with torch.no_grad():
+            for buffer, old in buffers:
+                buffer.copy_(old)
         set_random_state(before)
         overhead.reset(counted)
     if not all(torch.equal(old, new) for old, new in zip(weights, parameters, strict=True)):
         raise UserError(f"{question} of {method.name} changes the weights of its networks; it may only look")
-    if changed := differences(state, method.state_dict()):
+    if changed := differences(state, _state(method)):
         raise UserError(f"{question} of {method.name} changes its state{changed[0]}; it may only look")
+
+
+def _state(method: Secluded) -> State | None:
+    """Return the state of a method; None if it cannot be saved, which is told where it is to be saved."""
+    try:
+        return method.state_dict()
+    except TypeError:
+        return None
 
 
 @dataclass(frozen=True)

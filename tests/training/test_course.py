@@ -20,6 +20,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import detect
 from ncbench.evaluation.plans import plan_shares
 from ncbench.method.registry import load_method
+from ncbench.runtime.state import capture
 from ncbench.training.course import CourseJudge
 from ncbench.training.numbering import Numbering
 
@@ -75,6 +76,25 @@ def test_training_does_not_notice(judged: tuple[CourseJudge, Plan, np.ndarray]) 
     judge.shares(method, [network])
     assert torch.equal(torch.rand(4), expected)
     assert network.training
+
+
+def test_running_statistics_are_restored(judged: tuple[CourseJudge, Plan, np.ndarray]) -> None:
+    """A forward pass in training mode changes them."""
+    judge, plan, _ = judged
+    network = nn.BatchNorm1d(2)
+    method: Any = Looking(network, plan, lambda norm: norm.train()(torch.ones(4, 2)))
+    judge.shares(method, [network])
+    assert network.running_mean is not None
+    assert network.running_mean.tolist() == [0, 0]
+    assert network.num_batches_tracked == 0
+
+
+def test_a_state_that_cannot_be_saved_is_told_elsewhere(judged: tuple[CourseJudge, Plan, np.ndarray]) -> None:
+    judge, plan, _ = judged
+    method: Any = Looking(nn.Linear(2, 2), plan)
+    method.kept = {1, 2}
+    method.state_dict = lambda: capture(method.kept)
+    assert judge.shares(method, [method.network]) is not None
 
 
 def test_a_method_that_trains_meanwhile_is_refused(judged: tuple[CourseJudge, Plan, np.ndarray]) -> None:

@@ -176,3 +176,21 @@ def test_an_exception_that_a_method_kept_leads_nowhere(secluded: Secluded) -> No
         assert trace.tb_frame.f_code.co_filename != inspect.getfile(pytest)
         assert "secluded" not in trace.tb_frame.f_locals
         trace = trace.tb_next
+
+
+def test_scikit_learn_may_ask_for_the_number_of_cores(tmp_path: Path) -> None:
+    """It starts a process to count them at the first fit of a process, and these fits are made by methods."""
+    program = tmp_path / "fit.py"
+    program.write_text(
+        "import numpy as np\n"
+        "from joblib.externals.loky.backend import context\n"
+        "from sklearn.mixture import GaussianMixture\n"
+        "from ncbench.training.seclusion import Secluded\n"
+        "context._cpu_count_user = lambda cores: cores  # as on a machine that is all ours, where lscpu is asked\n"
+        "secluded = Secluded(type('Still', (), dict(name='still', resumes_midway=True, needs_truth=False))())\n"
+        "fitted = secluded.call(GaussianMixture(2).fit, np.array([[0.0], [0.1], [0.9], [1.0]]))\n"
+        "print(fitted.predict([[0.05], [0.95]]))\n"
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() in ("[0 1]", "[1 0]")
