@@ -47,7 +47,7 @@ def guard_this_thread() -> None:
 
 
 def _count_cores() -> None:
-    """Have joblib count the cores, by a process that it starts once: scikit-learn asks for them in the middle of a fit."""
+    """Have joblib count the cores, in a process that it starts once: scikit-learn asks for them during a fit."""
     from joblib import cpu_count  # here, as most commands guard nothing
 
     cpu_count(only_physical_cores=True)
