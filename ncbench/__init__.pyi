@@ -42,6 +42,7 @@ from .noise.claimed_pairs import Pair as Pair
 from .noise.claimed_pairs import PairBatch as PairBatch
 from .noise.claimed_pairs import collate_pairs as collate_pairs
 from .noise.drawing import draw_noise as draw_noise
+from .records.self_reported import record as record
 from .records.table import load_runs as load_runs
 from .report.api import report_runs as report_runs
 from .sweeps.api import run as run

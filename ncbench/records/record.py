@@ -172,6 +172,8 @@ class Record:
 
     def missing(self, name: str) -> UserError:
         """Return the error that a file which the record should have is missing: why, and what brings it back."""
+        if self.spec.budget.self_reported:
+            return UserError(f"{self.folder}: {name} is missing, as ncbench did not train this run")
         if self.origin() is None:
             return UserError(f"{self.folder}: {name} is missing, as in older records; run it again")
         words = f" --method-file {self.folder / METHOD_FILE}" if self.spec.source else ""

@@ -68,7 +68,8 @@ class Selected(Selection, frozen=True, omit_defaults=True):
 class WorkSpent(msgspec.Struct, frozen=True, kw_only=True):
     """Training work. `budget`, `baseline_epoch` and `used` are FLOPs.
 
-    `budget` is None for budgets that do not bound FLOPs. `pair_passes` counts similarities of an image and a caption
+    `budget` is None for budgets that do not bound FLOPs. `used` is 0 where nobody told the FLOPs of a self-reported
+    run. `pair_passes` counts similarities of an image and a caption
     that any network computed, `samples` captions that were encoded with gradients.
     """
 
@@ -132,8 +133,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        if not self.baseline_epoch:
+        if not self.baseline_epoch and not self.spec.budget.self_reported:
             raise ValueError("`work` has neither `baseline_epoch` nor `budget`")
+
+    @property
+    def baseline_epochs(self) -> float | None:
+        """Training work in baseline epochs; None for self-reported runs."""
+        return None if self.spec.budget.self_reported else self.work.used / self.baseline_epoch
 
     @property
     def baseline_epoch(self) -> float:

@@ -33,15 +33,16 @@ def load_runs(
     `folder` may be several folders; of runs with one id, the first is taken. `submission` is the name of the submission
     that the record was unpacked from, "" for a run that was executed here.
 
-    `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
-    with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
-    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
+    `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the
+    method, with the settings that differ between runs of this method and dataset unless they are those of the
+    preset, and with the epochs of a budget in own epochs, or "self-reported". `allowance` is the budget, 0 for
+    budgets that are not compute-matched. `used` is NaN for self-reported runs, `flops` where nobody told them.
     `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
     given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
     share of the training time outside the networks, `resumed_at` the share of the budget at which the run was last
-    resumed. `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data; both
-    are part of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of
-    the record.
+    resumed. `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data;
+    both are part of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder`
+    that of the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
@@ -68,6 +69,9 @@ def load_runs(
         where = folders[0]
         raise UserError(f"{where} has no finished run; make one with: ncbench run --method triplet --out {where}")
     frame = pd.DataFrame(rows)
+    for column in ("used", "flops"):  # unknown of self-reported runs
+        if frame[column].isna().any():
+            frame[column] = frame[column].astype(float)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
     frame["noise"] = frame["noise"].astype(float).mask(frame["protocol"] == NATURAL)
@@ -114,8 +118,8 @@ def read_row(record: Record) -> dict[str, Any]:
         "rsum": metrics.test.rsum,
         "rsum_unfolded": metrics.test_unfolded.rsum if metrics.test_unfolded else None,
         "dev_rsum": result.selected.dev_rsum,
-        "used": work.used / result.baseline_epoch,
-        "flops": work.used,
+        "used": result.baseline_epochs,
+        "flops": work.used or None,
         "pair_passes": work.pair_passes,
         "samples": work.samples,
         "updates": work.updates,
@@ -150,6 +154,8 @@ def _variants(frame: pd.DataFrame) -> list[str]:
                 details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":
                 details.append(f"{budget:g} own epochs")
+            if unit == "self-reported":
+                details.append("self-reported")
             if fails[number]:
                 details.append(FAILS)
             names[number] = f"{method} ({', '.join(details)})" if details else str(method)

@@ -48,7 +48,7 @@ def verify_run(folder: Path, dataset_of: Callable[[Record], Dataset | None] | No
         _ = record.result
     except UserError as error:
         return [str(error)]
-    for check in CHECKS:
+    for check in _checks_of(record):
         try:
             problems += check(record)
         except UserError as error:
@@ -82,6 +82,14 @@ def of_earlier_harness(folder: Path) -> bool:
     """Return whether an earlier version of the harness made the run; False for a record that cannot be read."""
     try:
         return Record(folder).result.spec.of_earlier_harness
+    except UserError:
+        return False
+
+
+def is_self_reported(folder: Path) -> bool:
+    """Return whether the run was trained outside ncbench; False for a record that cannot be read."""
+    try:
+        return Record(folder).result.spec.budget.self_reported
     except UserError:
         return False
 
@@ -274,3 +282,9 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _measurements,
     _source,
 )
+COUNTED = (_work, work_problems, _course)
+"""Checks of what ncbench counts and evaluates while it trains: it did not train self-reported runs."""
+
+
+def _checks_of(record: Record) -> Sequence[Callable[[Record], Iterator[str]]]:
+    return [check for check in CHECKS if not (record.result.spec.budget.self_reported and check in COUNTED)]

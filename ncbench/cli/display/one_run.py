@@ -123,7 +123,8 @@ def _print_course(found: Record) -> None:
         say(f"dev rSum{of}: {sparkline(values)}  {facts}, {count}")
     if found.finished:
         chosen = found.result.selected
-        say(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
+        at = "" if found.spec.budget.self_reported else f", at {chosen.share:.0%} of the budget"
+        say(f"selected: dev rSum {chosen.dev_rsum:.1f}{at}")
 
 
 def _print_course_of_beliefs(found: Record) -> None:
@@ -167,12 +168,16 @@ def _print_cost(found: Record) -> None:
     parts = []
     if found.finished:
         work = found.result.work
-        epochs = work.used / found.result.baseline_epoch
-        parts.append(f"{work.used:.3g} FLOPs ({epochs:.3g} baseline epochs), {work.updates} updates")
+        epochs = found.result.baseline_epochs
+        if epochs is not None:
+            parts.append(f"{work.used:.3g} FLOPs ({epochs:.3g} baseline epochs), {work.updates} updates")
+        else:
+            parts.append(f"self-reported, {work.used:.3g} FLOPs" if work.used else "self-reported")
     measured = found.measurements
     if measured is not None:
         seconds = measured.seconds
-        parts.append(f"training {duration(seconds.training)}, evaluation {duration(seconds.evaluation)}")
+        parts.append(f"training {duration(seconds.training)}")
+        parts += [f"evaluation {duration(seconds.evaluation)}"] if seconds.evaluation else []
         if measured.overhead_share is not None:
             parts.append(f"{measured.overhead_share:.1%} outside the networks")
         if measured.peak is not None:
