@@ -14,8 +14,10 @@ import torch
 
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
+from ncbench.data.fitting import fitting_pairs
 from ncbench.evaluation.beliefs import Beliefs
-from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
+from ncbench.evaluation.fitting import rank_fitting
+from ncbench.evaluation.retrieval import FloatVector, Ranks, evaluate, rank
 from ncbench.evaluation.ties import warn_of_ties
 from ncbench.evaluation.top_k import retrieve
 from ncbench.evaluation.unfinished import Unfinished
@@ -23,15 +25,18 @@ from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
 from ncbench.records.arrays import (
     BELIEFS_FILE,
+    FITTING_FILE,
     RANKS_FILE,
     TOP_K_FILE,
     save_beliefs,
+    save_fitting,
     save_ranks,
     save_retrieved,
 )
 from ncbench.records.judgement import judge
 from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
 from ncbench.records.result import (
+    Fitting,
     Judgement,
     Metrics,
     Result,
@@ -74,6 +79,7 @@ class Assessment:
         folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
         save_ranks(folder / RANKS_FILE, whole, folded)
         save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))
+        fitting = self._fitting(similarities, whole, folder)
         beliefs = self._beliefs()
         save_beliefs(folder / BELIEFS_FILE, beliefs)
         scores = Scores.of(whole.retrieval())
@@ -84,7 +90,9 @@ class Assessment:
             vocabulary_digest=self.dataset.vocabulary.digest,
             sees_truth=self.trainers[0].method.needs_truth,
             clean_pairs_given=len(self.trainers[0].given_clean),
-            metrics=Metrics(scores) if folded is None else Metrics(Scores.of(folded.retrieval()), scores),
+            metrics=Metrics(scores, None, fitting)
+            if folded is None
+            else Metrics(Scores.of(folded.retrieval()), scores, fitting),
             selected=self._selected(),
             work=self._work(),
             mismatched=self.noise.mismatch(self.dataset.splits["train"].true) if known else None,
@@ -123,6 +131,15 @@ class Assessment:
             )
         self.clock.spend("evaluation", since)
         return similarities
+
+    def _fitting(self, similarities: FloatArray, whole: Ranks, folder: Path) -> Fitting | None:
+        """Return how well all that fits is retrieved, after writing its ranks; None if it is not known what fits."""
+        pairs = fitting_pairs(self.dataset, "test")
+        if pairs is None:
+            return None
+        ranks = rank_fitting(similarities, pairs.captions, pairs.images)
+        save_fitting(folder / FITTING_FILE, ranks)
+        return Fitting.of(len(pairs), ranks.retrieval(whole, self.dataset.splits["test"].true))
 
     def _work(self) -> WorkSpent:
         meters = [trainer.meter for trainer in self.trainers]

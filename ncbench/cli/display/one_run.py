@@ -29,6 +29,7 @@ FILES = {
     record.HISTORY_FILE: "loss, work, seconds and dev scores at each evaluation",
     arrays.RANKS_FILE: "test rank of every query",
     arrays.TOP_K_FILE: "what was retrieved first",
+    arrays.FITTING_FILE: "test ranks of all captions and images that fit",
     arrays.BELIEFS_FILE: "beliefs about every training pair",
     record.MODEL_FILE: "weights of the selected networks",
     ERROR_FILE: "traceback of the error",
@@ -44,6 +45,7 @@ COURSE = (
     "rematched to better",
 )
 SCORES = ("direction", "R@1", "R@5", "R@10", "median rank")
+FITTING = ("direction", "mAP@R", "R-precision", "first fits", "wrong firsts that fit")
 
 
 def content(found: Record) -> dict[str, Any]:
@@ -110,6 +112,20 @@ def _print_scores(result: Result) -> None:
     for name, scores in result.metrics.by_name().items():
         where = "test" if name == "test" else "the whole test split"
         print_table(f"Scores on {where}, rSum {scores.rsum:.1f}", SCORES, rows(scores), numbers=SCORES[1:])
+    _print_fitting(result)
+
+
+def _print_fitting(result: Result) -> None:
+    """Print how well all that fits was retrieved, where that is known."""
+    found = result.metrics.fitting
+    if found is None:
+        return
+    rows = [
+        (name, *("-" if value is None else f"{value:.1f}" for value in values))
+        for name, side in (("image to text", found.i2t), ("text to image", found.t2i))
+        for values in [(side.map_at_r, side.r_precision, side.r1, side.forgiven)]
+    ]
+    print_table(f"All that fits, {found.pairs:,} pairs, in %", FITTING, rows, numbers=FITTING[1:])
 
 
 def _print_course(found: Record) -> None:

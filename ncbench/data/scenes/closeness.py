@@ -128,7 +128,8 @@ def _one_hot(values: NDArray[np.int8], weights: NDArray[np.float32]) -> NDArray[
     Details that are unsaid, or of missing objects, have no weight.
     """
     hot = values[:, :, None] == np.arange(_MAX_VALUES, dtype=np.int8)
-    return (hot * weights[:, None]).reshape(len(values), -1)
+    rows: NDArray[np.float32] = (hot * weights[:, None]).reshape(len(values), -1)
+    return rows
 
 
 def _block_closeness(

@@ -29,6 +29,7 @@ class GraphSemantics:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tables: dict[str, tuple[SaidTable, SceneTable]] = {}
+        self._found: dict[str, tuple[NDArray[np.float64], tuple[IntVector, IntVector]]] = {}
 
     def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
         """Return the closeness in [0, 1] of caption captions[i] and image images[i], (n,) float64.
@@ -38,8 +39,13 @@ class GraphSemantics:
         return closeness(*self._of(split), captions, images)
 
     def pairs_at_least(self, split: str, least: NDArray[np.float64]) -> tuple[IntVector, IntVector]:
-        """Return the pairs (captions, images) whose closeness is at least `least` (captions,). Raises as `closeness`."""
-        return pairs_at_least(*self._of(split), least)
+        """Return the pairs (captions, images) whose closeness is at least `least` (captions,).
+
+        Raises UserError if the cache is damaged.
+        """
+        if split not in self._found or not np.array_equal(self._found[split][0], least):
+            self._found[split] = least, pairs_at_least(*self._of(split), least)
+        return self._found[split][1]
 
     def _of(self, split: str) -> tuple[SaidTable, SceneTable]:
         if split not in self._tables:
