@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ncbench.cli.display.fitting import print_fitting
 from ncbench.cli.display.output import print_table, say
 from ncbench.cli.display.quantities import duration, size, sparkline
 from ncbench.records import arrays, record
@@ -45,7 +46,6 @@ COURSE = (
     "rematched to better",
 )
 SCORES = ("direction", "R@1", "R@5", "R@10", "median rank")
-FITTING = ("direction", "mAP@R", "R-precision", "first fits", "wrong firsts that fit")
 
 
 def content(found: Record) -> dict[str, Any]:
@@ -112,20 +112,9 @@ def _print_scores(result: Result) -> None:
     for name, scores in result.metrics.by_name().items():
         where = "test" if name == "test" else "the whole test split"
         print_table(f"Scores on {where}, rSum {scores.rsum:.1f}", SCORES, rows(scores), numbers=SCORES[1:])
-    _print_fitting(result)
-
-
-def _print_fitting(result: Result) -> None:
-    """Print how well all that fits was retrieved, where that is known."""
-    found = result.metrics.fitting
-    if found is None:
-        return
-    rows = [
-        (name, *("-" if value is None else f"{value:.1f}" for value in values))
-        for name, side in (("image to text", found.i2t), ("text to image", found.t2i))
-        for values in [(side.map_at_r, side.r_precision, side.r1, side.forgiven)]
-    ]
-    print_table(f"All that fits, {found.pairs:,} pairs, in %", FITTING, rows, numbers=FITTING[1:])
+    fitting = result.metrics.fitting
+    if fitting is not None:
+        print_fitting(f"All that fits, {fitting.pairs:,} pairs, in %", fitting.retrieval)
 
 
 def _print_course(found: Record) -> None:
