@@ -155,9 +155,9 @@ def evaluate(
     scores = retrieval_of(similarities, part.true, folds)
     warn_of_ties(similarities, part.true, f"{dataset.name} {split}")
     unfolded = retrieval_of(similarities, part.true) if folds > 1 else None
-    found = {each: _fitting_scores(similarities, part, *pairs) for each, pairs in fitting.items()}
+    annotated = {each: _fitting_scores(similarities, part, *pairs) for each, pairs in fitting.items()}
     if as_json:
-        more = {each: asdict(one) for each, one in found.items()}
+        more = {each: asdict(one) for each, one in annotated.items()}
         print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {}), **more})
         return
     rows = [
@@ -169,7 +169,7 @@ def evaluate(
     _print_scores(f"{dataset.name} {split}: {size}" + (f", mean of {folds} folds" if folds > 1 else ""), scores)
     if unfolded:
         _print_scores(f"{dataset.name} {split}: {size}, unfolded", unfolded)
-    for each, one in found.items():
+    for each, one in annotated.items():
         print_fitting(f"All that fits by {NAMES[each]}, in %", one)
 
 

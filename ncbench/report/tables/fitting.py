@@ -41,9 +41,9 @@ def fitting_table(table: Comparison) -> FittingTable | None:
     means = runs.groupby("variant")[named].agg(_mean_of_all)
     rows = []
     for row in table.rows.to_dict(orient="records"):
-        scores = means.loc[str(row["variant"])]
         shown = (table.cell(row, column) for column in ("variant", "rsum"))
-        rows.append([*shown, *("-" if math.isnan(scores[name]) else f"{scores[name]:.1f}" for name in SCORES)])
+        scores = (float(means[name][str(row["variant"])]) for name in SCORES)
+        rows.append([*shown, *("-" if math.isnan(score) else f"{score:.1f}" for score in scores)])
     return FittingTable(rows, _sentence(table, means))
 
 
