@@ -14,9 +14,11 @@ from ncbench.errors import UserError, brief
 from ncbench.plugins.source_files import MAX_FILE_BYTES
 from ncbench.records.arrays import (
     BELIEFS_FILE,
+    FITTING_FILE,
     RANKS_FILE,
     TOP_K_FILE,
     load_beliefs,
+    load_fitting,
     load_ranks,
     load_retrieved,
 )
@@ -31,6 +33,7 @@ from ncbench.runtime.bounded import read_bytes
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
     from ncbench.evaluation.beliefs import Beliefs
+    from ncbench.evaluation.fitting import FittingRanks
     from ncbench.evaluation.retrieval import Ranks
     from ncbench.evaluation.top_k import Retrieved
     from ncbench.noise.base import Noise
@@ -98,6 +101,11 @@ class Record:
     def top_k(self) -> Retrieved | None:
         """What was retrieved first for every test query; None without the file."""
         return load_retrieved(self.folder / TOP_K_FILE) if self.has(TOP_K_FILE) else None
+
+    @cached_property
+    def fitting(self) -> FittingRanks | None:
+        """The test ranks of all captions and images that fit; None without the file."""
+        return load_fitting(self.folder / FITTING_FILE) if self.has(FITTING_FILE) else None
 
     @cached_property
     def beliefs(self) -> Beliefs | None:

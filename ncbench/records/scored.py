@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncbench.evaluation.retrieval import Similarities, rank
+from ncbench.data.fitting import fitting_pairs
+from ncbench.evaluation.fitting import rank_fitting
+from ncbench.evaluation.retrieval import Ranks, Similarities, rank
 from ncbench.evaluation.ties import warn_of_ties
 from ncbench.evaluation.top_k import retrieve
-from ncbench.records.arrays import RANKS_FILE, TOP_K_FILE, save_ranks, save_retrieved
-from ncbench.records.result import Metrics, Scores
+from ncbench.records.arrays import (
+    FITTING_FILE,
+    RANKS_FILE,
+    TOP_K_FILE,
+    save_fitting,
+    save_ranks,
+    save_retrieved,
+)
+from ncbench.records.result import Fitting, Metrics, Scores
 
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
@@ -17,6 +26,8 @@ if TYPE_CHECKING:
 
 def save_scores(folder: Path, similarities: Similarities, dataset: Dataset, method: str) -> Metrics:
     """Return the scores of `similarities` (images, captions) on test, after writing ranks and retrieved items.
+
+    Where it is known which captions fit which images, they include the scores for all that fits.
 
     Warns of many ties, naming the `method`. Raises ArgumentError as `rank`, and OSError.
     """
@@ -26,5 +37,15 @@ def save_scores(folder: Path, similarities: Similarities, dataset: Dataset, meth
     folded = rank(similarities, true, dataset.folds) if dataset.folds > 1 else None
     save_ranks(folder / RANKS_FILE, whole, folded)
     save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))
-    scores = Scores.of(whole.retrieval())
-    return Metrics(scores) if folded is None else Metrics(Scores.of(folded.retrieval()), scores)
+    scores, fitting = Scores.of(whole.retrieval()), _fitting(folder, similarities, whole, dataset)
+    return Metrics(scores, None, fitting) if folded is None else Metrics(Scores.of(folded.retrieval()), scores, fitting)
+
+
+def _fitting(folder: Path, similarities: Similarities, whole: Ranks, dataset: Dataset) -> Fitting | None:
+    """Return how well all that fits is retrieved, after writing its ranks; None if it is not known what fits."""
+    pairs = fitting_pairs(dataset, "test")
+    if pairs is None:
+        return None
+    ranks = rank_fitting(similarities, pairs.captions, pairs.images)
+    save_fitting(folder / FITTING_FILE, ranks)
+    return Fitting.of(len(pairs), ranks.retrieval(whole, dataset.splits["test"].true))

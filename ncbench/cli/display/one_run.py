@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ncbench.cli.display.fitting import print_fitting
 from ncbench.cli.display.output import print_table, say
 from ncbench.cli.display.quantities import duration, size, sparkline
 from ncbench.records import arrays, record
@@ -29,6 +30,7 @@ FILES = {
     record.HISTORY_FILE: "loss, work, seconds and dev scores at each evaluation",
     arrays.RANKS_FILE: "test rank of every query",
     arrays.TOP_K_FILE: "what was retrieved first",
+    arrays.FITTING_FILE: "test ranks of all captions and images that fit",
     arrays.BELIEFS_FILE: "beliefs about every training pair",
     record.MODEL_FILE: "weights of the selected networks",
     ERROR_FILE: "traceback of the error",
@@ -110,6 +112,9 @@ def _print_scores(result: Result) -> None:
     for name, scores in result.metrics.by_name().items():
         where = "test" if name == "test" else "the whole test split"
         print_table(f"Scores on {where}, rSum {scores.rsum:.1f}", SCORES, rows(scores), numbers=SCORES[1:])
+    fitting = result.metrics.fitting
+    if fitting is not None:
+        print_fitting(f"All that fits, {fitting.pairs:,} pairs, in %", fitting.retrieval)
 
 
 def _print_course(found: Record) -> None:

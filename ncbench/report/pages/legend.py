@@ -33,6 +33,13 @@ is a reference and never counts as best. A method that was *given clean pairs* k
 clean, which the others do not.
 """
 
+FITTING_LEGEND = """\
+*All that fits*: a caption fits an image if it is at least as close to it in meaning as to its own image, so one without
+errors fits all images of which it is true. With R fitting items, *R-precision* is the share of them among the first R,
+and *mAP@R* the mean of the precisions at their ranks up to R. *Wrong firsts that fit* are those of the first hits that
+R@1 counts as wrong which fit all the same. Kendall's tau is 1 for the same order of methods, -1 for the reverse.
+"""
+
 PROBLEMS_LEGEND = """\
 These records do not pass `ncbench verify`. Results that *fail verification* are marked and never count as best or rank;
 records that could not be read are left out. Figures show neither.
@@ -56,6 +63,11 @@ overviews give the lowest and the highest published rSum where sources differ, a
 
 
 def legend_of(boards: Iterable[Leaderboard]) -> str:
-    """Return the explanation of the tables of `boards`, with that of the versions of the harness where they differ."""
-    mixed = any(board.runs["harness"].nunique() > 1 for board in boards)
-    return f"{LEGEND}\n{HARNESS_LEGEND}" if mixed else LEGEND
+    """Return the explanation of the tables of `boards`.
+
+    That of all that fits is there if a board has such scores, that of versions of the harness if they differ.
+    """
+    runs = [board.runs for board in boards]
+    fitting = any("map_at_r" in each and each["map_at_r"].notna().any() for each in runs)
+    mixed = any(each["harness"].nunique() > 1 for each in runs)
+    return "\n".join([LEGEND, *([FITTING_LEGEND] if fitting else []), *([HARNESS_LEGEND] if mixed else [])])
