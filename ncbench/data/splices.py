@@ -35,10 +35,11 @@ class Splices:
                 f"{rows.shape}"
             )
         caption, start, donor, donor_start, length, replaced = self.table.T
-        if min(part.min(initial=0) for part in (caption, start, donor - NO_DONOR, donor_start)) < 0:
-            raise ValueError("splices contain a negative number")
-        if min(length.min(initial=1), replaced.min(initial=1)) < 1:
-            raise ValueError("splices contain a length of 0 or less")
+        least = [
+            part.min(initial=1) for part in (caption, start, donor - NO_DONOR, donor_start, length - 1, replaced - 1)
+        ]
+        if min(least) < 0:
+            raise ValueError("splices contain a negative number or a length of 0")
         if len(np.unique(caption)) != len(rows):
             raise ValueError("a caption is spliced twice")
 

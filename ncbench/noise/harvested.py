@@ -85,7 +85,9 @@ class _Harvest:
             found = kinds[KINDS[(place + step) % len(KINDS)]](caption, place)
             if found is not None:
                 return found
-        raise UserError(f"caption {caption} has no words to change, and every image that looks similar has this caption")
+        raise UserError(
+            f"caption {caption} has no words to change, and every image that looks similar has this caption"
+        )
 
     def _neighbour(self, caption: int, place: int) -> int | None:
         """Return one of the N_NEAREST images most similar to that of the caption which does not have this caption."""
