@@ -228,7 +228,8 @@ def test_a_broken_one_does_not_hide_the_others(
     assert gone.endswith("'gone' (somewhere:Thing) cannot be loaded: ImportError: No module named 'gone'")
     assert other.endswith("noise protocol 'other' is <built-in function len>, expected an ncbench.NoiseProtocol")
     with pytest.raises(
-        UserError, match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, harvested, natural, other,"
+        UserError,
+        match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, harvested, natural, other,",
     ):
         check_protocol("carousle")
 

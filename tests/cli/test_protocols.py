@@ -61,7 +61,8 @@ def test_audits_show_captions_as_the_method_saw_them(
 
 
 def test_words_of_vectors_cannot_be_harvested(cli: Cli, tmp_path: Path) -> None:
-    result = cli("run", "--dataset", "scenes-vectors", "--protocol", "harvested", "--noise", 0.4, "--out", tmp_path)
+    words = ("--method", "triplet", "--dataset", "scenes-vectors", "--protocol", "harvested", "--noise", 0.4)
+    result = cli("run", *words, "--out", tmp_path)
     assert result.exit_code == 2
     assert result.stderr == (
         "Error: noise protocol 'harvested': captions of this dataset are vectors and have no words to replace.\n"
