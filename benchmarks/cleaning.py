@@ -39,7 +39,7 @@ from ncbench.evaluation.beliefs import detect
 from ncbench.noise.registry import draw_noise
 from ncbench.runtime.seeds import derive_seed
 
-PROTOCOLS = ("shuffle-captions", "shuffle-images", "semantic", "partial", "concentrated")
+PROTOCOLS = ("shuffle-captions", "shuffle-images", "semantic", "partial", "concentrated", "harvested")
 CLUSTERS = 10
 """Of images, the labels for cleanlab: of 5, 10, 20 and 50 what served it best on photos."""
 
@@ -94,7 +94,8 @@ def judged_rows(
         labelled = [with_cleanlab(pairs, clean)] if find_spec("cleanlab") else []
     facts = {"dataset": dataset.name, "protocol": protocol, "ratio": round(float(np.mean(~clean)), 3)}
     rows = [
-        facts | {"scorer": name} | facts_of(opinion, clean, seconds.get(name)) for name, opinion in opinions.items()
+        facts | {"scorer": name} | facts_of(opinion, clean, seconds.get(name), noise.changes(split.true))
+        for name, opinion in opinions.items()
     ]
     return [
         *rows,
@@ -152,8 +153,11 @@ def with_cleanlab(pairs: Pairs, clean: Any) -> dict[str, Any]:
     }
 
 
-def facts_of(opinion: Opinion, clean: Any, seconds: float | None) -> dict[str, Any]:
-    """Return how well an opinion fits the ground truth `clean` (pairs,) bool."""
+def facts_of(opinion: Opinion, clean: Any, seconds: float | None, changes: Any = ()) -> dict[str, Any]:
+    """Return how well an opinion fits the ground truth `clean` (pairs,) bool.
+
+    If noise made several `changes` (pairs,), the result says how well pairs with each are told from clean ones.
+    """
     ordered = np.lexsort((opinion.scores, -opinion.p_mismatched))
     dropped = ordered[: round(opinion.ratio.estimate * len(clean))]
     wrong = ~clean
@@ -167,7 +171,15 @@ def facts_of(opinion: Opinion, clean: Any, seconds: float | None) -> dict[str, A
         "recall": hits / int(wrong.sum()) if wrong.any() else None,
         "ece": found.calibration_error,
         "seconds": None if seconds is None else seconds * 10_000 / len(clean),
-    }
+    } | ({"auc_by_change": _auc_by_change(opinion, clean, changes)} if len({*changes}) > 2 else {})
+
+
+def _auc_by_change(opinion: Opinion, clean: Any, changes: Any) -> dict[str, float]:
+    found = {}
+    for change in sorted({*changes} - {""}):
+        some = clean | (changes == change)
+        found[str(change)] = detect(1 - opinion.p_mismatched[some], clean[some]).auc
+    return found
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -201,15 +201,15 @@ UNIT_DESCRIPTIONS = {
     "captions": "single captions",
     "images": "images with all their captions",
     "words": "words",
-    "": "both captions and words",
+    "pairs": "both captions and words",
 }
 
 
 def moved_unit(noise: Noise) -> str:
-    """Return the unit that `noise` moves, or "" if several; expects five captions per image."""
+    """Return the unit that `noise` moves; expects five captions per image."""
     together = noise.claimed.reshape(IMAGES, 5)
     if noise.splices is not None:
-        return "words" if np.array_equal(noise.claimed, FIVE_EACH) else ""
+        return "words" if np.array_equal(noise.claimed, FIVE_EACH) else "pairs"
     return "images" if (together == together[:, :1]).all() else "captions"
 
 
@@ -260,7 +260,7 @@ def _any_shape(subject: ProtocolUnderTest) -> str:
     return ", ".join(shapes)
 
 
-RATIO_ITEMS = {"captions": "captions", "images": "images", "words": "captions"}
+RATIO_ITEMS = {"captions": "captions", "images": "images", "words": "captions", "pairs": "pairs"}
 """The items that the ratio refers to, by unit."""
 
 AFTER_DRAWING = ("draws",)
@@ -274,7 +274,7 @@ CHECKS: Sequence[Check[ProtocolUnderTest]] = (
     Check(
         "draws",
         "the protocol returns an int64 vector with an existing image for every caption, and its unit",
-        "return (claimed, unit): claimed int64 like request.true, unit 'captions', 'images' or 'words'",
+        "return (claimed, unit): claimed int64 like request.true, unit 'captions', 'images', 'words' or 'pairs'",
         _draws,
     ),
     Check(
@@ -303,7 +303,7 @@ CHECKS: Sequence[Check[ProtocolUnderTest]] = (
     ),
     Check(
         "unit",
-        "the protocol moves the unit that it declares: captions, images with all their captions, or words",
+        "the protocol moves the unit that it declares: captions, images with all their captions, words, or both",
         "declare the unit that moves; different units are not comparable at the same ratio",
         _unit,
         AFTER_DRAWING,

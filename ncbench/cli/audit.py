@@ -27,7 +27,12 @@ DEFAULT_PICTURES = 50
     help=f"Also write the images of the listed pairs to this folder, as PNG: --top pairs, or the first "
     f"{DEFAULT_PICTURES}.",
 )
-@click.option("--with-truth", is_flag=True, help="Add a column with the ground truth. Needs a dataset that has it.")
+@click.option(
+    "--with-truth",
+    is_flag=True,
+    help="Add columns with the ground truth: whether a pair is mismatched, and what noise did to it. Needs a dataset "
+    "that has it.",
+)
 @click.option(
     "--figure",
     type=click.Path(path_type=Path),

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ncbench.data.feature_sizes import bad_size, first_bad_row, rows_at_once
 from ncbench.data.rows_file import RowsFile
-from ncbench.data.splices import Splices
+from ncbench.data.splices import NO_DONOR, Splices
 from ncbench.data.stamps import Stamp
-from ncbench.data.vocabulary import Vocabulary
+from ncbench.data.vocabulary import UNKNOWN_ID, Vocabulary
 from ncbench.errors import UserError
 from ncbench.runtime.guard import refuse_if_guarded
 
@@ -183,12 +183,22 @@ class Captions:
         Raises ValueError for splices that do not fit these captions.
         """
         splices.check(self.lengths)
-        changed, texts = self._tokens.copy(), list(self.texts)
-        for caption, start, donor, donor_start, length in splices.rows.tolist():
-            into, out_of = self._offsets[caption], self._offsets[donor] + donor_start
-            changed[into + start : into + start + length] = self._tokens[out_of : out_of + length]
-            texts[caption] = " ".join(words[word] for word in changed[into + 1 : into + self.lengths[caption] - 1])
-        return Captions.of_arrays(texts, changed, self.lengths)
+        lengths, texts = self.lengths.copy(), list(self.texts)
+        lengths[splices.captions] += splices.growth
+        offsets = np.cumsum(lengths) - lengths
+        # Tokens of captions that do not change; the others are overwritten.
+        positions = np.arange(int(lengths.sum())) + np.repeat(self._offsets[:-1] - offsets, lengths)
+        tokens = self._tokens[np.minimum(positions, len(self._tokens) - 1)]
+        for caption, start, donor, donor_start, length, replaced in splices.table.tolist():
+            if donor == NO_DONOR:
+                inserted = np.full(length, UNKNOWN_ID)
+            else:
+                inserted = self.tokens(donor)[donor_start : donor_start + length]
+            own = self.tokens(caption)
+            changed = np.concatenate([own[:start], inserted, own[start + replaced :]])
+            tokens[offsets[caption] : offsets[caption] + len(changed)] = changed
+            texts[caption] = " ".join(words[word] for word in changed[1:-1])
+        return Captions.of_arrays(texts, tokens, lengths)
 
 
 class CaptionVectors(Captions):

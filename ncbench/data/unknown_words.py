@@ -8,7 +8,7 @@ import numpy as np
 
 from ncbench.data.data_warning import DataWarning
 from ncbench.data.dataset import Captions, Dataset
-from ncbench.data.vocabulary import SPECIAL, UNKNOWN
+from ncbench.data.vocabulary import SPECIAL, UNKNOWN_ID
 from ncbench.errors import UserError
 
 DOUBTFUL_SHARE, MAX_UNKNOWN_SHARE = 0.2, 0.9
@@ -31,7 +31,7 @@ def unknown_share(captions: Captions) -> float:
         if len(chosen):
             tokens, lengths = captions.padded(chosen)
             words += int((lengths - 2).sum())  # without <start> and <end>
-            unknown += int(np.count_nonzero(tokens == SPECIAL.index(UNKNOWN)))
+            unknown += int(np.count_nonzero(tokens == UNKNOWN_ID))
     return unknown / words if words > 0 else 0.0
 
 

@@ -18,6 +18,7 @@ MAX_BYTES = 2**28
 
 PAD, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNKNOWN)
+UNKNOWN_ID = SPECIAL.index(UNKNOWN)
 
 
 @dataclass(frozen=True)

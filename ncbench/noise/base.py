@@ -17,9 +17,13 @@ from ncbench.data.vocabulary import Vocabulary
 from ncbench.runtime.guard import refuse_if_guarded
 
 BoolVector = NDArray[np.bool_]
-Unit = Literal["captions", "images", "words", "clean", "natural"]
-"""What moves: single captions, images with all their captions, or words within captions; nothing on clean and natural
-pairs."""
+Unit = Literal["captions", "images", "words", "pairs", "clean", "natural"]
+"""What moves: single captions, images with all their captions, words within captions, or for each pair its image or its
+words; nothing on clean and natural pairs."""
+
+Change = Literal["", "image", "shortened", "words", "unknown"]
+"""What noise did to a pair: nothing; another image is claimed; words were left out; words of another caption or unknown
+words replace its own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,16 @@ class Noise:
         found = np.asarray(self.claimed == true)
         if self.splices is not None:
             found[self.splices.captions] = False
+        return found
+
+    def changes(self, true: IntVector) -> NDArray[np.str_]:
+        """Return what happened to each pair, (captions,) of `Change`: "" for the pairs that are `clean`."""
+        found = np.zeros(len(true), "U9")
+        if self.splices is not None:
+            found[self.splices.captions] = np.select(
+                [self.splices.unknown, self.splices.own], ["unknown", "shortened"], "words"
+            )
+        found[self.claimed != true] = "image"
         return found
 
     def mismatch(self, true: IntVector) -> float:

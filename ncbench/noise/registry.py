@@ -19,7 +19,7 @@ from ncbench.runtime.seeds import derive_rng
 
 LOG = logging.getLogger(__name__)
 GROUP = "ncbench.noise"
-MOVABLE_UNITS: tuple[Unit, ...] = ("captions", "images", "words")
+MOVABLE_UNITS: tuple[Unit, ...] = ("captions", "images", "words", "pairs")
 KIND = Kind("noise protocol", GROUP, Path("noise"), lambda node: offer_in_call(node, "NoiseProtocol", summary_at=3))
 
 

@@ -17,14 +17,19 @@ MAX_DRAWS = 100
 Row = tuple[int, int, int, int, int]
 
 
+def words_of(request: NoiseRequest) -> Captions:
+    """Return the captions of a request. Raises UserError if they are vectors."""
+    if request.captions.vector_dim:
+        raise UserError("captions of this dataset are vectors and have no words to replace")
+    return request.captions
+
+
 def _splice(request: NoiseRequest) -> Drawn:
     """Replace half of the words of int(ratio * captions) captions; the correspondence does not change.
 
     The words are consecutive, and so are those that replace them, from a caption of another image.
     """
-    captions, n_captions = request.captions, len(request.true)
-    if captions.vector_dim:
-        raise UserError("captions of this dataset are vectors and have no words to replace")
+    captions, n_captions = words_of(request), len(request.true)
     waiting = random_order(request.rng, n_captions)[: count_of(request.ratio, n_captions)]
     rows: list[Row] = []
     for _ in range(MAX_DRAWS):

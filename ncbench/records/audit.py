@@ -39,6 +39,9 @@ COLUMNS = (
 ORIGIN_COLUMNS = ("id", "source_file", "source_row", "image_file")
 """Added for imported datasets: the row that the caption comes from, and the file of the claimed image."""
 
+TRUTH_COLUMNS = ("mismatched", "change")
+"""Added on request: whether the pair is mismatched, and what noise did to it; see `ncbench.noise.base.Change`."""
+
 PICTURE_COLUMNS = ("claimed_picture", "rematched_picture")
 
 NO_REMATCH = -1
@@ -100,6 +103,10 @@ class Audit:
             )
         return self.noise.clean(self.dataset.splits["train"].true)
 
+    def changes(self) -> NDArray[np.str_]:
+        """Return what noise did to each pair, (pairs,) of `ncbench.noise.base.Change`."""
+        return self.noise.changes(self.dataset.splits["train"].true)
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -140,14 +147,14 @@ def write_audit(
 ) -> int:
     """Write the CSV of the `top` pairs (None: all), the most likely mismatched first; return the number of rows.
 
-    `with_truth` adds a column that says which pairs are mismatched. `shown` holds the picture files of the first rows,
+    `with_truth` adds TRUTH_COLUMNS. `shown` holds the picture files of the first rows,
     which are written as paths relative to the CSV. Raises UserError without ground truth, and OSError.
     """
-    clean = audit.clean() if with_truth else None
+    truth = (~audit.clean(), audit.changes()) if with_truth else None
     names = [
         *COLUMNS,
         *(ORIGIN_COLUMNS if audit.dataset.origins else []),
-        *(["mismatched"] if with_truth else []),
+        *(TRUTH_COLUMNS if with_truth else []),
         *(PICTURE_COLUMNS if shown else []),
     ]
     content = io.StringIO()
@@ -155,8 +162,8 @@ def write_audit(
     writer.writeheader()
     count = 0
     for row in _rows(audit, top):
-        if clean is not None:
-            row["mismatched"] = not clean[row["pair"]]
+        if truth is not None:
+            row |= {name: values[row["pair"]] for name, values in zip(TRUTH_COLUMNS, truth, strict=True)}
         if shown:
             files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
             row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}

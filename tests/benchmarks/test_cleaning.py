@@ -25,6 +25,14 @@ def test_precision_and_recall_are_those_of_the_estimated_ratio() -> None:
     assert (found["precision"], found["recall"], found["estimate"]) == (0.5, 0.5, 0.4)
     assert found["auc"] == pytest.approx(5 / 6)
     assert found["seconds"] == 4000
+    assert "auc_by_change" not in found
+
+
+def test_each_change_is_told_from_clean_pairs() -> None:
+    p = np.array([0.9, 0.8, 0.7, 0.1, 0.0])
+    clean, changes = np.array([False, True, False, False, True]), np.array(["image", "", "words", "words", ""])
+    found = facts_of(Opinion(-p, p, Ratio(0.4, 0.3, 0.5), 0.9), clean, None, changes)
+    assert found["auc_by_change"] == {"image": 1.0, "words": 0.5}
 
 
 def test_results_are_kept_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from noise_protocols import main, nearest_by_meaning
 from sources import Source
 
 from ncbench.data.dataset import Dataset, IntVector
+from ncbench.noise.drawing import draw
 
 
 class Ring:
@@ -42,10 +43,14 @@ def test_nearest_by_meaning(ring: Dataset) -> None:
 def test_every_protocol_has_a_row(ring: Dataset) -> None:
     result = CliRunner().invoke(main, ["--dataset", "ring"])
     assert result.exit_code == 0, result.output
-    rows = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ") for line in result.output.splitlines()[2:7]}
-    assert set(rows) == {"concentrated", "partial", "semantic", "shuffle-captions", "shuffle-images"}
+    rows = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ") for line in result.output.splitlines()[2:8]}
+    assert set(rows) == {"concentrated", "harvested", "partial", "semantic", "shuffle-captions", "shuffle-images"}
     assert rows["partial"][3] == "not known"
-    assert all(rows[name][1] == f"{38 / 96:.3f}" for name in ("concentrated", "partial", "semantic"))
+    assert all(rows[name][1] == f"{38 / 96:.3f}" for name in ("concentrated", "harvested", "partial", "semantic"))
+    noise = draw(ring, "harvested", 0.4, 0)
+    moved = np.flatnonzero(noise.changes(ring.splits["train"].true) == "image")
+    assert 0 < len(moved) < 38
+    assert rows["harvested"][3] == f"{ring.semantics.closeness('train', moved, noise.claimed[moved]).mean():.2f}"
 
 
 def test_a_data_set_without_meanings(tiny: Dataset, register: Callable[[str, str, object], None]) -> None:

@@ -149,6 +149,7 @@ FIRST = (
     "shuffle-images",
     "concentrated",
     "partial",
+    "harvested",
     "file",
 )  # one of each unit or source; the others are slow tests
 
@@ -227,7 +228,8 @@ def test_a_broken_one_does_not_hide_the_others(
     assert gone.endswith("'gone' (somewhere:Thing) cannot be loaded: ImportError: No module named 'gone'")
     assert other.endswith("noise protocol 'other' is <built-in function len>, expected an ncbench.NoiseProtocol")
     with pytest.raises(
-        UserError, match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, natural, other,"
+        UserError,
+        match=r"unknown noise protocol 'carousle'\. Did you mean 'carousel'\?.* gone, harvested, natural, other,",
     ):
         check_protocol("carousle")
 

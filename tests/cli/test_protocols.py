@@ -26,7 +26,7 @@ def only_record(root: Path) -> Path:
     return result.parent
 
 
-@pytest.mark.parametrize("protocol", ["semantic", "partial", "concentrated"])
+@pytest.mark.parametrize("protocol", ["semantic", "partial", "concentrated", "harvested"])
 def test_harder_noise_is_run_verified_and_replayed(toy_run: Cli, cli: Cli, tmp_path: Path, protocol: str) -> None:
     result = toy_run("--method", "ncr", "--protocol", protocol, "--noise", 0.4, "--budget", 3, "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -38,18 +38,35 @@ def test_harder_noise_is_run_verified_and_replayed(toy_run: Cli, cli: Cli, tmp_p
     assert "identical" in replayed.output
 
 
-def test_audits_show_captions_as_the_method_saw_them(toy_run: Cli, cli: Cli, tmp_path: Path, tiny: Dataset) -> None:
-    words = ("--method", "ncr", "--protocol", "partial", "--noise", 0.4, "--budget", 3, "--out", tmp_path)
+@pytest.mark.parametrize(
+    ("protocol", "changes"), [("partial", {"words"}), ("harvested", {"words", "shortened", "unknown"})]
+)
+def test_audits_show_captions_as_the_method_saw_them(
+    toy_run: Cli, cli: Cli, tmp_path: Path, tiny: Dataset, protocol: str, changes: set[str]
+) -> None:
+    words = ("--method", "ncr", "--protocol", protocol, "--noise", 0.4, "--budget", 3, "--out", tmp_path)
     assert toy_run(*words).exit_code == 0
     folder, table = only_record(tmp_path), tmp_path / "audit.csv"
     assert cli("audit", folder, "--out", table, "--with-truth").exit_code == 0
     true = tiny.splits["train"].captions.texts
     rows = list(csv.DictReader(table.read_text().splitlines()))
     changed = {int(row["pair"]) for row in rows if row["caption"] != true[int(row["pair"])]}
-    assert changed == {int(row["pair"]) for row in rows if row["mismatched"] == "True"}
+    assert changed == {int(row["pair"]) for row in rows if row["change"] in changes}
+    found = {row["change"] for row in rows if row["mismatched"] == "True"}
+    assert changes <= found <= {*changes, "image"}
+    assert {row["change"] for row in rows if row["mismatched"] == "False"} == {""}
     (splices,) = tmp_path.rglob("*.splices.npy")
     splices.unlink()
     assert "cannot read noise file" in cli("audit", folder, "--out", table, "--force").stderr
+
+
+def test_words_of_vectors_cannot_be_harvested(cli: Cli, tmp_path: Path) -> None:
+    words = ("--method", "triplet", "--dataset", "scenes-vectors", "--protocol", "harvested", "--noise", 0.4)
+    result = cli("run", *words, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: noise protocol 'harvested': captions of this dataset are vectors and have no words to replace.\n"
+    )
 
 
 @pytest.mark.usefixtures("natural")

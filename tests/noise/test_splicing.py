@@ -4,8 +4,8 @@ from correspondences import FIVE_EACH, correspondences, drawn, examples, pinned_
 from hypothesis import given
 
 from ncbench.data.dataset import Captions, CaptionVectors, Split
-from ncbench.data.splices import Splices
-from ncbench.data.vocabulary import SPECIAL, Vocabulary
+from ncbench.data.splices import NO_DONOR, Splices
+from ncbench.data.vocabulary import SPECIAL, UNKNOWN_ID, Vocabulary
 from ncbench.errors import UserError
 
 VOCABULARY = Vocabulary((*SPECIAL, *(f"w{n}" for n in range(4, 16))))
@@ -68,6 +68,42 @@ def test_donors_give_their_original_words():
     assert captions.tokens(0).tolist() == [1, 4, 5, 2]
 
 
+def test_captions_get_longer_shorter_and_unknown_words():
+    captions = Captions(["a b c", "d", "e f", "g h"], [[1, 4, 5, 6, 2], [1, 7, 2], [1, 8, 9, 2], [1, 10, 11, 2]])
+    rows = np.array([[0, 1, 0, 2, 1, 3], [1, 1, 0, 1, 3, 1], [3, 2, NO_DONOR, 0, 1, 1]])
+    splices = Splices(rows)
+    seen = captions.spliced(splices, VOCABULARY.words)
+    assert [seen.tokens(caption).tolist() for caption in range(4)] == [
+        [1, 5, 2],
+        [1, 4, 5, 6, 2],
+        [1, 8, 9, 2],
+        [1, 10, UNKNOWN_ID, 2],
+    ]
+    assert seen.texts == ["w5", "w4 w5 w6", "e f", "w10 <unk>"]
+    assert seen.lengths.tolist() == [3, 5, 4, 4]
+    assert (splices.growth.tolist(), splices.own.tolist()) == ([-2, 2, 0], [True, False, False])
+    assert captions.tokens(0).tolist() == [1, 4, 5, 6, 2]
+
+
+def test_a_last_caption_that_grows():
+    captions = Captions(["a b c", "d"], [[1, 4, 5, 6, 2], [1, 7, 2]])
+    seen = captions.spliced(Splices(np.array([[1, 1, 0, 1, 3, 1]])), VOCABULARY.words)
+    assert [seen.tokens(0).tolist(), seen.tokens(1).tolist()] == [[1, 4, 5, 6, 2], [1, 4, 5, 6, 2]]
+
+
+def test_rows_of_five_columns_replace_as_many_words():
+    rows = np.array([[0, 1, 1, 2, 3], [4, 1, 1, 2, 1]])
+    assert Splices(rows).table.tolist() == [[0, 1, 1, 2, 3, 3], [4, 1, 1, 2, 1, 1]]
+    assert Splices(rows).growth.tolist() == [0, 0]
+
+
+def test_spliced_pairs_have_changed_words():
+    noise = drawn("partial")
+    changes = noise.changes(FIVE_EACH)
+    assert set(changes[~noise.clean(FIVE_EACH)]) == {"words"}
+    assert set(changes[noise.clean(FIVE_EACH)]) == {""}
+
+
 def test_ratio_0_is_the_clean_run():
     noise = drawn("partial", 0.0)
     assert noise.splices is None
@@ -102,6 +138,11 @@ def test_captions_that_are_vectors_are_refused():
     [
         (np.zeros((1, 4), np.int64), r"\(n, 5\) int64, found int64 \(1, 4\)"),
         (np.zeros((1, 5), np.int32), "found int32"),
+        (np.zeros((1, 7), np.int64), r"found int64 \(1, 7\)"),
+        (np.array([[0, 1, -2, 1, 1]]), "negative number"),
+        (np.array([[0, 1, 1, -1, 1]]), "negative number"),
+        (np.array([[-1, 1, 1, 1, 1]]), "negative number"),
+        (np.array([[0, 1, 1, 1, 1, 0]]), "length of 0"),
         (np.array([[0, -1, 1, 1, 1]]), "negative number"),
         (np.array([[0, 1, 1, 1, 0]]), "length of 0"),
         (np.array([[0, 1, 1, 1, 1], [0, 2, 1, 1, 1]]), "spliced twice"),
@@ -121,11 +162,20 @@ def test_invalid_rows(rows, message):
         ([0, 1, 1, 0, 1], "extends beyond"),
         ([0, 2, 1, 1, 2], "extends beyond"),
         ([0, 1, 1, 2, 2], "extends beyond"),
+        ([0, 1, 1, 1, 3, 2], "extends beyond"),
+        ([0, 1, 1, 1, 2, 3], "extends beyond"),
+        ([0, 1, -1, 1, 2, 2], "extends beyond"),
+        ([0, 1, -1, 0, 2, 1], "extends beyond"),
+        ([0, 1, 1, 2**63 - 1, 2, 2], "extends beyond"),
+        ([0, 2**63 - 1, 1, 1, 2, 2], "extends beyond"),
+        ([0, 1, 1, 1, 2**63 - 1, 2], "extends beyond"),
+        ([0, 1, 1, 1, 2, 2**63 - 1], "extends beyond"),
     ],
 )
 def test_rows_that_do_not_fit_the_captions(row, message):
     lengths = np.array([4, 4])
     Splices(np.array([[0, 1, 1, 1, 2]])).check(lengths)
+    Splices(np.array([[0, 1, 1, 1, 1, 2], [1, 1, -1, 0, 1, 2]])).check(lengths)
     with pytest.raises(ValueError, match=message):
         Splices(np.array([row])).check(lengths)
 

@@ -49,12 +49,14 @@ def test_noise_is_saved_as_npy_only(tmp_path):
         save_noise(draw("shuffle-captions", 0.4, FIVE_EACH, 100, 5), tmp_path / "noise.txt")
 
 
-def test_splices_are_saved_next_to_the_noise(tmp_path):
-    noise = drawn("partial", 0.2)
+@pytest.mark.parametrize(("protocol", "columns"), [("partial", 5), ("harvested", 6)])
+def test_splices_are_saved_next_to_the_noise(tmp_path, protocol, columns):
+    noise = drawn(protocol, 0.2)
     save_noise(noise, tmp_path / "n.npy")
     found = load_noise(tmp_path / "n.npy")
     assert found == noise
     assert np.array_equal(found.splices.rows, noise.splices.rows)
+    assert found.splices.rows.shape[1] == columns
     assert sorted(path.name for path in tmp_path.iterdir()) == ["n.json", "n.npy", "n.splices.npy"]
 
 

@@ -25,6 +25,8 @@ def test_other_ratios_are_refused(name: str) -> None:
         draw(name, 0.4, FIVE_EACH, 100, seed=0)
 
 
-@pytest.mark.parametrize("name", ["shuffle-images", "shuffle-captions", "semantic", "partial", "concentrated"])
+@pytest.mark.parametrize(
+    "name", ["shuffle-images", "shuffle-captions", "semantic", "partial", "concentrated", "harvested"]
+)
 def test_every_protocol_is_clean_at_ratio_0(name: str) -> None:
     assert drawn(name, 0.0).digest == draw("clean", 0.0, FIVE_EACH, 100, seed=0).digest

@@ -117,11 +117,12 @@ def test_the_truth_is_told_on_request_only(make: Make, tmp_path: Path) -> None:
     audit = load_audit(make(), None)
     assert "mismatched" not in cells(audit, tmp_path / "a.csv")[0]
     rows = cells(audit, tmp_path / "b.csv", with_truth=True)
-    assert list(rows[0]) == [*COLUMNS, "mismatched"]
+    assert list(rows[0]) == [*COLUMNS, "mismatched", "change"]
     true = audit.dataset.splits["train"].true
     told = {int(row["pair"]): row["mismatched"] for row in rows}
     assert told == {pair: str(bool(audit.noise.claimed[pair] != true[pair])) for pair in range(48)}
     assert set(told.values()) == {"True", "False"}
+    assert {(row["mismatched"], row["change"]) for row in rows} == {("True", "image"), ("False", "")}
 
 
 def test_nobody_knows_the_truth(make: Make, tmp_path: Path) -> None:

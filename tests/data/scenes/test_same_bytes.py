@@ -72,6 +72,7 @@ NOISE_DIGESTS = {
     "shuffle-captions": "b88287e08c02654155446cea11042df72e9ac620ed9b3e69a35510cf4cddd59c",
     "semantic": "4942520c05ced4ccb3933e11748aed66fe3eb5f63e6f6e8cb0069cb0f0e6f651",
     "partial": "a0f950aa1ef17b294589be06e63d34b8564f40d480e0421b6da72e1bcf0af308",
+    "harvested": "e7e1aac32c0274360558d7ac988317d348b9697c0d10430dd5997e9f6a896b4d",
     "concentrated": "ba34a23a060356f0710c2e4f6c58ef8f62d91aefa1fdccec622b368b3edb7bc8",
 }
 
