@@ -40,18 +40,13 @@ def load_runs(
     with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
     the epochs of a budget in own epochs, or "self-reported". `allowance` is the budget, 0 for budgets that are not
     compute-matched. `used` is NaN for self-reported runs, `flops` where nobody told them. `sees_truth` says whether the
-    method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was <<<<<<< HEAD given.
-    `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the share of
+    method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was given. `rsum_unfolded` is the
+    rSum of the whole test split where `rsum` is a mean over folds. Where it is known which captions fit which images,
+    there are scores for all that fits, in percent (`ncbench.evaluate_fitting`): `map_at_r`, the mean of `i2t_map_at_r`
+    and `t2i_map_at_r`, and for both directions `r_precision`, `r1_fitting` and `forgiven`. `overhead` is the share of
     the training time outside the networks, `resumed_at` the share of the budget at which the run was last resumed.
     `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data; both are part
     of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
-    ======= given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. Where it is
-    known which captions fit which images, there are scores for all that fits, in percent (`ncbench.evaluate_fitting`):
-    `map_at_r`, the mean of `i2t_map_at_r` and `t2i_map_at_r`, and for both directions `r_precision`, `r1_fitting` and
-    `forgiven`. `overhead` is the share of the training time outside the networks, `resumed_at` the share of the budget
-    at which the run was last resumed. `harness` is the version of the harness that made the run, and `dataset_digest`
-    identifies the data; both are part of `conditions` where a dataset has runs of several. `sizes` are those of the
-    backbone, `folder` that of the record. >>>>>>> S
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
