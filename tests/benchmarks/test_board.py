@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import ncbench
 from ncbench.cli import main
-from ncbench.method.registry import load_method
+from ncbench.method.registry import load_method, method_names
 
 
 def value(words: Sequence[str], name: str) -> list[str]:
