@@ -55,7 +55,8 @@ class CoTeaching(Method):
     presets = {
         "coco": {"decay_every": 1 / 3},  # as infonce
         "cc152k": {"decay_every": 0.4},
-        "scenes": {"lr": 1e-3},
+        # the best trial of benchmarks/search.py
+        "scenes": {"lr": 0.0017, "forget": 0.25, "gradual": 0.59},
         "scenes-large": {"lr": 1e-3},
     }
 

@@ -34,7 +34,8 @@ class Oracle(SingleNetwork):
         margin: float = setting(0.2, "by how much a pair must beat its negatives", "VSE++")
 
     presets = {
-        "scenes": {"lr": 1e-3},
+        # the best trial of benchmarks/search.py
+        "scenes": {"lr": 0.0031, "warmup": 0.38, "margin": 0.36},
         "scenes-large": {"lr": 1e-3},
     }
 

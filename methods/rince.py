@@ -52,7 +52,8 @@ class RINCE(SingleNetwork):
     presets = {
         "coco": {"decay_every": 1 / 3},  # as infonce
         "cc152k": {"decay_every": 0.4},
-        "scenes": {"lr": 1e-3},
+        # the best trial of benchmarks/search.py
+        "scenes": {"lr": 0.00097, "tau": 0.11, "q": 0.088},
         "scenes-large": {"lr": 1e-3},
     }
 

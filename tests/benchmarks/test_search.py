@@ -22,6 +22,7 @@ from search import (
     Trial,
     best,
     ceiling,
+    defaults,
     logged,
     main,
     mean_score,
@@ -181,12 +182,12 @@ def test_a_trial_is_planned_with_its_settings() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_presets_are_the_published_settings_at_the_scale_of_scenes(name: str) -> None:
-    """Until the search has run on version 2 of `scenes`; the log of version 1 is kept for its leaderboard."""
-    (published,) = trials_of(name, 1)
-    found = settings_of(load_method(name), CONDITION.dataset)
-    changed = {key for key, value in published.settings.items() if found[key] != value}
-    assert changed == ({"warmup"} if name == "l2rm" else set())
+def test_presets_are_the_best_trial(name: str) -> None:
+    trials = json.loads(LOG.read_text())["methods"][name]
+    assert [entry["trial"] for entry in trials] == list(range(TRIALS))
+    chosen = best(trials)
+    assert chosen is not None
+    assert settings_of(load_method(name), CONDITION.dataset) == {**defaults(name), **chosen["settings"]}
 
 
 def test_the_log_of_version_1_is_complete() -> None:
