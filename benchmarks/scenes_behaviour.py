@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from ncbench.data.dataset import Dataset, IntVector
+from ncbench.data.fitting import fitting_pairs
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.retrieval import evaluate
 from ncbench.records.record import Record
@@ -145,14 +146,20 @@ def captions(dataset: Dataset) -> dict[str, float]:
 
     `rsum` is the score on test of ranking by closeness, as a perfect reader would. `ambiguous` is the share of training
     captions which another picture fits at least as well as their own, in random batches of BATCH_SIZE pairs.
+    `without_errors` is the share of test captions without a wrong detail. `fit_others` test captions fit another test
+    picture, in `other_fits` pairs, `true_fits` of which are of captions without errors.
     """
+    pairs = fitting_pairs(dataset, "test")
     assert dataset.semantics is not None
+    assert pairs is not None
     test, train_split = dataset.splits["test"], dataset.splits["train"]
     images = np.arange(len(test.images))
     rows = [
         dataset.semantics.closeness("test", np.arange(len(test.captions)), np.full(len(test.captions), image))
         for image in images
     ]
+    sound = dataset.semantics.closeness("test", np.arange(len(test.captions)), test.true) == 1
+    others = pairs.captions[pairs.images != test.true[pairs.captions]]
     rng = np.random.default_rng(0)
     lengths = [len(text.split()) for text in train_split.captions.texts]
     return {
@@ -161,6 +168,10 @@ def captions(dataset: Dataset) -> dict[str, float]:
         "words": float(np.mean(lengths)),
         "longest": float(max(lengths)),
         "vocabulary": float(len(dataset.vocabulary)),
+        "without_errors": float(sound.mean()),
+        "fit_others": float(len(np.unique(others))),
+        "other_fits": float(len(others)),
+        "true_fits": float(sound[others].sum()),
     }
 
 

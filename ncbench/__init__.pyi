@@ -6,6 +6,8 @@ from .data.dataset import Captions as Captions
 from .data.dataset import Dataset as Dataset
 from .data.dataset import ImageFeatures as ImageFeatures
 from .data.dataset import Split as Split
+from .data.fitting import FittingPairs as FittingPairs
+from .data.fitting import fitting_pairs as fitting_pairs
 from .data.splices import Splices as Splices
 from .data.training_view import Batch as Batch
 from .data.training_view import TrainingView as TrainingView
@@ -14,6 +16,7 @@ from .errors import ArgumentError as ArgumentError
 from .errors import UserError as UserError
 from .evaluation import detect as detect
 from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_fitting as evaluate_fitting
 from .evaluation.metrics import DetectionMetric as DetectionMetric
 from .evaluation.metrics import RetrievalMetric as RetrievalMetric
 from .evaluation.score_split import score_split as score_split
@@ -42,6 +45,7 @@ from .noise.claimed_pairs import Pair as Pair
 from .noise.claimed_pairs import PairBatch as PairBatch
 from .noise.claimed_pairs import collate_pairs as collate_pairs
 from .noise.drawing import draw_noise as draw_noise
+from .records.self_reported import record as record
 from .records.table import load_runs as load_runs
 from .report.api import report_runs as report_runs
 from .sweeps.api import run as run

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-Unit: TypeAlias = Literal["epochs", "flops", "seconds", "own-epochs"]
-"""`epochs` are baseline epochs. `own-epochs` are epochs of the method, as in papers; they are not compute-matched."""
+Unit: TypeAlias = Literal["epochs", "flops", "seconds", "own-epochs", "self-reported"]
+"""`epochs` are baseline epochs. `own-epochs` are epochs of the method, as in papers; they are not compute-matched.
+`self-reported` is what a training outside ncbench spent, of any amount: nobody bounded or counted it."""
 
 _UNITS: dict[str, tuple[float, Unit]] = {
     "": (1, "epochs"),
@@ -30,6 +31,7 @@ _UNITS: dict[str, tuple[float, Unit]] = {
     "own-epochs": (1, "own-epochs"),
 }
 _WORDS: dict[Unit, str] = {"epochs": "", "flops": " FLOPs", "seconds": " s", "own-epochs": " own epochs"}
+_UNMATCHED: frozenset[Unit] = frozenset({"own-epochs", "self-reported"})
 _SUFFIX: dict[Unit, str] = {unit: suffix for suffix, (scale, unit) in reversed(_UNITS.items()) if scale == 1}
 _TEXT = re.compile(r"(?P<amount>[+\d.]+(?:e[+-]?\d+)?)\s*(?P<unit>[a-z-]*)")
 
@@ -67,15 +69,23 @@ class Budget:
     @property
     def matched(self) -> bool:
         """Whether all methods spend the same under this budget."""
-        return self.unit != "own-epochs"
+        return self.unit not in _UNMATCHED
+
+    @property
+    def self_reported(self) -> bool:
+        """Whether somebody trained outside ncbench, and told what it cost."""
+        return self.unit == "self-reported"
 
     @property
     def text(self) -> str:
-        """The text that `parse` reads as exactly this budget."""
+        """The text that `parse` reads as exactly this budget. Raises KeyError for a self-reported one."""
         return f"{self.amount!r}{_SUFFIX[self.unit]}"
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{_WORDS[self.unit]}"
+        return "self-reported" if self.self_reported else f"{self.amount:g}{_WORDS[self.unit]}"
+
+
+SELF_REPORTED = Budget(1, "self-reported")
 
 
 @dataclass(frozen=True)

@@ -246,21 +246,23 @@ def _closeness(found: DatasetUnderTest) -> str:
     semantics = found.dataset.semantics
     if semantics is None:
         raise Skipped("the dataset has no semantics")
-    split = found.dataset.splits["train"]
-    captions = np.arange(min(len(split.captions), SAMPLE_SIZE))
-    own = semantics.closeness("train", captions, split.true[captions])
-    other = semantics.closeness("train", captions, (split.true[captions] + 1) % len(split.images))
-    for values in (own, other):
-        if values.shape != captions.shape or not ((values >= 0) & (values <= 1)).all():
+    for name in ("train", "test"):
+        split = found.dataset.splits[name]
+        captions = np.arange(min(len(split.captions), SAMPLE_SIZE))
+        own = semantics.closeness(name, captions, split.true[captions])
+        other = semantics.closeness(name, captions, (split.true[captions] + 1) % len(split.images))
+        for values in (own, other):
+            if values.shape != captions.shape or not ((values >= 0) & (values <= 1)).all():
+                raise Failed(
+                    f"closeness must have shape {captions.shape} and values in [0, 1], found {values.shape}, "
+                    f"{values.min()} to {values.max()}"
+                )
+        if own.mean() <= other.mean():
             raise Failed(
-                f"closeness must have shape {captions.shape} and values in [0, 1], found {values.shape}, "
-                f"{values.min()} to {values.max()}"
+                f"captions of {name} are not closer to their own images ({own.mean():.2f}) than to others "
+                f"({other.mean():.2f})"
             )
-    if own.mean() <= other.mean():
-        raise Failed(
-            f"captions are not closer to their own images ({own.mean():.2f}) than to others ({other.mean():.2f})"
-        )
-    return f"mean closeness to own images {own.mean():.2f}, to others {other.mean():.2f}"
+    return f"mean closeness of test captions to own images {own.mean():.2f}, to others {other.mean():.2f}"
 
 
 def _trains(found: DatasetUnderTest) -> str:

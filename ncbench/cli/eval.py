@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ncbench.backbones.base import Backbone
     from ncbench.backbones.released.checkpoint import Checkpoint
     from ncbench.data.dataset import FloatArray, Split
+    from ncbench.data.fitting import FittingPairs
+    from ncbench.evaluation.fitting import FittingRetrieval
     from ncbench.evaluation.retrieval import Retrieval
 
 
@@ -67,6 +70,18 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Save the (images, captions) similarity matrix to this .npy file.",
 )
+@click.option(
+    "--annotations",
+    type=click.Choice(["eccv", "cxc"]),
+    multiple=True,
+    help="Also score all that fits by ECCV Caption or CxC, which annotate MS-COCO's 5K test split. Repeatable; needs "
+    "--coco-ids and pip install 'ncbench[coco]'.",
+)
+@click.option(
+    "--coco-ids",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For --annotations: the ids of MS-COCO of the rows of the split, such as the released testall_ids.txt.",
+)
 @parameters.device
 @parameters.precision
 @parameters.as_json
@@ -81,6 +96,8 @@ def evaluate(
     split: str,
     average: str,
     out: Path | None,
+    annotations: tuple[str, ...],
+    coco_ids: Path | None,
     device: str,
     precision: Precision,
     as_json: bool,
@@ -98,10 +115,14 @@ def evaluate(
     check_dataset(name)
     if out is not None:
         _check_new(out)
+    if bool(annotations) != (coco_ids is not None):
+        raise UserError("--annotations and --coco-ids FILE belong together: the ids say which rows are annotated")
 
     import numpy as np
 
     from ncbench.backbones.registry import check_precision
+    from ncbench.cli.display.fitting import print_fitting
+    from ncbench.data.coco_annotations import NAMES
     from ncbench.data.registry import load_dataset, load_split
     from ncbench.evaluation.averaging import TRANSFORMS
     from ncbench.evaluation.averaging import average as average_of
@@ -123,6 +144,7 @@ def evaluate(
     dataset = load_dataset(name, data_root) if trained_here else load_split(name, data_root, split)
     networks = [(found.path, backbone) for found in checkpoints for backbone in found.build(dataset)]
     part = dataset.splits[split]
+    fitting = _annotated(annotations, coco_ids, part) if coco_ids is not None else {}
     for _, network in networks:
         network.use_precision(precision)
     with matmul_precision(precision):
@@ -133,8 +155,10 @@ def evaluate(
     scores = retrieval_of(similarities, part.true, folds)
     warn_of_ties(similarities, part.true, f"{dataset.name} {split}")
     unfolded = retrieval_of(similarities, part.true) if folds > 1 else None
+    annotated = {each: _fitting_scores(similarities, part, *pairs) for each, pairs in fitting.items()}
     if as_json:
-        print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {})})
+        more = {each: asdict(one) for each, one in annotated.items()}
+        print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {}), **more})
         return
     rows = [
         (str(found.path), ", ".join(found.kinds), "-" if found.epoch is None else str(found.epoch))
@@ -145,6 +169,29 @@ def evaluate(
     _print_scores(f"{dataset.name} {split}: {size}" + (f", mean of {folds} folds" if folds > 1 else ""), scores)
     if unfolded:
         _print_scores(f"{dataset.name} {split}: {size}, unfolded", unfolded)
+    for each, one in annotated.items():
+        print_fitting(f"All that fits by {NAMES[each]}, in %", one)
+
+
+def _annotated(names: Sequence[str], ids_file: Path, split: Split) -> dict[str, tuple[FittingPairs, FittingPairs]]:
+    """Return what fits by annotations of MS-COCO, by name. Raises UserError unless they are of this split."""
+    from ncbench.data.coco_annotations import CocoRows, coco_fitting
+
+    rows = CocoRows.of_package()
+    rows.check(split, ids_file)
+    return {name: coco_fitting(name, rows) for name in names}
+
+
+def _fitting_scores(
+    similarities: FloatArray, split: Split, for_images: FittingPairs, for_captions: FittingPairs
+) -> FittingRetrieval:
+    """Return the scores of all that fits, where the fitting pairs of both directions differ."""
+    from ncbench.evaluation.fitting import FittingRetrieval, evaluate_fitting
+
+    found = [
+        evaluate_fitting(similarities, split.true, pairs.captions, pairs.images) for pairs in (for_images, for_captions)
+    ]
+    return FittingRetrieval(found[0].i2t, found[1].t2i)
 
 
 def _check_new(out: Path) -> None:

@@ -30,6 +30,8 @@ class Checked:
     unreadable: list[UserError] = field(default_factory=list)
     earlier: list[str] = field(default_factory=list)
     """The runs that an earlier version of the harness made."""
+    self_reported: list[str] = field(default_factory=list)
+    """The runs that were trained outside ncbench."""
     slow: dict[str, str] = field(default_factory=dict)
     """What is unusual about the time of a run, which is no problem of its record, by its name."""
 
@@ -130,7 +132,7 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
     from ncbench.records.claims import Claims
     from ncbench.records.record import Record
     from ncbench.records.submission import read_submission, specs_of, unpack
-    from ncbench.records.verification import Datasets, of_earlier_harness, runs_below, verify_run
+    from ncbench.records.verification import Datasets, is_self_reported, of_earlier_harness, runs_below, verify_run
     from ncbench.records.work import unusually_slow
 
     checked, datasets = Checked(), Datasets(data_root)
@@ -150,6 +152,7 @@ def _check(places: Sequence[Path], data_root: Path | None, stack: ExitStack) -> 
             checked.unreadable.append(error)
     checked.problems = {name: verify_run(run, datasets.of) for name, run in checked.runs.items()}
     checked.earlier = [name for name, run in checked.runs.items() if of_earlier_harness(run)]
+    checked.self_reported = [name for name, run in checked.runs.items() if is_self_reported(run)]
     sound = {run: name for name, run in checked.runs.items() if not checked.problems[name]}
     checked.slow = {sound[run]: words for run, words in unusually_slow(map(Record, sound)).items()}
     return checked
@@ -161,7 +164,7 @@ def _replayed(checked: Checked, asked: Replays) -> Iterator[tuple[str, tuple[str
 
     from ncbench.cli.replay import run_again
 
-    names = [name for name, problems in checked.problems.items() if not problems]
+    names = [name for name, problems in checked.problems.items() if not problems and name not in checked.self_reported]
     for name in random.SystemRandom().sample(names, min(asked.count, len(names))):
         run = checked.runs[name]
         method, backbone = (
@@ -187,6 +190,7 @@ def _content(checked: Checked, verdicts: Mapping[str, tuple[str, str]], replayed
         "runs": len(checked.runs),
         "problems": checked.bad,
         "earlier_harness": checked.earlier,
+        "self_reported": checked.self_reported,
         "unusually_slow": checked.slow,
     }
     if checked.submissions:
@@ -219,3 +223,5 @@ def _print(checked: Checked, verdicts: Mapping[str, tuple[str, str]]) -> None:
     click.echo(f"{count} {'run' if count == 1 else 'runs'} checked, {len(checked.bad)} with problems")
     if checked.earlier:
         click.echo(f"{len(checked.earlier)} made by an earlier version of the harness; results differ since")
+    if checked.self_reported:
+        click.echo(f"{len(checked.self_reported)} self-reported: trained outside ncbench, which did not count the work")

@@ -1,4 +1,4 @@
-"""Metrics of a run: retrieval, detection of mismatched pairs, quality of rematches.
+"""Metrics of a run: retrieval of annotated and of all fitting items, detection of mismatched pairs, rematches.
 
 The metrics are pure functions from arrays to frozen dataclasses. `dataclasses.asdict` makes them ready for JSON:
 undefined numbers are None, never NaN.
@@ -14,6 +14,13 @@ from ncbench.evaluation.beliefs import (
     rank_correlation,
     reliability,
     rematch_quality,
+)
+from ncbench.evaluation.fitting import (
+    FittingRanks,
+    FittingRetrieval,
+    FittingScores,
+    evaluate_fitting,
+    rank_fitting,
 )
 from ncbench.evaluation.retrieval import (
     FloatVector,
@@ -31,6 +38,9 @@ __all__ = [
     "Beliefs",
     "Closeness",
     "Detection",
+    "FittingRanks",
+    "FittingRetrieval",
+    "FittingScores",
     "FloatVector",
     "Ranks",
     "Recalls",
@@ -40,8 +50,10 @@ __all__ = [
     "Similarities",
     "detect",
     "evaluate",
+    "evaluate_fitting",
     "rank",
     "rank_correlation",
+    "rank_fitting",
     "ranks_i2t",
     "ranks_t2i",
     "reliability",

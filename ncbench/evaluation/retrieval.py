@@ -124,22 +124,28 @@ def rank(similarities: Numbers, true: Numbers, folds: int = 1) -> Ranks:
     return Ranks(tuple(i2t for i2t, _ in parts), tuple(t2i for _, t2i in parts))
 
 
-def _checked(similarities: Numbers, true: Numbers) -> tuple[Similarities, IntVector]:
-    """Return both as arrays. Raises ArgumentError unless they are valid."""
-    scores, images = as_floats("similarities", similarities), as_integers("true", true)
+def checked_similarities(similarities: Numbers) -> Similarities:
+    """Return `similarities` as an array (images, captions). Raises ArgumentError unless they are valid."""
+    scores = as_floats("similarities", similarities)
     if scores.ndim != 2:
         raise ArgumentError(f"similarities: expected a matrix (images, captions), found shape {scores.shape}")
+    if scores.size == 0:
+        raise ArgumentError(f"similarities: nothing to rank, found shape {scores.shape}")
+    # min and max propagate NaN, without a copy of the matrix.
+    if not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
+        raise ArgumentError("similarities: contain NaN or infinity")
+    return scores
+
+
+def _checked(similarities: Numbers, true: Numbers) -> tuple[Similarities, IntVector]:
+    """Return both as arrays. Raises ArgumentError unless they are valid."""
+    scores, images = checked_similarities(similarities), as_integers("true", true)
     if images.shape != scores.shape[1:]:
         raise ArgumentError(
             f"true: expected the image of each of {scores.shape[1]} captions, found shape {images.shape}"
         )
-    if scores.size == 0:
-        raise ArgumentError(f"similarities: nothing to rank, found shape {scores.shape}")
     if images.min() < 0 or images.max() >= len(scores):
         raise ArgumentError(f"true: expected images in [0, {len(scores)}), found {images.min()} to {images.max()}")
-    # min and max propagate NaN, without a copy of the matrix.
-    if not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
-        raise ArgumentError("similarities: contain NaN or infinity")
     return scores, images
 
 

@@ -1,4 +1,4 @@
-"""The arrays of a record: beliefs, ranks, and what was retrieved first.
+"""The arrays of a record: beliefs, ranks, also those of all that fits, and what was retrieved first.
 
 `beliefs.npz` holds the beliefs about every training pair at the end of training, in the order of the pairs:
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.evaluation.beliefs import Beliefs
+from ncbench.evaluation.fitting import FittingRanks
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.method.base import Plan, Rematches
@@ -226,6 +227,39 @@ def _split(arrays: Mapping[str, NDArray[np.generic]], side: str) -> tuple[IntVec
     if counts.min() == 0 or counts.max() > len(ranks) or counts.sum() != len(ranks):
         raise ValueError(f"{side}_per_fold does not match {side}_folded")
     return tuple(np.split(ranks, np.cumsum(counts)[:-1]))
+
+
+FITTING_FILE = "fitting.npz"
+FITTING_ARRAYS: Mapping[str, tuple[type[np.generic], int]] = {
+    "captions": (np.integer, 1),
+    "images": (np.integer, 1),
+    "i2t": (np.integer, 1),
+    "t2i": (np.integer, 1),
+}
+
+
+def save_fitting(path: Path, found: FittingRanks) -> None:
+    """Write the ranks of all fitting pairs. Raises OSError."""
+    arrays = {name: getattr(found, name).astype(np.int32) for name in FITTING_ARRAYS}
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def load_fitting(path: Path) -> FittingRanks:
+    """Return what `save_fitting` wrote. Raises UserError for a file that is missing, damaged, or of another kind."""
+    try:
+        arrays = read_arrays(path, lambda declared: _check_kinds(declared, FITTING_ARRAYS), MAX_RANK_BYTES)
+        captions, images, i2t, t2i = (arrays[name].astype(np.int64) for name in FITTING_ARRAYS)
+        if len({len(captions), len(images), len(i2t), len(t2i)}) > 1 or not len(captions):
+            raise ValueError("it must have four numbers per pair, and at least one pair")
+        for numbers in (captions, images, i2t, t2i):
+            if numbers.min() < 0 or numbers.max() >= MAX_NUMBER:
+                raise ValueError(f"it has numbers outside [0, {MAX_NUMBER:,})")
+        for what, one, other in (("pairs", captions, images), ("ranks", images, i2t), ("ranks", captions, t2i)):
+            if len(np.unique(one * MAX_NUMBER + other)) < len(one):
+                raise ValueError(f"it has equal {what}")
+        return FittingRanks(captions, images, i2t, t2i)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as ranks of fitting pairs ({error}); restore it") from error
 
 
 TOP_K_FILE = "retrieved.npz"

@@ -13,7 +13,7 @@ from ncbench.errors import UserError
 from ncbench.method.registry import GROUP, load_method, settings_of
 from ncbench.noise.ratio import noise_in_words
 from ncbench.plugins.discovery import plugin_names
-from ncbench.records.plugin_sources import PARTS, Part
+from ncbench.records.plugin_sources import BACKBONE, METHOD, Part
 from ncbench.records.spec import RunSpec
 
 MAX_CELLS = 100_000
@@ -26,7 +26,7 @@ class Claims:
 
     `grid` has the values of each axis. `missing` names the cells of the grid without a run, per dataset; `settings` the
     methods whose settings differ from the preset of the dataset; `files` and `backbone_files` the methods and backbones
-    that are defined in files.
+    that are defined in files; `self_reported` those that were trained outside ncbench.
     """
 
     runs: int
@@ -35,6 +35,7 @@ class Claims:
     settings: Sequence[str]
     files: Sequence[str]
     backbone_files: Sequence[str]
+    self_reported: Sequence[str] = ()
 
     @classmethod
     def of(cls, specs: Sequence[RunSpec], bundled: Container[str]) -> Claims:
@@ -47,7 +48,9 @@ class Claims:
             grid,
             list(_missing(cells)),
             sorted({text for spec in specs for text in _settings(spec)}),
-            *(_files(specs, part, bundled) for part in PARTS),
+            _files(specs, METHOD, bundled),
+            _files(specs, BACKBONE, bundled),
+            sorted({spec.method for spec in specs if spec.budget.self_reported}),
         )
 
     def lines(self) -> Iterator[str]:
@@ -59,6 +62,8 @@ class Claims:
         yield f"methods from files: {_listed(self.files) or 'none'}"
         if self.backbone_files:
             yield f"backbones from files: {_listed(self.backbone_files)}"
+        if self.self_reported:
+            yield f"self-reported, trained outside ncbench: {_listed(self.self_reported)}"
 
 
 AXES = ("dataset", "noise", "method", "backbone", "budget", "seed")
@@ -102,8 +107,8 @@ def _missing(cells: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def _settings(spec: RunSpec) -> Iterator[str]:
-    """Yield how the settings of a run differ from the preset; methods from files have none to compare with."""
-    if spec.source:
+    """Yield how the settings of a run differ from the preset; methods that are defined elsewhere have none."""
+    if spec.source or spec.budget.self_reported:
         return
     if spec.method not in plugin_names(GROUP):
         yield f"{spec.method}: unknown, as it is not installed"

@@ -124,7 +124,7 @@ def check_with_dataset(record: Record, dataset: Dataset) -> Iterator[str]:
         yield from _differing("rematches", said.rematches, found.rematches, {})
     if found.soft_labels is not None and said.soft_labels is not None:
         expected, stated = found.soft_labels.closeness_correlation, said.soft_labels.closeness_correlation
-        if stated is not None and not _alike(stated, expected, rounded):  # None in older records
+        if stated is not None and not alike(stated, expected, rounded):  # None in older records
             yield f"soft_labels closeness_correlation is {stated}, but the dataset gives {expected}"
 
 
@@ -146,11 +146,12 @@ def _differing(name: str, said: object, found: Detection | RecordedRematches, sl
         stated = getattr(said, key)
         if key == "chance" and stated is None:
             continue  # older records do not have it
-        if not _alike(stated, value, slack.get(key, TOLERANCE)):
+        if not alike(stated, value, slack.get(key, TOLERANCE)):
             yield f"{name} {key} is {stated}, but {where} gives {value}"
 
 
-def _alike(said: float | None, found: float | None, tolerance: float) -> bool:
+def alike(said: float | None, found: float | None, tolerance: float = TOLERANCE) -> bool:
+    """Return whether two scores are equal but for rounding; None, for one that is undefined, equals None."""
     if said is None or found is None:
         return said is found
     return math.isclose(said, found, rel_tol=0, abs_tol=tolerance)

@@ -59,8 +59,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def read_run(folder: Path, model: Path) -> RunCheckpoint:
     """Return the networks in `model`, written by the run in `folder`. Raises UserError like `read_checkpoint`."""
-    if (folder / SPEC_FILE).is_file() and not model.is_file() and Record(folder).origin() is not None:
-        raise Record(folder).missing(MODEL_FILE)
+    if (folder / SPEC_FILE).is_file() and not model.is_file():
+        record = Record(folder)
+        if record.origin() is not None or record.spec.budget.self_reported:
+            raise record.missing(MODEL_FILE)
     missing = [path.name for path in (folder / SPEC_FILE, model) if not path.is_file()]
     if missing:
         raise UserError(

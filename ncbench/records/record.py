@@ -14,9 +14,11 @@ from ncbench.errors import UserError, brief
 from ncbench.plugins.source_files import MAX_FILE_BYTES
 from ncbench.records.arrays import (
     BELIEFS_FILE,
+    FITTING_FILE,
     RANKS_FILE,
     TOP_K_FILE,
     load_beliefs,
+    load_fitting,
     load_ranks,
     load_retrieved,
 )
@@ -31,6 +33,7 @@ from ncbench.runtime.bounded import read_bytes
 if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
     from ncbench.evaluation.beliefs import Beliefs
+    from ncbench.evaluation.fitting import FittingRanks
     from ncbench.evaluation.retrieval import Ranks
     from ncbench.evaluation.top_k import Retrieved
     from ncbench.noise.base import Noise
@@ -98,6 +101,11 @@ class Record:
     def top_k(self) -> Retrieved | None:
         """What was retrieved first for every test query; None without the file."""
         return load_retrieved(self.folder / TOP_K_FILE) if self.has(TOP_K_FILE) else None
+
+    @cached_property
+    def fitting(self) -> FittingRanks | None:
+        """The test ranks of all captions and images that fit; None without the file."""
+        return load_fitting(self.folder / FITTING_FILE) if self.has(FITTING_FILE) else None
 
     @cached_property
     def beliefs(self) -> Beliefs | None:
@@ -172,6 +180,8 @@ class Record:
 
     def missing(self, name: str) -> UserError:
         """Return the error that a file which the record should have is missing: why, and what brings it back."""
+        if self.spec.budget.self_reported:
+            return UserError(f"{self.folder}: {name} is missing, as ncbench did not train this run")
         if self.origin() is None:
             return UserError(f"{self.folder}: {name} is missing, as in older records; run it again")
         words = f" --method-file {self.folder / METHOD_FILE}" if self.spec.source else ""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, field
 
 from ncbench.evaluation.beliefs import Count, Detection, RematchQuality, Share
+from ncbench.evaluation.fitting import FittingRetrieval, FittingScores
 from ncbench.evaluation.retrieval import Recalls, Retrieval
 from ncbench.records.checked import checked
 from ncbench.records.spec import SCHEMA, RunSpec
@@ -38,18 +39,39 @@ class Scores(msgspec.Struct, frozen=True):
         return cls(found.i2t, found.t2i, found.rsum)
 
 
+class Fitting(msgspec.Struct, frozen=True):
+    """Retrieval of all that fits in both directions, among so many fitting `pairs` of the whole test split."""
+
+    pairs: Count
+    i2t: FittingScores
+    t2i: FittingScores
+
+    @classmethod
+    def of(cls, pairs: int, found: FittingRetrieval) -> Fitting:
+        """Return the scores of a retrieval."""
+        return cls(pairs, found.i2t, found.t2i)
+
+    @property
+    def retrieval(self) -> FittingRetrieval:
+        """The scores without the number of pairs."""
+        return FittingRetrieval(self.i2t, self.t2i)
+
+
 class Metrics(msgspec.Struct, frozen=True, omit_defaults=True):
     """Scores on the test split.
 
     Where a dataset is scored in folds, `test` is the mean over folds and `test_unfolded` the score of the whole split.
+    `fitting` is None where it is not known which captions fit which images, and in older records.
     """
 
     test: Scores
     test_unfolded: Scores | None = None
+    fitting: Fitting | None = None
 
     def by_name(self) -> dict[str, Scores]:
-        """Return the scores by their keys in the file."""
-        return {name: scores for name in self.__struct_fields__ if (scores := getattr(self, name)) is not None}
+        """Return the scores of annotated pairs by their keys in the file."""
+        named = {"test": self.test, "test_unfolded": self.test_unfolded}
+        return {name: scores for name, scores in named.items() if scores is not None}
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -68,7 +90,8 @@ class Selected(Selection, frozen=True, omit_defaults=True):
 class WorkSpent(msgspec.Struct, frozen=True, kw_only=True):
     """Training work. `budget`, `baseline_epoch` and `used` are FLOPs.
 
-    `budget` is None for budgets that do not bound FLOPs. `pair_passes` counts similarities of an image and a caption
+    `budget` is None for budgets that do not bound FLOPs. `used` is 0 where nobody told the FLOPs of a self-reported
+    run. `pair_passes` counts similarities of an image and a caption
     that any network computed, `samples` captions that were encoded with gradients.
     """
 
@@ -132,8 +155,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        if not self.baseline_epoch:
+        if not self.baseline_epoch and not self.spec.budget.self_reported:
             raise ValueError("`work` has neither `baseline_epoch` nor `budget`")
+
+    @property
+    def baseline_epochs(self) -> float | None:
+        """Training work in baseline epochs; None for self-reported runs."""
+        return None if self.spec.budget.self_reported else self.work.used / self.baseline_epoch
 
     @property
     def baseline_epoch(self) -> float:

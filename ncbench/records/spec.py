@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 from msgspec import Meta
 
@@ -19,7 +19,6 @@ from ncbench.records.checked import checked
 if TYPE_CHECKING:
     from ncbench.backbones.base import Sizes
     from ncbench.data.dataset import Dataset
-    from ncbench.method.base import Method
     from ncbench.noise.base import Noise
 
 
@@ -48,6 +47,18 @@ Ratio: TypeAlias = Annotated[int, Meta(ge=0, lt=1)] | Annotated[float, Meta(ge=0
 
 NAMES_IN_PATHS = ("dataset", "noise_digest")
 """Fields that name files and folders."""
+
+
+class NamedMethod(Protocol):
+    """A method, as far as specs know it: see `ncbench.Method`."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def source(self) -> str:
+        """The digest of the file that defines it, "" for an installed one."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ class RunSpec:
         cls,
         dataset: Dataset,
         noise: Noise,
-        method: type[Method],
+        method: NamedMethod,
         settings: Mapping[str, object],
         *,
         backbone: str,

@@ -16,10 +16,13 @@ from ncbench.records.arrays import SIDES
 from ncbench.records.gathered import results_of
 from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
+from ncbench.records.result import Fitting
 
 AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
 CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision", "backbone_source")
 SCORES = ("r1", "r5", "r10", "medr", "meanr")
+FITTING_SCORES = {"map_at_r": "map_at_r", "r_precision": "r_precision", "r1_fitting": "r1", "forgiven": "forgiven"}
+"""Attributes of `FittingScores`, by the column that holds them for a direction."""
 
 
 def load_runs(
@@ -35,13 +38,15 @@ def load_runs(
 
     `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
     with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
-    the epochs of a budget in own epochs. `allowance` is the budget, 0 for budgets that are not compute-matched.
-    `sees_truth` says whether the method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was
-    given. `rsum_unfolded` is the rSum of the whole test split where `rsum` is a mean over folds. `overhead` is the
-    share of the training time outside the networks, `resumed_at` the share of the budget at which the run was last
-    resumed. `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data; both
-    are part of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of
-    the record.
+    the epochs of a budget in own epochs, or "self-reported". `allowance` is the budget, 0 for budgets that are not
+    compute-matched. `used` is NaN for self-reported runs, `flops` where nobody told them. `sees_truth` says whether the
+    method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was given. `rsum_unfolded` is the
+    rSum of the whole test split where `rsum` is a mean over folds. Where it is known which captions fit which images,
+    there are scores for all that fits, in percent (`ncbench.evaluate_fitting`): `map_at_r`, the mean of `i2t_map_at_r`
+    and `t2i_map_at_r`, and for both directions `r_precision`, `r1_fitting` and `forgiven`. `overhead` is the share of
+    the training time outside the networks, `resumed_at` the share of the budget at which the run was last resumed.
+    `harness` is the version of the harness that made the run, and `dataset_digest` identifies the data; both are part
+    of `conditions` where a dataset has runs of several. `sizes` are those of the backbone, `folder` that of the record.
 
     Damaged records are left out and passed to `on_problem`, which by default raises UserError. `verify` returns what is
     wrong with the record in a folder (`ncbench.records.verification`): this is the text in `problems`, such a record
@@ -68,6 +73,9 @@ def load_runs(
         where = folders[0]
         raise UserError(f"{where} has no finished run; make one with: ncbench run --method triplet --out {where}")
     frame = pd.DataFrame(rows)
+    for column in ("used", "flops"):  # unknown of self-reported runs
+        if frame[column].isna().any():
+            frame[column] = frame[column].astype(float)
     frame["variant"] = _variants(frame)
     frame["conditions"] = _conditions(frame)
     frame["noise"] = frame["noise"].astype(float).mask(frame["protocol"] == NATURAL)
@@ -113,9 +121,10 @@ def read_row(record: Record) -> dict[str, Any]:
         **{f"{side}_{key}": getattr(getattr(metrics.test, side), key) for side in SIDES for key in SCORES},
         "rsum": metrics.test.rsum,
         "rsum_unfolded": metrics.test_unfolded.rsum if metrics.test_unfolded else None,
+        **_fitting_columns(metrics.fitting),
         "dev_rsum": result.selected.dev_rsum,
-        "used": work.used / result.baseline_epoch,
-        "flops": work.used,
+        "used": result.baseline_epochs,
+        "flops": work.used or None,
         "pair_passes": work.pair_passes,
         "samples": work.samples,
         "updates": work.updates,
@@ -130,6 +139,15 @@ def read_row(record: Record) -> dict[str, Any]:
         "submission": (record.origin() or {}).get("submission", ""),
         "folder": str(record.folder),
     }
+
+
+def _fitting_columns(found: Fitting | None) -> dict[str, float | None]:
+    """Return the scores for all that fits, None where they are unknown."""
+    columns: dict[str, float | None] = {"map_at_r": found.retrieval.map_at_r if found else None}
+    for side in SIDES:
+        for column, name in FITTING_SCORES.items():
+            columns[f"{side}_{column}"] = getattr(getattr(found, side), name) if found else None
+    return columns
 
 
 def _variants(frame: pd.DataFrame) -> list[str]:
@@ -150,6 +168,8 @@ def _variants(frame: pd.DataFrame) -> list[str]:
                 details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":
                 details.append(f"{budget:g} own epochs")
+            if unit == "self-reported":
+                details.append("self-reported")
             if fails[number]:
                 details.append(FAILS)
             names[number] = f"{method} ({', '.join(details)})" if details else str(method)

@@ -20,6 +20,7 @@ from ncbench.plugins import discovery
 from ncbench.plugins.discovery import plugin_names
 from ncbench.plugins.source_files import source_digest
 from ncbench.records.arrays import SIDES, TOP_K_FILE
+from ncbench.records.fitting import check_fitting, check_fitting_with_dataset
 from ncbench.records.history import HistoryLine
 from ncbench.records.judgement import check_beliefs, check_with_dataset
 from ncbench.records.plugin_sources import PARTS
@@ -41,21 +42,22 @@ def verify_run(folder: Path, dataset_of: Callable[[Record], Dataset | None] | No
     """Return the problems of the record in `folder`, one sentence each; empty if it is consistent.
 
     `dataset_of` returns the dataset of a record, or None where it is not available; with it, the ground truth and the
-    quality of rematches are computed again too.
+    quality of rematches are computed again too, and which captions fit which images.
     """
     record, problems = Record(folder), list[str]()
     try:
         _ = record.result
     except UserError as error:
         return [str(error)]
-    for check in CHECKS:
+    for check in _checks_of(record):
         try:
             problems += check(record)
         except UserError as error:
             problems.append(str(error))
     if dataset_of is not None and not problems:
         dataset = dataset_of(record)
-        problems += [] if dataset is None else check_with_dataset(record, dataset)
+        if dataset is not None:
+            problems += [*check_with_dataset(record, dataset), *check_fitting_with_dataset(record, dataset)]
     return list(dict.fromkeys(brief(text, 1000) for text in problems))  # several checks read the same file
 
 
@@ -82,6 +84,14 @@ def of_earlier_harness(folder: Path) -> bool:
     """Return whether an earlier version of the harness made the run; False for a record that cannot be read."""
     try:
         return Record(folder).result.spec.of_earlier_harness
+    except UserError:
+        return False
+
+
+def is_self_reported(folder: Path) -> bool:
+    """Return whether the run was trained outside ncbench; False for a record that cannot be read."""
+    try:
+        return Record(folder).result.spec.budget.self_reported
     except UserError:
         return False
 
@@ -114,8 +124,8 @@ def _identity(record: Record) -> Iterator[str]:
 
 def _scores(record: Record) -> Iterator[str]:
     scores, ranks = record.result.metrics.by_name(), record.ranks
-    names = record.content(RESULT_FILE)["metrics"]  # unknown ones too
-    if set(ranks) != set(names):
+    names = set(record.content(RESULT_FILE)["metrics"]) - {"fitting"}  # unknown ones too
+    if set(ranks) != names:
         yield f"there are ranks for {sorted(ranks)} and scores for {sorted(names)}"
     for name in sorted(set(ranks) & set(scores)):
         for queries, captions in zip(ranks[name].i2t, ranks[name].t2i, strict=False):
@@ -265,6 +275,7 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _identity,
     _scores,
     _retrieved,
+    check_fitting,
     _work,
     work_problems,
     _course,
@@ -274,3 +285,9 @@ CHECKS: Sequence[Callable[[Record], Iterator[str]]] = (
     _measurements,
     _source,
 )
+COUNTED = (_work, work_problems, _course)
+"""Checks of what ncbench counts and evaluates while it trains: it did not train self-reported runs."""
+
+
+def _checks_of(record: Record) -> Sequence[Callable[[Record], Iterator[str]]]:
+    return [check for check in CHECKS if not (record.result.spec.budget.self_reported and check in COUNTED)]

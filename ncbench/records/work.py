@@ -102,7 +102,7 @@ def unusually_slow(records: Iterable[Record]) -> dict[Path, str]:
     methods: dict[Path, str] = {}
     for record in records:
         found, spec, used = record.measurements, record.result.spec, record.result.work.used
-        if found is None or not used:
+        if found is None or not used or spec.budget.self_reported:
             continue
         seconds = found.seconds.training - sum((found.overhead or {}).values())
         sizes, backbone = tuple(sorted(spec.sizes.items())), (spec.backbone, spec.backbone_source)

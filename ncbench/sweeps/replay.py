@@ -57,6 +57,8 @@ def plan_again(
     """
     record = Record(folder)
     spec = record.spec
+    if spec.budget.self_reported:
+        raise UserError(f"{folder}: {spec.method} was trained outside ncbench, which cannot train it again")
     check_harness(spec, str(folder))
     dataset = record.dataset(data_root)
     if ":" in spec.protocol:  # an index file, of which the record has a copy

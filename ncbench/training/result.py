@@ -15,31 +15,15 @@ import torch
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset, FloatArray
 from ncbench.evaluation.beliefs import Beliefs
-from ncbench.evaluation.retrieval import FloatVector, evaluate, rank
-from ncbench.evaluation.ties import warn_of_ties
-from ncbench.evaluation.top_k import retrieve
+from ncbench.evaluation.retrieval import FloatVector, evaluate
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
-from ncbench.records.arrays import (
-    BELIEFS_FILE,
-    RANKS_FILE,
-    TOP_K_FILE,
-    save_beliefs,
-    save_ranks,
-    save_retrieved,
-)
+from ncbench.records.arrays import BELIEFS_FILE, save_beliefs
 from ncbench.records.judgement import judge
 from ncbench.records.measurements import Audited, Environment, Measurements, Seconds
-from ncbench.records.result import (
-    Judgement,
-    Metrics,
-    Result,
-    Scores,
-    Selected,
-    Selection,
-    WorkSpent,
-)
+from ncbench.records.result import Judgement, Result, Selected, Selection, WorkSpent
+from ncbench.records.scored import save_scores
 from ncbench.records.spec import RunSpec
 from ncbench.runtime import environment, overhead
 from ncbench.runtime.device import peak_bytes
@@ -68,15 +52,9 @@ class Assessment:
 
     def result(self, folder: Path) -> Result:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
-        similarities, true = self.similarities("test"), self.dataset.splits["test"].true
-        whole = rank(similarities, true)
-        warn_of_ties(similarities, true, f"{self.spec.method} on {self.dataset.name}, test")
-        folded = rank(similarities, true, self.dataset.folds) if self.dataset.folds > 1 else None
-        save_ranks(folder / RANKS_FILE, whole, folded)
-        save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))
+        metrics = save_scores(folder, self.similarities("test"), self.dataset, self.spec.method)
         beliefs = self._beliefs()
         save_beliefs(folder / BELIEFS_FILE, beliefs)
-        scores = Scores.of(whole.retrieval())
         known = self.dataset.truth_known
         return Result(
             id=self.spec.id,
@@ -84,7 +62,7 @@ class Assessment:
             vocabulary_digest=self.dataset.vocabulary.digest,
             sees_truth=self.trainers[0].method.needs_truth,
             clean_pairs_given=len(self.trainers[0].given_clean),
-            metrics=Metrics(scores) if folded is None else Metrics(Scores.of(folded.retrieval()), scores),
+            metrics=metrics,
             selected=self._selected(),
             work=self._work(),
             mismatched=self.noise.mismatch(self.dataset.splits["train"].true) if known else None,

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from agreement import LEADERBOARDS, SOURCES, compare, main, ours, published
+from agreement import (
+    FACTS,
+    LEADERBOARDS,
+    SOURCES,
+    at_most,
+    compare,
+    interval,
+    main,
+    means,
+    ours,
+    published,
+    redrawn,
+    verdict,
+)
 from click import ClickException
 from click.testing import CliRunner
 from pandas.testing import assert_frame_equal
@@ -34,21 +47,22 @@ def write(path: Path) -> Path:
         ("ncr", "ncr (lr=1)", "sgr", 5.0, "shuffle-images", 0.4, 0.0),
     ]
     columns = ["method", "variant", "backbone", "budget", "protocol", "noise", "rsum"]
-    frame = pd.DataFrame(rows, columns=columns).assign(budget_unit="epochs")
+    frame = pd.DataFrame(rows, columns=columns).assign(budget_unit="epochs", seed=0)
+    frame.loc[1, "seed"] = 1
     seconds = frame.tail(1).assign(variant="ncr", budget_unit="seconds")
     pd.concat([frame, seconds]).to_csv(path, index=False)
     return path
 
 
 def test_runs_are_averaged_over_seeds_and_others_left_out(tmp_path: Path) -> None:
-    here = ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images")
+    here = means(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"))
     expected = {"decl": 80.0, "l2rm": 50.0, "ncr": 90.0, "triplet": 15.0}
     assert here[0.4].to_dict() == expected
     assert here[0.0].dropna().to_dict() == {"l2rm": 300.0}
 
 
 def test_tau_is_that_of_a_naive_count(tmp_path: Path) -> None:
-    here = ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images")
+    here = means(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"))
     there = published(LEADERBOARDS / "published.csv")
     both, tau, p = compare(here[0.4], there[0.4])
     assert list(both.index) == ["l2rm", "ncr", "decl", "triplet"]
@@ -70,10 +84,16 @@ def test_one_published_number_per_method_and_ratio() -> None:
 
 
 def test_what_is_printed(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["--runs", str(write(tmp_path / "runs.csv"))])
+    result = CliRunner().invoke(main, ["--runs", str(write(tmp_path / "runs.csv")), "--backbone", "sgr"])
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [
-        "**0.4**: Kendall's tau 0.33 over 4 methods (p = 0.75)",
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("| published fact | here |")
+    assert lines[2].startswith("| at 0.4 and 0.6, plain training is far below every robust method")
+    assert lines[2].endswith("| seen | 3 of 3 | 100% to 100% |")
+    assert lines[3].endswith("| not tested | - | - |")
+    assert lines[len(FACTS) + 2 :] == [
+        "",
+        "**0.4**: Kendall's tau 0.33 (0.33 to 0.33) over 4 methods (p = 0.75)",
         "",
         "| method | published | rank | ours | rank |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -88,3 +108,40 @@ def test_what_is_printed(tmp_path: Path) -> None:
 def test_no_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(ClickException, match=r"runs\.csv has no runs of saf at budget 5 under shuffle-images\.$"):
         ours(write(tmp_path / "runs.csv"), "saf", 5.0, "shuffle-images")
+
+
+def test_every_fact_is_one_of_the_published_table() -> None:
+    there = published(LEADERBOARDS / "published.csv")
+    assert [fact.share(there) for fact in FACTS] == [1.0] * len(FACTS)
+    assert [len(fact.statements(there)) for fact in FACTS] == [16, 1, 24, 8, 3, 3, 1, 3]
+
+
+def test_facts_can_be_missed() -> None:
+    """In a table where all methods are the same, only those facts hold that say so."""
+    ratios = [0.2, 0.4, 0.6, 0.8]
+    flat = pd.DataFrame(100.0, index=list(SOURCES), columns=ratios)
+    assert [fact.share(flat) for fact in FACTS] == [0, 0, 1, 1, 0, 1, 1, 1]
+    falling = flat * [1.0, 0.8, 0.6, 0.1]
+    falling.loc["ncr"] = 40.0
+    assert [fact.share(falling) for fact in FACTS] == pytest.approx([0, 1, 7 / 8, 1 / 8, 2 / 3, 0, 0, 1])
+
+
+def test_missing_scores_make_no_statement() -> None:
+    scores = pd.DataFrame({0.4: {"triplet": 1.0, "ncr": 2.0, "decl": float("nan")}})
+    cells = [("triplet", 0.4), ("ncr", 0.4), ("decl", 0.4), ("rcl", 0.4), ("ncr", 0.6)]
+    assert at_most(scores, 0.5, 5 * [("triplet", 0.4)], cells) == [False, True]
+
+
+def test_seeds_are_drawn_again(tmp_path: Path) -> None:
+    samples = redrawn(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"), draws=400)
+    drawn = [float(sample.loc["triplet", 0.4]) for sample in samples]
+    assert set(drawn) == {10.0, 15.0, 20.0}
+    assert drawn.count(15.0) == pytest.approx(200, abs=50)
+    assert {float(sample.loc["ncr", 0.4]) for sample in samples} == {90.0}
+    assert interval(drawn) == (10.0, 20.0)
+
+
+def test_verdicts() -> None:
+    assert [verdict(share) for share in (1.0, 0.99, 0.5, 0.49, float("nan"))] == [
+        "seen", "in part", "in part", "not seen", "not tested",
+    ]  # fmt: skip

@@ -8,12 +8,12 @@ from pathlib import Path
 import board
 import pandas as pd
 import pytest
-from board import METHODS, PARTS, VARIANTS
+from board import METHODS, NEWCOMERS, PARTS, VARIANTS
 from click.testing import CliRunner
 
 import ncbench
 from ncbench.cli import main
-from ncbench.method.registry import load_method
+from ncbench.method.registry import load_method, method_names
 
 
 def value(words: Sequence[str], name: str) -> list[str]:
@@ -31,7 +31,11 @@ def test_the_board_has_every_method_seven_conditions_and_five_seeds(tmp_path: Pa
     }
     assert len(cells) == 12 * 7 * 5
     assert {method for method, *_ in cells} == set(METHODS)
-    assert [value(words, "seed") for words in PARTS["board"](tmp_path)] == 2 * [["0", "1", "2"]] + 2 * [["3", "4"]]
+    assert [value(words, "seed") for words in PARTS["board"](tmp_path)] == [[seed] for seed in "0011223344"]
+
+
+def test_every_registered_method_is_on_the_board() -> None:
+    assert sorted({*METHODS, *NEWCOMERS}) == method_names()
 
 
 def test_variants_of_l2rm_change_settings_that_exist() -> None:

@@ -68,6 +68,7 @@ def test_captions_identify_their_pictures() -> None:
     assert found["rsum"] >= 590
     assert found["ambiguous"] <= 0.03
     assert 12 < found["words"] < 15
+    assert (found["fit_others"], found["other_fits"], found["true_fits"]) == (230, 641, 36)
     assert BATCH_SIZE == 128
 
 

@@ -214,7 +214,7 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "closeness": (
         lambda: replace(GOOD, semantics=Upside()),
         "closeness",
-        "captions are not closer to their own images",
+        "captions of train are not closer to their own images",
     ),
     "wide": (
         lambda: replace(GOOD, semantics=Wide()),

@@ -41,6 +41,22 @@ def test_a_finished_run(recorded: Path, cli: Callable[..., Result], tmp_path: Pa
     assert "error.txt" not in shown.stdout
 
 
+def test_scores_for_all_that_fits(recorded: Path, cli: Callable[..., Result]) -> None:
+    shown = cli("show", recorded).stdout
+    path = recorded / "result.json"
+    content = json.loads(path.read_text())
+    found = content["metrics"]["fitting"]
+    assert f"All that fits, {found['pairs']} pairs, in %" in shown
+    assert "fitting.npz" in shown
+    found["i2t"].update(map_at_r=12.34, r_precision=45.67, r1=78.91, forgiven=None)
+    path.write_text(json.dumps(content))
+    lines = [line for line in cli("show", recorded).stdout.splitlines() if "image to text" in line]
+    assert [cell.strip() for cell in lines[1].strip("│").split("│")[1:]] == ["12.3", "45.7", "78.9", "-"]
+    del content["metrics"]["fitting"]  # as in older records
+    path.write_text(json.dumps(content))
+    assert "All that fits" not in cli("show", recorded).stdout
+
+
 def test_beliefs_at_each_evaluation(recorded: Path, cli: Callable[..., Result]) -> None:
     path = recorded / "history.jsonl"
     history = [json.loads(line) for line in path.read_text().splitlines()]

@@ -99,7 +99,7 @@ def test_runs_with_folds(toy_run: Cli, cli: Cli, tmp_path: Path, monkeypatch: py
     halves = type(whole)(*(tuple(np.array_split(side[0] // 2, 2)) for side in (whole.i2t, whole.t2i)))
     save_ranks(folder / "ranks.npz", whole, halves)
     scores = {"test": halves.retrieval().to_dict(), "test_unfolded": whole.retrieval().to_dict()}
-    change(folder / "result.json", lambda result: result.update(metrics=scores))
+    change(folder / "result.json", lambda result: result["metrics"].update(scores))
     assert cli("submit", folder, "--name", "x", "--contact", "c", "--out", tmp_path).exit_code == 0
     assert cli("verify", tmp_path / "x.json").stdout.endswith("\n1 run checked, 0 with problems\n")
     (again,) = unpack(tmp_path / "x.json", tmp_path / "again")

@@ -19,10 +19,19 @@ from toy_methods import Quick
 from ncbench import Rematches
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs, detect
+from ncbench.evaluation.fitting import FittingRanks
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.noise.drawing import draw
 from ncbench.noise.storage import save_noise
-from ncbench.records.arrays import load_ranks, load_retrieved, save_beliefs, save_ranks, save_retrieved
+from ncbench.records.arrays import (
+    load_ranks,
+    load_retrieved,
+    save_beliefs,
+    save_fitting,
+    save_ranks,
+    save_retrieved,
+)
+from ncbench.records.fitting import check_fitting_with_dataset
 from ncbench.records.judgement import check_beliefs, check_with_dataset, judge
 from ncbench.records.record import Record, noise_path
 from ncbench.records.result import Result as RunResult
@@ -168,6 +177,70 @@ def test_retrieval_that_was_improved(run: Path) -> None:
     assert any("retrieved.npz has 5 i2t queries, ranks.npz has " in problem for problem in verify_run(run))
     (run / "retrieved.npz").unlink()  # as in older records
     assert verify_run(run) == []
+
+
+def test_scores_for_all_that_fits_are_computed_again(run: Path, cli: Callable[..., Result]) -> None:
+    change(run / "result.json", lambda r: r["metrics"]["fitting"]["t2i"].update(map_at_r=99.0))
+    change(run / "result.json", lambda r: r["metrics"]["fitting"]["i2t"].update(forgiven=None))
+    change(run / "result.json", lambda r: r["metrics"]["fitting"].update(pairs=7))
+    pairs = len(np.load(run / "fitting.npz")["captions"])
+    first, second, third = verify_run(run)
+    assert first == f"the result has 7 fitting pairs, fitting.npz {pairs}"
+    assert second.startswith("fitting i2t forgiven is None, but fitting.npz gives ")
+    assert third.startswith("fitting t2i map_at_r is 99.0, but fitting.npz gives ")
+    change(run / "result.json", lambda r: r["metrics"]["fitting"]["t2i"].update(map_at_r=101.0))
+    assert "metrics.fitting.t2i.map_at_r: expected `float` <= 100.0" in verify_run(run)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("captions", 16, "fitting.npz has pairs beyond 8 images and 16 captions"),
+        ("images", 8, "fitting.npz has pairs beyond 8 images and 16 captions"),
+        ("i2t", 16, "fitting.npz has ranks beyond 16 captions and 8 images"),
+        ("t2i", 8, "fitting.npz has ranks beyond 16 captions and 8 images"),
+    ],
+)
+def test_ranks_of_fitting_pairs_that_cannot_be(name: str, value: int, said: str, run: Path) -> None:
+    arrays = dict(np.load(run / "fitting.npz"))
+    arrays[name][-1] = value
+    np.savez(run / "fitting.npz", **arrays)
+    assert said in verify_run(run)
+
+
+def test_ranks_of_fitting_pairs_are_there_or_not(run: Path) -> None:
+    kept = (run / "fitting.npz").read_bytes()
+    (run / "fitting.npz").unlink()
+    assert verify_run(run) == ["the result has scores for all that fits, but fitting.npz is missing"]
+    (run / "origin.json").write_text('{"submission": "x", "digest": "y"}')  # submissions have no such ranks
+    assert verify_run(run) == []
+    change(run / "result.json", lambda r: r["metrics"].pop("fitting"))  # as in older records
+    assert verify_run(run) == []
+    (run / "fitting.npz").write_bytes(kept)
+    assert verify_run(run) == ["there is fitting.npz, but the result has no scores for all that fits"]
+
+
+def test_what_fits_is_compared_with_the_dataset(tiny: Dataset, run: Path) -> None:
+    record = Record(run)
+    assert verify_run(run, lambda _: tiny) == []
+    assert list(check_fitting_with_dataset(record, replace(tiny, semantics=None))) == [
+        "there is fitting.npz, but tiny does not say what fits"
+    ]
+    found = record.fitting
+    assert found is not None
+    fewer = FittingRanks(*(getattr(found, each)[:-2] for each in ("captions", "images", "i2t", "t2i")))
+    save_fitting(run / "fitting.npz", fewer)
+    assert list(check_fitting_with_dataset(Record(run), tiny)) == [
+        f"fitting.npz differs from the {len(found.captions)} fitting pairs of tiny in 2 pairs"
+    ]
+    (run / "fitting.npz").unlink()
+    assert list(check_fitting_with_dataset(Record(run), tiny)) == []
+
+
+def test_queries_that_differ(run: Path) -> None:
+    found = load_retrieved(run / "retrieved.npz")
+    save_retrieved(run / "retrieved.npz", Retrieved(found.i2t[:5], found.t2i % 5, found.true % 5))
+    assert "ranks.npz and retrieved.npz have different queries" in verify_run(run)
 
 
 def test_ranks_that_were_improved(run: Path) -> None:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,16 @@ from ncbench.cleaning.inputs.found_columns import Columns
 from ncbench.cleaning.inputs.opening import open_source
 from ncbench.data import captions_file
 from ncbench.data.captions_file import read_captions
+from ncbench.data.imported import tables
+from ncbench.data.imported.arrow import batches
 from ncbench.data.imported.request import Request, read_request
 from ncbench.data.imported.source import Imported
+from ncbench.data.imported.tables import open_tables
 from ncbench.data.precomp import open_features
 from ncbench.data.vocabulary import Vocabulary
 from ncbench.errors import UserError
 from ncbench.noise.index_files import read_array
+from ncbench.runtime import memory
 
 READERS: dict[str, Callable[[Path], object]] = {
     "captions.txt": lambda path: read_captions(path, tabbed=False),
@@ -100,6 +105,52 @@ def test_rows_that_unpack_to_too_much(tmp_path: Path) -> None:
         assert "mine.parquet: rows 0 to 19 unpack to 20,97" in said
         assert " bytes, more than the limit of 524,288 per row; check the file" in said
         assert len(Imported(replace(request, image_features="regions")).load().splits["train"].images) == 16
+
+
+def test_one_row_of_very_many_equal_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over rows is harmless; the row is not."""
+    path, rows = tmp_path / "mine.parquet", 1000
+    wide = pa.ListArray.from_arrays(pa.array([0] + rows * [10**7], pa.int32()), pa.nulls(10**7, pa.float32()))
+    table = pa.table({"captions": [[f"a dog {n}"] for n in range(rows)], "regions": wide})
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 2**16
+    monkeypatch.setattr(tables, "MAX_UNPACKED", 2**24)
+    said = refusal(lambda _: Imported(Request(str(path), "captions", "regions", min_count=1)).load(), path)
+    assert "mine.parquet: rows 0 to 999 hold 10,000,999 values of regions.list.element in " in said
+    assert said.endswith(" bytes; check the file")
+
+
+SHARED_TEXTS: dict[str, tuple[Any, Any]] = {
+    "text": (pa.string(), lambda text: text),
+    "list of texts": (pa.list_(pa.string()), lambda text: [text, text]),
+    "picture": (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), lambda text: {"bytes": text.encode()}),
+}
+
+
+@pytest.mark.parametrize("kind", SHARED_TEXTS)
+def test_a_text_that_all_rows_of_a_parquet_file_share(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows, size = tmp_path / "mine.parquet", 600, 2**16
+    type_, made = SHARED_TEXTS[kind]
+    table = pa.table({"number": range(rows), "shared": pa.array([made("a" * size)] * rows, type_)})
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=2**20)
+    assert path.stat().st_size < 2**14
+    (file,) = open_tables(Request(str(path))).values()
+    read = pa.Table.from_batches(file.batches(["shared", "number"]))
+    assert read.select(["number", "shared"]).equals(table)
+
+    for module in (tables, batches):
+        monkeypatch.setattr(module, "MAX_UNPACKED", 2**25)
+    assert pa.Table.from_batches(file.batches(["shared", "number"])).equals(read)
+    for module in (tables, batches):
+        monkeypatch.setattr(module, "MAX_UNPACKED", 2**22)
+    memory.reset_peak()
+    before = memory.peak_bytes() or 0
+    said = refusal(lambda _: list(file.batches(["shared"])), path)
+    assert f"mine.parquet, rows 0 to {tables.BATCH_ROWS - 1}: have " in said
+    assert "bytes, more than the limit of 4,194,304 for a batch; check the file" in said
+    assert (memory.peak_bytes() or 0) - before < 2**22
 
 
 def test_members_of_shards(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from planted import planted_vectors
 
 import ncbench
 from ncbench.checks.shapes import Shapes
-from ncbench.data.dataset import Dataset
+from ncbench.data.dataset import CaptionVectors, Dataset
+from ncbench.data.scene_vectors.source import ScenesVectors
 from ncbench.data.scenes.source import Scenes
+from ncbench.records.verification import verify_run
 
 PARTS = (
     "evaluation.retrieval",
@@ -84,6 +86,11 @@ def test_the_script_of_an_own_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert names["detection"].auc > 0.6
     assert names["detection"].pairs == len(names["pairs"]) == 512
     assert 0.3 * 512 < names["detection"].mismatched < 0.5 * 512
+    (rest,) = (block.text for block in blocks(page) if block.title == "keep_the_result.py")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(rest, "keep_the_result.py", "exec"), names)
+    assert verify_run(names["folder"]) == []
+    assert ncbench.load_runs("runs")["rsum"].tolist() == [names["scores"].rsum]
 
 
 def test_the_other_examples_of_that_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,3 +133,27 @@ def test_the_notebook_about_a_new_loss(tiny: Dataset, tmp_path: Path, monkeypatc
     assert set(found["method"]) == {"triplet", "infonce", "bounded"}
     assert len(found) == 6
     assert len(names["varied"]) == 3  # type: ignore[arg-type]
+
+
+def with_vectors(words: Dataset) -> Dataset:
+    """Return a dataset whose captions are vectors: the counts of their words."""
+    splits = {}
+    for name, split in words.splits.items():
+        counts = [
+            np.bincount(split.captions.tokens(n), minlength=len(words.vocabulary)) for n in range(len(split.true))
+        ]
+        splits[name] = replace(split, captions=CaptionVectors(split.captions.texts, np.array(counts, np.float32)))
+    return replace(words, splits=splits)
+
+
+def test_the_notebook_about_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Shapes(name="scenes-vectors", images={"train": 256, "dev": 32, "test": 64}, kinds=12, regions=1).load()
+    monkeypatch.setattr(ScenesVectors, "load", lambda self, *_: with_vectors(words))
+    monkeypatch.chdir(tmp_path)
+    names = run_notebook("noise_in_a_plain_loop.ipynb")
+    found = names["table"]
+    assert isinstance(found, pd.DataFrame)
+    assert found.index.tolist() == ["no noise", "shuffle-captions", "shuffle-images", "semantic", "concentrated"]
+    assert (found["dev rSum"] > 0).all()
+    assert found["AUC of wrong pairs"].isna().tolist() == [True, False, False, False, False]
+    assert verify_run(names["folder"]) == []  # type: ignore[arg-type]

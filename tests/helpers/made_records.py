@@ -21,6 +21,7 @@ BELIEFS: Mapping[str, Mapping[str, Any]] = {
     "soft_labels": DETECTION,
     "rematches": REMATCHES,
 }
+FITTING = ("map_at_r", "r_precision", "r1", "forgiven")
 DEFAULTS: Mapping[str, Any] = {
     "dataset": "toy",
     "dataset_version": "1",
@@ -61,7 +62,8 @@ def record(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a finished run into tmp_path and returns its folder.
 
     Scores: i2t R@1, R@5, R@10, then t2i; `rsum` is their sum. `told_truth` and `told_clean` None make a record of old,
-    which does not say whether the method was. Other words are fields of the RunSpec.
+    which does not say whether the method was. `fitting` are mAP@R, R-precision, R@1 of all that fits and the share of
+    forgiven first hits, i2t then t2i. Other words are fields of the RunSpec.
     """
 
     def write(
@@ -73,6 +75,7 @@ def record(tmp_path: Path) -> Callable[..., Path]:
         told_truth: bool | None = False,
         told_clean: int | None = None,
         outside: Mapping[str, float] | None = None,
+        fitting: Sequence[float] | None = None,
         **axes: Any,
     ) -> Path:
         spec = RunSpec.from_dict({**DEFAULTS, **axes})
@@ -84,6 +87,10 @@ def record(tmp_path: Path) -> Callable[..., Path]:
                 measurements["outside"] = outside
             write_json(folder / "measurements.json", {**measurements, "peak_bytes": peaks or {"host": 2**20}})
         result = made_result(spec, scores, used).to_dict()
+        if fitting is not None:
+            sides = {"i2t": fitting[:4], "t2i": fitting[4:]}
+            found = {side: dict(zip(FITTING, values, strict=True)) for side, values in sides.items()}
+            result["metrics"]["fitting"] = {"pairs": 20, **found}
         judged = {name: given and {**BELIEFS[name], **given} for name, given in (beliefs or {}).items()}
         result |= {"beliefs": judged, "told_truth": told_truth, "told_clean": told_clean}
         for name in [name for name in ("told_truth", "told_clean") if result[name] is None]:

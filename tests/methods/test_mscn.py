@@ -216,6 +216,90 @@ def test_an_update_is_charged_with_all_that_it_does(make_task: MakeTask) -> None
     assert method.task.budget.used - before == 8 * forward(batch, 64) + 3 * forward(meta, 8)
 
 
+# Three updates, written as plain loops.
+
+
+def naive_hinge(S: Tensor, scores: list[float]) -> Tensor:
+    """Return the loss of a batch: per pair and direction, the hardest negative and the margin of its score."""
+    loss = S.new_zeros(())
+    for k, p in enumerate(scores):
+        margin = 0.2 * p * p / (p * p + (1 - p) * (1 - p))
+        for line in (S[k], S[:, k]):
+            loss = loss + (margin + torch.cat([line[:k], line[k + 1 :]]).max() - S[k, k]).clamp(min=0)
+    return loss
+
+
+def head_slopes(network: Any, clean: Any, meta: Any, labels: list[float], lr: float) -> list[Tensor]:
+    """Return the slopes of the loss on known pairs and mismatches, after a step of the rest, by the head's weights."""
+    state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    weights = [name for name, _ in network.named_parameters()]
+    for name in weights:
+        state[name].requires_grad_()
+    with network.differentiated_twice():
+        S = functional_call(network, state, clean.inputs)
+    body = [name for name in weights if not name.startswith("head.")]
+    slopes = torch.autograd.grad(
+        naive_hinge(S, S.diagonal().tolist()), [state[name] for name in body], create_graph=True, materialize_grads=True
+    )
+    stepped = {name: state[name] - lr * slope for name, slope in zip(body, slopes, strict=True)}
+    found = functional_call(network, {**state, **stepped}, meta.inputs, {"each": True})
+    loss = sum(-torch.log(p if label else 1 - p) for p, label in zip(found, labels, strict=True)) / len(labels)
+    return list(torch.autograd.grad(loss, [state[name] for name in weights if name.startswith("head.")]))
+
+
+class NaiveAdam:
+    """Adam with clipping of the gradient's norm, weight by weight (Kingma & Ba, ICLR 2015, algorithm 1)."""
+
+    def __init__(self, weights: list[Tensor], lr: float, clip: float) -> None:
+        self.weights, self.lr, self.clip, self.steps = weights, lr, clip, 0
+        self.first, self.second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+
+    def step(self, slopes: list[Tensor]) -> None:
+        norm = sum(float((slope**2).sum()) for slope in slopes) ** 0.5
+        self.steps += 1
+        for weight, slope, first, second in zip(self.weights, slopes, self.first, self.second, strict=True):
+            slope = slope * min(1.0, self.clip / norm)
+            first.copy_(0.9 * first + 0.1 * slope)
+            second.copy_(0.999 * second + 0.001 * slope**2)
+            hat = first / (1 - 0.9**self.steps), second / (1 - 0.999**self.steps)
+            weight.data -= self.lr * hat[0] / (hat[1] ** 0.5 + 1e-8)
+
+
+def test_three_updates_are_those_of_a_plain_loop(make_task: MakeTask) -> None:
+    settings = {"batch_size": 16, "meta_batch": 16, "hidden": 4, "clip": 0.5, "decay_every": 10.0}
+    told = np.arange(8)
+    method, plain = (make(make_task(1e5), told, **settings) for _ in range(2))  # of `plain`, only the network is used
+    rng = np.random.default_rng(4)
+    steps = []
+    for _ in range(3):
+        pairs = rng.permutation(np.arange(8, 48))[:24]
+        known = method.task.data.batch(np.concatenate([told, pairs[16:]]), np.concatenate([told // 2, pairs[16:] // 3]))
+        batches = [method.task.data.batch(pairs[:16]), known]
+        steps.append([replace(batch, images=batch.images.double()) for batch in batches])
+    labels = [1.0] * 8 + [0.0] * 8
+    before = [weight.clone() for weight in method.networks[0].double().parameters()]
+    for clean, meta in steps:
+        method._learn_head(0, clean, meta, torch.tensor(labels, dtype=torch.float64))
+        method._learn_body(0, clean)
+
+    network = plain.networks[0].double().train()
+    named = dict(network.named_parameters())
+    of_head = [name for name in named if name.startswith("head.")]
+    of_body = [name for name in named if not name.startswith("head.")]
+    head = NaiveAdam([named[name] for name in of_head], 1e-2, np.inf)
+    body = NaiveAdam([named[name] for name in of_body], 1e-2, 0.5)
+    for clean, meta in steps:
+        head.step(head_slopes(network, clean, meta, labels, lr=1e-2))
+        S = network(*clean.inputs)
+        loss = naive_hinge(S, S.diagonal().tolist())
+        body.step(list(torch.autograd.grad(loss, [named[name] for name in of_body], materialize_grads=True)))
+    for (name, ours), theirs, first in zip(
+        method.networks[0].named_parameters(), network.parameters(), before, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        assert not torch.equal(ours, first)
+
+
 # Known pairs and mismatches.
 
 

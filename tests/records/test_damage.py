@@ -10,6 +10,7 @@ import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +22,12 @@ import pytest
 from ncbench import UserError
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs
+from ncbench.evaluation.fitting import rank_fitting
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.evaluation.top_k import Retrieved
 from ncbench.noise.drawing import draw
 from ncbench.noise.storage import save_noise
-from ncbench.records.arrays import save_beliefs, save_ranks, save_retrieved
+from ncbench.records.arrays import save_beliefs, save_fitting, save_ranks, save_retrieved
 from ncbench.records.progress import read_progress
 from ncbench.records.record import Record
 from ncbench.records.store import Store
@@ -40,7 +42,7 @@ from ncbench.sweeps.record import SweepRecord
 
 Make = Callable[..., Path]
 JSON_FILES = ("spec.json", "result.json", "measurements.json", "history.jsonl", "origin.json", "status.json")
-ARRAY_FILES = ("ranks.npz", "retrieved.npz", "beliefs.npz")
+ARRAY_FILES = ("ranks.npz", "retrieved.npz", "fitting.npz", "beliefs.npz")
 
 HOSTILE = (
     "null",
@@ -81,12 +83,17 @@ def whole(record: Make, tiny: Dataset, tmp_path: Path) -> Path:
     save_ranks(folder / "ranks.npz", ranks)
     shown = rng.integers(0, 8, (16, 5))
     save_retrieved(folder / "retrieved.npz", Retrieved(shown[:8], shown, np.arange(16) // 2))
+    fitting = rank_fitting(rng.random((8, 16)), np.arange(16), np.arange(16) // 2)
+    save_fitting(folder / "fitting.npz", fitting)
     clean = noise.clean(tiny.splits["train"].true)
     save_beliefs(
         folder / "beliefs.npz", Beliefs(rng.random(pairs), rng.random(pairs), None, np.arange(2), None, clean, None)
     )
     line = {"backbone": "sgr", "share": 1.0, "work": 5, "updates": 3, "loss": 0.5, "seconds": 1.0}
     result = json.loads((folder / "result.json").read_text())
+    found = fitting.retrieval(ranks, np.arange(16) // 2)
+    result["metrics"]["fitting"] = {"pairs": 16, "i2t": asdict(found.i2t), "t2i": asdict(found.t2i)}
+    (folder / "result.json").write_text(json.dumps(result))
     (folder / "history.jsonl").write_text(json.dumps({**line, "dev": result["metrics"]["test"]}) + "\n")
     (folder / "origin.json").write_text('{"submission": "x", "digest": "y"}')
     (folder / "status.json").write_text('{"status": "failed", "error": "x"}')

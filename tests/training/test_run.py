@@ -22,12 +22,14 @@ from ncbench.backbones.graph import SAF, SGR
 from ncbench.backbones.registry import build_backbone, members_of
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
+from ncbench.data.fitting import fitting_pairs
 from ncbench.evaluation.beliefs import detect, rank_correlation, rematch_quality
-from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate
+from ncbench.evaluation.fitting import evaluate_fitting
+from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate, rank
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.method.registry import load_method
 from ncbench.noise.registry import draw_noise
-from ncbench.records.arrays import load_beliefs, load_retrieved
+from ncbench.records.arrays import load_beliefs, load_fitting, load_retrieved
 from ncbench.records.networks import read_checkpoint
 from ncbench.records.progress import Progress
 from ncbench.records.record import Record
@@ -263,6 +265,7 @@ def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
         "history.jsonl",
         "ranks.npz",
         "retrieved.npz",
+        "fitting.npz",
         "beliefs.npz",
         "model.safetensors",
     }
@@ -272,6 +275,24 @@ def test_the_record(tiny: Dataset, tmp_path: Path) -> None:
     assert result["mismatched"] == np.mean(run.noise.claimed != tiny.splits["train"].true)
     assert 0.3 < result["mismatched"] <= 0.5
     assert result["beliefs"] == {}
+
+
+def test_all_that_fits_is_scored_where_it_is_known(
+    tiny: Dataset, make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    run, result = execute(tiny, tmp_path / "a", "triplet", budget=0.5)
+    similarities, true = run.assessment.similarities("test"), tiny.splits["test"].true
+    pairs = fitting_pairs(tiny)
+    assert pairs is not None
+    assert len(pairs) > len(true)  # captions that omit a shape fit several images
+    found = evaluate_fitting(similarities, true, pairs.captions, pairs.images)
+    sides = {side: asdict(getattr(found, side)) for side in ("i2t", "t2i")}
+    assert result["metrics"]["fitting"] == {"pairs": len(pairs), **sides}
+    stored = load_fitting(tmp_path / "a" / "fitting.npz")
+    assert stored.retrieval(rank(similarities, true), true) == found
+    _, without = execute(make_dataset(semantics=None), tmp_path / "b", "triplet", budget=0.5)
+    assert set(without["metrics"]) == {"test"}
+    assert not (tmp_path / "b" / "fitting.npz").exists()
 
 
 def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ncbench.cli.display.fitting import print_fitting
 from ncbench.cli.display.output import print_table, say
 from ncbench.cli.display.quantities import duration, size, sparkline
 from ncbench.records import arrays, record
@@ -29,6 +30,7 @@ FILES = {
     record.HISTORY_FILE: "loss, work, seconds and dev scores at each evaluation",
     arrays.RANKS_FILE: "test rank of every query",
     arrays.TOP_K_FILE: "what was retrieved first",
+    arrays.FITTING_FILE: "test ranks of all captions and images that fit",
     arrays.BELIEFS_FILE: "beliefs about every training pair",
     record.MODEL_FILE: "weights of the selected networks",
     ERROR_FILE: "traceback of the error",
@@ -110,6 +112,9 @@ def _print_scores(result: Result) -> None:
     for name, scores in result.metrics.by_name().items():
         where = "test" if name == "test" else "the whole test split"
         print_table(f"Scores on {where}, rSum {scores.rsum:.1f}", SCORES, rows(scores), numbers=SCORES[1:])
+    fitting = result.metrics.fitting
+    if fitting is not None:
+        print_fitting(f"All that fits, {fitting.pairs:,} pairs, in %", fitting.retrieval)
 
 
 def _print_course(found: Record) -> None:
@@ -123,7 +128,8 @@ def _print_course(found: Record) -> None:
         say(f"dev rSum{of}: {sparkline(values)}  {facts}, {count}")
     if found.finished:
         chosen = found.result.selected
-        say(f"selected: dev rSum {chosen.dev_rsum:.1f}, at {chosen.share:.0%} of the budget")
+        at = "" if found.spec.budget.self_reported else f", at {chosen.share:.0%} of the budget"
+        say(f"selected: dev rSum {chosen.dev_rsum:.1f}{at}")
 
 
 def _print_course_of_beliefs(found: Record) -> None:
@@ -167,12 +173,16 @@ def _print_cost(found: Record) -> None:
     parts = []
     if found.finished:
         work = found.result.work
-        epochs = work.used / found.result.baseline_epoch
-        parts.append(f"{work.used:.3g} FLOPs ({epochs:.3g} baseline epochs), {work.updates} updates")
+        epochs = found.result.baseline_epochs
+        if epochs is not None:
+            parts.append(f"{work.used:.3g} FLOPs ({epochs:.3g} baseline epochs), {work.updates} updates")
+        else:
+            parts.append(f"self-reported, {work.used:.3g} FLOPs" if work.used else "self-reported")
     measured = found.measurements
     if measured is not None:
         seconds = measured.seconds
-        parts.append(f"training {duration(seconds.training)}, evaluation {duration(seconds.evaluation)}")
+        parts.append(f"training {duration(seconds.training)}")
+        parts += [f"evaluation {duration(seconds.evaluation)}"] if seconds.evaluation else []
         if measured.overhead_share is not None:
             parts.append(f"{measured.overhead_share:.1%} outside the networks")
         if measured.peak is not None:

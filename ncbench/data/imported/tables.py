@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncbench.data.imported.arrow.batches import check_batch
-from ncbench.data.imported.arrow.messages import check_rows, count_rows, open_stream
+from ncbench.data.imported.arrow.batches import check_batch, check_size
+from ncbench.data.imported.arrow.messages import MAX_UNPACKED, check_rows, count_rows, open_stream
 from ncbench.data.imported.arrow.saved_folder import DATASET_MARKERS, check_saved
 from ncbench.data.imported.folder import picture_files, read_folder
 from ncbench.data.imported.request import Request
@@ -29,7 +29,11 @@ MAX_ROW_BYTES = 2**25
 """Mean size of the rows of a row group, unpacked: BATCH_ROWS of them must fit into memory."""
 
 MIN_NUMBER_BYTES = 2
+MAX_RATIO = 1000
+"""Of unpacked to compressed bytes of a column that has more than MAX_UNPACKED: features do not repeat themselves."""
+
 MAX_FOOTER_BYTES = 2**28
+TEXTS = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")  # the types of parquet for texts and pictures
 _FOOTER_END = b"PAR1"
 _SUFFIXES = (".parquet", ".arrow")
 _CONVERTIBLE = {".csv": "csv", ".json": "json", ".jsonl": "json"}  # by `datasets`
@@ -108,9 +112,18 @@ class _ParquetFile:
 
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
         # Without pre-buffering and with a small buffer, no row group is held in memory as a whole.
-        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20) as file:
-            _check_row_sizes(self.path, file.metadata, columns)
-            yield from file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+        with reading(self.path):
+            shared = _check_row_sizes(self.path, pq.read_metadata(self.path), columns)
+        first = 0
+        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20, read_dictionary=shared) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+                if shared:
+                    check_size(batch, first, str(self.path))  # before each cell gets a copy of its own
+                    batch = pa.record_batch(
+                        [batch[name].cast(self.schema.field(name).type) for name in columns], columns
+                    )
+                yield batch
+                first += batch.num_rows
 
 
 def _check_footer(path: Path) -> None:
@@ -122,24 +135,34 @@ def _check_footer(path: Path) -> None:
         raise UserError(f"{path}: its footer has {size:,} bytes, more than the limit of {MAX_FOOTER_BYTES:,}")
 
 
-def _check_row_sizes(path: Path, metadata: Any, columns: Sequence[str]) -> None:
-    """Raise UserError if the rows of `columns` are too large to be read in batches, by what the file says of them."""
-    first = 0
+def _check_row_sizes(path: Path, metadata: Any, columns: Sequence[str]) -> list[str]:
+    """Raise UserError if the rows of `columns` are too large to be read in batches, by what the file says of them.
+
+    Returns the paths of the texts that cells may share, so that copies for all cells could be too large.
+    """
+    first, shared = 0, set[str]()
     for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        parts = (group.column(place) for place in range(group.num_columns))
-        # A few encoded bytes can stand for many equal numbers, so that both are looked at.
-        size = sum(
-            max(part.total_uncompressed_size, MIN_NUMBER_BYTES * part.num_values)
-            for part in parts
-            if any(f"{part.path_in_schema}.".startswith(f"{name}.") for name in columns)
-        )
+        group, size = metadata.row_group(number), 0
+        for part in (group.column(place) for place in range(group.num_columns)):
+            if not any(f"{part.path_in_schema}.".startswith(f"{name}.") for name in columns):
+                continue
+            # A few encoded bytes can stand for many equal numbers, so that both are looked at.
+            unpacked = max(part.total_uncompressed_size, MIN_NUMBER_BYTES * part.num_values)
+            if unpacked > MAX_UNPACKED and unpacked > MAX_RATIO * part.total_compressed_size:
+                raise UserError(
+                    f"{path}: rows {first} to {first + group.num_rows - 1} hold {part.num_values:,} values of "
+                    f"{part.path_in_schema} in {part.total_compressed_size:,} bytes; check the file"
+                )
+            if part.physical_type in TEXTS and part.num_values * part.total_uncompressed_size > MAX_UNPACKED:
+                shared.add(part.path_in_schema)
+            size += unpacked
         if size > MAX_ROW_BYTES * group.num_rows:
             raise UserError(
                 f"{path}: rows {first} to {first + group.num_rows - 1} unpack to {size:,} bytes, more than the limit "
                 f"of {MAX_ROW_BYTES:,} per row; check the file"
             )
         first += group.num_rows
+    return sorted(shared)
 
 
 class _ArrowFile:

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from ncbench.data.dataset import IntVector
 from ncbench.data.scenes.grammar import MAX_MENTIONS, UNSAID, Said
-from ncbench.data.scenes.graph import MAX_OBJECTS, Scene, relation_table
+from ncbench.data.scenes.graph import (
+    BACKGROUND_KINDS,
+    CATEGORIES,
+    COLOURS,
+    MAX_OBJECTS,
+    SIZES,
+    TEXTURES,
+    TINTS,
+    Scene,
+    relation_table,
+)
 
 # Weights of the details of a caption.
 CATEGORY, COLOUR, SIZE, TEXTURE, RELATION, BACKGROUND, TINT = 4.0, 2.0, 1.0, 1.5, 2.0, 1.5, 0.5
@@ -19,6 +29,9 @@ CATEGORY, COLOUR, SIZE, TEXTURE, RELATION, BACKGROUND, TINT = 4.0, 2.0, 1.0, 1.5
 _OBJECT_WEIGHTS = np.array((CATEGORY, COLOUR, SIZE, TEXTURE), np.float32)
 _NO_OBJECT = -2  # differs from every detail and from UNSAID
 _BLOCK_PAIRS = 65_536  # processed at a time
+_BLOCK_BOUNDS = 1 << 20  # bounds of pairs computed at a time
+_MAX_VALUES = max(map(len, (CATEGORIES, COLOURS, SIZES, TEXTURES, BACKGROUND_KINDS, TINTS)))
+_SLACK = 1e-3  # of a bound in single precision; weights are multiples of 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,49 @@ def closeness(said: SaidTable, scenes: SceneTable, captions: IntVector, images: 
         block = slice(start, start + _BLOCK_PAIRS)
         out[block] = _block_closeness(said, scenes, captions[block], images[block])
     return out
+
+
+def pairs_at_least(said: SaidTable, scenes: SceneTable, least: NDArray[np.float64]) -> tuple[IntVector, IntVector]:
+    """Return the pairs (captions, pictures) whose closeness is at least `least` (captions,), by caption.
+
+    Of most pairs, a bound tells that they are not: mentions assigned to the best objects without regard to each other,
+    and every relation satisfied.
+    """
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    rows = max(1, _BLOCK_BOUNDS // max(1, len(scenes.grounds)))
+    for start in range(0, len(least), rows):
+        captions = np.arange(start, min(start + rows, len(least)))
+        needed = least[captions] * _said_weight(said, captions)
+        places, images = np.nonzero(_bounds(said, scenes, captions) >= needed[:, None] - _SLACK)
+        near = captions[places]
+        close = closeness(said, scenes, near, images) >= least[near]
+        found.append((near[close], images[close]))
+    return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+
+
+def _bounds(said: SaidTable, scenes: SceneTable, captions: IntVector) -> NDArray[np.float32]:
+    """Return an upper bound of the satisfied weight of each caption and picture, (captions, pictures) float32."""
+    grounds = np.array((BACKGROUND, TINT), np.float32)
+    bounds = _one_hot(said.grounds[captions], grounds) @ _one_hot(scenes.grounds, np.ones_like(grounds)).T
+    bounds += np.float32(RELATION) * (said.relations[captions] != UNSAID)[:, None]
+    objects = [_one_hot(scenes.objects[:, place], np.ones_like(_OBJECT_WEIGHTS)).T for place in range(MAX_OBJECTS)]
+    for mention in range(MAX_MENTIONS):
+        wanted = _one_hot(said.mentions[captions, mention], _OBJECT_WEIGHTS)
+        best = wanted @ objects[0]
+        for one in objects[1:]:
+            np.maximum(best, wanted @ one, out=best)
+        bounds += best
+    return bounds
+
+
+def _one_hot(values: NDArray[np.int8], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return details (n, kinds) as (n, kinds * values) float32: the weight of the kind where it has the value.
+
+    Details that are unsaid, or of missing objects, have no weight.
+    """
+    hot = values[:, :, None] == np.arange(_MAX_VALUES, dtype=np.int8)
+    rows: NDArray[np.float32] = (hot * weights[:, None]).reshape(len(values), -1)
+    return rows
 
 
 def _block_closeness(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ncbench.data.dataset import Captions, Dataset, ImageFeatures, IntVector, Split
 from ncbench.data.scenes import store
-from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness
+from ncbench.data.scenes.closeness import SaidTable, SceneTable, closeness, pairs_at_least
 from ncbench.data.scenes.grammar import Said, split_words
 from ncbench.data.scenes.shipped import SEED, SIZES, VERSION
 from ncbench.data.stamps import stamp
@@ -29,16 +29,29 @@ class GraphSemantics:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tables: dict[str, tuple[SaidTable, SceneTable]] = {}
+        self._found: dict[str, tuple[NDArray[np.float64], tuple[IntVector, IntVector]]] = {}
 
     def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
         """Return the closeness in [0, 1] of caption captions[i] and image images[i], (n,) float64.
 
         Raises UserError if the cache is damaged.
         """
+        return closeness(*self._of(split), captions, images)
+
+    def pairs_at_least(self, split: str, least: NDArray[np.float64]) -> tuple[IntVector, IntVector]:
+        """Return the pairs (captions, images) whose closeness is at least `least` (captions,).
+
+        Raises UserError if the cache is damaged.
+        """
+        if split not in self._found or not np.array_equal(self._found[split][0], least):
+            self._found[split] = least, pairs_at_least(*self._of(split), least)
+        return self._found[split][1]
+
+    def _of(self, split: str) -> tuple[SaidTable, SceneTable]:
         if split not in self._tables:
             said = [Said.from_json(text) for text in store.read_said(self._folder, split)]
             self._tables[split] = SaidTable.build(said), SceneTable.build(store.read_graphs(self._folder, split))
-        return closeness(*self._tables[split], captions, images)
+        return self._tables[split]
 
 
 class DrawnPictures:

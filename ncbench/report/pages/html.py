@@ -22,7 +22,7 @@ from ncbench.report.figures.style import Figure, section_names
 from ncbench.report.pages import legend, run_details
 from ncbench.report.pages.embedded import data_block, figure_source, marker_path, page_colour
 from ncbench.report.pages.text import unbroken
-from ncbench.report.tables import answers, overview, versus_published
+from ncbench.report.tables import answers, fitting, overview, versus_published
 from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, SEES_TRUTH, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.published_summary import published_summaries
@@ -63,10 +63,15 @@ class Table:
 
 @dataclass(frozen=True)
 class ComparisonSection:
-    """What the page shows of a comparison; `filters` are the values that it is filtered by."""
+    """What the page shows of a comparison; `filters` are the values that it is filtered by.
+
+    `fitting` has the results for all that fits, with a sentence about them in `agreement`; None where they are unknown.
+    """
 
     title: str
     results: Table
+    fitting: Table | None
+    agreement: str
     costs: Table
     runs: Table
     settings: Mapping[str, str]
@@ -246,9 +251,12 @@ def _overview(found: overview.Overview) -> Table:
 
 def _comparison(table: Comparison) -> ComparisonSection:
     filters = {"backbone": str(table.key["backbone"]), "noise": table.noise, "unit": str(table.key["unit"])}
+    found = fitting.fitting_table(table)
     return ComparisonSection(
         table.title,
         _part(table, RESULTS),
+        None if found is None else _fitting(table, found),
+        "" if found is None else found.sentence,
         _part(table, COSTS, "Budget, time and memory: "),
         _runs(table),
         run_details.settings_in_words(table.runs),
@@ -265,6 +273,18 @@ def _part(table: Comparison, columns: Sequence[str], about: str = "") -> Table:
         marked = [Cell(unbroken(text), table.mark(row, column)) for column, text in zip(columns, cells, strict=True)]
         rows.append(Row(marked, str(row["variant"]), bool(row["sees_truth"]), int(row["seeds"])))
     return Table(f"{about}{table.title}", names, rows, frozenset(names[1:]))
+
+
+def _fitting(table: Comparison, found: fitting.FittingTable) -> Table:
+    """Return the results for all that fits, in the order of the comparison."""
+    names = tuple(fitting.COLUMNS.values())
+    rows = [
+        Row([*_texts(cells)], str(variant), bool(reference), int(seeds))
+        for cells, variant, reference, seeds in zip(
+            found.rows, table.rows["variant"], table.rows["sees_truth"], table.rows["seeds"], strict=True
+        )
+    ]
+    return Table(f"All that fits: {table.title}", names, rows, frozenset(names[1:]))
 
 
 def _runs(table: Comparison) -> Table:

@@ -24,12 +24,20 @@ the noisy ratios, *retained* its share of the rSum on clean pairs; both are - if
 training work in baseline epochs (epochs of plain triplet training), *training time* is in seconds; neither includes
 evaluation. *Overhead* is the share of the training time outside the networks, such as optimal transport and mixture
 models, which the budget does not count; (!) marks more than 20 %. Under *own epochs* each method trains for this many
-of its own epochs, however much work that is, as papers do. Tables with different noise units are not comparable:
-`images` moves all captions of an image together, `captions` moves each caption separately, `words` keeps captions in
-place and puts words of other captions into them, `pairs` changes for each pair its image or its words. Under *natural
-noise* there is no ground truth, so detection of mismatched pairs is not scored. A method that *sees ground truth* knows
-which training pairs are clean: it is a reference and never counts as best. A method that was *given clean pairs* knows
-this many training pairs to be clean, which the others do not.
+of its own epochs, however much work that is, as papers do. A *self-reported budget* is that of a training outside
+ncbench, which nobody bounded or counted; its training time is what its author stated. Tables with different noise units
+are not comparable: `images` moves all captions of an image together, `captions` moves each caption separately, `words`
+keeps captions in place and puts words of other captions into them, `pairs` changes for each pair its image or its
+words. Under *natural noise* there is no ground truth, so detection of mismatched pairs is not scored. A method that
+*sees ground truth* knows which training pairs are clean: it is a reference and never counts as best. A method that was
+*given clean pairs* knows this many training pairs to be clean, which the others do not.
+"""
+
+FITTING_LEGEND = """\
+*All that fits*: a caption fits an image if it is at least as close to it in meaning as to its own image, so one without
+errors fits all images of which it is true. With R fitting items, *R-precision* is the share of them among the first R,
+and *mAP@R* the mean of the precisions at their ranks up to R. *Wrong firsts that fit* are those of the first hits that
+R@1 counts as wrong which fit all the same. Kendall's tau is 1 for the same order of methods, -1 for the reverse.
 """
 
 PROBLEMS_LEGEND = """\
@@ -55,6 +63,11 @@ overviews give the lowest and the highest published rSum where sources differ, a
 
 
 def legend_of(boards: Iterable[Leaderboard]) -> str:
-    """Return the explanation of the tables of `boards`, with that of the versions of the harness where they differ."""
-    mixed = any(board.runs["harness"].nunique() > 1 for board in boards)
-    return f"{LEGEND}\n{HARNESS_LEGEND}" if mixed else LEGEND
+    """Return the explanation of the tables of `boards`.
+
+    That of all that fits is there if a board has such scores, that of versions of the harness if they differ.
+    """
+    runs = [board.runs for board in boards]
+    fitting = any("map_at_r" in each and each["map_at_r"].notna().any() for each in runs)
+    mixed = any(each["harness"].nunique() > 1 for each in runs)
+    return "\n".join([LEGEND, *([FITTING_LEGEND] if fitting else []), *([HARNESS_LEGEND] if mixed else [])])

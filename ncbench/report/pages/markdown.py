@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ncbench.report.figures.style import Figure, section_names
 from ncbench.report.pages.legend import ANSWERS_NOTE, PROBLEMS_LEGEND, PUBLISHED_LEGEND, legend_of
 from ncbench.report.pages.text import unbroken
-from ncbench.report.tables import answers, versus_published
+from ncbench.report.tables import answers, fitting, versus_published
 from ncbench.report.tables.comparisons import COLUMNS, COSTS, RESULTS, Comparison
 from ncbench.report.tables.leaderboard import Leaderboard
 from ncbench.report.tables.overview import Overview
@@ -63,9 +63,19 @@ def _figure(figure: Figure) -> str:
 
 
 def _comparison(table: Comparison) -> str:
-    """Return the results of a comparison, and its costs below."""
+    """Return the results of a comparison, and below, those for all that fits and its costs."""
     costs = _folded("Budget, time and memory", _table(table, COSTS))
-    return f"## {_escape(table.title)}\n\n{_table(table, RESULTS)}\n{costs}"
+    return f"## {_escape(table.title)}\n\n{_table(table, RESULTS)}\n{_fitting(table)}{costs}"
+
+
+def _fitting(table: Comparison) -> str:
+    """Return the results for all that fits, "" where they are unknown."""
+    found = fitting.fitting_table(table)
+    if found is None:
+        return ""
+    columns = tuple(fitting.COLUMNS.values())
+    folded = _folded("All that fits", _plain_table(columns, found.rows, columns[1:]))
+    return f"{_escape(found.sentence)}\n\n{folded}\n" if found.sentence else f"{folded}\n"
 
 
 def published_page(board: Leaderboard) -> str:

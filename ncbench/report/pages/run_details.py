@@ -76,8 +76,10 @@ def settings_in_words(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def command(key: Mapping[str, Any], runs: pd.DataFrame) -> str:
-    """Return the command that makes the runs of a comparison (of `key`), with default settings."""
+    """Return the command that makes the runs of a comparison (of `key`), with default settings; "" if none does."""
     first = runs.iloc[0]
+    if first["budget_unit"] == "self-reported":
+        return ""
     dataset = str(key["dataset"])
     if str(key["conditions"]).startswith("content ") and dataset not in dataset_names():
         dataset += f"@{first['dataset_digest'][:MIN_DIGITS]}"  # as `--dataset` takes it for imported datasets

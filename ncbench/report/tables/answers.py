@@ -71,10 +71,18 @@ class Answer:
 
 
 def answers(tables: Sequence[Comparison]) -> list[Answer]:
-    """Return the answer of each comparison with contestants, in order. Conditions are named where they differ."""
-    contested = [table for table in tables if table.contestants]
+    """Return the answer of each comparison with contestants, in order. Conditions are named where they differ.
+
+    Self-reported runs give no answer: nobody counted what they cost.
+    """
+    contested = contested_of(tables)
     several = len({conditions_in_words(table.key) for table in contested}) > 1
     return [_answer(table, several) for table in contested]
+
+
+def contested_of(tables: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons that answers are taken from, in order."""
+    return [table for table in tables if table.contestants and not table.self_reported]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -88,12 +96,13 @@ def summary(tables: Sequence[Comparison], overviews: Sequence[Overview]) -> str:
     """Return the answer of a whole board: at the ratio that most papers report, and on average over ratios."""
     found = answers(tables)
     if not found:
-        return "Only references were run: there is nothing to choose from."
-    said = [found[_middle([table for table in tables if table.contestants])].sentence()]
+        kind = "self-reported runs are here" if any(table.contestants for table in tables) else "references were run"
+        return f"Only {kind}: there is nothing to choose from."
+    said = [found[_middle(contested_of(tables))].sentence()]
     protocols = [overview.filters.get("protocol") for overview in overviews]
     for overview in sorted(overviews, key=lambda one: -len(one.ratios)):
         average = overview.average.drop(list(overview.references), errors="ignore").dropna()
-        if len(average) > 1:
+        if len(average) > 1 and not overview.self_reported:
             best, second = average.index[0], average.index[1]
             lead = average.iloc[0] - average.iloc[1]
             protocol = overview.filters.get("protocol")

@@ -43,6 +43,8 @@ COSTS = ("variant", "used", "seconds", "overhead", "peak_bytes", "seeds")
 
 SEES_TRUTH = "sees ground truth"
 
+UNMATCHED = {"own-epochs": "own epochs", "self-reported": "self-reported budget"}
+
 SCORE_DECIMALS = 1  # scores that look equal count as equal
 
 HIGH_OVERHEAD = 0.2  # share of the training time above which counted work understates the cost of a method
@@ -69,6 +71,11 @@ class Comparison:
             return self.differences[one, other]
         found = self.differences.get((other, one))
         return None if found is None else found.reversed
+
+    @property
+    def self_reported(self) -> bool:
+        """Whether these are runs that were trained outside ncbench."""
+        return bool(self.key["budget_unit"] == "self-reported")
 
     @property
     def contestants(self) -> list[str]:
@@ -120,9 +127,10 @@ class Comparison:
 
 def conditions_in_words(key: Mapping[str, Any]) -> str:
     """Return the backbone, budget and other conditions of compared runs."""
-    budget = "own epochs, not compute-matched"
     if key["allowance"]:
         budget = f"budget {Budget(key['allowance'], key['budget_unit'])}"
+    else:
+        budget = f"{UNMATCHED[key['budget_unit']]}, not compute-matched"
     return ", ".join(filter(None, [key["backbone"], budget, key["conditions"]]))
 
 

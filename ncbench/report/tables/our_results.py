@@ -68,7 +68,7 @@ def our_results(frame: pd.DataFrame, dataset: str, evaluation: str) -> list[Ours
                 std=float(group[column].std()),
                 seeds=int(group["seed"].nunique()),
                 nets=NETS_TRAINED.get(method, 1) * len(members_of(backbone)),
-                epochs=not first["allowance"],
+                epochs=first["budget_unit"] == "own-epochs",
                 paper_sizes=has_paper_sizes(str(first["sizes"])),
             )
         )

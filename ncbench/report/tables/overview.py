@@ -19,7 +19,7 @@ class Overview:
 
     `means` and `stds` are (variants, ratios), NaN without a run. The best average comes first, then variants that lack
     a ratio, then references. `seeds` (variants, ratios) counts runs; every cell is expected to have the largest count.
-    `filters` are the values of the axes.
+    `filters` are the values of the axes; `self_reported` says that these runs were trained outside ncbench.
     """
 
     title: str
@@ -28,6 +28,7 @@ class Overview:
     seeds: pd.DataFrame
     references: frozenset[str]
     filters: Mapping[str, str] = field(default_factory=dict)
+    self_reported: bool = False
 
     @property
     def average(self) -> pd.Series[float]:
@@ -90,6 +91,7 @@ def _overview(cells: pd.DataFrame, protocol: str, key: dict[str, object]) -> Ove
         seeds.fillna(0).astype(int),
         references,
         {"backbone": str(key["backbone"]), "unit": str(unit), "protocol": protocol},
+        key["budget_unit"] == "self-reported",
     )
     last = references | set(cells.loc[failing(cells), "variant"])  # neither ever counts as best
     order = pd.DataFrame({"reference": means.index.isin(last), "average": found.average}, means.index)

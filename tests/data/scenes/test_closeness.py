@@ -97,3 +97,27 @@ def test_no_pairs_give_no_values() -> None:
     scenes, said = make(wrong_rate=0.08)
     none = np.zeros(0, np.int64)
     assert closeness(SaidTable.build(said), SceneTable.build(scenes), none, none).shape == (0,)
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 20])
+def test_pairs_at_least_are_those_of_all_pairs(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_BLOCK_BOUNDS", block)
+    scenes, said = make(wrong_rate=0.2)
+    whole = matrix(scenes, said)
+    tables = SaidTable.build(said), SceneTable.build(scenes)
+    own = whole[np.arange(len(said)), np.arange(len(said)) // 5]
+    for least in (own, np.full(len(said), 0.5), np.full(len(said), 1.0)):
+        captions, images = weights.pairs_at_least(*tables, least)
+        expected = np.nonzero(whole >= least[:, None])
+        np.testing.assert_array_equal(captions, expected[0])
+        np.testing.assert_array_equal(images, expected[1])
+        assert len(captions)
+    assert len(weights.pairs_at_least(*tables, np.full(len(said), 1.1))[0]) == 0
+
+
+def test_bounds_are_never_below_what_is_satisfied() -> None:
+    scenes, said = make(wrong_rate=0.2)
+    tables = SaidTable.build(said), SceneTable.build(scenes)
+    captions = np.arange(len(said))
+    satisfied = matrix(scenes, said) * weights._said_weight(tables[0], captions)[:, None]
+    assert (weights._bounds(*tables, captions) >= satisfied - 1e-4).all()

@@ -31,6 +31,11 @@ def check_batch(batch: Any, first: int, where: str) -> None:
                     f"{where}, row {first + row}: cannot be read ({error}); fix the row or remove it"
                 ) from error
         raise UserError(f"{where}, row {first} or later: cannot be read ({whole}); write the file again") from whole
+    check_size(batch, first, where)
+
+
+def check_size(batch: Any, first: int, where: str) -> None:
+    """Raise UserError for rows of more than MAX_UNPACKED bytes, as `check_batch`."""
     size = sum(_cell_bytes(part) for column in batch.columns for part in _parts(column))
     if size > MAX_UNPACKED:
         raise UserError(
