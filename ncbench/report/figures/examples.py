@@ -154,8 +154,11 @@ def draw_rematched(audit: Audit, title: str, stem: Path) -> list[Path]:
 
 
 def _closeness_note(audit: Audit, pair: int, claimed: int, proposal: int) -> str:
-    """Return a note on whether the proposal is closer in meaning than the claimed image; empty if unknown."""
-    if audit.dataset.semantics is None:
+    """Return a note on whether the proposal is closer in meaning than the claimed image; empty if unknown.
+
+    The meaning of captions whose words were changed is unknown.
+    """
+    if audit.dataset.semantics is None or audit.changes()[pair] not in ("", "image"):
         return ""
     one, other = audit.dataset.semantics.closeness("train", np.array([pair, pair]), np.array([proposal, claimed]))
     return ", closer" if one > other else ", as close" if one == other else ", less close"

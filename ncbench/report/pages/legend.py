@@ -27,10 +27,10 @@ models, which the budget does not count; (!) marks more than 20 %. Under *own ep
 of its own epochs, however much work that is, as papers do. A *self-reported budget* is that of a training outside
 ncbench, which nobody bounded or counted; its training time is what its author stated. Tables with different noise units
 are not comparable: `images` moves all captions of an image together, `captions` moves each caption separately, `words`
-keeps captions in place and puts words of other captions into them. Under *natural noise* there is no ground truth, so
-detection of mismatched pairs is not scored. A method that *sees ground truth* knows which training pairs are clean: it
-is a reference and never counts as best. A method that was *given clean pairs* knows this many training pairs to be
-clean, which the others do not.
+keeps captions in place and puts words of other captions into them, `pairs` changes for each pair its image or its
+words. Under *natural noise* there is no ground truth, so detection of mismatched pairs is not scored. A method that
+*sees ground truth* knows which training pairs are clean: it is a reference and never counts as best. A method that was
+*given clean pairs* knows this many training pairs to be clean, which the others do not.
 """
 
 FITTING_LEGEND = """\

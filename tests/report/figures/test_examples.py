@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from toy_methods import Toy
 from ncbench import Plan, Rematches, UserError
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.top_k import Retrieved
+from ncbench.noise.drawing import draw
 from ncbench.noise.storage import save_noise
 from ncbench.records.arrays import load_retrieved
 from ncbench.records.audit import load_audit
@@ -134,6 +136,25 @@ def test_what_was_rematched(execute: Callable[..., tuple[Path, Dataset]], figure
         assert (words, framed) == (f"rematched {'✓' if right else '✗'}{side}", right)
         labels.add(words)
     assert labels
+
+
+def test_captions_with_changed_words_have_no_known_meaning(
+    execute: Callable[..., tuple[Path, Dataset]], figures: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, dataset = execute()
+    audit = replace(load_audit(folder, None), noise=draw(dataset, "harvested", 0.6, 0))
+    monkeypatch.setattr(examples, "REMATCHED_PAIRS", 40)
+    draw_rematched(audit, "a run", tmp_path / "x")
+    texts, changes = np.array(audit.captions.texts), audit.changes()
+    noted = set()
+    for text, rematched in zip(figures[0].axes[::3], figures[0].axes[2::3], strict=True):
+        image, words, right = look(rematched)
+        said = text.texts[0].get_text().replace("\n", " ")
+        pairs = np.flatnonzero((audit.rematched == image) & (texts == said))
+        kinds = {str(change) for change in changes[pairs]}
+        if not right and len(kinds) == 1:
+            noted |= {(change, "close" in words) for change in kinds}
+    assert noted == {("", True), ("image", True), ("words", False), ("shortened", False), ("unknown", False)}
 
 
 def test_nothing_to_draw(execute: Callable[..., tuple[Path, Dataset]], tmp_path: Path) -> None:
