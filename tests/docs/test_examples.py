@@ -23,6 +23,7 @@ from ncbench.data.dataset import Dataset
 from ncbench.data.scenes.source import Scenes
 
 PARTS = (
+    "evaluation.fitting",
     "evaluation.retrieval",
     "method.losses",
     "evaluation.beliefs",
