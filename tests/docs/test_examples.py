@@ -25,6 +25,7 @@ from ncbench.data.scenes.source import Scenes
 from ncbench.records.verification import verify_run
 
 PARTS = (
+    "evaluation.fitting",
     "evaluation.retrieval",
     "method.losses",
     "evaluation.beliefs",
