@@ -33,7 +33,7 @@ from ncbench.runtime import environment
 
 METHODS, RATIOS = "triplet,infonce,rce,l2rm", "0.2,0.4"
 NCBENCH = (Path(sys.executable).with_name("ncbench"),)
-COPIED = ("measurements.json", "history.jsonl", "ranks.npz", "retrieved.npz", "beliefs.npz")
+COPIED = ("measurements.json", "history.jsonl", "ranks.npz", "retrieved.npz", "fitting.npz", "beliefs.npz")
 
 
 def make_records(root: Path, records: int) -> None:

@@ -4,7 +4,8 @@ Usage: python benchmarks/scenes_behaviour.py [PART ...] [--seed 0,1,2] [--jobs 2
 
 Parts are `captions` (how well captions identify pictures), `noise` (methods at ratios of mismatched pairs), `peak`
 (plain training, evaluated often enough to see when it turns) and `rounding` (one spec under other orders of rounding).
-Runs are kept in a folder and not repeated, so the script can be stopped at any time.
+Methods have their published settings at the scale of `scenes` (`published`), not those that the search of `search.py`
+found since: plain training here is what papers call plain, whose hardest negatives count from the start. Runs are kept in a folder and not repeated, so the script can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from ncbench.data.dataset import Dataset, IntVector
 from ncbench.data.fitting import fitting_pairs
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.retrieval import evaluate
+from ncbench.method.registry import load_method
+from ncbench.method.settings import Override
 from ncbench.records.record import Record
 from ncbench.records.store import Store
 from ncbench.runtime.device import choose_device
@@ -54,6 +57,9 @@ NOISE_CELLS: Sequence[tuple[float, Sequence[str]]] = (
 
 OFTEN = 20  # evaluations: plain training with mismatched pairs peaks within the first of five epochs
 
+LEARNING_RATES = {"lr": "1e-3", "meta_lr": "8.5e-5"}
+"""Published learning rates are for larger data and networks, and more updates."""
+
 MOVED_BY = 1e-6
 ROUNDINGS = ("1 thread", "2 threads", f"weights moved by {MOVED_BY:g}")
 ROUNDING_METHODS = ("rce", "rcl", "l2rm", "oracle", "triplet")
@@ -74,10 +80,26 @@ class Cell:
         return runs if self.rounding == ROUNDINGS[0] else runs / self.rounding.replace(" ", "-")
 
 
+def published(method: str) -> list[Override]:
+    """Return the settings of a method that differ from those of its preset: the published ones, at this scale."""
+    rates = {entry.name: LEARNING_RATES.get(entry.name, entry.default) for entry in fields(load_method(method).Config)}
+    if method == "l2rm":
+        rates["warmup"] = 0.4  # as on CC152K, whose training is as short
+    return [Override(method, name, str(value)) for name, value in rates.items()]
+
+
 def train(cell: Cell, runs: Path) -> dict[str, Any]:
     """Return the numbers of a run with the default budget. Trains it unless `runs` has its record."""
     grid = Grid(
-        ["scenes"], ["shuffle-images"], [cell.ratio], [cell.method], [], [], [cell.seed], evaluations=cell.evaluations
+        ["scenes"],
+        ["shuffle-images"],
+        [cell.ratio],
+        [cell.method],
+        [],
+        [],
+        [cell.seed],
+        evaluations=cell.evaluations,
+        overrides=published(cell.method),
     )
     (planned,) = plan_sweep(grid)
     store = Store(cell.folder(runs))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scenes_behaviour
 import torch
-from scenes_behaviour import BATCH_SIZE, OFTEN, ROUNDINGS, Cell, as_line, captions, cells_of, train
+from scenes_behaviour import BATCH_SIZE, LOG, OFTEN, ROUNDINGS, Cell, as_line, captions, cells_of, published, train
 
 from ncbench.backbones import registry
 from ncbench.backbones.base import Sizes
 from ncbench.data.registry import load_dataset
+from ncbench.sweeps.grid import Grid, plan_sweep
 
 SEED = 0
 
@@ -109,3 +111,13 @@ def test_first_weights_are_moved_by_very_little() -> None:
     after = scenes_behaviour.moved(registry.build_backbone("vse", sizes)).state_dict()
     differences = [(after[name] - before[name]).abs().max() / before[name].abs().max() for name in before]
     assert 0 < max(differences) < 2 * scenes_behaviour.MOVED_BY
+
+
+@pytest.mark.parametrize("method", ["triplet", "rce", "oracle"])
+def test_settings_are_those_that_were_measured(method: str) -> None:
+    """Presets have changed since; `l2rm` has more settings now, so that its runs have other ids."""
+    (planned,) = plan_sweep(
+        Grid(["scenes"], ["shuffle-images"], [0.4], [method], [], [], [SEED], overrides=published(method))
+    )
+    log = json.loads(LOG.read_text())["runs"]
+    assert planned.spec.id in {run["id"] for run in log if (run["method"], run["noise"]) == (method, 0.4)}
