@@ -5,7 +5,8 @@ Usage: python benchmarks/scenes_behaviour.py [PART ...] [--seed 0,1,2] [--jobs 2
 Parts are `captions` (how well captions identify pictures), `noise` (methods at ratios of mismatched pairs), `peak`
 (plain training, evaluated often enough to see when it turns) and `rounding` (one spec under other orders of rounding).
 Methods have their published settings at the scale of `scenes` (`published`), not those that the search of `search.py`
-found since: plain training here is what papers call plain, whose hardest negatives count from the start. Runs are kept in a folder and not repeated, so the script can be stopped at any time.
+found since: plain training here is what papers call plain, whose hardest negatives count from the start. Runs are kept
+in a folder and not repeated, so the script can be stopped at any time.
 """
 
 from __future__ import annotations
