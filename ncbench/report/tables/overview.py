@@ -12,6 +12,9 @@ from ncbench.noise.ratio import CLEAN, NATURAL
 from ncbench.records.table import failing
 from ncbench.report.tables.comparisons import SEES_TRUTH, conditions_in_words
 
+MOST_NAMED = 3
+"""Of more variants that lack the same runs, those are named that do not lack them."""
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -46,15 +49,8 @@ class Overview:
     def missing(self) -> list[str]:
         """Missing runs in words: per ratio, the variants without a run or with fewer seeds than others."""
         most = int(self.seeds.to_numpy().max())
-        found = []
-        for ratio in self.ratios:
-            counts = self.seeds[ratio][self.seeds[ratio] < most]
-            incomplete = [
-                f"{variant} ({most - int(n)} of {most} seeds)" if n else str(variant) for variant, n in counts.items()
-            ]
-            if incomplete:
-                found.append(f"at {ratio:g}: {', '.join(incomplete)}")
-        return found
+        told = [(ratio, _missing(self.seeds[ratio], most)) for ratio in self.ratios]
+        return [f"at {ratio:g}: {words}" for ratio, words in told if words]
 
     @property
     def ratios(self) -> list[float]:
@@ -64,6 +60,16 @@ class Overview:
     @property
     def _noisy(self) -> list[float]:
         return [ratio for ratio in self.ratios if ratio > 0]
+
+
+def _missing(counts: pd.Series[int], most: int) -> str:
+    """Return which variants have fewer than `most` runs, in words: those that have them all, if they are fewer."""
+    short, complete = counts[counts < most], [str(name) for name in counts.index[counts == most]]
+    if len(short) > max(MOST_NAMED, len(complete)) and short.nunique() == 1:
+        count = int(short.iloc[0])
+        seeds = f"{most - count} of {most} seeds of " if count else ""
+        return f"{seeds}all but {', '.join(complete)}" if complete else f"{seeds}all"
+    return ", ".join(f"{name} ({most - int(n)} of {most} seeds)" if n else str(name) for name, n in short.items())
 
 
 def overviews(frame: pd.DataFrame) -> list[Overview]:

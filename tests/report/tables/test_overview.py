@@ -90,3 +90,19 @@ def test_other_conditions_are_apart(axis: dict[str, Any], record: Record, tmp_pa
         put(record, "a", noise, 100.0)
         put(record, "b", noise, 90.0, **axis)
     assert sorted(len(rows(found)) for found in overviews(load_runs(tmp_path))) == [2, 2]
+
+
+def test_many_that_lack_the_same_are_not_all_named(record: Record, tmp_path: Path) -> None:
+    for method in "abcdef":
+        for seed in (0, 1) if method in "ab" else (0,):
+            put(record, method, 0.2, 100, seed=seed)
+        put(record, method, 0.4, 100, seed=0)
+        if method == "f":
+            put(record, method, 0.6, 100, seed=0)
+            put(record, method, 0.6, 100, seed=1)
+    (found,) = overviews(load_runs(tmp_path))
+    assert found.missing == [
+        "at 0.2: 1 of 2 seeds of all but a, b",
+        "at 0.4: 1 of 2 seeds of all",
+        "at 0.6: all but f",
+    ]
