@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,16 +51,26 @@ class Bootstrap:
 
     def __init__(self, ranks: Mapping[str, Mapping[int, Ranks]], resamples: int = RESAMPLES) -> None:
         self.ranks, self.resamples = ranks, resamples
+        self._means: dict[tuple[str, int], float] = {}
         self._samples: dict[tuple[str, tuple[int, ...]], Floats] = {}
+        self._found: dict[tuple[str, str], Difference | None] = {}
 
     def difference(self, one: str, other: str) -> Difference | None:
         """Return how much better `one` is than `other`, paired by seed and query; None without a common seed."""
+        if (other, one) in self._found:
+            found = self._found[other, one]
+            return found and found.reversed
+        if (one, other) not in self._found:
+            self._found[one, other] = self._difference(one, other)
+        return self._found[one, other]
+
+    def _difference(self, one: str, other: str) -> Difference | None:
         seeds = tuple(sorted(set(self.ranks[one]) & set(self.ranks[other])))
         if not seeds:
             return None
         resampled = self._rsums(one, seeds) - self._rsums(other, seeds)
         low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        mean = sum(_rsum(self.ranks[one][seed]) - _rsum(self.ranks[other][seed]) for seed in seeds) / len(seeds)
+        mean = sum(self._means[one, seed] - self._means[other, seed] for seed in seeds) / len(seeds)
         return Difference(mean, float(low), float(high), len(seeds))
 
     def differ(self, one: str, other: str) -> bool:
@@ -85,36 +95,29 @@ class Bootstrap:
     def _rsums(self, name: str, seeds: tuple[int, ...]) -> Floats:
         """Return the rSum of each resample, (resamples,)."""
         if (name, seeds) not in self._samples:
-            sides = [
-                self._resampled([scores(getattr(self.ranks[name][seed], side)) for seed in seeds], side, seeds)
-                for side in ("i2t", "t2i")
-            ]
+            both = [[scores(getattr(self.ranks[name][seed], side)) for seed in seeds] for side in ("i2t", "t2i")]
+            for seed, images, captions in zip(seeds, *both, strict=True):
+                self._means[name, seed] = 100 * float(images.mean() + captions.mean())
+            sides = [self._resampled(values, side) for side, values in zip(("i2t", "t2i"), both, strict=True)]
             self._samples[name, seeds] = 100 * (sides[0] + sides[1])
         return self._samples[name, seeds]
 
-    def _resampled(self, values: Sequence[Floats], side: str, seeds: tuple[int, ...]) -> Floats:
+    def _resampled(self, values: Sequence[Floats], side: str) -> Floats:
         """Return the mean of `values` (seeds, queries) in each resample, (resamples,)."""
         table = np.stack(values)
-        over_seeds = self._draws("seeds", len(seeds))
-        over_queries = self._draws(side, table.shape[1])
+        over_seeds = _draws("seeds", len(table), self.resamples)
+        over_queries = _draws(side, table.shape[1], self.resamples)
         means: Floats = ((over_seeds @ table) * over_queries).sum(1)
         return means
 
-    def _draws(self, what: str, count: int) -> Floats:
-        """Return weights (resamples, count) of drawing `count` items with replacement, the same for all methods."""
-        key = (what, count)
-        if key not in self._weights:
-            rng = derive_rng(0, "bootstrap", what, count)
-            self._weights[key] = rng.multinomial(count, np.full(count, 1 / count), self.resamples) / count
-        return self._weights[key]
 
-    @cached_property
-    def _weights(self) -> dict[tuple[str, int], Floats]:
-        return {}
-
-
-def _rsum(ranks: Ranks) -> float:
-    return 100 * float(scores(ranks.i2t).mean() + scores(ranks.t2i).mean())
+@lru_cache(maxsize=4)  # comparisons of a board have as many queries; those of 5,000 captions take 80 MB
+def _draws(what: str, count: int, resamples: int) -> Floats:
+    """Return weights (resamples, count) of drawing `count` items with replacement, the same for all methods."""
+    drawn: Floats = (
+        derive_rng(0, "bootstrap", what, count).multinomial(count, np.full(count, 1 / count), resamples) / count
+    )
+    return drawn
 
 
 def scores(folds: Sequence[IntVector]) -> Floats:
