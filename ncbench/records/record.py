@@ -215,16 +215,16 @@ class Record:
         return lines
 
     def public_measurements(self) -> dict[str, Any]:
-        """Return the measurements as they were written, {} without the file; the command has no path to ncbench.
+        """Return the measurements as they were written, {} without the file; the command has no absolute path.
 
-        Older versions recorded that path, which says where ncbench was installed.
+        Such paths say where ncbench was installed, and where its user keeps data and records: their last part is left.
         """
         if self.measurements is None:
             return {}
         content = self.content(MEASUREMENTS_FILE)
         if self.measurements.environment.command:
             program, *words = self.measurements.environment.command
-            content["environment"]["command"] = [Path(program).name, *words]
+            content["environment"]["command"] = [Path(program).name, *map(_without_folders, words)]
         return content
 
     def origin(self) -> dict[str, Any] | None:
@@ -256,6 +256,12 @@ class Record:
             raise UserError(
                 f"{path}: cannot be read as a run record ({brief(problem)}); restore it or delete its folder"
             ) from error
+
+
+def _without_folders(word: str) -> str:
+    """Return a word of a command line, or the last part of an absolute path in it."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
 def noise_path(root: Path, spec: RunSpec) -> Path:

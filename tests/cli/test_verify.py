@@ -262,6 +262,7 @@ def test_as_json(run: Path, cli: Callable[..., Result], strict_json: Callable[[s
         "runs": 1,
         "problems": {},
         "earlier_harness": [],
+        "self_reported": [],
         "unusually_slow": {},
     }
     (run / "ranks.npz").unlink()

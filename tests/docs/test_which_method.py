@@ -7,7 +7,7 @@ import re
 from board_scores import scores_of_scenes
 from pages import PAGES
 
-CELL = re.compile(r"(\d+\.\d) \(`([\w-]+)`(?:, (images|captions|clean))?(?: (0\.\d))?\)")
+CELL = re.compile(r"(\d+\.\d)\s\(`([\w-]+)`,\s(images|captions|clean)(?:\s(0\.\d))?\)")
 PROTOCOLS = {"images": "shuffle-images", "captions": "shuffle-captions", "clean": "clean"}
 
 
@@ -20,4 +20,4 @@ def test_every_number_is_a_cell_of_the_board() -> None:
     for number, method, unit, ratio in cells:
         assert number == f"{board[method, PROTOCOLS[unit], float(ratio or 0)]:.1f}", f"{method}, {unit} {ratio}"
     # A score that names no cell could not be checked.
-    assert re.findall(r"(?<![\d.,-])[1-5]\d\d\.\d(?! \(`)", text) == []
+    assert re.findall(r"(?<![\d.,-])[1-5]\d\d\.\d(?!\s\(`)", text) == []
