@@ -20,7 +20,8 @@ class Answer:
     """The best method of a comparison, whose `noise` is in words; `where` begins a sentence with it.
 
     `level` are the methods that cannot be told apart from it, `next_best` the second by mean rSum and `lead` the
-    difference to it, both None if there is no other or it was not tested. `seeds` is the smallest number of seeds.
+    difference to it, both None if there is no other or it was not tested. `seeds` is the smallest number of seeds,
+    `single` the methods that have one while the best has more.
     """
 
     noise: str
@@ -32,6 +33,7 @@ class Answer:
     lead: Difference | None
     seeds: int
     tested: bool
+    single: Sequence[str] = ()
 
     @property
     def sure(self) -> bool:
@@ -47,7 +49,13 @@ class Answer:
             return "not tested: no ranks of single queries"
         if self.level:
             return f"no: {listed(self.level)} may be as good"
-        return "yes" if self.seeds > 1 else "not over seeds: there is one"
+        if self.seeds > 1:
+            return "yes"
+        return f"not over seeds: {self._single_in_words} one" if self.single else "not over seeds: there is one"
+
+    @property
+    def _single_in_words(self) -> str:
+        return f"{listed(self.single)} {'has' if len(self.single) == 1 else 'have'}"
 
     def cells(self) -> list[str]:
         """Return the row as text, in the order of COLUMNS."""
@@ -66,7 +74,8 @@ class Answer:
         if self.level:
             return f"{start}, but that is not sure: {listed(self.level)} may be as good."
         if self.seeds == 1:
-            return f"{start}; it leads on these test queries, but there is only one seed."
+            why = f"{self._single_in_words} only one seed" if self.single else "there is only one seed"
+            return f"{start}; it leads on these test queries, but {why}."
         return f"{start}; it is significantly better than all others."
 
 
@@ -146,6 +155,7 @@ def _answer(table: Comparison, several: bool) -> Answer:
         lead=lead,
         seeds=int(min(row["seeds"], first["seeds"].min())),
         tested=tested,
+        single=[str(name) for name in first.loc[first["seeds"] == 1, "variant"]] if row["seeds"] > 1 else [],
     )
 
 

@@ -63,6 +63,17 @@ def test_one_seed_is_not_sure(ranked: Callable[..., None], tmp_path: Path) -> No
     assert found.sentence().endswith("there is only one seed.")
 
 
+def test_methods_with_one_seed_are_named(ranked: Callable[..., None], tmp_path: Path) -> None:
+    for seed in (0, 1):
+        ranked(0.9, seed, method="l2rm")
+    ranked(0.5, 0, method="ncr")
+    found = answer(tmp_path)
+    assert (found.sure, found.verdict) == (False, "not over seeds: ncr has one")
+    assert found.sentence().endswith("it leads on these test queries, but ncr has only one seed.")
+    ranked(0.4, 0, method="gsc")
+    assert answer(tmp_path).verdict == "not over seeds: ncr and gsc have one"
+
+
 def test_methods_that_cannot_be_told_apart_are_named(ranked: Callable[..., None], tmp_path: Path) -> None:
     for seed in (0, 1):
         ranked(0.9, seed, method="l2rm")
