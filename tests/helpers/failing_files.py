@@ -70,7 +70,7 @@ class FailingFiles:
         else:
             found = self._entries.get(number, {})
         for name, inner in found.items():
-            if inner in self._entries or (entries and source is not None and (source / name).is_dir()):
+            if inner in self._entries or (source is not None and (source / name).is_dir()):  # of it, nothing is known
                 self._build(source and source / name, inner, target / name, entries)
             else:
                 (target / name).write_bytes(self._contents.get(inner, b""))

@@ -38,6 +38,11 @@ def finish(process: subprocess.Popen[bytes]) -> None:
     assert process.returncode == 0, said.decode()
 
 
+def parent_of(process: int) -> int:
+    """Return the process that started a process."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def wait_for_training(process: subprocess.Popen[bytes], out: Path) -> bool:
     """Wait until the process starts to train or has ended; return whether it trains."""
     before = set(out.rglob("spec.json"))
@@ -101,7 +106,7 @@ def test_four_processes_share_a_sweep_and_one_is_killed(whole: tuple[dict[str, o
     assert wait_for_training(processes[0], tmp_path)
     time.sleep(seconds / 6)
     claims = [json.loads(path.read_text()) for path in tmp_path.rglob("claim.json")]
-    at_work = {claim["process"] for claim in claims}
+    at_work = {parent_of(claim["process"]) for claim in claims}  # each run has a process of its own
     victim = next(process for process in processes if process.pid in at_work)
     victim.kill()
     victim.communicate()
