@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from search import defaults
 from torch import nn
 
 from ncbench.data.dataset import Dataset, IntVector
 from ncbench.data.fitting import fitting_pairs
 from ncbench.data.registry import load_dataset
 from ncbench.evaluation.retrieval import evaluate
-from ncbench.method.registry import load_method
 from ncbench.method.settings import Override
 from ncbench.records.record import Record
 from ncbench.records.store import Store
@@ -58,9 +58,6 @@ NOISE_CELLS: Sequence[tuple[float, Sequence[str]]] = (
 
 OFTEN = 20  # evaluations: plain training with mismatched pairs peaks within the first of five epochs
 
-LEARNING_RATES = {"lr": "1e-3", "meta_lr": "8.5e-5"}
-"""Published learning rates are for larger data and networks, and more updates."""
-
 MOVED_BY = 1e-6
 ROUNDINGS = ("1 thread", "2 threads", f"weights moved by {MOVED_BY:g}")
 ROUNDING_METHODS = ("rce", "rcl", "l2rm", "oracle", "triplet")
@@ -83,10 +80,10 @@ class Cell:
 
 def published(method: str) -> list[Override]:
     """Return the settings of a method that differ from those of its preset: the published ones, at this scale."""
-    rates = {entry.name: LEARNING_RATES.get(entry.name, entry.default) for entry in fields(load_method(method).Config)}
+    settings = defaults(method)
     if method == "l2rm":
-        rates["warmup"] = 0.4  # as on CC152K, whose training is as short
-    return [Override(method, name, str(value)) for name, value in rates.items()]
+        settings["warmup"] = 0.4  # of a search on version 1; the published share is that of forty epochs
+    return [Override(method, name, str(value)) for name, value in settings.items()]
 
 
 def train(cell: Cell, runs: Path) -> dict[str, Any]:
