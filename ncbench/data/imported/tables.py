@@ -113,9 +113,10 @@ class _ParquetFile:
     def batches(self, columns: Sequence[str]) -> Iterator[RecordBatch]:
         # Without pre-buffering and with a small buffer, no row group is held in memory as a whole.
         with reading(self.path):
-            shared = _check_row_sizes(self.path, pq.read_metadata(self.path), columns)
-        first = 0
-        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20, read_dictionary=shared) as file:
+            metadata = pq.read_metadata(self.path)
+            shared = _check_row_sizes(self.path, metadata, columns)
+        first, options = 0, {"pre_buffer": False, "buffer_size": 2**20}
+        with pq.ParquetFile(self.path, metadata=metadata, read_dictionary=shared, **options) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
                 if shared:
                     check_size(batch, first, str(self.path))  # before each cell gets a copy of its own
