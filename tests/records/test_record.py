@@ -207,9 +207,10 @@ def test_a_result_survives_json(spec_only: Record) -> None:
     assert {"told_truth", "told_clean", "schema"} < content.keys()
 
 
-def test_commands_have_no_path_to_ncbench(tmp_path: Path) -> None:
-    environment = {"command": ["/home/somebody/bin/ncbench", "run", "--out", "a/b"]}
+def test_commands_have_no_absolute_paths(tmp_path: Path) -> None:
+    words = ["run", "--out", "a/b", "--data-root", "/home/somebody/data", "--method=/home/somebody/mine.py", "-x=1/2"]
+    environment = {"command": ["/home/somebody/bin/ncbench", *words]}
     content = {"schema": 1, "seconds": {"training": 1.0, "evaluation": 1.0}, "environment": environment}
     write_json(tmp_path / "measurements.json", content)
     found = Record(tmp_path).public_measurements()["environment"]["command"]
-    assert found == ["ncbench", "run", "--out", "a/b"]
+    assert found == ["ncbench", "run", "--out", "a/b", "--data-root", "data", "--method=mine.py", "-x=1/2"]
