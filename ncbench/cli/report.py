@@ -18,6 +18,7 @@ from ncbench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ncbench.report.computed import Computed
     from ncbench.report.pages.formats import Format
 
 
@@ -112,7 +113,7 @@ def _sources(folder: Path, others: Sequence[Path]) -> str:
     return " ".join([f"--runs {folder}", *(f"--with {other}" for other in others)])
 
 
-def _load(folders: Sequence[Path], problems: Problems) -> pd.DataFrame:
+def _load(folders: Sequence[Path], problems: Problems) -> tuple[pd.DataFrame, Computed]:
     from ncbench.report.api import load_verified
 
     return load_verified(folders, problems.add)
@@ -135,7 +136,7 @@ def _print_published(
     filters = Filters([amount_of(word) for word in words["noise"]], words["method"], words["backbone"], words["paper"])
     problems = Problems()
     has_runs = next(results_of(folders), None) is not None
-    runs = sound(_load(folders, problems)) if has_runs else None
+    runs = sound(_load(folders, problems)[0]) if has_runs else None
     problems.show()
     tables = published_tables(dataset, runs, filters)
     if as_json:
@@ -160,7 +161,8 @@ def _print_summary(folders: Sequence[Path]) -> None:
     from ncbench.report.tables.leaderboard import leaderboards
 
     problems = Problems()
-    boards = leaderboards(_load(folders, problems))
+    runs, computed = _load(folders, problems)
+    boards = leaderboards(runs, computed=computed)
     click.echo(summary_lines(boards), nl=False)
     problems.exit()
 
@@ -174,7 +176,7 @@ def _print_formatted(
     from ncbench.runtime.environment import commit
 
     problems = Problems()
-    tables = comparisons(_load(folders, problems))
+    tables = comparisons(*_load(folders, problems))
     problems.show()
     options = [f"--{name} {','.join(names)}" for name, names in (("columns", columns), ("rows", rows)) if names]
     command = " ".join([f"ncbench report {sources} --format {form}", *options])
@@ -189,10 +191,10 @@ def _write(folders: Sequence[Path], out: Path, html: bool, data_root: Path | Non
     from ncbench.report.tables.overview import rows as overview_rows
 
     problems = Problems()
-    runs = _load(folders, problems)
+    found = _load(folders, problems)
     problems.show()
     warn = partial(click.echo, err=True)
-    boards, written = write_runs(runs, folders, problems.found, out, html=html, data_root=data_root, warn=warn)
+    boards, written = write_runs(*found, folders, problems.found, out, html=html, data_root=data_root, warn=warn)
     tables = [table for board in boards for table in board.comparisons]
     if as_json:
         content = [{**table.key, "rows": table.rows.to_dict(orient="records")} for table in tables]

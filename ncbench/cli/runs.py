@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,29 @@ from ncbench.cli.display.problems import Problems
 from ncbench.cli.options import parameters
 from ncbench.errors import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 AXES = ("backbone", "protocol", "noise", "budget", "seed")
 DONE_COLUMNS = ("id", "dataset", "variant", *AXES, "rsum", "seconds", "resumed at")
 UNFINISHED_COLUMNS = ("id", "dataset", "method", *AXES, "resumed at", "status", "error")
+LISTED = (
+    "id",
+    "dataset",
+    "dataset_digest",
+    "harness",
+    "variant",
+    "backbone",
+    "protocol",
+    "noise",
+    "budget",
+    "budget_unit",
+    "seed",
+    "rsum",
+    "seconds",
+    "resumed_at",
+)
+"""The columns of the table of runs that a listing shows."""
 NUMERIC_COLUMNS = ("noise", "budget", "seed", "rsum", "seconds", "resumed at")
 
 
@@ -47,7 +67,6 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     from ncbench.records.progress import resumed_share
     from ncbench.records.remembered import remembering
     from ncbench.records.store import Store
-    from ncbench.records.table import load_runs, read_row
 
     problems = Problems()
     unfinished = list(Store(folder).unfinished(problems.add))
@@ -55,8 +74,14 @@ def runs(folder: Path, watch: bool, wait: bool, sweep: str | None, as_json: bool
     done: list[dict[Any, Any]] = []
     try:
         with remembering(folder) as remembered:
-            table = load_runs(folder, problems.add, remembered.verify, lambda record: remembered.row(record, read_row))
-            done = table.to_dict(orient="records")
+
+            def load() -> pd.DataFrame:
+                from ncbench.records.table import load_runs, read_row
+
+                verify, row = remembered.verify, lambda record: remembered.row(record, read_row)
+                return load_runs(folder, problems.add, verify, row)
+
+            done = load().to_dict(orient="records") if as_json else remembered.listing(LISTED, load)
     except UserError:  # says how to make runs if there are none
         if not unfinished and not problems.found:
             raise

@@ -5,7 +5,7 @@ last change of content and of the file itself. The last one, ctime, cannot be se
 is in the cache of the user, not beside the records: those may come from others. It holds for one state of the code of
 ncbench and of installed methods. A record with a problem is never remembered. `ncbench verify` does not use it.
 
-Beside each record is its row in the table of runs.
+Beside each record is its row in the table of runs. What `ncbench runs` lists of a whole folder is kept as well.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from ncbench import __version__
 from ncbench.data.cache import cache_root
+from ncbench.data.kept import Kept
 from ncbench.errors import UserError
-from ncbench.method.registry import GROUP
 from ncbench.records.record import Record
-from ncbench.records.verification import verify_run
+from ncbench.records.states import code_state, digest_of, folder_state, identity, newest_noise, noise_files
+from ncbench.records.store import Store
 from ncbench.runtime.bounded import read_bytes
 from ncbench.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_BYTES = 64 * 2**20
 SETTLED_SECONDS = 5.0
@@ -63,20 +63,55 @@ class _Memory(msgspec.Struct, frozen=True):
     records: dict[str, _Entry]
 
 
+class _Listing(msgspec.Struct, frozen=True):
+    """Columns of the table of runs, row by row, and the digest of all that they depend on."""
+
+    digest: Text
+    rows: list[dict[str, Any]]
+
+
 class Remembered:
     """Verifies records below `root`, except those that were consistent and have not changed since."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.path.realpath(root)
-        self._path = cache_root() / "verified" / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:24]}.msgpack"
+        self._name = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:24]
+        self._path = cache_root() / "verified" / f"{self._name}.msgpack"
         self._code = code_state()
-        self._known = _read(self._path, self._code)
         self._found: dict[str, _Entry] = {}
         self._changed = False
         self._states: dict[Path, tuple[str, float] | None] = {}
         self._rows: dict[Path, dict[str, Any]] = {}
         self._noises: dict[tuple[str, str], str] = {}
         self._links: dict[str, bool] = {}
+
+    @cached_property
+    def _known(self) -> dict[str, _Entry]:
+        return _read(self._path, self._code)
+
+    def listing(self, columns: Sequence[str], load: Callable[[], pd.DataFrame]) -> list[dict[Any, Any]]:
+        """Return `columns` of the table of all runs below `root`, row by row; `load` loads it if a record has changed.
+
+        Raises what `load` raises.
+        """
+        folders = [record.folder for record in Store(Path(self._root)).results()]
+        digest, kept = self._digest(folders, columns), Kept("listings")
+        found = kept.get(self._name, _Listing)
+        if digest and found is not None and found.digest == digest:
+            return [*found.rows]
+        rows: list[dict[Any, Any]] = load()[[*columns]].to_dict(orient="records")
+        if digest and all(_name(folder) in self._found for folder in folders):
+            kept.put(self._name, _Listing(digest, rows))
+        return rows
+
+    def _digest(self, folders: Sequence[Path], columns: Sequence[str]) -> str:
+        """Return the digest of all that a listing depends on; "" if one of the records cannot be remembered."""
+        states = [self._state(folder) for folder in folders]
+        noises = {folder.parents[1] / "noise" for folder in folders}
+        shared = [(str(noise), folder_state(str(noise))) for noise in sorted(noises) if noise.exists()]
+        if len(folders) < MIN_RECORDS or None in states or any(state is None for _, state in shared):
+            return ""
+        return digest_of((self._code, [*columns], [*map(str, folders)], states, shared))
 
     def row(self, record: Record, read: Callable[[Record], dict[str, Any]]) -> dict[str, Any]:
         """Return the row of a record in the table of runs: what `read` returns, for a record that has changed."""
@@ -95,11 +130,18 @@ class Remembered:
             self._found[name] = known if row is None else msgspec.structs.replace(known, row=row)
             return []
         before = self._state(folder)
+        from ncbench.records.verification import verify_run
+
         problems = verify_run(folder)
         if problems or before is None or os.path.realpath(folder) != f"{self._root}/{name}":
             return problems
         self._remember(folder, name, before, now)
         return problems
+
+    def state(self, folder: Path) -> str:
+        """Return what identifies the files of a record that was found consistent, and of its noise; "" for another."""
+        entry = self._found.get(_name(folder))
+        return "" if entry is None else f"{entry.files} {entry.noise_files}"
 
     def _unchanged(self, folder: Path) -> _Entry | None:
         """Return what is known of a record, unless its files or those of its noise have changed since."""
@@ -108,10 +150,10 @@ class Remembered:
         return known if known and alike and known.noise_files == self._noise_state(folder, known.noise) else None
 
     def _state(self, folder: Path) -> tuple[str, float] | None:
-        """Return what `_folder_state` said of a record when it was first looked at; None for links."""
+        """Return what `folder_state` said of a record when it was first looked at; None for links."""
         if folder not in self._states:
             path = str(folder)
-            self._states[folder] = None if self._is_linked(path) else _folder_state(path)
+            self._states[folder] = None if self._is_linked(path) else folder_state(path)
         return self._states[folder]
 
     def _is_linked(self, path: str) -> bool:
@@ -129,22 +171,21 @@ class Remembered:
         with suppress(UserError):
             noise = Record(folder).noise_path.name
             entry = _Entry(before[0], noise, self._noise_state(folder, noise), self._rows.get(folder, {}))
-            newest = max(before[1], _newest(folder.parents[1] / "noise", noise))
-            if newest < now - SETTLED_SECONDS and _folder_state(str(folder)) == before:
+            newest = max(before[1], newest_noise(folder.parents[1] / "noise", noise))
+            if newest < now - SETTLED_SECONDS and folder_state(str(folder)) == before:
                 self._found[name], self._changed = entry, True
 
     def _noise_state(self, folder: Path, name: str) -> str:
         """Return the digest of the files of a noise, which records share: looked at once."""
         dataset = folder.parts[-3]
         if (dataset, name) not in self._noises:
-            files = _noise_files(folder.parents[1] / "noise", name)
-            self._noises[dataset, name] = _digest([_identity(file) for file in files])
+            files = noise_files(folder.parents[1] / "noise", name)
+            self._noises[dataset, name] = digest_of([identity(file) for file in files])
         return self._noises[dataset, name]
 
     def save(self) -> None:
         """Write what is remembered now; a cache that cannot be written is none."""
-        unchanged = not self._changed and len(self._found) == len(self._known)
-        if unchanged or len(self._found) < MIN_RECORDS:
+        if len(self._found) < MIN_RECORDS or (not self._changed and len(self._found) == len(self._known)):
             return
         with suppress(OSError):
             content = msgspec.msgpack.encode(_Memory(self._code, self._found))
@@ -173,61 +214,3 @@ def _read(path: Path, code: str) -> dict[str, _Entry]:
     except (OSError, ValueError, RecursionError):
         return {}
     return memory.records if memory.code == code else {}
-
-
-def _folder_state(folder: str) -> tuple[str, float] | None:
-    """Return the digest of the names and identities of all files in a folder, and the time of the last change.
-
-    None if a file cannot be looked at, or is of another kind.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
-    except OSError:
-        return None
-    if any(not stat.S_ISREG(each.st_mode) for _, each in found):
-        return None
-    newest = max((each.st_ctime for _, each in found), default=0.0)
-    return _digest([(name, *_facts(each)) for name, each in found]), newest
-
-
-def _identity(path: Path) -> tuple[object, ...]:
-    try:
-        return (path.name, *_facts(path.stat()))
-    except OSError:
-        return (path.name, "")
-
-
-def _facts(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _noise_files(folder: Path, name: str) -> list[Path]:
-    return [folder / name, (folder / name).with_suffix(".json"), (folder / name).with_suffix(".splices.npy")]
-
-
-def _newest(folder: Path, name: str) -> float:
-    times = [0.0]
-    for path in _noise_files(folder, name):
-        with suppress(OSError):
-            times.append(path.stat().st_ctime)
-    return max(times)
-
-
-def _digest(content: object) -> str:
-    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
-
-
-@cache
-def code_state() -> str:
-    """Return a digest of the code that verifies: ncbench, and the files of installed methods; nothing is imported."""
-    own = [_identity(path) for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
-    methods = []
-    for entry in entry_points(group=GROUP):
-        top, *rest = entry.value.partition(":")[0].split(".")
-        package = find_spec(top)  # the file of a package of this name; only a name with dots would be imported
-        places = [Path(place) for place in (package.submodule_search_locations or ())] if package else []
-        files = [place.joinpath(*rest).with_suffix(".py") for place in places] if rest else []
-        files += [place / "__init__.py" for place in places] or [Path(package.origin or "")] if package else []
-        methods.append((entry.name, entry.value, [_identity(file) for file in files]))
-    return _digest((__version__, sys.version, own, sorted(methods)))

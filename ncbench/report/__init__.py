@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from ncbench.runtime.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ncbench.report.computed import Computed
+    from ncbench.report.figures.style import Figure
     from ncbench.report.tables.leaderboard import Leaderboard
 
 PAGE_FILE, RUNS_FILE, FIGURES_FOLDER = "README.md", "runs.csv", "figures"
@@ -22,11 +25,12 @@ PAGE_FILE, RUNS_FILE, FIGURES_FOLDER = "README.md", "runs.csv", "figures"
 def write_report(
     boards: Sequence[Leaderboard],
     out: Path,
-    curves: pd.DataFrame | None = None,
+    curves: Callable[[], pd.DataFrame] | None = None,
     *,
     html: bool = False,
     data_root: Path | None = None,
     warn: Callable[[str], object] = print,
+    computed: Computed | None = None,
 ) -> list[Path]:
     """Write the leaderboards into `out` and return the files.
 
@@ -34,30 +38,34 @@ def write_report(
     the page can be computed from runs.csv. Where results are published, published.md lists them beside ours. The same
     records give the same bytes.
 
-    `curves` (of `load_training_curves`) adds a figure of dev rSum against training work. Figures of examples need the
-    dataset, which is read from `data_root` if it has files of its own; if it cannot be read, `warn` receives the
-    reason. `html` adds index.html, one page with everything, figures included.
+    `curves`, which returns what `load_training_curves` does, adds figures of dev rSum and beliefs against training
+    work. Figures of examples need the dataset, which is read from `data_root` if it has files of its own; if it cannot
+    be read, `warn` receives the reason. `html` adds index.html, one page with everything, figures included. `computed`
+    is what earlier reports computed from these records.
     Raises UserError for damaged records and where a folder holds a README.md that is not a page of a leaderboard,
     OSError if `out` cannot be written.
     """
+    from ncbench.report.computed import Computed
     from ncbench.report.figures.gallery import draw_all
     from ncbench.report.figures.style import figure_files
     from ncbench.report.pages.formats import csv_text
     from ncbench.report.pages.html import html_page
     from ncbench.report.pages.markdown import PUBLISHED_FILE, page, published_page
 
+    computed = computed or Computed()
     for board in boards:
         _check_folder(out / board.dataset)
     written: list[Path] = []
     pages = []
     for board in boards:
         folder = out / board.dataset
-        figures = (
-            draw_all(_sound(board), curves, folder / FIGURES_FOLDER, data_root, warn) if len(sound(board.runs)) else []
-        )
+        figures: list[Figure] = []
+        if len(sound(board.runs)):
+            figures = draw_all(_sound(board), curves, folder / FIGURES_FOLDER, data_root, warn, computed)
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
-        write_text(text, page(board, figures))
+        shown = repr((figures, board.problems, [table.cells() for table in board.published]))
+        write_text(text, computed.value(f"page {shown}", board.runs, str, partial(page, board, figures)))
         if board.published:
             write_text(folder / PUBLISHED_FILE, published_page(board))
         more = [folder / PUBLISHED_FILE] if board.published else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ncbench.records.problems import OnProblem, Problem
 from ncbench.records.remembered import Remembered, remembering
 from ncbench.records.table import load_runs, read_row, sound
 from ncbench.report import write_report
+from ncbench.report.computed import Computed
 from ncbench.report.figures.training_curves import load_training_curves
 from ncbench.report.tables.leaderboard import Leaderboard, leaderboards
 
@@ -39,33 +40,38 @@ def report_runs(
     """
     problems: list[Problem] = []
     folders = [Path(folder), *(records_folder(Path(other)) for other in beside)]
-    runs = load_verified(folders, problems.append)
+    runs, computed = load_verified(folders, problems.append)
     for problem in dict.fromkeys(problems):
         warnings.warn(problem.line, RuntimeWarning, stacklevel=2)
     warn = partial(warnings.warn, category=RuntimeWarning, stacklevel=2)
     root = None if data_root is None else Path(data_root)
-    _, written = write_runs(runs, folders, problems, Path(out), html=html, data_root=root, warn=warn)
+    _, written = write_runs(runs, computed, folders, problems, Path(out), html=html, data_root=root, warn=warn)
     return written
 
 
-def load_verified(folders: Sequence[Path], on_problem: OnProblem) -> pd.DataFrame:
-    """Return the table of runs, each verified now or since its files last changed. Raises as `load_runs`."""
+def load_verified(folders: Sequence[Path], on_problem: OnProblem) -> tuple[pd.DataFrame, Computed]:
+    """Return the table of runs, and what earlier reports computed from them.
+
+    Each run was verified now or since its files last changed. Raises as `load_runs`.
+    """
     with ExitStack() as stack:
         found = {folder: stack.enter_context(remembering(folder)) for folder in folders}
 
         def remembered(record: Path) -> Remembered:
             return next(each for folder, each in found.items() if record.is_relative_to(folder))
 
-        return load_runs(
+        runs = load_runs(
             folders,
             on_problem,
             lambda folder: remembered(folder).verify(folder),
             lambda record: remembered(record.folder).row(record, read_row),
         )
+        return runs, Computed({name: remembered(Path(name)).state(Path(name)) for name in runs["folder"]})
 
 
 def write_runs(
     runs: pd.DataFrame,
+    computed: Computed,
     folders: Sequence[Path],
     problems: Sequence[Problem],
     out: Path,
@@ -75,6 +81,12 @@ def write_runs(
     warn: Callable[[str], object],
 ) -> tuple[list[Leaderboard], list[Path]]:
     """Write the leaderboards of `runs`, which are in `folders`; return them and their files. See `write_report`."""
-    boards = leaderboards(runs, [problem for problem in problems if problem.left_out])
-    curves = load_training_curves(folders, only=frozenset(sound(runs)["folder"]))
-    return boards, write_report(boards, out, curves, html=html, data_root=data_root, warn=warn)
+    boards = leaderboards(runs, [problem for problem in problems if problem.left_out], computed)
+
+    @cache
+    def curves() -> pd.DataFrame:
+        return load_training_curves(folders, only=frozenset(sound(runs)["folder"]))
+
+    written = write_report(boards, out, curves, html=html, data_root=data_root, warn=warn, computed=computed)
+    computed.tidy()
+    return boards, written

@@ -13,7 +13,8 @@ from click.testing import Result
 
 from ncbench.records import remembered, table, verification
 from ncbench.records.record import Record
-from ncbench.records.remembered import Remembered, code_state
+from ncbench.records.remembered import Remembered
+from ncbench.records.states import code_state
 from ncbench.records.store import Store
 from ncbench.records.table import read_row
 
@@ -34,12 +35,13 @@ def runs(toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.Mon
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that gets every record that is verified."""
     seen: list[Path] = []
+    verify_run = verification.verify_run
 
-    def verify(folder: Path) -> list[str]:
+    def verify(folder: Path, *args: Any) -> list[str]:
         seen.append(folder)
-        return verification.verify_run(folder)
+        return verify_run(folder, *args)
 
-    monkeypatch.setattr(remembered, "verify_run", verify)
+    monkeypatch.setattr(verification, "verify_run", verify)
     return seen
 
 
@@ -77,6 +79,20 @@ def test_rows_of_unchanged_records_are_not_read_again(
     result.write_text(result.read_text() + " ")
     assert cli("runs", "--runs", runs).exit_code == 0
     assert seen[2:] == [seen[0]]
+
+
+def test_a_folder_without_changes_is_listed_without_its_table(
+    cli: Callable[..., Result], toy_run: Callable[..., Result], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cli("runs", "--runs", runs)
+    load_runs = table.load_runs
+    monkeypatch.setattr(table, "load_runs", lambda *args: pytest.fail("loaded"))
+    again = cli("runs", "--runs", runs)
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    monkeypatch.setattr(table, "load_runs", load_runs)
+    assert toy_run("--method", "quick", "--noise", "0.6").exit_code == 0
+    more = cli("runs", "--runs", runs).stdout
+    assert (first.stdout.count("quick"), more.count("quick")) == (2, 3)
 
 
 @pytest.mark.parametrize("name", ["spec.json", "history.jsonl", "ranks.npz", "noise"])
@@ -147,8 +163,9 @@ def test_a_damaged_memory_is_none(
     content: bytes, cli: Callable[..., Result], runs: Path, verified: list[Path], tmp_path: Path
 ) -> None:
     assert cli("runs", "--runs", runs).exit_code == 0
-    (memory,) = (tmp_path / "cache" / "verified").iterdir()
-    memory.write_bytes(content)
+    for memory in ("verified", "listings"):
+        (file,) = (tmp_path / "cache" / memory).iterdir()
+        file.write_bytes(content)
     result = cli("runs", "--runs", runs)
     assert (result.exit_code, result.stderr, len(verified)) == (0, "", 4)
 
@@ -189,7 +206,7 @@ def test_the_state_of_the_code_imports_no_method() -> None:
     import sys
 
     code = (
-        "import sys; from ncbench.records.remembered import code_state; code_state();"
+        "import sys; from ncbench.records.states import code_state; code_state();"
         "assert not any(name.startswith('ncbench_methods') for name in sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

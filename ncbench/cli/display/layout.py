@@ -32,14 +32,14 @@ def fit(
     columns named in `fixed`), splits the table into blocks that repeat the first `keys` columns, which name a row, and
     finally turns rows into lists. Columns without any content are always left out.
     """
-    cells = [[row[place] for row in rows] for place in range(len(columns))]
+    cells = [[*dict.fromkeys(row[place] for row in rows)] for place in range(len(columns))]
     filled = [p for p in range(len(columns)) if p == 0 or not rows or any(cells[p])]
     natural = {p: _widest(columns[p].split(), cells[p]) for p in filled}
     shared = []
     for place in list(natural)[1:]:
         if _total(natural) <= width or len(rows) < 2:
             break
-        if len(set(cells[place])) == 1:
+        if len(cells[place]) == 1:
             del natural[place]
             shared.append((columns[place], cells[place][0]))
     least = {p: size if columns[p] in fixed else _least(columns[p], cells[p]) for p, size in natural.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from ncbench.errors import UserError
 from ncbench.noise.ratio import NATURAL
 from ncbench.records.audit import load_audit
 from ncbench.records.record import Record
+from ncbench.report.computed import Computed
 from ncbench.report.figures import beliefs, examples, noise_curves, training_curves, transport_plans
 from ncbench.report.figures.ranks import draw_ranking, rank_methods
 from ncbench.report.figures.style import Figure
@@ -24,21 +26,29 @@ from ncbench.report.tables.leaderboard import Leaderboard
 BELIEFS_SECTION, EXAMPLES_SECTION = "Which training pairs methods believe to be clean", "Examples"
 
 Warn = Callable[[str], object]
+Curves = Callable[[], pd.DataFrame]
 
 
 def draw_all(
-    board: Leaderboard, curves: pd.DataFrame | None, folder: Path, data_root: Path | None = None, warn: Warn = print
+    board: Leaderboard,
+    curves: Curves | None,
+    folder: Path,
+    data_root: Path | None = None,
+    warn: Warn = print,
+    computed: Computed | None = None,
 ) -> list[Figure]:
     """Draw every figure that the records of `board` allow into `folder`, as SVG and PNG.
 
-    `curves` are of `load_training_curves`. Examples need the dataset with its pictures, read from `data_root` if it has
-    files of its own; if it cannot be read, `warn` receives the reason. Links are relative to the parent of `folder`.
-    Raises UserError for damaged records, OSError.
+    `curves` returns what `load_training_curves` does. Examples need the dataset with its pictures, read from
+    `data_root` if it has files of its own; if it cannot be read, `warn` receives the reason. `computed` are figures
+    that were drawn before. Links are relative to the parent of `folder`. Raises UserError for damaged records, OSError.
     """
+    computed = computed or Computed()
+    part = "scores" if curves is None else "scores and curves"
     return [
-        *_score_figures(board, curves, folder),
-        *_belief_figures(board, folder),
-        *_example_figures(board, folder, data_root, warn),
+        *computed.figures(part, board.runs, folder, lambda: [*_score_figures(board, curves, folder)]),
+        *_belief_figures(board, folder, computed),
+        *_example_figures(board, folder, data_root, warn, computed),
     ]
 
 
@@ -47,7 +57,7 @@ def _figure(title: str, drawn: Sequence[Path], caption: str = "", section: str =
     return Figure(title, f"{drawn[0].parent.name}/{drawn[0].name}", caption, section)
 
 
-def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path) -> Iterator[Figure]:
+def _score_figures(board: Leaderboard, load_curves: Curves | None, folder: Path) -> Iterator[Figure]:
     runs = board.runs
     synthetic = runs[runs["protocol"] != NATURAL]
     if len(synthetic):
@@ -63,6 +73,7 @@ def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path
         if ranking is not None:
             drawn = draw_ranking(ranking, folder / (f"ranks-{content}" if content else "ranks"))
             yield _figure(f"Average ranks{content and f', content {content}'}", drawn, ranking.caption)
+    curves = None if load_curves is None else load_curves()
     if curves is not None and training_curves.has_training_curves(runs, curves):
         drawn = training_curves.draw_training_curves(runs, curves, folder / "training-curves")
         yield _figure("Dev rSum against training work", drawn, training_curves.CAPTION)
@@ -75,55 +86,68 @@ def _score_figures(board: Leaderboard, curves: pd.DataFrame | None, folder: Path
                 yield _figure(title, drawn, training_curves.CAPTION)
 
 
-def _belief_figures(board: Leaderboard, folder: Path) -> Iterator[Figure]:
+def _belief_figures(board: Leaderboard, folder: Path, computed: Computed) -> Iterator[Figure]:
     noisy = [table for table in board.comparisons if table.key["noise"]]
     stems = file_names(noisy)
     for table in noisy:
-        found = beliefs.collect_beliefs(table)
-        if found:
-            drawn = beliefs.draw_beliefs_by_variant(found, table.noise, folder / f"beliefs-{stems[table.title]}")
-            silent = [str(name) for name in table.rows["variant"] if str(name) not in found]
-            note = f" No P(clean) is recorded for {', '.join(silent)}." if silent else ""
-            yield _figure(f"P(clean), {table.title}", drawn, beliefs.CAPTION + note, BELIEFS_SECTION)
-    noisy_runs = board.runs[board.runs["noise"] > 0]
-    shares = transport_plans.load_plan_shares(noisy_runs)
-    if len(shares):
-        drawn = transport_plans.draw_plans(noisy_runs, shares, folder / "transport-plans")
-        yield _figure("Where transport plans put their mass", drawn, transport_plans.CAPTION, BELIEFS_SECTION)
+        stem = f"beliefs-{stems[table.title]}"
+        yield from computed.figures(stem, table.runs, folder, partial(_beliefs, table, folder / stem))
+    runs = board.runs[board.runs["noise"] > 0]
+    yield from computed.figures("plans", runs, folder, partial(_plans, runs, folder / "transport-plans"))
 
 
-def _example_figures(board: Leaderboard, folder: Path, data_root: Path | None, warn: Warn) -> Iterator[Figure]:
+def _beliefs(table: Comparison, stem: Path) -> list[Figure]:
+    found = beliefs.collect_beliefs(table)
+    if not found:
+        return []
+    drawn = beliefs.draw_beliefs_by_variant(found, table.noise, stem)
+    silent = [str(name) for name in table.rows["variant"] if str(name) not in found]
+    note = f" No P(clean) is recorded for {', '.join(silent)}." if silent else ""
+    return [_figure(f"P(clean), {table.title}", drawn, beliefs.CAPTION + note, BELIEFS_SECTION)]
+
+
+def _plans(runs: pd.DataFrame, stem: Path) -> list[Figure]:
+    shares = transport_plans.load_plan_shares(runs)
+    if not len(shares):
+        return []
+    drawn = transport_plans.draw_plans(runs, shares, stem)
+    return [_figure("Where transport plans put their mass", drawn, transport_plans.CAPTION, BELIEFS_SECTION)]
+
+
+def _example_figures(
+    board: Leaderboard, folder: Path, data_root: Path | None, warn: Warn, computed: Computed
+) -> Iterator[Figure]:
     tables = examples.middle_tables(board.comparisons)
     stems = file_names(tables)
     for table in tables:
-        for draw in (_retrieved, _rematched):
+        for kind, draw in (("retrieved", _retrieved), ("rematched", _rematched)):
+            stem = f"{kind}-{stems[table.title]}"
             try:
-                figure = draw(table, folder, stems[table.title], data_root)
+                yield from computed.figures(
+                    f"{stem} {data_root}", table.runs, folder, partial(draw, table, folder / stem, data_root)
+                )
             except UserError as error:
                 warn(f"no examples for {table.title}: {error}")
-                continue
-            if figure is not None:
-                yield figure
 
 
-def _retrieved(table: Comparison, folder: Path, stem: str, data_root: Path | None) -> Figure | None:
+def _retrieved(table: Comparison, stem: Path, data_root: Path | None) -> list[Figure]:
     run = examples.best_retrieving(table)
     dataset = _dataset_with_pictures(run, data_root)
     found = None if run is None else Record(run.folder).top_k
     if run is None or dataset is None or found is None:
-        return None
-    drawn = examples.draw_retrieved(found, dataset, run.title, folder / f"retrieved-{stem}")
-    return _figure(f"Retrieved by {run.title}", drawn, examples.RETRIEVED_CAPTION, EXAMPLES_SECTION)
+        return []
+    drawn = examples.draw_retrieved(found, dataset, run.title, stem)
+    return [_figure(f"Retrieved by {run.title}", drawn, examples.RETRIEVED_CAPTION, EXAMPLES_SECTION)]
 
 
-def _rematched(table: Comparison, folder: Path, stem: str, data_root: Path | None) -> Figure | None:
+def _rematched(table: Comparison, stem: Path, data_root: Path | None) -> list[Figure]:
     run = examples.best_rematching(table)
     dataset = _dataset_with_pictures(run, data_root)
     if run is None or dataset is None:
-        return None
+        return []
     audit = load_audit(run.folder, data_root)
-    drawn = examples.draw_rematched(audit, run.title, folder / f"rematched-{stem}")
-    return _figure(f"Rematched by {run.title}", drawn, examples.REMATCHED_CAPTION, EXAMPLES_SECTION)
+    drawn = examples.draw_rematched(audit, run.title, stem)
+    return [_figure(f"Rematched by {run.title}", drawn, examples.REMATCHED_CAPTION, EXAMPLES_SECTION)]
 
 
 def _dataset_with_pictures(run: examples.ExampleRun | None, data_root: Path | None) -> Dataset | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pandas as pd
 
 from ncbench.budget import Budget
@@ -16,10 +18,11 @@ from ncbench.evaluation.retrieval import Ranks
 from ncbench.noise.ratio import noise_in_words
 from ncbench.records.record import Record
 from ncbench.records.table import failing, with_recorded_ratios
+from ncbench.report.computed import Computed
 from ncbench.report.tables.bootstrap import Bootstrap, Difference
 
 AXES = ("dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise", "conditions")
-RECALLS = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
+RECALLS: tuple[str, ...] = tuple(f"{side}_{key}" for side in ("i2t", "t2i") for key in ("r1", "r5", "r10"))
 COLUMNS = {
     "variant": "method",
     "place": "rank",
@@ -134,9 +137,19 @@ def conditions_in_words(key: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, [key["backbone"], budget, key["conditions"]]))
 
 
-def comparisons(frame: pd.DataFrame) -> list[Comparison]:
-    """Return the comparisons among the runs of `frame` (of `load_runs`), ordered by AXES."""
-    tables = []
+class Tested(msgspec.Struct, frozen=True):
+    """The first and the last place of each contestant, and how much better one is than another, for pairs of them."""
+
+    places: dict[str, tuple[int, int]]
+    differences: list[tuple[str, str, Difference]]
+
+
+def comparisons(frame: pd.DataFrame, computed: Computed | None = None) -> list[Comparison]:
+    """Return the comparisons among the runs of `frame` (of `load_runs`), ordered by AXES.
+
+    `computed` is what earlier reports computed.
+    """
+    tables, computed = [], computed or Computed()
     for values, runs in with_recorded_ratios(frame).groupby(list(AXES), sort=True):
         groups = runs.groupby("variant", sort=True)
         numbers = groups[[*RECALLS, "rsum", "used", "peak_bytes", "seconds", "overhead"]].mean()
@@ -145,17 +158,25 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         numbers["sees_truth"] = groups["sees_truth"].any()
         numbers["fails"] = runs.assign(fails=failing(runs)).groupby("variant", sort=True)["fails"].any()
         numbers["clean_pairs_given"] = groups["clean_pairs_given"].max()
-        bootstrap = Bootstrap(_ranks(runs))
-        places = bootstrap.places({name: float(numbers["rsum"][name]) for name in bootstrap.ranks})
+        rsums = {str(name): float(rsum) for name, rsum in numbers["rsum"].items()}
+        tested = computed.value("tested", runs, Tested, partial(_tested, runs, rsums))
         for number, column in enumerate(("place", "last_place")):
-            numbers[column] = pd.Series({name: place[number] for name, place in places.items()}, dtype=float)
+            numbers[column] = pd.Series({name: place[number] for name, place in tested.places.items()}, dtype=float)
         order = ["sees_truth", "fails", "rsum", "variant"]
         rows = numbers.reset_index().sort_values(order, ascending=[True, True, False, True])
-        ordered = [str(name) for name in rows["variant"] if name in places]
-        pairs = {pair: bootstrap.difference(*pair) for pair in combinations(ordered, 2)}
-        differences = {pair: found for pair, found in pairs.items() if found is not None}
+        differences = {(one, other): found for one, other, found in tested.differences}
         tables.append(Comparison(dict(zip(AXES, values, strict=True)), rows, runs, differences))
     return tables
+
+
+def _tested(runs: pd.DataFrame, rsums: Mapping[str, float]) -> Tested:
+    """Return which contestants among `runs` differ; `rsums` are the means by variant."""
+    bootstrap = Bootstrap(_ranks(runs))
+    contestants = {name: rsums[name] for name in bootstrap.ranks}
+    places = bootstrap.places(contestants)
+    ordered = sorted(contestants, key=lambda name: (-contestants[name], name))
+    pairs = ((one, other, bootstrap.difference(one, other)) for one, other in combinations(ordered, 2))
+    return Tested(places, [(one, other, found) for one, other, found in pairs if found is not None])
 
 
 def _ranks(runs: pd.DataFrame) -> dict[str, dict[int, Ranks]]:

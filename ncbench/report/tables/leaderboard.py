@@ -9,6 +9,7 @@ import pandas as pd
 
 from ncbench.records.problems import FAILS, Problem
 from ncbench.records.table import failing, sound, with_recorded_ratios
+from ncbench.report.computed import Computed
 from ncbench.report.tables.comparisons import Comparison, comparisons
 from ncbench.report.tables.overview import Overview, overviews
 from ncbench.report.tables.published import EVALUATIONS
@@ -43,17 +44,20 @@ class Leaderboard:
         return f"{len(self.runs)} {'run' if len(self.runs) == 1 else 'runs'}: {', '.join(named)}."
 
 
-def leaderboards(frame: pd.DataFrame, left_out: Sequence[Problem] = ()) -> list[Leaderboard]:
+def leaderboards(
+    frame: pd.DataFrame, left_out: Sequence[Problem] = (), computed: Computed | None = None
+) -> list[Leaderboard]:
     """Return the leaderboards of the datasets in `frame` (of `load_runs`), by name.
 
-    Datasets with published results include them. `left_out` are the records that could not be read.
+    Datasets with published results include them. `left_out` are the records that could not be read, `computed` what
+    earlier reports computed.
     """
     return [
         Leaderboard(
             str(dataset),
             runs,
             overviews(runs),
-            comparisons(runs),
+            comparisons(runs, computed),
             published_tables(str(dataset), sound(runs)) if dataset in EVALUATIONS else (),
             [problem for problem in left_out if problem.dataset == dataset],
         )

@@ -192,7 +192,7 @@ def test_reports_have_it_where_there_are_histories(record: Record, tmp_path: Pat
     frame, curves = load_runs(tmp_path), load_training_curves([tmp_path])
     assert has_training_curves(frame, curves)
     assert not has_training_curves(frame[frame["dataset"] == "other"], curves)
-    first, second = (write_report(leaderboards(frame), tmp_path / name, curves) for name in ("a", "b"))
+    first, second = (write_report(leaderboards(frame), tmp_path / name, lambda: curves) for name in ("a", "b"))
     assert [path.name for path in first if "curves" in path.name] == ["training-curves.svg", "training-curves.png"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
