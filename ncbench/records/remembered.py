@@ -106,12 +106,12 @@ class Remembered:
 
     def _digest(self, folders: Sequence[Path], columns: Sequence[str]) -> str:
         """Return the digest of all that a listing depends on; "" if one of the records cannot be remembered."""
-        states = [self._state(folder) for folder in folders]
-        noises = {folder.parents[1] / "noise" for folder in folders}
-        shared = [(str(noise), folder_state(str(noise))) for noise in sorted(noises) if noise.exists()]
+        names, states = [*map(str, folders)], [self._state(folder) for folder in folders]
+        noises = {Path(method).parent / "noise" for method in {*map(os.path.dirname, names)}}
+        shared = [(os.fsencode(noise), folder_state(str(noise))) for noise in sorted(noises) if noise.exists()]
         if len(folders) < MIN_RECORDS or None in states or any(state is None for _, state in shared):
             return ""
-        return digest_of((self._code, [*columns], [*map(str, folders)], states, shared))
+        return digest_of((self._code, [*columns], [*map(os.fsencode, names)], states, shared))
 
     def row(self, record: Record, read: Callable[[Record], dict[str, Any]]) -> dict[str, Any]:
         """Return the row of a record in the table of runs: what `read` returns, for a record that has changed."""
