@@ -12,6 +12,7 @@ Parts:
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
+  warmup     L2RM with longer warm-ups under shuffled captions at 0.8, where it fails with one of three seeds
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
 not repeated, so a part can be interrupted, and continued on another machine that has the records.
@@ -36,6 +37,9 @@ NEWCOMERS = ("rince", "gce", "coteaching")
 HARDER = ("triplet", "rce", "rcl", "crcl", "l2rm", "oracle")
 ACROSS = ("triplet", "rce", "decl", "rcl", "ncr", "l2rm", "oracle")
 PLAIN = ("triplet", "rce", "infonce")
+
+WARMUPS = (0.55, 0.7)
+"""Shares of the budget; the preset has 0.39."""
 
 RATIOS = "0,0.2,0.4,0.6,0.8"
 OWN_EPOCHS = 5
@@ -98,6 +102,12 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "compute": compute,
     "backbones": lambda runs: [command(ACROSS, "0,1", noise="0.4,0.8", backbone="sgr,saf")],
     "apart": lambda runs: apart(),
+    "warmup": lambda runs: [
+        [
+            *command(["l2rm"], "0,1,2", noise="0.8", protocol="shuffle-captions"),
+            *(word for share in WARMUPS for word in ("--variant", f"l2rm.warmup={share}")),
+        ]
+    ],
 }
 
 
