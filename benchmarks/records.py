@@ -4,8 +4,8 @@ Usage: python benchmarks/records.py [--records 10000] [--repeats 3] [--folder DI
 
 Trains four methods with `vse` on `scenes` at two noise ratios for a third of an epoch, and copies these eight records
 under other seeds, with new ids, until there are RECORDS of them; each passes `ncbench verify`. Then commands run as a
-user runs them, in processes of their own, with a cache of their own: with the files of the records out of the page
-cache, with nothing remembered, and again. Besides wall time, CPU time of all processes is reported, because other work
+user runs them, in processes of their own, with a cache of their own: with nothing remembered, again, and once more with
+all files out of the page cache. Besides wall time, CPU time of all processes is reported, because other work
 on the machine affects it less. Records in DIR are kept, and used again.
 """
 
@@ -31,6 +31,7 @@ from ncbench.records.record import Record
 from ncbench.records.store import Store
 from ncbench.runtime import environment
 
+STATES = ("first", "again", "cold")
 METHODS, RATIOS = "triplet,infonce,rce,l2rm", "0.2,0.4"
 NCBENCH = (Path(sys.executable).with_name("ncbench"),)
 COPIED = ("measurements.json", "history.jsonl", "ranks.npz", "retrieved.npz", "fitting.npz", "beliefs.npz")
@@ -109,11 +110,12 @@ def main(records: int, repeats: int, folder: Path | None, only: Sequence[str], o
         }
         for what, words in commands.items():
             for _ in range(repeats if not only or what in only else 0):
-                for state in ("cold", "first", "again") if what != "help" else ("again",):
+                for state in STATES if what != "help" else STATES[1:2]:
+                    if state == "first":
+                        shutil.rmtree(cache, ignore_errors=True)
                     if state == "cold":
                         evict(root)
-                    if state != "again":
-                        shutil.rmtree(cache, ignore_errors=True)
+                        evict(cache)
                     line = {"command": what, "state": state, **measure(words, cache), "load": os.getloadavg()[0]}
                     click.echo(json.dumps(line), err=True)
                     found.append(line)
