@@ -3,7 +3,7 @@
 Usage: python benchmarks/splits.py RUNS [--noise 0.8] [--protocol shuffle-images] [--budget 5]
 
 RUNS is a folder of records or a submission. Prints, as markdown, means over the seeds of each method: AUC of P(clean)
-at both evaluations, which share of its training work had been spent by the first, and the calibration error at the last.
+at both evaluations, the share of its training work that was spent by the first, and the calibration error at the last.
 """
 
 from __future__ import annotations
