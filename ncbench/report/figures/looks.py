@@ -1,7 +1,7 @@
 """How methods look in all figures and pages: one colour and one marker each, on light and on dark ground.
 
 The colours were searched for the largest differences as seen with normal vision, protanopia, deuteranopia and
-tritanopia (Machado et al., 2009), with a contrast of at least 3 to the ground. Grey print cannot tell eleven colours
+tritanopia (Machado et al., 2009), with a contrast of at least 3 to the ground. Grey print cannot tell so many colours
 apart; there the markers do.
 """
 
@@ -16,7 +16,22 @@ INK, GREY, FAINT, PAPER = "#1a1a1a", "#6b6b6b", "#d0d0d0", "#ffffff"
 BLUE, RED, GREEN = "#204982", "#ba3418", "#007e53"
 
 # The methods that ncbench ships, in the order of their colours and markers.
-METHODS = ("l2rm", "rce", "rcl", "ncr", "infonce", "decl", "triplet", "gsc", "mscn", "crcl", "bicro")
+METHODS = (
+    "l2rm",
+    "rce",
+    "rcl",
+    "ncr",
+    "infonce",
+    "decl",
+    "triplet",
+    "gsc",
+    "mscn",
+    "crcl",
+    "bicro",
+    "gce",
+    "rince",
+    "coteaching",
+)
 COLOURS = (
     BLUE,
     RED,
@@ -29,8 +44,11 @@ COLOURS = (
     "#481e00",
     "#506412",
     "#639b3f",
+    "#0000ff",
+    "#bb33ff",
+    "#cc00aa",
 )
-MARKERS = ("o", "s", "D", "^", "v", "P", "*", "X", "<", "p", "h")
+MARKERS = ("o", "s", "D", "^", "v", "P", "*", "X", "<", "p", "h", ">", "d", "8")
 
 DARK = {
     **dict(
@@ -48,6 +66,9 @@ DARK = {
                 "#8c5c2a",
                 "#d9cd54",
                 "#b9fa1b",
+                "#9900ff",
+                "#ff00bb",
+                "#cc2266",
             ),
             strict=True,
         )

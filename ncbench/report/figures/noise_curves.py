@@ -101,9 +101,17 @@ def _named(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look], set[str]
 
 
 def _protocols(lines: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the runs of each protocol, with those on clean pairs; the protocol with the most ratios first."""
+    """Return the runs of each protocol, with those on clean pairs; the protocol with the most ratios first.
+
+    Without a run under a protocol, but with one under another, a line has no clean runs in it either.
+    """
     protocols = set(lines["protocol"]) - {CLEAN} or {CLEAN}
-    parts = [(protocol, lines[lines["protocol"].isin([protocol, CLEAN])]) for protocol in sorted(protocols)]
+    elsewhere = {each: set(lines.loc[~lines["protocol"].isin([each, CLEAN]), "line"]) for each in protocols}
+    parts = []
+    for protocol in sorted(protocols):
+        runs = lines[lines["protocol"].isin([protocol, CLEAN])]
+        missing = elsewhere[protocol] - set(runs.loc[runs["protocol"] == protocol, "line"])
+        parts.append((protocol, runs[~runs["line"].isin(missing)]))
     return sorted(parts, key=lambda part: -part[1]["noise"].nunique())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ncbench.method.registry import load_method, method_names
 from ncbench.report.figures.looks import (
     COLOURS,
     DARK,
@@ -66,6 +67,11 @@ def test_methods_differ_in_colour_however_it_is_seen(ground: str, vision: str) -
     seen = [lab(np.clip(VISIONS[vision] @ linear(colour), 0, 1)) for colour in shown]
     for (one, a), (other, b) in combinations(zip(METHODS, seen, strict=True), 2):
         assert np.linalg.norm(a - b) >= LEAST_DIFFERENCE, f"{one} and {other} look alike"
+
+
+def test_every_shipped_contestant_has_a_colour_and_a_marker_of_its_own() -> None:
+    assert sorted(METHODS) == sorted(name for name in method_names() if not load_method(name).needs_truth)
+    assert len(COLOURS) == len(MARKERS) == len(METHODS)
 
 
 def test_in_grey_print_markers_tell_methods_apart() -> None:

@@ -65,6 +65,17 @@ def test_clean_runs_alone_have_a_panel(record: Record, draw: Callable[[], Any]) 
     assert lines(panel) == {"triplet": ([0.0], [300.0])}
 
 
+def test_a_line_without_runs_of_a_protocol_is_not_in_its_panel(record: Record, draw: Callable[[], Any]) -> None:
+    for method in ("triplet", "l2rm", "clean_only"):
+        record(*flat(300.0), method=method, noise=0.0, protocol="clean", unit="clean")
+    for method in ("triplet", "l2rm"):
+        record(*flat(200.0), method=method, noise=0.4)
+    record(*flat(250.0), method="triplet", noise=0.4, protocol="shuffle-captions", unit="captions")
+    captions, images = draw().axes
+    assert set(lines(images)) == {"triplet", "l2rm", "clean_only"}
+    assert set(lines(captions)) == {"triplet", "clean_only"}
+
+
 def test_lines_are_means_and_bands_are_deviations(record: Record, draw: Callable[[], Any]) -> None:
     for seed, value in enumerate((100.0, 110.0, 120.0)):
         record(*flat(value), seed=seed)
