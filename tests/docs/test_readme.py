@@ -8,6 +8,8 @@ from board_scores import scores_of_scenes
 from pages import blocks
 from places import ROOT
 
+from ncbench.method.registry import method_names
+
 README = ROOT / "README.md"
 MAX_LINES, MAX_WORDS = 130, 800
 CELL = r" ?\| [*]*(\d*)[*]*"
@@ -36,3 +38,8 @@ def test_the_table_holds_what_was_measured() -> None:
             assert int(cell) == round(found[method, "shuffle-images" if noise else "clean", noise]), (
                 f"{method} at {noise}"
             )
+
+
+def test_every_shipped_method_and_no_other_is_named() -> None:
+    (line,) = (line for line in README.read_text().splitlines() if line.startswith("| [Methods]"))
+    assert sorted(re.findall(r"`([\w-]+)`", line)) == method_names()
