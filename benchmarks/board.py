@@ -12,6 +12,9 @@ Parts:
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
+  photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
+             (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
+  icons      the same for icons.toml, with a budget of 4
   warmup     L2RM with longer warm-ups under shuffled captions at 0.8, where it fails with one of three seeds
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
@@ -28,6 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
+from search import options_of
 
 import ncbench
 
@@ -94,6 +98,16 @@ def apart() -> list[Words]:
     return [[*command(["l2rm"], "0,1,2", noise="0.4,0.8"), *changes]]
 
 
+def own_data(name: str, budget: int) -> list[Words]:
+    """Return the command for the dataset file `name`.toml, with the best settings of each method in its search."""
+    log = Path(__file__).with_name(f"search-{name}.json")
+    words = command(METHODS, "0,1,2", noise="0,0.4,0.6", budget=budget, dataset=f"{name}.toml")
+    try:
+        return [[*words, *(word for method in METHODS for word in options_of(log, method))]]
+    except (OSError, KeyError) as error:
+        raise click.UsageError(f"{log} is incomplete ({error}); search settings first") from error
+
+
 PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "board": lambda runs: [words for seed in range(5) for words in board(seed)],
     "newcomers": lambda runs: [command(NEWCOMERS, "0,1,2", noise=RATIOS, protocol="shuffle-images")],
@@ -102,6 +116,8 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "compute": compute,
     "backbones": lambda runs: [command(ACROSS, "0,1", noise="0.4,0.8", backbone="sgr,saf")],
     "apart": lambda runs: apart(),
+    "photos": lambda runs: own_data("photos", 10),
+    "icons": lambda runs: own_data("icons", 4),
     "warmup": lambda runs: [
         [
             *command(["l2rm"], "0,1,2", noise="0.8", protocol="shuffle-captions"),

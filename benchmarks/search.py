@@ -1,6 +1,7 @@
-"""Find the `scenes` presets: the same number of trials for every method, judged only on dev.
+"""Find settings for a dataset, the `scenes` presets first: as many trials for every method, judged only on dev.
 
 Usage: python benchmarks/search.py [METHOD ...] [--trials 12] [--limit N] [--jobs 2] [--runs DIR] [--out FILE.json]
+           [--dataset scenes] [--noise 0.4,0.8] [--budget 5]
 
 The first trial of a method has its published settings, with about the learning rate that `scenes` needs. The others are
 spread evenly over the method's search space below (a Latin hypercube). A trial is judged by its rSum on dev, averaged
@@ -10,7 +11,8 @@ The highest ratio runs first. The other one is left out where it cannot make the
 it came out MARGIN points above everything that was ever logged at that ratio; the log says so.
 
 The log is written after every run, and runs that are in it are not repeated, so the search can be stopped and goes on
-elsewhere. `search-scenes-1.json` is the log of version 1.
+elsewhere. `search-scenes-1.json` is the log of version 1. `options_of` returns the best settings in a log as options
+of `ncbench run`.
 """
 
 from __future__ import annotations
@@ -142,35 +144,35 @@ are still about 1 / batch size, below `confident`, so y becomes 0 and only the c
 and a longer `warmup` are in its space."""
 
 
-def trials_of(name: str, count: int) -> list[Trial]:
+def trials_of(name: str, count: int, condition: Condition = CONDITION) -> list[Trial]:
     """Return the trials of a method: its published settings, then others spread over its space, `count` in all."""
     published = defaults(name)
     space = SPACES[name]
-    seed = derive_seed(CONDITION.seed, "search", name)
+    seed = derive_seed(condition.seed, "search", name)
     places = qmc.LatinHypercube(len(space), rng=seed).random(count - 1).tolist()
     drawn = [{key: space[key].at(x) for key, x in zip(space, place, strict=True)} for place in places]
     return [Trial(name, n, {**published, **settings}) for n, settings in enumerate([{}, *drawn])]
 
 
-def plan(trial: Trial, ratio: float) -> PlannedRun:
+def plan(trial: Trial, ratio: float, condition: Condition = CONDITION) -> PlannedRun:
     """Return the run of a trial at a ratio of noise."""
     grid = Grid(
-        datasets=[CONDITION.dataset],
-        protocols=[CONDITION.protocol],
+        datasets=[condition.dataset],
+        protocols=[condition.protocol],
         ratios=[ratio],
         methods=[trial.method],
-        backbones=[CONDITION.backbone],
-        budgets=[Budget(CONDITION.budget)],
-        seeds=[CONDITION.seed],
+        backbones=[condition.backbone],
+        budgets=[Budget(condition.budget)],
+        seeds=[condition.seed],
         overrides=[Override(trial.method, key, str(value)) for key, value in trial.settings.items()],
     )
     (planned,) = plan_sweep(grid)
     return planned
 
 
-def train(trial: Trial, ratio: float, runs: Path) -> dict[str, Any]:
+def train(trial: Trial, ratio: float, runs: Path, condition: Condition = CONDITION) -> dict[str, Any]:
     """Return the log entry of the run of a trial at a ratio of noise. Trains it unless `runs` has its record."""
-    planned = plan(trial, ratio)
+    planned = plan(trial, ratio, condition)
     outcome = execute(planned, Store(runs), choose_device("cpu"), lambda progress: None)
     entry: dict[str, Any] = {"id": planned.spec.id, "noise": planned.spec.noise}
     if outcome.result is None:
@@ -185,18 +187,18 @@ def train(trial: Trial, ratio: float, runs: Path) -> dict[str, Any]:
     }
 
 
-def mean_score(trial: Mapping[str, Any]) -> float | None:
+def mean_score(trial: Mapping[str, Any], condition: Condition = CONDITION) -> float | None:
     """Return the rSum on dev of a logged trial, averaged over the ratios; None if a run failed or is not made yet."""
     scores = [run["dev_rsum"] for run in trial["runs"]]
-    if len(scores) < len(CONDITION.noise) or None in scores:
+    if len(scores) < len(condition.noise) or None in scores:
         return None
     return float(np.mean(scores))
 
 
-def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def best(trials: Sequence[Mapping[str, Any]], condition: Condition = CONDITION) -> Mapping[str, Any] | None:
     """Return the trial with the best mean score, the first one in a tie; None if no trial has one."""
-    judged = [trial for trial in trials if mean_score(trial) is not None]
-    return max(judged, key=lambda trial: mean_score(trial) or 0.0, default=None)
+    judged = [trial for trial in trials if mean_score(trial, condition) is not None]
+    return max(judged, key=lambda trial: mean_score(trial, condition) or 0.0, default=None)
 
 
 Log = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -223,16 +225,16 @@ def scores_of(log: Log, trial: Trial) -> dict[float, float | None]:
     return {}
 
 
-def next_ratio(log: Log, trial: Trial) -> float | None:
+def next_ratio(log: Log, trial: Trial, condition: Condition = CONDITION) -> float | None:
     """Return the ratio of noise at which a trial should run next, the highest first; None if it is judged."""
     scores = scores_of(log, trial)
-    left = [ratio for ratio in sorted(CONDITION.noise, reverse=True) if ratio not in scores]
+    left = [ratio for ratio in sorted(condition.noise, reverse=True) if ratio not in scores]
     if not left or None in scores.values():
         return None
-    leader = best(log.get(trial.method, ()))
+    leader = best(log.get(trial.method, ()), condition)
     if scores and leader is not None:
         most = sum(score or 0.0 for score in scores.values()) + sum(ceiling(log, ratio) for ratio in left)
-        if most / len(CONDITION.noise) < (mean_score(leader) or 0.0):
+        if most / len(condition.noise) < (mean_score(leader, condition) or 0.0):
             return None
     return left[0]
 
@@ -256,6 +258,23 @@ def logged(log: dict[str, list[dict[str, Any]]], trial: Trial) -> dict[str, Any]
     return found
 
 
+def condition_of(content: Mapping[str, Any]) -> Condition:
+    """Return the conditions of a log."""
+    return Condition(**{**content["condition"], "noise": tuple(content["condition"]["noise"])})
+
+
+def options_of(path: Path, name: str) -> list[str]:
+    """Return the options of `ncbench run` that give a method its best settings in a log.
+
+    Raises KeyError without a judged trial.
+    """
+    content = json.loads(path.read_text())
+    chosen = best(content["methods"].get(name, ()), condition_of(content))
+    if chosen is None:
+        raise KeyError(f"{path} has no judged trial of {name}")
+    return [word for key, value in chosen["settings"].items() for word in ("--set", f"{name}.{key}={value}")]
+
+
 @click.command()
 @click.argument("methods", nargs=-1, type=click.Choice(sorted(SPACES)))
 @click.option("--trials", default=TRIALS, show_default=True, help="Trials of each method, the published one first.")
@@ -263,13 +282,28 @@ def logged(log: dict[str, list[dict[str, Any]]], trial: Trial) -> dict[str, Any]
 @click.option("--jobs", default=2, show_default=True, help="Number of runs at a time.")
 @click.option("--runs", default=Path("search"), show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default=LOG, show_default=True, type=click.Path(path_type=Path))
-def main(methods: Sequence[str], trials: int, limit: int | None, jobs: int, runs: Path, out: Path) -> None:
+@click.option("--dataset", default=CONDITION.dataset, show_default=True, help="As in `ncbench run`.")
+@click.option("--noise", default="0.4,0.8", show_default=True, help="Ratios by whose mean dev rSum a trial is judged.")
+@click.option("--budget", default=CONDITION.budget, show_default=True, help="Epochs of plain training.")
+def main(
+    methods: Sequence[str],
+    trials: int,
+    limit: int | None,
+    jobs: int,
+    runs: Path,
+    out: Path,
+    dataset: str,
+    noise: str,
+    budget: float,
+) -> None:
     """Run the search and print the best trial of each method."""
     names = methods or sorted(SPACES)
+    condition = Condition(dataset=dataset, noise=tuple(map(float, noise.split(","))), budget=budget)
     # First trials first, so that every method has about the same number of trials at any moment.
-    queue = [trial for each in zip(*(trials_of(name, trials) for name in names), strict=True) for trial in each]
-    content = json.loads(out.read_text()) if out.is_file() else {"condition": asdict(CONDITION), "methods": {}}
-    if Condition(**{**content["condition"], "noise": tuple(content["condition"]["noise"])}) != CONDITION:
+    each_of = (trials_of(name, trials, condition) for name in names)
+    queue = [trial for each in zip(*each_of, strict=True) for trial in each]
+    content = json.loads(out.read_text()) if out.is_file() else {"condition": asdict(condition), "methods": {}}
+    if condition_of(content) != condition:
         raise click.UsageError(f"{out} was made under other conditions; move it away")
     log: dict[str, list[dict[str, Any]]] = content["methods"]
     todo, pending, begun = deque(queue), dict[Future[dict[str, Any]], Trial](), 0
@@ -277,29 +311,29 @@ def main(methods: Sequence[str], trials: int, limit: int | None, jobs: int, runs
         while todo or pending:
             while todo and len(pending) < jobs:
                 trial = todo.popleft()
-                ratio = next_ratio(log, trial)
+                ratio = next_ratio(log, trial, condition)
                 if ratio is not None and (limit is None or begun < limit):
-                    pending[pool.submit(train, trial, ratio, runs)] = trial
+                    pending[pool.submit(train, trial, ratio, runs, condition)] = trial
                     begun += 1
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 trial, run = pending.pop(future), future.result()
                 entry = logged(log, trial)
                 entry["runs"] = sorted([*entry["runs"], run], key=lambda each: float(each["noise"]))
                 todo.appendleft(trial)  # its next ratio
-                write_json(out, {"condition": asdict(CONDITION), "methods": log})
+                write_json(out, {"condition": asdict(condition), "methods": log})
                 click.echo(f"{trial.method}, trial {trial.number}, noise {run['noise']:g}: dev rSum {run['dev_rsum']}")
     for entries in log.values():
         for entry in entries:
-            if len(entry["runs"]) < len(CONDITION.noise):
+            if len(entry["runs"]) < len(condition.noise):
                 entry["left_out"] = "the other ratio could not have made it the best"
             else:
                 entry.pop("left_out", None)
     if limit is None:
-        write_json(out, {"condition": asdict(CONDITION), "methods": log})
+        write_json(out, {"condition": asdict(condition), "methods": log})
     for name in names:
-        chosen = best(log.get(name, []))
+        chosen = best(log.get(name, []), condition)
         if chosen is not None:
-            click.echo(f"{name}: {mean_score(chosen):.1f} by trial {chosen['trial']}, {chosen['settings']}")
+            click.echo(f"{name}: {mean_score(chosen, condition):.1f} by trial {chosen['trial']}, {chosen['settings']}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import board
 import pandas as pd
 import pytest
 from board import METHODS, NEWCOMERS, PARTS, VARIANTS
+from click import UsageError
 from click.testing import CliRunner
 
 import ncbench
@@ -57,7 +59,25 @@ def test_the_work_of_compute_is_that_of_the_dearest_method(monkeypatch: pytest.M
     assert "no runs of the part `papers`" in result.output
 
 
-@pytest.mark.parametrize("part", sorted(set(PARTS) - {"board", "compute", "papers"}))
+def test_own_data_has_the_best_settings_of_its_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(board, "__file__", str(tmp_path / "board.py"))
+    monkeypatch.setattr(board, "METHODS", ("rce", "triplet"))
+    with pytest.raises(UsageError, match=r"search-photos.json is incomplete .*search settings first"):
+        PARTS["photos"](tmp_path)
+    condition = {"dataset": "photos.toml", "protocol": "shuffle-images", "noise": [0.4]}
+    condition |= {"backbone": "vse-infinity", "budget": 10.0, "seed": 100}
+    trials = {
+        name: [{"trial": n, "settings": {"lr": rate}, "runs": [{"noise": 0.4, "dev_rsum": rate}]} for n, rate in rates]
+        for name, rates in {"rce": [(0, 0.1), (1, 0.3)], "triplet": [(0, 0.2)]}.items()
+    }
+    (tmp_path / "search-photos.json").write_text(json.dumps({"condition": condition, "methods": trials}))
+    (words,) = PARTS["photos"](tmp_path)
+    assert value(words, "dataset") == ["photos.toml"]
+    assert [words[n + 1] for n, word in enumerate(words) if word == "--set"] == ["rce.lr=0.3", "triplet.lr=0.2"]
+    assert value(words, "seed") == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("part", sorted(set(PARTS) - {"board", "compute", "papers", "photos", "icons"}))
 def test_commands_are_accepted(part: str, tmp_path: Path) -> None:
     for words in PARTS[part](tmp_path):
         options = ["--out", str(tmp_path), "--dry-run", "--assume", "xeon-1-thread", "--json"]

@@ -18,6 +18,7 @@ from search import (
     SPACES,
     TRIALS,
     Between,
+    Condition,
     OneOf,
     Trial,
     best,
@@ -27,6 +28,7 @@ from search import (
     main,
     mean_score,
     next_ratio,
+    options_of,
     plan,
     trials_of,
 )
@@ -100,10 +102,10 @@ def test_trials_of_other_settings_replace_those_in_the_log() -> None:
     assert [one["trial"] for one in log["rce"]] == [0, 1]
 
 
-def write_log(folder: Path, condition: Mapping[str, object]) -> list[str]:
+def write_log(folder: Path, condition: Mapping[str, Any]) -> list[str]:
     """Write a log with the first trial of `rce`, and return the command that makes it."""
     (trial,) = trials_of("rce", 1)
-    runs = [{"noise": ratio, "dev_rsum": 9.0} for ratio in CONDITION.noise]
+    runs = [{"noise": ratio, "dev_rsum": 9.0} for ratio in condition["noise"]]
     log = {"condition": condition, "methods": {"rce": [{"trial": 0, "settings": dict(trial.settings), "runs": runs}]}}
     (folder / "log.json").write_text(json.dumps(log))
     return [
@@ -117,6 +119,29 @@ def write_log(folder: Path, condition: Mapping[str, object]) -> list[str]:
         "--out",
         str(folder / "log.json"),
     ]
+
+
+def test_other_data_are_searched_under_their_own_conditions(tmp_path: Path) -> None:
+    condition = Condition(dataset="scenes-vectors", noise=(0.6,), budget=2.0)
+    tried = trials_of("rce", 2, condition)[1]
+    assert tried == trials_of("rce", 2)[1]  # the same places of the space
+    spec = plan(tried, 0.6, condition).spec
+    assert (spec.dataset, spec.noise, spec.budget.amount) == ("scenes-vectors", 0.6, 2.0)
+    assert mean_score(entry(0, 400.0), condition) == 400.0
+    assert next_ratio({}, trial(0), condition) == 0.6
+    words = write_log(tmp_path, asdict(condition))
+    same = ["--dataset", "scenes-vectors", "--noise", "0.6", "--budget", "2"]
+    assert CliRunner().invoke(main, words).exit_code == 2
+    assert "rce: 9.0 by trial 0" in CliRunner().invoke(main, [*words, *same], catch_exceptions=False).output
+
+
+def test_the_best_settings_as_options(tmp_path: Path) -> None:
+    write_log(tmp_path, asdict(CONDITION))
+    words = options_of(tmp_path / "log.json", "rce")
+    assert "rce.lr=0.001" in words
+    assert set(words[::2]) == {"--set"}
+    with pytest.raises(KeyError, match="no judged trial of rcl"):
+        options_of(tmp_path / "log.json", "rcl")
 
 
 def test_runs_in_the_log_are_not_repeated(tmp_path: Path) -> None:
