@@ -9,6 +9,7 @@ Parts:
   newcomers  the methods that came later, under shuffled images, three seeds
   harder     six methods under `semantic`, `partial` and `concentrated` at 0.4
   papers     all methods for as many epochs of their own at 0.4 and 0.8, as papers train
+  noisy      the two methods of `papers` that train on corrected noisy pairs late, and end badly, without these pairs
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
@@ -113,6 +114,12 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "newcomers": lambda runs: [command(NEWCOMERS, "0,1,2", noise=RATIOS, protocol="shuffle-images")],
     "harder": lambda runs: [command(HARDER, "0,1,2", noise="0.4", protocol="semantic,partial,concentrated")],
     "papers": lambda runs: [command(METHODS, "0,1,2", noise="0.4,0.8", budget=f"{OWN_EPOCHS}own-epochs")],
+    "noisy": lambda runs: [
+        [
+            *command(["ncr", "bicro"], "0,1,2", noise="0.4,0.8", budget=f"{OWN_EPOCHS}own-epochs"),
+            *("--variant", "ncr.noisy_after=1", "--variant", "bicro.noisy_after=1"),
+        ]
+    ],
     "compute": compute,
     "backbones": lambda runs: [command(ACROSS, "0,1", noise="0.4,0.8", backbone="sgr,saf")],
     "apart": lambda runs: apart(),
