@@ -38,10 +38,11 @@ class GPO(nn.Module):
         """
         distinct, which = torch.unique(lengths, return_inverse=True)
         weights = functional.embedding(which.to(features.device), self.weights(distinct))  # indexing: a slow gradient
-        rows = features.mT
         if len(distinct) > 1:
-            rows = rows.masked_fill(~length_mask(lengths, features)[:, None], PADDING_VALUE)
-        ordered = sort_descending(rows)
+            padding = (torch.arange(features.shape[1]) >= lengths[:, None]).flatten().nonzero()[:, 0]
+            rows = features.flatten(0, 1).index_fill(0, padding.to(features.device), PADDING_VALUE)
+            features = rows.view_as(features)
+        ordered = sort_descending(features.mT)
         return (ordered @ weights[..., None]).squeeze(2)
 
     def weights(self, lengths: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from default_update import flops_of, torchs_mean_states, torchs_sort
+from default_regime import flops_of, torchs_mean_states, torchs_sort
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
