@@ -30,6 +30,7 @@ from ncbench.data.registry import load_dataset
 from ncbench.records.store import Store
 from ncbench.runtime.memory import keep_freed_memory
 from ncbench.runtime.products import counting
+from ncbench.sweeps.fresh_process import warm_up
 from ncbench.sweeps.grid import Grid, plan_sweep
 from ncbench.training import audit
 from ncbench.training.cost import denormals_flushed
@@ -244,6 +245,7 @@ def run_shares(method: str, device: torch.device) -> dict[str, float]:
     "counted". What a thread does while another waits counts for the part that waits.
     """
     (planned,) = plan_sweep(Grid(["scenes"], ["shuffle-images"], [0.4], [method], [], [], [0]))
+    warm_up(planned.dataset)  # as the parent of a run does
     shares, plain_updates, numbers = Shares(), Loop.updates, Counter[str]()
 
     class Timed(planned.method):  # type: ignore[name-defined, misc]
