@@ -29,6 +29,7 @@ from ncbench.runtime.guard import count_cores
 from ncbench.runtime.signals import request_stop, stop_signal
 from ncbench.sweeps.execution import Executor, Outcome, execute
 from ncbench.sweeps.grid import PlannedRun
+from ncbench.training.cost import one_thread
 from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
 PROGRESS_SECONDS = 0.2
@@ -66,6 +67,7 @@ def execute_apart(
         return _outcome(run, store, fork, on_progress)
 
 
+@one_thread()
 def warm_up(dataset: Dataset) -> None:
     """Load and compute here, once, what every run on `dataset` would in its own process: a second or two of each."""
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser imports 800 modules
