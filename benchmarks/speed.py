@@ -98,7 +98,7 @@ MEASUREMENTS = {
     "transport": Measurement("train", "paper", ("ours", "transport"), ">= 20"),
     "overhead": Measurement("update", "scenes", ("harness", "method alone"), "<= 1.03"),
     "default-update": Measurement("default", "scenes", ("torch", "ours"), "<= 2 times the floor"),
-    "default-run": Measurement("run", "scenes", ("run", "updates"), "<= 1.08"),
+    "default-run": Measurement("run", "scenes", ("run", "updates"), "dev 5 %, harness 3 %"),
 }
 BOTH_SIDES = ("update", "run")
 """Kinds of work whose two sides are measured in one process."""
