@@ -17,6 +17,10 @@ Measurements (all of them unless named):
   tf32, bf16       train-paper, our step against the same in another precision (for GPUs)
   transport        a training step at the size used in papers against L2RM's transport plan for it
   overhead         an update of triplet on `scenes` in the harness (trainer, meter, live table) against the method alone
+  default-update   an update of the default regime of `scenes` (`vse-infinity`, 128 pairs) against one with torch's own
+                   GRU, sort and Adam: FLOPs, bytes, rates of products and its floor; processor time on one thread
+  default-run      a whole default run of triplet on `scenes` against its updates alone, with the share of each part:
+                   dev evaluation (wanted: at most 5 %); meter, isolation, second count and writing (at most 3 %)
 
 The loop runs in a plain process, as the published code does. `loop*` is the loop with the harness's allocator setting,
 which keeps freed memory; it shows how much of a ratio is due to that.
@@ -40,6 +44,7 @@ from unittest import mock
 import click
 import numpy as np
 import torch
+from default_regime import measure_updates, parts_of, run_shares
 from published_loop import PublishedLoop
 from rich.console import Console
 from torch import Tensor
@@ -92,7 +97,11 @@ MEASUREMENTS = {
     "bf16": Measurement("train", "paper", ("ours", "ours bf16"), ""),
     "transport": Measurement("train", "paper", ("ours", "transport"), ">= 20"),
     "overhead": Measurement("update", "scenes", ("harness", "method alone"), "<= 1.03"),
+    "default-update": Measurement("default", "scenes", ("torch", "ours"), "<= 2 times the floor"),
+    "default-run": Measurement("run", "scenes", ("run", "updates"), "dev 5 %, harness 3 %"),
 }
+BOTH_SIDES = ("update", "run")
+"""Kinds of work whose two sides are measured in one process."""
 
 
 def make_data(size: str, work: str) -> tuple[Sizes, Split]:
@@ -238,6 +247,14 @@ def measure(work: str, size: str, way: str, steps: int, device: torch.device) ->
     if work == "update":
         whole, alone = update_seconds(device)
         return {"seconds": whole, "alone": alone, "peak": None, "sample": None, "floor": None}
+    if work == "default":
+        return measure_updates(way, steps)
+    if work == "run":
+        found = run_shares("triplet", device)
+        shares = parts_of(found)
+        whole = sum(found[name] for name in shares)
+        sides = {"seconds": [whole], "alone": [whole * shares["updates"]], "details": {**found, "shares": shares}}
+        return {**sides, "peak": None, "sample": None, "floor": None}
     if way == "transport":
         return {"seconds": plan_seconds(PLANS, device), "peak": None, "sample": None, "floor": None}
     sizes, split = make_data(size, work)
@@ -330,16 +347,16 @@ def main(
         measurement = MEASUREMENTS[name]
         pairs = []
         for _ in range(repeats):
-            ways = measurement.ways[
-                : 1 if measurement.work == "update" else 2
-            ]  # one run measures both sides of an update
+            ways = measurement.ways[: 1 if measurement.work in BOTH_SIDES else 2]
             sides = [other_process(name, one, steps, threads, device) for one in ways]
-            if measurement.work == "update":
+            if measurement.work in BOTH_SIDES:
                 sides.append({**sides[0], "seconds": sides[0]["alone"]})
             pairs.append(sides)
             click.echo(f"{name}: {[statistics.median(side['seconds']) for side in sides]}", err=True)
         results[name] = summary(measurement, pairs)
         rows.append(row(name, measurement, results[name]))
+        if results[name]["details"]:
+            click.echo(json.dumps(results[name]["details"], indent=1), err=True)
     columns = ("measurement", "seconds", "ratio (range)", "wanted", "times the floor", "peak memory", "difference")
     print_table("Two implementations of the same computation", columns, rows)
     if out is not None:
@@ -357,6 +374,7 @@ def summary(measurement: Measurement, pairs: list[list[dict[str, Any]]]) -> dict
         "ratios": sorted(first / second for first, second in medians),
         "peaks": [max((side["peak"] or 0) for side in column) for column in zip(*pairs, strict=True)],
         "floor": pairs[0][1]["floor"] and statistics.median(sides[1]["floor"] for sides in pairs),
+        "details": pairs[-1][1].get("details"),
         "difference": max((float(abs(one - other).max()) for one, other in samples), default=None),
     }
 

@@ -1,12 +1,14 @@
 """Measure what sweeps cost in addition to their runs: time and files per run, and scanning a large folder of records.
 
-Usage: python benchmarks/sweeps.py [--runs 1000] [--records 10000] [--repeats 3] [--folder DIR] [--out FILE.json]
+Usage: python benchmarks/sweeps.py [--part trivial --part scans --part board] [--runs 1000] [--records 10000]
+           [--repeats 3] [--board 60] [--jobs 2] [--budget 0.2] [--folder DIR] [--out FILE.json]
 
 A trivial run trains `triplet` with a `vse` of width 16 for one or two updates on the few pairs in tests/fixtures/f30k.
 Each single-machine launcher executes all of them. The time that the runs do not measure themselves (training,
 evaluation, checkpoints) is the cost of planning, leases, recording and dispatching. Then the record of one run is
 copied under other seeds, ratios and methods to make RECORDS records, and everything that `ncbench report` reads from
-them is read. Besides wall time, CPU time is reported, because other work on the machine affects it less.
+them is read. Besides wall time, CPU time is reported, because other work on the machine affects it less. Last, a board
+of short runs on `scenes` shows whether cores are busy, how fast runs start and what they share: see `busy_cores.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 
 import click
 import torch
+from busy_cores import measure_board
 
 from ncbench.budget import Budget
 from ncbench.cli.display.output import print_table
@@ -56,6 +59,7 @@ GRID = Grid(
 METHODS = ("triplet", "infonce", "rce", "ncr", "decl", "bicro", "mscn", "rcl", "crcl", "gsc", "l2rm", "oracle")
 RATIOS = (0.0, 0.2, 0.4, 0.5, 0.6)
 LAUNCHERS = {"here": 1, "processes": 2}
+PARTS = ("trivial", "scans", "board")
 
 
 class NullWatcher:
@@ -129,26 +133,8 @@ def scan(root: Path) -> dict[str, float]:
     return found
 
 
-@click.command()
-@click.option("--runs", "count", default=1000, show_default=True, help="Number of trivial runs for each launcher.")
-@click.option("--records", default=10_000, show_default=True, help="Number of records to scan.")
-@click.option("--repeats", default=3, show_default=True, help="Number of scans.")
-@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder for records.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
-def main(count: int, records: int, repeats: int, folder: Path | None, out: Path | None) -> None:
-    """Measure what sweeps cost in addition to their runs; see the top of this file."""
-    trivial: dict[str, dict[str, float]] = {}
-    scans: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        for where, jobs in LAUNCHERS.items():
-            trivial[where] = run_trivial(where, jobs, count, Path(name) / where)
-            click.echo(f"{where}: { {key: round(value, 5) for key, value in trivial[where].items()} }", err=True)
-        source = next((Path(name) / "here").glob("*/*/*/result.json")).parent
-        large = Path(name) / "large"
-        make_records(source, large, records)
-        for _ in range(repeats):
-            scans.append(scan(large))
-            click.echo(f"{ {key: round(value, 3) for key, value in scans[-1].items()} }", err=True)
+def print_trivial(trivial: dict[str, dict[str, float]], count: int) -> None:
+    """Print what trivial runs took."""
     rows = [
         (
             f"{where}, {LAUNCHERS[where]} at a time",
@@ -161,14 +147,64 @@ def main(count: int, records: int, repeats: int, folder: Path | None, out: Path 
         for where, facts in trivial.items()
     ]
     print_table(f"{count} trivial runs, per run", ("launcher", "planned", "took", "itself", "files", "on disk"), rows)
+
+
+def print_scans(scans: list[dict[str, float]], records: int) -> None:
+    """Print what reading records took."""
     medians = {key: statistics.median(found[key] for found in scans) for key in scans[0]}
     lines = sorted({key.rpartition(" ")[0] for key in medians})
     cells = [(line, f"{medians[f'{line} wall']:.2f} s", f"{medians[f'{line} cpu']:.2f} s") for line in lines]
     print_table(f"Scanning {records} records", ("what", "wall", "CPU"), cells)
+
+
+@click.command()
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), default=PARTS, help="What to measure.")
+@click.option("--runs", "count", default=1000, show_default=True, help="Number of trivial runs for each launcher.")
+@click.option("--records", default=10_000, show_default=True, help="Number of records to scan.")
+@click.option("--repeats", default=3, show_default=True, help="Number of scans.")
+@click.option("--board", "board_runs", default=60, show_default=True, help="Number of runs of the board.")
+@click.option("--jobs", default=2, show_default=True, help="Runs of the board at a time.")
+@click.option("--budget", default=0.2, show_default=True, help="Budget of each run of the board, in epochs.")
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder for records.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the numbers as JSON.")
+def main(
+    parts: tuple[str, ...],
+    count: int,
+    records: int,
+    repeats: int,
+    board_runs: int,
+    jobs: int,
+    budget: float,
+    folder: Path | None,
+    out: Path | None,
+) -> None:
+    """Measure what sweeps cost in addition to their runs; see the top of this file."""
+    facts = {"command": sys.argv, "environment": environment.describe(torch.device("cpu"))}
+    found: dict[str, Any] = json.loads(out.read_text()) if out is not None and out.exists() else {}
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        if "board" in parts:  # first: forks share what this process has in memory
+            found["board"] = {**facts, **measure_board(board_runs, jobs, budget, Path(name) / "board")}
+            click.echo(json.dumps({key: value for key, value in found["board"].items() if key not in facts}, indent=1))
+        trivial: dict[str, dict[str, float]] = {}
+        for where, at_a_time in LAUNCHERS.items() if "trivial" in parts else ():
+            trivial[where] = run_trivial(where, at_a_time, count, Path(name) / where)
+            click.echo(f"{where}: { {key: round(value, 5) for key, value in trivial[where].items()} }", err=True)
+        if trivial:
+            found |= {**facts, "runs": count, "trivial": trivial}
+            print_trivial(trivial, count)
+        if "scans" in parts:
+            if not trivial:
+                run_trivial("here", 1, 1, Path(name) / "here")
+            source = next((Path(name) / "here").glob("*/*/*/result.json")).parent
+            large, scans = Path(name) / "large", []
+            make_records(source, large, records)
+            for _ in range(repeats):
+                scans.append(scan(large))
+                click.echo(f"{ {key: round(value, 3) for key, value in scans[-1].items()} }", err=True)
+            found |= {**facts, "records": records, "scans": scans}
+            print_scans(scans, records)
     if out is not None:
-        facts = {"command": sys.argv, "environment": environment.describe(torch.device("cpu"))}
-        content = {"runs": count, "trivial": trivial, "records": records, "scans": scans}
-        out.write_text(json.dumps({**facts, **content}, indent=1) + "\n")
+        out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ def sort_descending(values: Tensor) -> Tensor:
     """Return `values` (..., K), each row sorted, largest first. Differentiable; among ties, the first stays first."""
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return values.sort(dim=-1, descending=True, stable=True).values
-    bits = values.detach().contiguous().view(torch.int32)
+    rows = values.contiguous()
+    bits = rows.detach().view(torch.int32)
     # As integers, floats are in order; negative ones in reversed order, unless all bits but the sign are flipped.
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    keys = (~ordered).long().mul_(2**32).add_(torch.arange(values.shape[-1]))
+    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    keys = ordered.bitwise_not_().long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[-1]))
     keys.numpy().sort(axis=-1)
-    return values.gather(-1, keys.bitwise_and_(LOW_HALF))
+    return rows.gather(-1, keys.bitwise_and_(LOW_HALF))

@@ -7,8 +7,8 @@ on other devices, torch's GRU is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ def mean_states(gru: nn.GRU, packed: PackedSequence) -> Tensor:
     mean = (forward + backward) / 2
     sequences = rows.sequences if packed.sorted_indices is None else packed.sorted_indices[rows.sequences]
     longest, count = len(packed.batch_sizes), int(packed.batch_sizes[0])
-    padded = mean.new_zeros(count * longest, mean.shape[1]).index_copy(0, sequences * longest + rows.steps, mean)
+    padded = mean.new_zeros(count * longest, mean.shape[1]).index_copy_(0, sequences * longest + rows.steps, mean)
     return padded.view(count, longest, -1)
 
 
@@ -57,19 +57,28 @@ def _directions(gru: nn.GRU, packed: PackedSequence, rows: _Rows) -> tuple[Tenso
     words = packed.data[None]
     if gru.bidirectional:  # the other direction reads every sequence from its end, so both have the same steps
         reverse = rows.reversed()
-        words = torch.stack([packed.data, _exchanged(packed.data, reverse)])
+        words = torch.stack([packed.data, _Exchange.apply(packed.data, reverse)])  # type: ignore[no-untyped-call]
     gates = torch.baddbmm(input_bias[:, None], words, of_input.mT)
     sizes = packed.batch_sizes.tolist()
     states: Tensor = _Recurrence.apply(gates, of_state, state_bias, sizes)  # type: ignore[no-untyped-call]
     if not gru.bidirectional:
         return (states[0],)
     forward, backward = states.unbind()
-    return forward, _exchanged(backward, reverse)
+    return forward, _Exchange.apply(backward, reverse)  # type: ignore[no-untyped-call]
 
 
-def _exchanged(rows: Tensor, places: Tensor) -> Tensor:
-    """Return `rows` (T, W) in the order of `places` (T,), which is its own inverse."""
-    return torch.empty_like(rows).index_copy(0, places, rows)  # its gradient is faster than that of indexing
+class _Exchange(torch.autograd.Function):
+    """`rows` (T, W) in the order of `places` (T,), which is its own inverse. Indexing has a slower gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return _Exchange.apply(grad, places), None  # type: ignore[no-untyped-call]
 
 
 class _Rows(NamedTuple):
@@ -96,14 +105,10 @@ class _Rows(NamedTuple):
         return self.starts[self.lengths - 1 - self.steps] + self.sequences
 
 
-def _steps(sizes: list[int]) -> list[tuple[slice, slice]]:
-    """Return, for each time step of packed sequences, its rows and the rows of the same sequences one step before.
-
-    The first step has no rows before it.
-    """
-    starts = list(accumulate(sizes, initial=0))
-    before = [slice(0, 0)] + [slice(start, start + rows) for start, rows in zip(starts, sizes[1:], strict=False)]
-    return [(slice(start, start + rows), b) for start, rows, b in zip(starts, sizes, before, strict=False)]
+def _before(states: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+    """Yield, for each time step but the first, the states (D, rows, E) of its sequences one step before: views."""
+    for state, rows in zip(torch.split(states, sizes, 1), sizes[1:], strict=False):
+        yield state if rows == state.shape[1] else state[:, :rows]
 
 
 def _states(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
@@ -115,8 +120,7 @@ def _states(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Te
     width = weight.shape[2]
     state = gates.new_zeros(len(gates), sizes[0], width)
     found = []
-    for now, _ in _steps(sizes):
-        of_input = gates[:, now]
+    for of_input in torch.split(gates, sizes, 1):
         state = state[:, : of_input.shape[1]]
         of_state = torch.baddbmm(bias[:, None], state, weight.mT)
         reset, update = (of_input + of_state)[..., : 2 * width].sigmoid().chunk(2, -1)
@@ -127,28 +131,33 @@ def _states(gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Te
 
 
 class _Recurrence(torch.autograd.Function):
-    """What `_states` computes. All steps write into the same few tensors."""
+    """What `_states` computes. All steps write into the same few tensors.
+
+    Their views are made by one `split` for all steps, which is faster than one by one.
+    """
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
         width = weight.shape[2]
         states, new = (gates.new_empty(*gates.shape[:2], width) for _ in range(2))
         of_state = torch.empty_like(gates)  # of its three parts, the first two become the reset and the update gate
-        for now, before in _steps(sizes):
-            recurrent = of_state[:, now]
-            if before.stop:
-                torch.baddbmm(bias[:, None], states[:, before], weight.mT, out=recurrent)
+        of_gates, of_candidates = torch.split(gates, [2 * width, width], -1)
+        parts = (of_gates, of_candidates, of_state, of_state[..., : 2 * width], *of_state.chunk(3, -1), new, states)
+        biases, transposed = bias[:, None], weight.mT
+        earlier = (None, *_before(states, sizes))
+        for before, of_gate, of_candidate, recurrent, both, reset, update, of_new, candidate, state in zip(
+            earlier, *(torch.split(part, sizes, 1) for part in parts), strict=True
+        ):
+            if before is None:
+                recurrent.copy_(biases)
             else:
-                recurrent[:] = bias[:, None]
-            both, reset = recurrent[..., : 2 * width], recurrent[..., :width]
-            both.add_(gates[:, now, : 2 * width]).sigmoid_()
-            candidate = new[:, now]
-            torch.addcmul(gates[:, now, 2 * width :], reset, recurrent[..., 2 * width :], out=candidate).tanh_()
-            update = recurrent[..., width : 2 * width]
-            if before.stop:
-                torch.lerp(candidate, states[:, before], update, out=states[:, now])
+                torch.baddbmm(biases, before, transposed, out=recurrent)
+            both.add_(of_gate).sigmoid_()
+            torch.addcmul(of_candidate, reset, of_new, out=candidate).tanh_()
+            if before is None:
+                torch.addcmul(candidate, candidate, update, value=-1, out=state)
             else:
-                torch.addcmul(candidate, candidate, update, value=-1, out=states[:, now])
+                torch.lerp(candidate, before, update, out=state)
         ctx.sizes = sizes
         ctx.save_for_backward(gates, weight, bias, states, new, of_state)
         return states
@@ -156,27 +165,35 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gates, weight, bias, states, new, of_state = ctx.saved_tensors
+        sizes = ctx.sizes
         if torch.is_grad_enabled():  # for second derivatives
-            return *differentiable_gradients(partial(_states, sizes=ctx.sizes), (gates, weight, bias), grad), None
-        width = weight.shape[2]
-        steps = _steps(ctx.sizes)
+            return *differentiable_gradients(partial(_states, sizes=sizes), (gates, weight, bias), grad), None
+        first, width = sizes[0], weight.shape[2]
+        earlier = list(_before(states, sizes))
+        held = torch.cat(earlier, 1) if earlier else states[:, :0]
         of_states = grad.clone(memory_format=torch.contiguous_format)
         of_new, of_gates = torch.empty_like(new), torch.empty_like(of_state)
-        for now, before in reversed(steps):
-            carried, candidate, step = of_states[:, now], new[:, now], of_gates[:, now]
-            reset, update, recurrent = of_state[:, now].chunk(3, -1)
-            inner = of_new[:, now]
+        to_reset, to_update, to_recurrent = of_gates.chunk(3, -1)
+        torch.neg(new[:, :first], out=to_update[:, :first])  # the states before the first step are zero
+        torch.sub(held, new[:, first:], out=to_update[:, first:])
+        parts = (*of_state.chunk(3, -1), of_state[..., : 2 * width], new, of_states, of_new)
+        targets = (to_reset, to_update, to_recurrent, of_gates[..., : 2 * width], of_gates)
+        views = zip(
+            (None, *_before(of_states, sizes)),
+            *(torch.split(part, sizes, 1) for part in (*parts, *targets)),
+            strict=True,
+        )
+        for step in reversed(list(views)):
+            of_before, reset, update, recurrent, both, candidate, carried, inner, *to = step
+            to_reset, to_update, to_recurrent, to_both, to_all = to
             tanh_backward(torch.addcmul(carried, carried, update, value=-1), candidate, grad_input=inner)
-            to_reset, to_update, to_recurrent = step.chunk(3, -1)
+            torch.mul(inner, recurrent, out=to_reset)
+            to_update.mul_(carried)
             torch.mul(inner, reset, out=to_recurrent)
-            sigmoid_backward(inner * recurrent, reset, grad_input=to_reset)
-            if before.stop:
-                sigmoid_backward((states[:, before] - candidate).mul_(carried), update, grad_input=to_update)
-                of_states[:, before].addcmul_(carried, update).baddbmm_(step, weight)
-            else:
-                sigmoid_backward(-candidate * carried, update, grad_input=to_update)
+            sigmoid_backward(to_both, both, grad_input=to_both)
+            if of_before is not None:
+                of_before.addcmul_(carried, update).baddbmm_(to_all, weight)
         of_bias = of_gates.sum(1)
-        earlier = torch.cat([states[:, before] for _, before in steps[1:]], 1) if steps[1:] else states[:, :0]
-        of_weight = of_gates[:, ctx.sizes[0] :].mT @ earlier  # the states before the first step are zero
+        of_weight = of_gates[:, first:].mT @ held
         of_gates[..., 2 * width :] = of_new  # what comes from the words is not reset
         return of_gates, of_weight, of_bias, None

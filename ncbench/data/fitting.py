@@ -33,7 +33,7 @@ class FittingPairs:
 
 @runtime_checkable
 class SearchableSemantics(Semantics, Protocol):
-    """Semantics that find close pairs faster than by the closeness of all."""
+    """Semantics that find close pairs faster than by the closeness of all, and remember what they found."""
 
     def pairs_at_least(self, split: str, least: NDArray[np.float64]) -> tuple[IntVector, IntVector]:
         """Return the pairs (captions, images) whose closeness is at least `least` (captions,), in any order."""

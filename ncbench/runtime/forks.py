@@ -32,7 +32,7 @@ class Fork:
     """
 
     def __init__(self, main: Callable[[Connection], None]) -> None:
-        threads = torch.get_num_threads() if _threads_survive() else 1
+        threads = torch.get_num_threads() if threads_survive() else 1
         self.pipe, theirs = multiprocessing.Pipe(duplex=False)
         self.process = _fork()
         if self.process == 0:
@@ -89,7 +89,7 @@ def _call(main: Callable[[Connection], None], pipe: Connection) -> None:
         os._exit(status)
 
 
-def _threads_survive() -> bool:
+def threads_survive() -> bool:
     """Return whether torch can use several threads in a fork of this process.
 
     They hang, with GNU's OpenMP, if torch has used several threads here before. A fork tries.

@@ -39,14 +39,14 @@ def guard_this_thread() -> None:
     global _installed
     if not _installed:
         _installed = True
-        _count_cores()
+        count_cores()
         sys.addaudithook(_hook)
         threading.Thread.start = _started  # type: ignore[assignment, method-assign]
         _thread.start_new_thread = _refused_thread
     _idents.add(threading.get_ident())
 
 
-def _count_cores() -> None:
+def count_cores() -> None:
     """Have joblib count the cores, in a process that it starts once: scikit-learn asks for them during a fit."""
     from joblib import cpu_count  # here, as most commands guard nothing
 

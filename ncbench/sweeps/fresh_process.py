@@ -1,7 +1,7 @@
 """Executes a run in a process of its own, so that nothing of it survives in modules, classes or caches.
 
-The process is a fork of this one: it starts within milliseconds, and shares the dataset in memory. Where forking is not
-safe (anywhere but on Linux), the run is executed in this process.
+The process is a fork of this one: it starts within milliseconds, and shares in memory the dataset and what all runs
+need (see `warm_up`). Where forking is not safe (anywhere but on Linux), the run is executed in this process.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ import pickle
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
 
+from ncbench.data.dataset import Dataset
+from ncbench.data.fitting import SearchableSemantics, fitting_pairs
 from ncbench.errors import UserError
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
 from ncbench.runtime.device import cap_memory
 from ncbench.runtime.environment import hide_command
 from ncbench.runtime.forks import CAN_FORK, Fork
+from ncbench.runtime.guard import count_cores
 from ncbench.runtime.signals import request_stop, stop_signal
 from ncbench.sweeps.execution import Executor, Outcome, execute
 from ncbench.sweeps.grid import PlannedRun
+from ncbench.training.cost import one_thread
 from ncbench.training.run import DEFAULT_CADENCE, Cadence
 
 PROGRESS_SECONDS = 0.2
@@ -53,11 +58,23 @@ def execute_apart(
     if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise UserError("CUDA has been used in this process, so no run can start; use it after ncbench.run, not before")
 
+    warm_up(run.dataset)
+
     def main(parent: Connection) -> None:
         _serve(parent, lambda: _execute_capped(run, store, device, Reporter(parent), cadence, max_memory))
 
     with Fork(main) as fork:
         return _outcome(run, store, fork, on_progress)
+
+
+@one_thread()
+def warm_up(dataset: Dataset) -> None:
+    """Load and compute here, once, what every run on `dataset` would in its own process: a second or two of each."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimiser imports 800 modules
+    count_cores()
+    if isinstance(dataset.semantics, SearchableSemantics):  # they remember what they found
+        with suppress(Exception):  # the run will tell
+            fitting_pairs(dataset, "test")
 
 
 def apart(max_memory: int | None) -> Executor:

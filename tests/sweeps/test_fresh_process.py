@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from runs import prepare_run
 from toy_methods import Toy
 
 from ncbench import Method, UserError
-from ncbench.data.dataset import Dataset
+from ncbench.data.dataset import Dataset, IntVector
 from ncbench.records.progress import Progress
 from ncbench.records.record import Record
 from ncbench.records.store import Store
@@ -61,6 +64,31 @@ def test_the_record_is_that_of_a_run_in_this_process(tiny: Dataset, tmp_path: Pa
     assert here.execute() == apart.result
     for name in ("model.safetensors", "ranks.npz"):
         assert (apart.folder / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+class Searching:
+    """Semantics that note what is searched for in this process, or fail."""
+
+    def __init__(self, fails: bool) -> None:
+        self.searched: list[str] = []
+        self.fails = fails
+
+    def closeness(self, split: str, captions: IntVector, images: IntVector) -> NDArray[np.float64]:
+        return np.ones(len(captions))
+
+    def pairs_at_least(self, split: str, least: NDArray[np.float64]) -> tuple[IntVector, IntVector]:
+        self.searched.append(split)
+        if self.fails:
+            raise RuntimeError("no graphs")
+        return np.arange(len(least)), np.zeros(len(least), np.int64)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_fits_is_found_before_runs_start(fails: bool, tiny: Dataset, tmp_path: Path) -> None:
+    semantics = Searching(fails)
+    outcome = execute(Toy, replace(tiny, semantics=semantics), tmp_path, budget=0.5)
+    assert semantics.searched == ["test"]  # in the parent; the search of the run, which would not be seen, is the same
+    assert (outcome.status, str(outcome.error)) == (("failed", "no graphs") if fails else ("done", "None"))
 
 
 class Seeing(Toy):

@@ -1,6 +1,7 @@
 """The launcher that executes runs in local processes: one per CUDA device, or several that share the CPU.
 
-Each of several workers plans the sweep once, and forks for every run.
+Each of several workers forks for every run. Workers are forks themselves, which share the plan and the dataset in
+memory, or, where torch would not survive that, new processes that plan the sweep again.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,10 +24,11 @@ import torch
 from ncbench.errors import UserError
 from ncbench.records.store import Store
 from ncbench.runtime.device import check_cap, choose_device
+from ncbench.runtime.forks import CAN_FORK, threads_survive
 from ncbench.runtime.signals import request_stop, stop_signal
 from ncbench.sweeps.execution import POLL_SECONDS, Observer, Outcome
-from ncbench.sweeps.fresh_process import DIED, Reporter, apart, picklable, send
-from ncbench.sweeps.grid import Grid, PlannedRun, plan_sweep
+from ncbench.sweeps.fresh_process import DIED, Reporter, apart, picklable, send, warm_up
+from ncbench.sweeps.grid import PlannedRun, plan_sweep
 from ncbench.sweeps.launchers.base import Launcher, Sweep, finished_outcomes
 from ncbench.sweeps.launchers.here import Here
 from ncbench.training.cost import Work, is_small
@@ -104,17 +108,23 @@ def _run_pool(
     sweep: Sweep, observer: Observer, waiting: list[int], pool: Sequence[WorkerResources]
 ) -> Iterator[Outcome]:
     yield from finished_outcomes(sweep, observer, waiting)
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    forked = _can_fork()
+    context = multiprocessing.get_context("fork") if forked else multiprocessing.get_context("spawn")
+    if forked:
+        for dataset in {id(run.dataset): run.dataset for run in sweep.runs}.values():
+            warm_up(dataset)
     workers: list[BaseProcess] = []
     pipes: list[Connection] = []
     active: dict[Connection, int] = {}
     try:
         for resources in pool:
             ours, theirs = context.Pipe()
-            args = (sweep.grid, sweep.store.root, resources, sweep.cadence, sweep.max_memory, theirs)
+            plan = partial(_forked_plan, sweep.runs, [*pipes, ours]) if forked else partial(plan_sweep, sweep.grid)
+            args = (plan, sweep.store.root, resources, sweep.cadence, sweep.max_memory, theirs)
             worker = context.Process(target=_worker_main, args=args, daemon=True)
-            worker.start()
+            with warnings.catch_warnings():  # other threads of ours hold no lock that a fork needs
+                warnings.simplefilter("ignore", DeprecationWarning)
+                worker.start()
             theirs.close()  # so that the pipe closes when the process ends
             workers.append(worker)
             pipes.append(ours)
@@ -126,6 +136,18 @@ def _run_pool(
         for process in workers:
             process.join(0 if active else SHUTDOWN_SECONDS)
             process.terminate()
+
+
+def _can_fork() -> bool:
+    """Return whether workers can be forks of this process: torch's threads and CUDA do not survive one once in use."""
+    return CAN_FORK and threads_survive() and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+def _forked_plan(runs: Sequence[PlannedRun], inherited: Sequence[Connection]) -> Sequence[PlannedRun]:
+    """Return `runs` in a fork, after closing the parent's ends of pipes, which would hide that the parent has died."""
+    for pipe in inherited:
+        pipe.close()
+    return runs
 
 
 def _dispatch(worker: Connection, waiting: list[int], observer: Observer) -> int:
@@ -193,9 +215,14 @@ def _worker_died(run: PlannedRun, store: Store) -> Outcome:
 
 
 def _worker_main(
-    grid: Grid, root: Path, resources: WorkerResources, cadence: Cadence, max_memory: int | None, parent: Connection
+    plan: Callable[[], Sequence[PlannedRun]],
+    root: Path,
+    resources: WorkerResources,
+    cadence: Cadence,
+    max_memory: int | None,
+    parent: Connection,
 ) -> None:
-    """Execute runs, received from `parent` as indices in the plan of `grid`, until the pipe closes.
+    """Execute runs, received from `parent` as indices in what `plan` returns, until the pipe closes.
 
     Each run is executed in a fork of this process, which uses neither threads of torch nor its device itself.
     """
@@ -203,7 +230,7 @@ def _worker_main(
     signal.signal(signal.SIGTERM, request_stop)
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
-    runs, store, device = plan_sweep(grid), Store(root), torch.device(resources.device)
+    runs, store, device = plan(), Store(root), torch.device(resources.device)
     execute = apart(max_memory)
     while True:
         try:

@@ -19,6 +19,7 @@ from ncbench.budget import Budget
 from ncbench.method.settings import Override
 from ncbench.records.progress import Progress
 from ncbench.records.store import Store
+from ncbench.runtime.forks import CAN_FORK
 from ncbench.runtime.signals import catch_signals, stop_signal
 from ncbench.sweeps import fresh_process
 from ncbench.sweeps.execution import Outcome, run_sweep
@@ -95,6 +96,20 @@ def test_two_processes_leave_the_records_of_one(tmp_path: Path, capfd: pytest.Ca
     assert not [path for path in (tmp_path / "two").rglob("*") if "tmp" in path.name]
     assert no_one_is_left()
     assert capfd.readouterr().err == ""  # including the processes
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="forks are for Linux")
+def test_forked_workers_do_not_plan_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "plan_sweep", lambda grid: [])  # which forks inherit
+    outcomes = start(replace(TRIPLET, seeds=[0, 1]), tmp_path, 2)
+    assert [outcome.status for outcome in outcomes] == ["done", "done"]
+
+
+def test_where_forks_are_not_safe_workers_are_new_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_can_fork", lambda: False)
+    monkeypatch.setattr(launch, "_forked_plan", None)
+    outcomes = start(replace(TRIPLET, seeds=[0, 1]), tmp_path, 2)
+    assert [outcome.status for outcome in outcomes] == ["done", "done"]
 
 
 class Killer(Events):
