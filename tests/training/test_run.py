@@ -73,6 +73,13 @@ class Believer(Toy):
         self.nets[0](*batch.inputs)
 
 
+def scored(run: Run) -> np.ndarray:
+    """The similarities of test as the run scores them."""
+    with run.assessment.similarities("test") as similarities:
+        assert isinstance(similarities, np.ndarray)
+        return similarities
+
+
 def stated(run: Run) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The scores and the rematches of Believer, with the numbers of the dataset."""
     numbering = run.numbering
@@ -281,7 +288,7 @@ def test_all_that_fits_is_scored_where_it_is_known(
     tiny: Dataset, make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     run, result = execute(tiny, tmp_path / "a", "triplet", budget=0.5)
-    similarities, true = run.assessment.similarities("test"), tiny.splits["test"].true
+    similarities, true = scored(run), tiny.splits["test"].true
     pairs = fitting_pairs(tiny)
     assert pairs is not None
     assert len(pairs) > len(true)  # captions that omit a shape fit several images
@@ -620,7 +627,7 @@ def test_the_stored_weights_of_an_ensemble_give_its_record(ensemble: Trained, ti
     assert evaluate(mean, test.true).to_dict() == ensemble.result["metrics"]["test"]
     devs = [similarity_matrix([net], dev, CPU) for net in nets]
     assert evaluate((devs[0] + devs[1]) / 2, dev.true).rsum == ensemble.result["selected"]["dev_rsum"]
-    np.testing.assert_array_equal(ensemble.run.assessment.similarities("test"), mean)
+    np.testing.assert_array_equal(scored(ensemble.run), mean)
     # The class that scores with both members says the same.
     whole = build_backbone("sgraf", SMALL)
     for member, net in zip(whole.members, nets, strict=True):
@@ -641,9 +648,7 @@ def test_the_checkpoint_of_an_ensemble_is_its_members(ensemble: Trained, tiny: D
     assert tuple(found.kinds) == MEMBERS
     nets = found.build(tiny)
     assert [type(net) for net in nets] == [SGR, SAF]
-    np.testing.assert_array_equal(
-        similarity_matrix(nets, tiny.splits["test"], CPU), ensemble.run.assessment.similarities("test")
-    )
+    np.testing.assert_array_equal(similarity_matrix(nets, tiny.splits["test"], CPU), scored(ensemble.run))
 
 
 def test_the_first_member_is_what_it_is_alone(ensemble: Trained, tiny: Dataset, tmp_path: Path) -> None:
