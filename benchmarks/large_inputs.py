@@ -11,7 +11,7 @@ neighbouring sizes: 1 is linear, 2 quadratic.
 * a noise protocol: drawing 40 % of it;
 * `record`, `audit`: writing the record of a training with a belief about every pair, and `ncbench audit` of it;
 * `evaluate`: encoding, scoring and ranking all images against all captions, and what records keep of it;
-* `evaluate, part`: the same, but only a share of the captions is scored, so time is an estimate and scores mean nothing;
+* `evaluate, part`, `semantic, part`: for a share of the captions, from which the time for all is estimated;
 * `evaluate, matrix`: as `evaluate`, with the matrix of all similarities, for the smallest size; ranks must be the same;
 * `clean`: `ncbench clean --scorers cosine` on as many pairs as captions, of vectors of 64 numbers.
 
@@ -79,12 +79,22 @@ def opening(root: Path) -> dict[str, Any]:
     return found
 
 
-def drawing(root: Path, protocol: str) -> dict[str, Any]:
+def drawing(root: Path, protocol: str, ratio: float = RATIO) -> dict[str, Any]:
     """Measure drawing noise."""
     dataset, found = F30K.load(root), dict[str, Any]()
     with timed(found):
-        noise = draw_noise(dataset, RATIO, protocol=protocol)
-    return found | {"mismatched": noise.mismatch(dataset.splits["train"].true)}
+        noise = draw_noise(dataset, ratio, protocol=protocol)
+    true = dataset.splits["train"].true
+    wrong = ~noise.clean(true)
+    return found | {"mismatched": float(wrong.mean()), "moved_images": len(np.unique(true[wrong]))}
+
+
+def drawing_part(root: Path, share: float) -> dict[str, Any]:
+    """Measure `semantic` for few captions; estimate the time for all from the images that are compared with others."""
+    found = drawing(root, "semantic", share * RATIO)
+    images = len(F30K.load(root).splits["train"].images)
+    share = found["moved_images"] / (images * (1 - (1 - RATIO) ** CAPTIONS_EACH))
+    return found | {"share": share, **{key: found[key] / share for key in ("seconds", "cpu_seconds")}}
 
 
 def recording(root: Path, runs: Path) -> dict[str, Any]:
@@ -179,7 +189,9 @@ def steps(folder: Path, images: int, share: float) -> dict[str, Callable[[], dic
     found |= {protocol: partial(drawing, data, protocol) for protocol in PROTOCOLS}
     found |= {"record": partial(recording, data, runs), "audit": partial(auditing, data, runs)}
     found |= {"clean": partial(cleaning, vectors), "evaluate": partial(evaluating, data, folder / "blocks")}
-    found |= {"evaluate, part": partial(evaluating, data, folder / "part", share=share)} if share < 1 else {}
+    if share < 1:
+        found |= {"semantic, part": partial(drawing_part, data, share)}
+        found |= {"evaluate, part": partial(evaluating, data, folder / "part", share=share)}
     if images <= MATRIX_IMAGES:
         found |= {"evaluate, matrix": partial(evaluating, data, folder / "matrix", whole=True)}
     return found
@@ -198,8 +210,9 @@ def measured(folder: Path, images: int, wanted: Sequence[str], share: float) -> 
             independent=True,
         )
         write_vectors(folder, images * CAPTIONS_EACH, DIM)
-        for name, measure in steps(folder, images, share).items():
-            if not wanted or name in wanted:
+        found = steps(folder, images, share)
+        for name in wanted or found:
+            if measure := found.get(name):
                 before = os.getloadavg()[0]
                 yield name, apart(measure) | {"load": round(before, 1)}
         if (folder / "matrix").exists() and (folder / "blocks").exists():
@@ -236,7 +249,7 @@ def slope(points: Sequence[tuple[float, float]]) -> str:
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="For the files; must not exist.")
 @click.option("--images", "sizes", type=int, multiple=True, default=SIZES, show_default=True)
 @click.option("--step", "wanted", multiple=True, help="Only these steps.  [default: all]")
-@click.option("--share", default=1.0, show_default=True, help="Of the captions, scored in `evaluate, part`.")
+@click.option("--share", default=1.0, show_default=True, help="Of captions, in `part` steps.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Add the results to this file.")
 def main(folder: Path, sizes: Sequence[int], wanted: Sequence[str], share: float, path: Path | None) -> None:
     """Measure all steps for all sizes, and print the table."""
