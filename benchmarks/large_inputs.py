@@ -49,7 +49,7 @@ from ncbench.data.precomp import F30K
 from ncbench.evaluation.blocks import Block, Blocks, Scored
 from ncbench.evaluation.scored_blocks import ScoredBlocks
 from ncbench.evaluation.similarity import similarity_matrix
-from ncbench.records.arrays import load_ranks
+from ncbench.records.arrays import RANKS_FILE, load_ranks
 from ncbench.records.scored import save_scores
 
 SIZES = (10_000, 40_000, 100_000, 200_000)  # images
@@ -124,7 +124,7 @@ def evaluating(root: Path, folder: Path, whole: bool = False, share: float = 1.0
     dataset, network = evaluated(root)
     split, found = dataset.splits["test"], dict[str, Any]()
     folder.mkdir()
-    with timed(found):
+    with timed(found), np.errstate(invalid="ignore"):  # true pairs that a share leaves out have no score
         if whole:
             scored: Scored = similarity_matrix([network], split, CPU)
         else:
@@ -175,7 +175,7 @@ def command(*words: str) -> None:
 
 def check_ranks(one: Path, other: Path) -> None:
     """Raise ValueError unless two folders hold the same ranks."""
-    ranks = [load_ranks(folder / "ranks.npz")["test"] for folder in (one, other)]
+    ranks = [load_ranks(folder / RANKS_FILE)["test"] for folder in (one, other)]
     for side in ("i2t", "t2i"):
         if not np.array_equal(*(getattr(each, side)[0] for each in ranks)):
             raise ValueError(f"{side}: the ranks of blocks are not those of the matrix")

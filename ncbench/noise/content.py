@@ -145,10 +145,11 @@ def nearest(content: IntMatrix, some: IntVector, k: int) -> IntMatrix:
 
 def _limits(away: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     """Return for each row a number that at least `k` of its values, if it has so many, are not above."""
-    size = max(1, away.shape[1] // (_GROUPS_PER_NEIGHBOUR * k))
-    grouped = away.shape[1] // size * size
-    minima = away[:, :grouped].reshape(len(away), size, -1).min(axis=1)
-    minima = np.concatenate([minima, away[:, grouped:]], axis=1)
+    groups = min(_GROUPS_PER_NEIGHBOUR * k, away.shape[1])  # value i is in group i % groups
+    minima = away[:, :groups].copy()
+    for start in range(groups, away.shape[1], groups):
+        some = away[:, start : start + groups]
+        np.minimum(minima[:, : some.shape[1]], some, out=minima[:, : some.shape[1]])
     kth = min(k, minima.shape[1]) - 1
     limits: NDArray[np.float64] = np.partition(minima, kth, axis=1)[:, kth]
     return limits
