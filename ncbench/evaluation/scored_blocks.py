@@ -25,6 +25,11 @@ def too_large(split: Split) -> bool:
     return len(split.images) * len(split.captions) * np.dtype(np.float32).itemsize > MAX_MATRIX_BYTES
 
 
+def times_scored(split: Split) -> int:
+    """Return how often the similarities of a split are computed in an evaluation."""
+    return 2 if too_large(split) else 1
+
+
 class ScoredBlocks(Blocks):
     """The similarities of a split, averaged over `backbones`, a block at a time: those of `similarity_matrix`.
 
