@@ -302,6 +302,21 @@ def test_all_that_fits_is_scored_where_it_is_known(
     assert not (tmp_path / "b" / "fitting.npz").exists()
 
 
+@pytest.mark.parametrize("backbone", ["vse", "sgraf"])
+def test_large_splits_have_the_same_result(
+    backbone: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = execute(tiny, tmp_path / "a", "triplet", backbone, budget=0.5, evaluations=2)
+    monkeypatch.setattr("ncbench.evaluation.scored_blocks.MAX_MATRIX_BYTES", 0)
+    monkeypatch.setattr("ncbench.training.blind_scoring.similarity_matrix", None)
+    _, found = execute(tiny, tmp_path / "b", "triplet", backbone, budget=0.5, evaluations=2)
+    assert found == expected
+    for file, names in (("ranks", ("i2t", "t2i")), ("retrieved", ("i2t", "t2i", "true")), ("fitting", ("i2t", "t2i"))):
+        one, other = (np.load(tmp_path / folder / f"{file}.npz") for folder in ("a", "b"))
+        for name in names:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
 def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> None:
     _, result = execute(tiny, tmp_path, "triplet", budget=0.5)
     assert not {"seconds", "started", "peak_bytes", "environment", "time", "date", "host"} & set(keys(result))
