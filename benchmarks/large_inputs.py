@@ -60,6 +60,9 @@ PROTOCOLS = ("shuffle-images", "shuffle-captions", "semantic", "partial", "conce
 MATRIX_IMAGES = 10_000
 """Images up to which the whole matrix is computed too: 2 GB of similarities."""
 
+PART = ", part"
+"""Ends the names of steps that do a share of the work."""
+
 CPU = torch.device("cpu")
 
 
@@ -190,8 +193,8 @@ def steps(folder: Path, images: int, share: float) -> dict[str, Callable[[], dic
     found |= {"record": partial(recording, data, runs), "audit": partial(auditing, data, runs)}
     found |= {"clean": partial(cleaning, vectors), "evaluate": partial(evaluating, data, folder / "blocks")}
     if share < 1:
-        found |= {"semantic, part": partial(drawing_part, data, share)}
-        found |= {"evaluate, part": partial(evaluating, data, folder / "part", share=share)}
+        found |= {"semantic" + PART: partial(drawing_part, data, share)}
+        found |= {"evaluate" + PART: partial(evaluating, data, folder / "part", share=share)}
     if images <= MATRIX_IMAGES:
         found |= {"evaluate, matrix": partial(evaluating, data, folder / "matrix", whole=True)}
     return found
@@ -224,20 +227,23 @@ def measured(folder: Path, images: int, wanted: Sequence[str], share: float) -> 
 def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
     """Yield the lines of a table of all that was measured: a row for each step, a column for each size."""
     sizes = sorted(found, key=int)
-    names = dict.fromkeys(name for size in sizes for name in found[size])
+    names = dict.fromkeys(name.removesuffix(PART) for size in sizes for name in found[size])
     yield f"| step | {' | '.join(f'{int(size):,}' for size in sizes)} | slope of time | slope of memory |"
     yield f"| --- |{' ---: |' * (len(sizes) + 2)}"
     for name in names:
-        cells = [found[size].get(name) for size in sizes]
-        shown = [
-            f"{each['cpu_seconds']:,.1f} s, {each['resident_beyond_imports'] / 1e6:,.0f} MB" if each else ""
-            for each in cells
-        ]
+        cells = [found[size].get(name) or found[size].get(name + PART) for size in sizes]
+        shown = [shown_as(each) if each else "" for each in cells]
         slopes = [
             slope([(int(size), each[key]) for size, each in zip(sizes, cells, strict=True) if each])
             for key in ("cpu_seconds", "resident_beyond_imports")
         ]
         yield f"| {' | '.join((name, *shown, *slopes))} |"
+
+
+def shown_as(found: Mapping[str, float]) -> str:
+    """Return CPU seconds and memory in words; seconds that were estimated from a share are `about` so many."""
+    about = "about " if "share" in found else ""
+    return f"{about}{found['cpu_seconds']:,.1f} s, {found['resident_beyond_imports'] / 1e6:,.0f} MB"
 
 
 def slope(points: Sequence[tuple[float, float]]) -> str:

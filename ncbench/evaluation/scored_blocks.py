@@ -19,6 +19,9 @@ from ncbench.evaluation.similarity import directly
 MAX_MATRIX_BYTES = 2**30
 """Similarities up to this size are held as a matrix, which is scored once; larger ones are scored twice, in blocks."""
 
+BLOCK_BYTES = 2**24
+"""Of the scores in a block. They are read several times, so they had better stay in a cache."""
+
 
 def too_large(split: Split) -> bool:
     """Return whether the similarities of a split are scored in blocks."""
@@ -74,7 +77,9 @@ class ScoredBlocks(Blocks):
             for rows in spans(self.shape[0], limits.images):
                 encoded = [encode_images(backbone, split, rows, self._device) for backbone in backbones]
                 for chosen in self._chunks:
-                    parts = parts_of(backbones, split, rows.stop - rows.start, chosen, limits)
+                    scores_of_image = len(chosen) * np.dtype(np.float32).itemsize
+                    most = max(1, BLOCK_BYTES // scores_of_image)
+                    parts = parts_of(backbones, split, rows.stop - rows.start, chosen, limits, most)
                     scorers = [
                         scorer(backbone, split, images, chosen, self._device)
                         for backbone, images in zip(backbones, encoded, strict=True)

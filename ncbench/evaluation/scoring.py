@@ -57,12 +57,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def parts_of(
-    backbones: Sequence[Backbone], split: Split, images: int, chosen: IntVector, limits: Limits
+    backbones: Sequence[Backbone], split: Split, images: int, chosen: IntVector, limits: Limits, most: int | None = None
 ) -> list[slice]:
-    """Return the images, of so many, to score together against the captions `chosen`."""
+    """Return the images, of so many, to score together against the captions `chosen`: at most `most`."""
     longest = int(split.captions.lengths[chosen].max())
     per_image = len(chosen) * max(each.pair_bytes(each.sizes.n_regions, longest) for each in backbones)
-    return list(spans(images, limits.block // per_image))
+    at_once = limits.block // per_image
+    return list(spans(images, at_once if most is None else min(at_once, most)))
 
 
 def scorer(
