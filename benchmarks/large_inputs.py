@@ -212,7 +212,8 @@ def measured(folder: Path, images: int, wanted: Sequence[str], share: float) -> 
             dim=DIM,
             independent=True,
         )
-        write_vectors(folder, images * CAPTIONS_EACH, DIM)
+        if not wanted or "clean" in wanted:
+            write_vectors(folder, images * CAPTIONS_EACH, DIM)
         found = steps(folder, images, share)
         for name in wanted or found:
             if measure := found.get(name):
