@@ -141,17 +141,17 @@ def evaluating(root: Path, folder: Path, whole: bool = False, share: float = 1.0
 
 
 class First(Blocks):
-    """The blocks of the first captions, a `share` of all, where a block has all images."""
+    """The first blocks, which have a `share` of all pairs."""
 
     def __init__(self, blocks: Blocks, share: float) -> None:
-        self.shape, self._blocks, self._captions = blocks.shape, blocks, share * blocks.shape[1]
+        self.shape, self._blocks, self._pairs = blocks.shape, blocks, share * math.prod(blocks.shape)
 
     def __iter__(self) -> Iterator[Block]:
-        captions = 0
+        pairs = 0
         for block in self._blocks:
-            if captions >= self._captions:
+            if pairs >= self._pairs:
                 return
-            captions += len(block.captions)
+            pairs += block.scores.size
             yield block
 
 

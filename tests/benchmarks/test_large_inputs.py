@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import large_inputs
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from full_size import make
 
+from ncbench.evaluation.blocks import Block, Blocks
 from ncbench.evaluation.retrieval import Ranks
 from ncbench.records.arrays import RANKS_FILE, load_ranks, save_ranks
 
@@ -61,3 +63,14 @@ def test_slopes_are_exponents_between_neighbouring_sizes() -> None:
         "| open | 1.0 s, 1 MB | 2.0 s, 4 MB | 1.00 | 2.00 |",
         "| clean | 1.0 s, 1 MB | about 1.0 s, 1 MB | 0.00 | 0.00 |",
     ]
+
+
+def test_a_share_is_of_pairs() -> None:
+    class Parts(Blocks):
+        shape = (100, 100)
+
+        def __iter__(self) -> Iterator[Block]:
+            for number in range(50):
+                yield Block(np.arange(50), np.arange(4), np.full((50, 4), number, np.float32))
+
+    assert [block.scores[0, 0] for block in large_inputs.First(Parts(), 0.1)] == [0, 1, 2, 3, 4]
