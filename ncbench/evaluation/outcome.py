@@ -22,14 +22,15 @@ from ncbench.evaluation.blocked import (
 )
 from ncbench.evaluation.blocks import Blocks, Scored
 from ncbench.evaluation.fitting import FittingRanks, check_pairs, rank_fitting
-from ncbench.evaluation.retrieval import Ranks, rank
+from ncbench.evaluation.retrieval import Ranks, Retrieval, rank
 from ncbench.evaluation.ties import tied_captions
 from ncbench.evaluation.top_k import DEFAULT_DEPTH, Retrieved, retrieve
 
 
-def ranks_of(scored: Scored, true: IntVector, folds: int = 1) -> Ranks:
-    """Return the ranks of a matrix, or of blocks. Raises ArgumentError as `rank`."""
-    return rank_blocks(scored, true, folds) if isinstance(scored, Blocks) else rank(scored, true, folds)
+def retrieval_of(scored: Scored, true: IntVector) -> Retrieval:
+    """Return the retrieval metrics of a matrix, or of blocks. Raises ArgumentError as `rank`."""
+    ranks = rank_blocks(scored, true) if isinstance(scored, Blocks) else rank(scored, true)
+    return ranks.retrieval()
 
 
 @dataclass(frozen=True)

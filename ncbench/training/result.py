@@ -16,7 +16,7 @@ from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs
 from ncbench.evaluation.blocks import Scored
-from ncbench.evaluation.outcome import ranks_of
+from ncbench.evaluation.outcome import retrieval_of
 from ncbench.evaluation.retrieval import FloatVector
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
@@ -125,7 +125,7 @@ class Assessment:
             (only,) = found.values()
             return Selected(only.dev_rsum, only.share)
         with self.similarities("dev") as similarities:
-            whole = ranks_of(similarities, self.dataset.splits["dev"].true).retrieval()
+            whole = retrieval_of(similarities, self.dataset.splits["dev"].true)
         return Selected(whole.rsum, max(one.share for one in found.values()), found)
 
     def _beliefs(self) -> Beliefs:

@@ -22,7 +22,7 @@ from ncbench.budget import Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
-from ncbench.evaluation.outcome import ranks_of
+from ncbench.evaluation.outcome import retrieval_of
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Method
 from ncbench.records.history import History, HistoryLine
@@ -206,7 +206,7 @@ class Trainer:
             scored = score_blindly(
                 self.method, self.backbones, dev, self.device, self.spec.noise_digest, self.unfinished
             )
-            retrieval = ranks_of(scored, dev.true).retrieval()
+            retrieval = retrieval_of(scored, dev.true)
             judge = self.course_judge
             plan = judge.shares(self.method, self.backbones) if judge else None
             beliefs = judge.detections(self.method, self.backbones, self.given_clean) if judge else (None, None)

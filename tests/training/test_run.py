@@ -186,7 +186,9 @@ def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path
 def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rsums = [20.0, 40.0, 60.0, 30.0]  # scripted: training gets worse at the end
     scripted = iter(rsums)
-    monkeypatch.setattr(trainer, "evaluate", lambda *_: Retrieval(*[Recalls(*[next(scripted) / 6] * 3, 1.0, 1.0)] * 2))
+    monkeypatch.setattr(
+        trainer, "retrieval_of", lambda *_: Retrieval(*[Recalls(*[next(scripted) / 6] * 3, 1.0, 1.0)] * 2)
+    )
     _, result = execute(tiny, tmp_path, "toy", budget=2, evaluations=4)
     history = Record(tmp_path).history_lines()
     assert [line["dev"]["rsum"] for line in history] == pytest.approx(rsums)
