@@ -39,18 +39,18 @@ def planted(count: int) -> tuple[np.ndarray, np.ndarray]:
     return wrong, owner
 
 
-def write_vectors(folder: Path, count: int) -> tuple[Path, np.ndarray]:
+def write_vectors(folder: Path, count: int, dim: int = DIM) -> tuple[Path, np.ndarray]:
     """Write an .npz file of pairs block by block; return it, and which pairs are mismatched."""
     wrong, owner = planted(count)
     rng = np.random.default_rng(1)
     topics = rng.normal(size=(count, TOPICS)).astype(np.float32)
-    image_map = rng.normal(size=(TOPICS, DIM)).astype(np.float32)
-    text_map = image_map + rng.normal(size=(TOPICS, DIM)).astype(np.float32) / 2
+    image_map = rng.normal(size=(TOPICS, dim)).astype(np.float32)
+    text_map = image_map + rng.normal(size=(TOPICS, dim)).astype(np.float32) / 2
     path = folder / f"vectors-{count}.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, maps, of in (("image_vectors", image_map, np.arange(count)), ("text_vectors", text_map, owner)):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, DIM)}
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, count, BLOCK):
                     some = topics[of[start : start + BLOCK]] @ maps

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,18 @@ BATCH = 128
 _BLOCK = 128  # rows written at a time
 
 
-def make(root: Path, images: int) -> None:
-    """Write a synthetic `f30k` below `root`; its training split has `images` images."""
+def make(
+    root: Path,
+    splits: Mapping[str, tuple[int, int]],
+    regions: int = REGIONS,
+    dim: int = DIM,
+    independent: bool = False,
+) -> None:
+    """Write a synthetic `f30k` below `root`, with so many images and rows per image in each split.
+
+    Features repeat after a few images, but for one number, as drawing them takes longer than writing, or all are drawn
+    if they are to be `independent`.
+    """
     folder = root / "f30k_precomp"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -43,19 +53,21 @@ def make(root: Path, images: int) -> None:
     (root / "vocab").mkdir()
     vocabulary = {"word2idx": ids, "idx2word": {str(n): name for name, n in ids.items()}, "idx": len(ids)}
     (root / "vocab" / "f30k_precomp_vocab.json").write_text(json.dumps(vocabulary))
-    for split, (published, repeats) in SPLITS.items():
-        count = min(published, images)
+    for split, (count, repeats) in splits.items():
         said = rng.integers(4, WORDS, size=(count * CAPTIONS_EACH, 12))
         lines = (" ".join(f"w{word}" for word in row) + " .\n" for row in said)
         (folder / f"{split}_caps.txt").write_text("".join(lines))
-        shape = (count * repeats, REGIONS, DIM)
-        noise = rng.random((_BLOCK, REGIONS, DIM), np.float32)
+        shape = (count * repeats, regions, dim)
+        noise = rng.random((_BLOCK, regions, dim), np.float32)
         with (folder / f"{split}_ims.npy").open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, count, _BLOCK):
                 block = noise[: min(_BLOCK, count - start)]
-                block[:, 0, 0] = np.arange(start, start + len(block))  # every image is different
+                if independent:
+                    block = rng.standard_normal(block.shape, np.float32)
+                else:
+                    block[:, 0, 0] = np.arange(start, start + len(block))  # every image is different
                 file.write(np.repeat(block, repeats, axis=0).tobytes())
 
 
@@ -273,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["NCBENCH_CACHE"] = str(given.folder / "cache")
     try:
         since = time.perf_counter()
-        make(given.folder, given.images)
+        make(given.folder, {name: (min(count, given.images), rows) for name, (count, rows) in SPLITS.items()})
         found["written"] = {"seconds": time.perf_counter() - since}
         for name, measure in ways.items():
             found[name] = apart(measure)

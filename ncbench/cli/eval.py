@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,8 +127,9 @@ def evaluate(
     from ncbench.data.registry import load_dataset, load_split
     from ncbench.evaluation.averaging import TRANSFORMS
     from ncbench.evaluation.averaging import average as average_of
-    from ncbench.evaluation.retrieval import evaluate as retrieval_of
-    from ncbench.evaluation.ties import warn_of_ties
+    from ncbench.evaluation.outcome import outcome_of
+    from ncbench.evaluation.scored_blocks import ScoredBlocks, too_large
+    from ncbench.evaluation.ties import warn_if_tied
     from ncbench.records.networks import RunCheckpoint, read_checkpoint
     from ncbench.runtime.device import choose_device
     from ncbench.runtime.files import write_atomic
@@ -147,15 +149,21 @@ def evaluate(
     fitting = _annotated(annotations, coco_ids, part) if coco_ids is not None else {}
     for _, network in networks:
         network.use_precision(precision)
+    folds, annotated = dataset.folds if split == "test" else 1, {}
     with matmul_precision(precision):
-        similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), TRANSFORMS[average])
-    if out is not None:
-        write_atomic(out, lambda file: np.save(file, similarities))
-    folds = dataset.folds if split == "test" else 1
-    scores = retrieval_of(similarities, part.true, folds)
-    warn_of_ties(similarities, part.true, f"{dataset.name} {split}")
-    unfolded = retrieval_of(similarities, part.true) if folds > 1 else None
-    annotated = {each: _fitting_scores(similarities, part, *pairs) for each, pairs in fitting.items()}
+        if too_large(part) and out is None and not fitting:
+            mean = partial(average_of, transform=TRANSFORMS[average])
+            there = [backbone.to(chosen) for _, backbone in networks]
+            outcome = outcome_of(ScoredBlocks(there, part, chosen, combine=mean), part.true, folds, depth=0)
+        else:
+            similarities = average_of(_matrices(networks, part, chosen, quiet=as_json), TRANSFORMS[average])
+            if out is not None:
+                write_atomic(out, lambda file: np.save(file, similarities))
+            outcome = outcome_of(similarities, part.true, folds, depth=0)
+            annotated = {each: _fitting_scores(similarities, part, *pairs) for each, pairs in fitting.items()}
+    warn_if_tied(outcome.tied, len(part.true), f"{dataset.name} {split}")
+    scores = (outcome.folded or outcome.whole).retrieval()
+    unfolded = outcome.whole.retrieval() if outcome.folded else None
     if as_json:
         more = {each: asdict(one) for each, one in annotated.items()}
         print_json({**scores.to_dict(), **({"unfolded": unfolded.to_dict()} if unfolded else {}), **more})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
@@ -19,6 +20,7 @@ MIN_CACHED_CAPTIONS = 20_000
 """Word ids of at least this many captions are cached."""
 
 _FORMAT = 1  # increase it when tokenisation changes
+_HASHED = 10_000  # captions at a time
 
 
 def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
@@ -29,8 +31,10 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
     """
     if len(texts) < MIN_CACHED_CAPTIONS:
         return _tokenise(texts, vocabulary, tokeniser)
-    joined = "\n".join((str(_FORMAT), vocabulary.digest + tokeniser.digest, *texts))
-    path = cache_root() / "tokens" / f"{hashlib.sha256(joined.encode()).hexdigest()[:32]}.npz"
+    key = hashlib.sha256(f"{_FORMAT}\n{vocabulary.digest}{tokeniser.digest}".encode())
+    for start in range(0, len(texts), _HASHED):
+        key.update("\n".join(("", *texts[start : start + _HASHED])).encode())
+    path = cache_root() / "tokens" / f"{key.hexdigest()[:32]}.npz"
     with suppress(Exception):  # missing, damaged or of another version: tokenise again
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             tokens, lengths = kept["tokens"].astype(np.int64), kept["lengths"].astype(np.int64)
@@ -58,9 +62,9 @@ def token_ids(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser
 
 def _tokenise(texts: Sequence[str], vocabulary: Vocabulary, tokeniser: Tokeniser) -> tuple[IntVector, IntVector]:
     lengths = np.empty(len(texts), np.int64)
-    flat: list[int] = []
+    flat = array("q")  # 64-bit integers
     for number, text in enumerate(texts):
         ids = vocabulary.encode(tokeniser(text))
         lengths[number] = len(ids)
-        flat += ids
+        flat.extend(ids)
     return np.array(flat, np.int64), lengths

@@ -14,6 +14,8 @@ Scores = NDArray[np.float64]
 
 EVIDENCE_TAU = 0.1
 
+_BLOCK_ELEMENTS = 1 << 18  # converted at a time
+
 
 def evidence(scores: Scores) -> Scores:
     """Return the evidence exp(tanh(r) / tau) of sigmoid `scores` = 1 / (1 + exp(-r)), any shape, tau = 0.1.
@@ -44,8 +46,9 @@ def average(matrices: Iterable[FloatArray], transform: Callable[[Scores], Scores
     for matrix in matrices:
         total = np.zeros(matrix.shape) if total is None else total
         count += 1
-        for row, scores in zip(total, matrix, strict=True):  # by row: a float64 copy of the matrix may take gigabytes
-            row += transform(scores.astype(np.float64))
+        step = max(1, _BLOCK_ELEMENTS // max(1, matrix.shape[-1]))
+        for start in range(0, len(matrix), step):  # a float64 copy of the matrix may take gigabytes
+            total[start : start + step] += transform(matrix[start : start + step].astype(np.float64))
     if total is None:
         raise ValueError("no similarities to average")
     total /= count

@@ -85,14 +85,19 @@ def rank_fitting(similarities: Numbers, captions: Numbers, images: Numbers) -> F
     """Return the ranks that `evaluate_fitting` summarises, in the order of the pairs. Raises ArgumentError."""
     scores = checked_similarities(similarities)
     pairs = as_integers("captions", captions), as_integers("images", images)
-    for name, numbers, count in zip(("captions", "images"), pairs, scores.shape[::-1], strict=True):
-        if numbers.ndim != 1 or numbers.shape != pairs[0].shape or not len(numbers):
+    check_pairs(*pairs, scores.shape)
+    return FittingRanks(*pairs, _ranks(scores, pairs[1], pairs[0]), _ranks(scores.T, pairs[0], pairs[1]))
+
+
+def check_pairs(captions: IntVector, images: IntVector, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless these are fitting pairs, each once, for similarities (images, captions) of `shape`."""
+    for name, numbers, count in (("captions", captions, shape[1]), ("images", images, shape[0])):
+        if numbers.ndim != 1 or numbers.shape != captions.shape or not len(numbers):
             raise ArgumentError(f"{name}: expected one number per fitting pair, found shape {numbers.shape}")
         if numbers.min() < 0 or numbers.max() >= count:
             raise ArgumentError(f"{name}: expected {name} in [0, {count}), found {numbers.min()} to {numbers.max()}")
-    if len(np.unique(pairs[0] * scores.shape[0] + pairs[1])) < len(pairs[0]):
+    if len(np.unique(captions * shape[0] + images)) < len(captions):
         raise ArgumentError("captions: expected every fitting pair once, found one twice")
-    return FittingRanks(*pairs, _ranks(scores, pairs[1], pairs[0]), _ranks(scores.T, pairs[0], pairs[1]))
 
 
 def _ranks(scores: NDArray[np.floating[Any]], queries: IntVector, items: IntVector) -> IntVector:
@@ -103,6 +108,14 @@ def _ranks(scores: NDArray[np.floating[Any]], queries: IntVector, items: IntVect
     for start in range(0, len(own), step):
         block = slice(start, start + step)
         at_least[block] = np.count_nonzero(scores[queries[block]] >= own[block, None], axis=1)
+    return ranks_among(queries, own, at_least)
+
+
+def ranks_among(queries: IntVector, own: NDArray[np.floating[Any]], at_least: IntVector) -> IntVector:
+    """Return the rank of each fitting item for its query, (pairs,) int64, where none of a query counts as another's.
+
+    `own` are the scores of the items, `at_least` how many items, fitting or not, score at least as high.
+    """
     order = np.lexsort((-own, queries))  # by query, the best first
     starts, counts = _groups(queries[order])
     before = np.arange(len(own)) - np.repeat(starts, counts)  # fitting items with a smaller rank

@@ -117,8 +117,7 @@ def rank(similarities: Numbers, true: Numbers, folds: int = 1) -> Ranks:
     """
     scores, images = _checked(similarities, true)
     n_images = len(scores)
-    if folds < 1 or n_images % folds:
-        raise ArgumentError(f"folds: {folds} folds do not divide {n_images} images")
+    check_folds(images, n_images, folds)
     size = n_images // folds
     parts = [_rank_fold(scores, images, start, start + size) for start in range(0, n_images, size)]
     return Ranks(tuple(i2t for i2t, _ in parts), tuple(t2i for _, t2i in parts))
@@ -131,21 +130,39 @@ def checked_similarities(similarities: Numbers) -> Similarities:
         raise ArgumentError(f"similarities: expected a matrix (images, captions), found shape {scores.shape}")
     if scores.size == 0:
         raise ArgumentError(f"similarities: nothing to rank, found shape {scores.shape}")
+    check_finite(scores)
+    return scores
+
+
+def check_finite(scores: Similarities) -> None:
+    """Raise ArgumentError if scores, which are not empty, contain NaN or infinity."""
     # min and max propagate NaN, without a copy of the matrix.
     if not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
         raise ArgumentError("similarities: contain NaN or infinity")
-    return scores
+
+
+def check_true(true: IntVector, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless `true` is the image of each caption, for similarities of this shape."""
+    if true.shape != shape[1:]:
+        raise ArgumentError(f"true: expected the image of each of {shape[1]} captions, found shape {true.shape}")
+    if true.min() < 0 or true.max() >= shape[0]:
+        raise ArgumentError(f"true: expected images in [0, {shape[0]}), found {true.min()} to {true.max()}")
+
+
+def check_folds(true: IntVector, n_images: int, folds: int) -> None:
+    """Raise ArgumentError unless the folds divide the images, and each has captions."""
+    if folds < 1 or n_images % folds:
+        raise ArgumentError(f"folds: {folds} folds do not divide {n_images} images")
+    size = n_images // folds
+    for fold in np.flatnonzero(np.bincount(true // size, minlength=folds) == 0):
+        start = int(fold) * size
+        raise ArgumentError(f"true: images {start} to {start + size - 1} form a fold without captions")
 
 
 def _checked(similarities: Numbers, true: Numbers) -> tuple[Similarities, IntVector]:
     """Return both as arrays. Raises ArgumentError unless they are valid."""
     scores, images = checked_similarities(similarities), as_integers("true", true)
-    if images.shape != scores.shape[1:]:
-        raise ArgumentError(
-            f"true: expected the image of each of {scores.shape[1]} captions, found shape {images.shape}"
-        )
-    if images.min() < 0 or images.max() >= len(scores):
-        raise ArgumentError(f"true: expected images in [0, {len(scores)}), found {images.min()} to {images.max()}")
+    check_true(images, scores.shape)
     return scores, images
 
 
@@ -183,8 +200,6 @@ def _ranks_t2i(similarities: Similarities, true: IntVector) -> IntVector:
 
 def _rank_fold(similarities: Similarities, true: IntVector, start: int, stop: int) -> tuple[IntVector, IntVector]:
     inside = np.flatnonzero((true >= start) & (true < stop))
-    if len(inside) == 0:
-        raise ArgumentError(f"true: images {start} to {stop - 1} form a fold without captions")
     if stop - start < len(similarities):
         similarities, true = similarities[start:stop, inside], true[inside] - start
     return _ranks_i2t(similarities, true), _ranks_t2i(similarities, true)

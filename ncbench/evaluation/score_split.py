@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ncbench.data.dataset import IntVector, Split
 from ncbench.errors import ArgumentError
-from ncbench.evaluation.similarity import evaluating
+from ncbench.evaluation.scoring import evaluating
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ncbench.backbones.base import Backbone, Encoded
+from ncbench.backbones.base import Backbone
 from ncbench.backbones.pieces import spans
 from ncbench.data.dataset import FloatArray, Split
 from ncbench.errors import UserError
+from ncbench.evaluation.scoring import (
+    Limits,
+    caption_chunks,
+    encode_images,
+    evaluating,
+    gib,
+    parts_of,
+    scorer,
+    thread_map,
+)
 from ncbench.evaluation.unfinished import Position, Unfinished, weights_digest
 from ncbench.runtime import memory
-from ncbench.runtime.device import free_bytes
-
-ENCODE_BATCH_SIZE = 128
-CPU_BLOCK_BYTES = 128 * 2**20  # of pairs scored at a time; larger blocks are no faster
-DEVICE_BLOCK_BYTES = 4 * 2**30
-FREE_MEMORY_DIVISOR = 4  # a block takes at most this part of the free memory
 
 
-def _directly(function: Callable[..., Any], *args: Any) -> Any:
+def directly(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function with arguments, here."""
     return function(*args)
 
 
@@ -36,7 +38,7 @@ def similarity_matrix(
     split: Split,
     device: torch.device,
     unfinished: Unfinished | None = None,
-    call: Callable[..., Any] = _directly,
+    call: Callable[..., Any] = directly,
 ) -> FloatArray:
     """Return the similarities (images, captions) float32 of a split, averaged over `backbones`.
 
@@ -78,44 +80,25 @@ def _zeros(shape: tuple[int, int]) -> FloatArray:
     needed, free = shape[0] * shape[1] * np.dtype(np.float32).itemsize, memory.available_bytes()
     if needed > free:
         raise UserError(
-            f"the similarities of {shape[0]} images and {shape[1]} captions need {_gib(needed)} of memory, but "
-            f"{_gib(free)} are free; use a smaller split or a machine with more memory"
+            f"the similarities of {shape[0]} images and {shape[1]} captions need {gib(needed)} of memory, but "
+            f"{gib(free)} are free; use a smaller split or a machine with more memory"
         )
     return np.zeros(shape, np.float32)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put all modules of a network into evaluation mode inside the block."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _add_similarities(
     total: FloatArray, backbone: Backbone, split: Split, device: torch.device, begun: Position
 ) -> Iterator[Position]:
     """Add the similarities of `backbone` to `total`, in place, from a position on; yield the position after a block."""
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    free = free_bytes(device)
-    largest = CPU_BLOCK_BYTES if device.type == "cpu" else DEVICE_BLOCK_BYTES
-    block = min(largest, free // FREE_MEMORY_DIVISOR // threads)
-    chunks = list(_caption_chunks(backbone, split, block, free))
-    at_once = free // FREE_MEMORY_DIVISOR // backbone.image_bytes(backbone.sizes.n_regions)
-    with _thread_map(threads) as apply:
-        for rows, done in _image_spans(len(split.images), at_once, begun):
-            images = _encode_images(backbone, split, rows, device)
-            for chosen in _caption_chunks(backbone, split, block, free, done) if done else chunks:
-                tokens, lengths = split.captions.padded(chosen)
-                captions = backbone.encode_captions(torch.from_numpy(tokens).to(device), torch.from_numpy(lengths))
-                per_image = len(chosen) * backbone.pair_bytes(backbone.sizes.n_regions, int(lengths.max()))
-                parts = list(spans(len(images), block // per_image))
-                blocks = apply(partial(_score, backbone, images, captions), parts)
-                for part, scores in zip(parts, blocks, strict=True):
+    limits = Limits.of([backbone], device)
+    chunks = list(caption_chunks([backbone], split, limits))
+    with thread_map(limits.threads) as apply:
+        for rows, done in _image_spans(len(split.images), limits.images, begun):
+            images = encode_images(backbone, split, rows, device)
+            for chosen in caption_chunks([backbone], split, limits, done) if done else chunks:
+                parts = parts_of([backbone], split, len(images), chosen, limits)
+                scored = apply(scorer(backbone, split, images, chosen, device), parts)
+                for part, scores in zip(parts, scored, strict=True):
                     total[rows.start + part.start : rows.start + part.stop, chosen] += scores
                 done += len(chosen)
                 yield Position(0, rows.start, rows.stop, done)
@@ -130,64 +113,3 @@ def _image_spans(count: int, at_once: int, begun: Position) -> Iterator[tuple[sl
         yield slice(begun.start, begun.stop), begun.captions
     for rows in spans(count - begun.stop, at_once):
         yield slice(begun.stop + rows.start, begun.stop + rows.stop), 0
-
-
-@torch.no_grad()  # gradient mode is per thread
-def _score(backbone: Backbone, images: Encoded, captions: Encoded, part: slice) -> FloatArray:
-    scores: FloatArray = backbone.score(images.take(part), captions).cpu().numpy()
-    return scores
-
-
-@contextmanager
-def _thread_map(
-    threads: int,
-) -> Iterator[Callable[[Callable[[slice], FloatArray], list[slice]], Iterator[FloatArray]]]:
-    """Provide a `map` that processes `threads` items in parallel, with one thread each.
-
-    Scoring is made of many small operations, which gain nothing from several threads each.
-    """
-    if threads == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            yield pool.map
-        finally:
-            torch.set_num_threads(threads)  # the initialisers changed the default of new threads
-
-
-def _caption_chunks(backbone: Backbone, split: Split, block: int, free: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Yield the captions to encode together, sorted by length to avoid padding, without the first `start` of them."""
-    lengths = split.captions.lengths
-    order = np.argsort(lengths, kind="stable")
-    while start < len(order):
-        stop = min(start + max(1, ENCODE_BATCH_SIZE), len(order))
-        while _chunk_bytes(backbone, stop - start, int(lengths[order[stop - 1]])) > block and stop > start + 1:
-            stop = start + (stop - start) // 2
-        needed = _chunk_bytes(backbone, 1, int(lengths[order[start]]))
-        if needed > free:
-            number = int(order[start])
-            raise UserError(
-                f"caption {number} of the split has {lengths[number]} tokens and needs {_gib(needed)} of memory, but "
-                f"{_gib(free)} are free; shorten it or use a machine with more memory"
-            )
-        yield order[start:stop]
-        start = stop
-
-
-def _chunk_bytes(backbone: Backbone, captions: int, length: int) -> int:
-    """Return the bytes that `captions` of `length` need while they are encoded or scored against one image."""
-    return captions * max(backbone.caption_bytes(length), backbone.pair_bytes(backbone.sizes.n_regions, length))
-
-
-def _encode_images(backbone: Backbone, split: Split, rows: slice, device: torch.device) -> Encoded:
-    numbers = np.arange(rows.start, rows.stop)
-    pieces = [
-        backbone.encode_images(torch.from_numpy(split.images.take(numbers[span])).to(device))
-        for span in spans(len(numbers), ENCODE_BATCH_SIZE)
-    ]
-    return Encoded.join(pieces)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

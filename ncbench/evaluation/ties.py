@@ -31,10 +31,14 @@ def tied_captions(similarities: Similarities, true: IntVector) -> int:
 
 def warn_of_ties(similarities: Similarities, true: IntVector, where: str) -> None:
     """Warn (DataWarning) if far more captions tie than by chance; `where` says what was evaluated."""
-    tied = tied_captions(similarities, true)
-    if tied >= MIN_TIED and tied > MAX_TIED_SHARE * len(true):
+    warn_if_tied(tied_captions(similarities, true), len(true), where)
+
+
+def warn_if_tied(tied: int, captions: int, where: str) -> None:
+    """Warn (DataWarning) if `tied` of so many captions are far more than by chance."""
+    if tied >= MIN_TIED and tied > MAX_TIED_SHARE * captions:
         warnings.warn(
-            f"{where}: {tied / len(true):.0%} of the captions score another image exactly as high as their own, and "
+            f"{where}: {tied / captions:.0%} of the captions score another image exactly as high as their own, and "
             "ties count as errors; images may repeat (see `ncbench data check`), or the network scores all alike",
             DataWarning,
             stacklevel=2,

@@ -63,6 +63,10 @@ class Unfinished:
         self._resumed = found is not None
         return found
 
+    def check(self) -> None:
+        """Raise what `between` raises. For similarities in blocks, of which nothing is kept."""
+        self._between()
+
     def scored(self, total: FloatArray, position: Position) -> None:
         """Receive the sum after a block. Raises what `between` raises."""
         try:

@@ -7,7 +7,7 @@ import numpy as np
 from ncbench.data.dataset import IntVector
 from ncbench.errors import UserError
 from ncbench.noise.base import Drawn, NoiseProtocol, NoiseRequest
-from ncbench.noise.content import COMPARE_BATCH, IntMatrix, content_of, distances
+from ncbench.noise.content import COMPARE_BATCH, IntMatrix, Points, content_of
 from ncbench.noise.sampling import count_of, random_order, raw_integers
 
 MAX_CLUSTERS, MIN_MEAN_CLUSTER_SIZE = 50, 4
@@ -34,10 +34,10 @@ def _clusters(content: IntMatrix, rng: np.random.Generator) -> IntVector:
     """Return the cluster of each image, (images,); ties go to the first centre."""
     n_images = len(content)
     centres = random_order(rng, n_images)[: max(1, min(MAX_CLUSTERS, n_images // MIN_MEAN_CLUSTER_SIZE))]
-    found = np.empty(n_images, np.int64)
+    found, points = np.empty(n_images, np.int64), Points(content)
     for start in range(0, n_images, COMPARE_BATCH):
         some = np.arange(start, min(start + COMPARE_BATCH, n_images))
-        found[some] = np.argmin(distances(content, some)[:, centres], axis=1)
+        found[some] = np.argmin(points.distances(some, centres), axis=1)
     return found
 
 

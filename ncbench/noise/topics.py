@@ -10,6 +10,8 @@ from ncbench.data.vocabulary import UNKNOWN_ID
 STEPS = 2**20
 """Topicality is a share in whole numbers of 1 / STEPS, so that it is the same on every machine."""
 
+_PADDED = 4096  # captions at a time
+
 
 def topicality(captions: Captions, true: IntVector) -> IntVector:
     """Return how much each word id is about the image, (highest id + 1,) int64 in units of 1 / STEPS.
@@ -18,9 +20,7 @@ def topicality(captions: Captions, true: IntVector) -> IntVector:
     captions that do: near 0 for words such as "the", high for what everyone who sees the image names. Where images
     have one caption each, the rarest word is the most topical. Unknown words are the least.
     """
-    tokens, lengths = captions.padded(np.arange(len(captions)))
-    places = np.arange(tokens.shape[1]) < lengths[:, None]
-    words = tokens[places].astype(np.int64)
+    words, lengths = _all_words(captions), captions.lengths
     n_words = max(int(words.max(initial=0)), UNKNOWN_ID) + 1
     owners = np.repeat(np.arange(len(captions)), lengths)
     said = np.unique(owners * n_words + words)  # each word once a caption
@@ -33,3 +33,12 @@ def topicality(captions: Captions, true: IntVector) -> IntVector:
     found: IntVector = STEPS * agreeing // np.maximum(asked, 1) - STEPS * captions_with // max(len(captions), 1)
     found[UNKNOWN_ID] = -2 * STEPS
     return found
+
+
+def _all_words(captions: Captions) -> IntVector:
+    """Return the word ids of all captions, one after the other. A few are padded at a time: one may be very long."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(captions), _PADDED):
+        tokens, lengths = captions.padded(np.arange(start, min(start + _PADDED, len(captions))))
+        found.append(tokens[np.arange(tokens.shape[1]) < lengths[:, None]].astype(np.int64))
+    return np.concatenate(found)

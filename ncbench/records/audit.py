@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,19 +157,24 @@ def write_audit(
         *(TRUTH_COLUMNS if with_truth else []),
         *(PICTURE_COLUMNS if shown else []),
     ]
-    content = io.StringIO()
-    writer = csv.DictWriter(content, names, lineterminator="\n")
-    writer.writeheader()
     count = 0
-    for row in _rows(audit, top):
-        if truth is not None:
-            row |= {name: values[row["pair"]] for name, values in zip(TRUTH_COLUMNS, truth, strict=True)}
-        if shown:
-            files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
-            row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}
-        writer.writerow({name: spreadsheet_cell(value) for name, value in row.items()})
-        count += 1
-    write_atomic(path, lambda file: file.write(content.getvalue().encode(errors="replace")))
+
+    def write(file: BinaryIO) -> None:
+        nonlocal count
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        for row in _rows(audit, top):
+            if truth is not None:
+                row |= {name: values[row["pair"]] for name, values in zip(TRUTH_COLUMNS, truth, strict=True)}
+            if shown:
+                files = (shown[count].claimed, shown[count].rematched) if count < len(shown) else (None, None)
+                row |= {name: _relative(file, path) for name, file in zip(PICTURE_COLUMNS, files, strict=True)}
+            writer.writerow({name: spreadsheet_cell(value) for name, value in row.items()})
+            count += 1
+        text.detach()  # flushes, and leaves the file open
+
+    write_atomic(path, write)
     return count
 
 

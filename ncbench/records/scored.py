@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncbench.data.fitting import fitting_pairs
-from ncbench.evaluation.fitting import rank_fitting
-from ncbench.evaluation.retrieval import Ranks, Similarities, rank
-from ncbench.evaluation.ties import warn_of_ties
-from ncbench.evaluation.top_k import retrieve
+from ncbench.evaluation.blocks import Scored
+from ncbench.evaluation.outcome import outcome_of
+from ncbench.evaluation.ties import warn_if_tied
 from ncbench.records.arrays import (
     FITTING_FILE,
     RANKS_FILE,
@@ -24,28 +23,22 @@ if TYPE_CHECKING:
     from ncbench.data.dataset import Dataset
 
 
-def save_scores(folder: Path, similarities: Similarities, dataset: Dataset, method: str) -> Metrics:
-    """Return the scores of `similarities` (images, captions) on test, after writing ranks and retrieved items.
+def save_scores(folder: Path, similarities: Scored, dataset: Dataset, method: str) -> Metrics:
+    """Return the scores of `similarities` on test, a matrix or blocks, after writing ranks and retrieved items.
 
     Where it is known which captions fit which images, they include the scores for all that fits.
 
     Warns of many ties, naming the `method`. Raises ArgumentError as `rank`, and OSError.
     """
     true = dataset.splits["test"].true
-    whole = rank(similarities, true)
-    warn_of_ties(similarities, true, f"{method} on {dataset.name}, test")
-    folded = rank(similarities, true, dataset.folds) if dataset.folds > 1 else None
-    save_ranks(folder / RANKS_FILE, whole, folded)
-    save_retrieved(folder / TOP_K_FILE, retrieve(similarities, true))
-    scores, fitting = Scores.of(whole.retrieval()), _fitting(folder, similarities, whole, dataset)
-    return Metrics(scores, None, fitting) if folded is None else Metrics(Scores.of(folded.retrieval()), scores, fitting)
-
-
-def _fitting(folder: Path, similarities: Similarities, whole: Ranks, dataset: Dataset) -> Fitting | None:
-    """Return how well all that fits is retrieved, after writing its ranks; None if it is not known what fits."""
-    pairs = fitting_pairs(dataset, "test")
-    if pairs is None:
-        return None
-    ranks = rank_fitting(similarities, pairs.captions, pairs.images)
-    save_fitting(folder / FITTING_FILE, ranks)
-    return Fitting.of(len(pairs), ranks.retrieval(whole, dataset.splits["test"].true))
+    found = outcome_of(similarities, true, dataset.folds, fitting_pairs(dataset, "test"))
+    warn_if_tied(found.tied, len(true), f"{method} on {dataset.name}, test")
+    save_ranks(folder / RANKS_FILE, found.whole, found.folded)
+    save_retrieved(folder / TOP_K_FILE, found.retrieved)
+    scores, fitting = Scores.of(found.whole.retrieval()), None
+    if found.fitting is not None:
+        save_fitting(folder / FITTING_FILE, found.fitting)
+        fitting = Fitting.of(len(found.fitting.captions), found.fitting.retrieval(found.whole, true))
+    if found.folded is None:
+        return Metrics(scores, None, fitting)
+    return Metrics(Scores.of(found.folded.retrieval()), scores, fitting)

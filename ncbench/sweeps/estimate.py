@@ -23,6 +23,7 @@ from ncbench.backbones.precision import matmul_precision
 from ncbench.backbones.registry import members_of
 from ncbench.budget import EpochMeter, TimeMeter, WorkMeter
 from ncbench.data.dataset import Captions, ImageFeatures, Split
+from ncbench.evaluation.scored_blocks import MAX_MATRIX_BYTES, times_scored
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.records.history import History
 from ncbench.records.progress import read_progress
@@ -136,6 +137,7 @@ def memory_floor(run: PlannedRun, backbone: Backbone, networks: int) -> int:
     features = sum(split.images.nbytes for split in splits.values() if not split.images.on_disk)
     matrix = max(len(splits[name].images) * len(splits[name].captions) for name in ("dev", "test"))
     weights = sum(weight.numel() for weight in backbone.parameters())
+    matrix = min(matrix, MAX_MATRIX_BYTES // FLOAT_BYTES)  # larger ones are scored in blocks
     return features + FLOAT_BYTES * (matrix + COPIES_OF_WEIGHTS * networks * weights)
 
 
@@ -175,14 +177,14 @@ def training_work(run: PlannedRun, speed: Speed) -> float:
 
 
 def evaluation_work(backbone: Backbone, split: Split) -> int:
-    """Return the FLOPs for scoring every image of a split against every caption."""
+    """Return the FLOPs for scoring every image of a split against every caption, twice in a large split."""
     n_regions, images = backbone.sizes.n_regions, len(split.images)
     lengths, counts = np.unique(split.captions.lengths, return_counts=True)
     captions = sum(
         int(count) * (backbone.caption_work(int(length)) + images * backbone.pair_work(n_regions, int(length)))
         for length, count in zip(lengths, counts, strict=True)
     )
-    return images * backbone.image_work(n_regions) + captions
+    return times_scored(split) * (images * backbone.image_work(n_regions) + captions)
 
 
 def measure(run: PlannedRun, device: torch.device) -> Speed:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from ncbench.budget import WorkMeter
-from ncbench.data.dataset import Dataset, FloatArray
+from ncbench.data.dataset import Dataset
 from ncbench.evaluation.beliefs import Beliefs
-from ncbench.evaluation.retrieval import FloatVector, evaluate
+from ncbench.evaluation.blocks import Scored
+from ncbench.evaluation.outcome import retrieval_of
+from ncbench.evaluation.retrieval import FloatVector
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Plan, Rematches
 from ncbench.noise.base import Noise
@@ -52,7 +54,8 @@ class Assessment:
 
     def result(self, folder: Path) -> Result:
         """Return the result, after writing ranks, retrieved items and beliefs into `folder`. Raises OSError."""
-        metrics = save_scores(folder, self.similarities("test"), self.dataset, self.spec.method)
+        with self.similarities("test") as similarities:
+            metrics = save_scores(folder, similarities, self.dataset, self.spec.method)
         beliefs = self._beliefs()
         save_beliefs(folder / BELIEFS_FILE, beliefs)
         known = self.dataset.truth_known
@@ -84,14 +87,18 @@ class Assessment:
             environment=msgspec.convert(environment.describe(self.device), Environment),
         )
 
-    def similarities(self, split: str) -> FloatArray:
-        """Return the similarities (images, captions) of a split, averaged over all backbones."""
+    @contextmanager
+    def similarities(self, split: str) -> Iterator[Scored]:
+        """Provide the similarities (images, captions) of a split, averaged over all backbones.
+
+        Those of a large split are scored when they are read, which must be inside the block.
+        """
         since = time.perf_counter()
         with ExitStack() as stack:
             for trainer in self.trainers:
                 stack.enter_context(trainer.meter.paused())
             backbones = [backbone for trainer in self.trainers for backbone in trainer.backbones]
-            similarities = score_blindly(
+            yield score_blindly(
                 self.trainers[0].method,
                 backbones,
                 self.dataset.splits[split],
@@ -100,7 +107,6 @@ class Assessment:
                 self.unfinished(split) if self.unfinished is not None else None,
             )
         self.clock.spend("evaluation", since)
-        return similarities
 
     def _work(self) -> WorkSpent:
         meters = [trainer.meter for trainer in self.trainers]
@@ -118,7 +124,8 @@ class Assessment:
         if len(found) == 1:
             (only,) = found.values()
             return Selected(only.dev_rsum, only.share)
-        whole = evaluate(self.similarities("dev"), self.dataset.splits["dev"].true)
+        with self.similarities("dev") as similarities:
+            whole = retrieval_of(similarities, self.dataset.splits["dev"].true)
         return Selected(whole.rsum, max(one.share for one in found.values()), found)
 
     def _beliefs(self) -> Beliefs:

@@ -22,7 +22,7 @@ from ncbench.budget import Meter
 from ncbench.data.dataset import IntVector, Split
 from ncbench.data.training_view import TrainingView
 from ncbench.errors import UserError
-from ncbench.evaluation.retrieval import evaluate
+from ncbench.evaluation.outcome import retrieval_of
 from ncbench.evaluation.unfinished import Unfinished
 from ncbench.method.base import Method
 from ncbench.records.history import History, HistoryLine
@@ -203,10 +203,10 @@ class Trainer:
         report("evaluating")
         since = time.perf_counter()
         with self.meter.paused():
-            retrieval = evaluate(
-                score_blindly(self.method, self.backbones, dev, self.device, self.spec.noise_digest, self.unfinished),
-                dev.true,
+            scored = score_blindly(
+                self.method, self.backbones, dev, self.device, self.spec.noise_digest, self.unfinished
             )
+            retrieval = retrieval_of(scored, dev.true)
             judge = self.course_judge
             plan = judge.shares(self.method, self.backbones) if judge else None
             beliefs = judge.detections(self.method, self.backbones, self.given_clean) if judge else (None, None)

@@ -94,6 +94,16 @@ def test_the_published_numbers(cli: Call, golden: np.ndarray, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["similarities.npy"]
 
 
+def test_a_large_split_has_the_same_numbers(cli: Call, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("eval", "--checkpoint", OFFICIAL, "--checkpoint", other, *F30K, "--average", "evidence", "--json")
+    expected = cli(*words)
+    monkeypatch.setattr("ncbench.evaluation.scored_blocks.MAX_MATRIX_BYTES", 0)
+    monkeypatch.setattr("ncbench.evaluation.similarity.similarity_matrix", None)
+    found = cli(*words)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert found.stdout == expected.stdout
+
+
 def test_the_table(cli: Call, other: Path) -> None:
     result = cli("eval", "--checkpoint", OFFICIAL, "--checkpoint", other, *F30K)
     assert (result.exit_code, result.stderr) == (0, "")

@@ -13,7 +13,7 @@ from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import BACKBONES, build_backbone
 from ncbench.data.dataset import Captions, Dataset, Split
 from ncbench.errors import UserError
-from ncbench.evaluation import similarity
+from ncbench.evaluation import scoring
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.runtime import memory
 
@@ -50,8 +50,8 @@ def test_blocks_do_not_matter(
 ) -> None:
     net, split = make(name, tiny), tiny.splits["test"]
     expected = direct(net, split)
-    monkeypatch.setattr(similarity, "ENCODE_BATCH_SIZE", at_once)
-    monkeypatch.setattr(similarity, "CPU_BLOCK_BYTES", scored_bytes)
+    monkeypatch.setattr(scoring, "ENCODE_BATCH_SIZE", at_once)
+    monkeypatch.setattr(scoring, "CPU_BLOCK_BYTES", scored_bytes)
     np.testing.assert_allclose(similarity_matrix([net], split, CPU), expected, rtol=0, atol=1e-6)
 
 
@@ -65,10 +65,10 @@ def test_blocks_bound_what_is_scored_at_once(tiny: Dataset, monkeypatch: pytest.
         return score(images, captions)
 
     monkeypatch.setattr(net, "score", watch)
-    monkeypatch.setattr(similarity, "ENCODE_BATCH_SIZE", 5)
+    monkeypatch.setattr(scoring, "ENCODE_BATCH_SIZE", 5)
     longest = int(split.captions.lengths.max())
     monkeypatch.setattr(net, "caption_bytes", lambda length: 1)  # or captions would be encoded one by one
-    monkeypatch.setattr(similarity, "CPU_BLOCK_BYTES", 15 * net.pair_bytes(3, longest))
+    monkeypatch.setattr(scoring, "CPU_BLOCK_BYTES", 15 * net.pair_bytes(3, longest))
     similarity_matrix([net], split, CPU)
     assert max(images * captions for images, captions in blocks) <= 16
     assert sum(images * captions for images, captions in blocks) == 8 * 16
@@ -77,7 +77,7 @@ def test_blocks_bound_what_is_scored_at_once(tiny: Dataset, monkeypatch: pytest.
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_threads_change_nothing(name: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     net, split = make(name, tiny), tiny.splits["train"]
-    monkeypatch.setattr(similarity, "CPU_BLOCK_BYTES", 1)  # one image at a time, so that there is work for each thread
+    monkeypatch.setattr(scoring, "CPU_BLOCK_BYTES", 1)  # one image at a time, so that there is work for each thread
     before = torch.get_num_threads()
     workers: set[int] = set()
     both_at_work = threading.Barrier(2)
@@ -117,7 +117,7 @@ def test_scarce_memory_makes_smaller_blocks_of_the_same_similarities(
     encode = net.encode_images
     monkeypatch.setattr(net, "encode_images", lambda images: encoded.append(len(images)) or encode(images))
     np.testing.assert_allclose(similarity_matrix([net], split, CPU), expected, rtol=0, atol=1e-6)
-    assert max(encoded) <= max(1, needed // similarity.FREE_MEMORY_DIVISOR // net.image_bytes(3))
+    assert max(encoded) <= max(1, needed // scoring.FREE_MEMORY_DIVISOR // net.image_bytes(3))
     assert sum(encoded) == len(split.images)
 
 

@@ -13,7 +13,7 @@ import torch
 from ncbench.backbones.base import Backbone, Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import similarity, unfinished
+from ncbench.evaluation import scoring, unfinished
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.evaluation.unfinished import Position, Unfinished, scored_at, unfinished_file
 from ncbench.runtime.signals import Stopped
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "ENCODE_BATCH_SIZE", 3)
+    monkeypatch.setattr(scoring, "ENCODE_BATCH_SIZE", 3)
 
 
 def kept_in(folder: Path) -> Path:
@@ -54,13 +54,13 @@ def stopping(after: int) -> Callable[[], None]:
 
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     scored: list[int] = []
-    original = similarity._score
+    original = scoring._score
 
     def score(backbone: Backbone, images: object, captions: object, part: slice) -> object:
         scored.append(len(captions) * (part.stop - part.start))  # type: ignore[arg-type]
         return original(backbone, images, captions, part)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(similarity, "_score", score)
+    monkeypatch.setattr(scoring, "_score", score)
     return scored
 
 
@@ -69,7 +69,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_no_block_is_scored_twice(
     after: int, networks: int, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similarity, "free_bytes", lambda device: 4 * 3 * nets[0].image_bytes(3))  # three images at once
+    monkeypatch.setattr(scoring, "free_bytes", lambda device: 4 * 3 * nets[0].image_bytes(3))  # three images at once
     nets, split = [make(tiny, seed) for seed in range(networks)], tiny.splits["test"]
     expected = similarity_matrix(nets, split, CPU)
     scored = blocks(monkeypatch)

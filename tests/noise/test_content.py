@@ -4,7 +4,7 @@ from math import frexp
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncbench.data.dataset import ImageFeatures
@@ -14,8 +14,8 @@ from ncbench.noise.content import (
     N_DIRECTIONS,
     NO_IMAGE,
     STEPS_PER_DEVIATION,
+    Points,
     content_of,
-    distances,
     nearest,
 )
 
@@ -94,9 +94,16 @@ def test_no_images_have_no_descriptors():
 points = st.lists(st.tuples(*[st.integers(-3, 3)] * 2), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture(params=[(2**23, 64), (1, 1), (40, 2)])
+def compared(request, monkeypatch):
+    """Distances at a time, and groups in which the nearest are looked for."""
+    monkeypatch.setattr("ncbench.noise.content._COMPARED", request.param[0])
+    monkeypatch.setattr("ncbench.noise.content._GROUPS_PER_NEIGHBOUR", request.param[1])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(points, st.integers(1, 6))
-def test_nearest_are_those_of_sorting(places, k):
+def test_nearest_are_those_of_sorting(compared, places, k):
     content = np.array(places, np.int64)
     found = nearest(content, np.arange(len(content)), k)
     for image, row in enumerate(found):
@@ -109,4 +116,4 @@ def test_nearest_are_those_of_sorting(places, k):
 
 def test_large_distances_are_exact():
     content = np.array([[2**20] * N_DIRECTIONS, [-(2**20)] * N_DIRECTIONS, [2**20 - 1] + [2**20] * (N_DIRECTIONS - 1)])
-    assert distances(content, np.array([0])).tolist() == [[0, N_DIRECTIONS * 2**42, 1]]
+    assert Points(content).distances(np.array([0])).tolist() == [[0, N_DIRECTIONS * 2**42, 1]]

@@ -17,7 +17,7 @@ from interruptions import ALWAYS, NEVER, ByEpochs, record
 from runs import prepare_run
 
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation import similarity
+from ncbench.evaluation import scoring
 from ncbench.method.registry import load_method
 from ncbench.records.progress import Progress
 from ncbench.records.store import CHECKPOINT
@@ -84,7 +84,7 @@ def test_requests_are_heard_in_evaluations_which_go_on(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is asked to stop at every second opportunity, of updates and blocks, still makes progress."""
-    monkeypatch.setattr(similarity, "ENCODE_BATCH_SIZE", 3)
+    monkeypatch.setattr(scoring, "ENCODE_BATCH_SIZE", 3)
     method: Any = load_method("triplet")
     prepare_run(tiny, tmp_path / "whole", method, "sgraf", budget=0.4, cadence=NEVER).execute()
     doing: list[str] = []

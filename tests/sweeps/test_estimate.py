@@ -21,7 +21,7 @@ from ncbench.records.spec import RunSpec, sizes_of
 from ncbench.records.store import Store
 from ncbench.sweeps import estimate
 from ncbench.sweeps.devices import Device
-from ncbench.sweeps.estimate import Speed, Speeds, evaluation_work, training_work
+from ncbench.sweeps.estimate import Speed, Speeds, evaluation_work, memory_floor, training_work
 from ncbench.sweeps.execution import execute
 from ncbench.sweeps.grid import PlannedRun
 from ncbench.training.cost import Work
@@ -90,6 +90,19 @@ def test_work_of_evaluation_is_that_of_scoring_all(name: str, tiny: Dataset, tmp
         expected += backbone.caption_work(int(length))
         expected += sum(backbone.pair_work(regions, int(length)) for _ in range(len(split.images)))
     assert evaluation_work(backbone, split) == expected
+
+
+def test_large_splits_are_scored_twice_without_a_matrix(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, split = planned(tiny, tmp_path), tiny.splits["test"]
+    backbone = build_backbone("vse", sizes_of(run.spec, tiny))
+    work, memory = evaluation_work(backbone, split), memory_floor(run, backbone, 1)
+    size = 4 * len(split.images) * len(split.captions)
+    for module in ("ncbench.evaluation.scored_blocks", "ncbench.sweeps.estimate"):
+        monkeypatch.setattr(f"{module}.MAX_MATRIX_BYTES", size - 4)
+    assert evaluation_work(backbone, split) == 2 * work
+    assert memory_floor(run, backbone, 1) == memory - 4
 
 
 def test_a_speed_that_was_measured_here(tiny: Dataset, tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ class Believer(Toy):
         self.nets[0](*batch.inputs)
 
 
+def scored(run: Run) -> np.ndarray:
+    """The similarities of test as the run scores them."""
+    with run.assessment.similarities("test") as similarities:
+        assert isinstance(similarities, np.ndarray)
+        return similarities
+
+
 def stated(run: Run) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The scores and the rematches of Believer, with the numbers of the dataset."""
     numbering = run.numbering
@@ -179,7 +186,9 @@ def test_an_epoch_of_budget_is_an_epoch_of_triplet(tiny: Dataset, tmp_path: Path
 def test_the_selected_state_is_the_best_on_dev(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rsums = [20.0, 40.0, 60.0, 30.0]  # scripted: training gets worse at the end
     scripted = iter(rsums)
-    monkeypatch.setattr(trainer, "evaluate", lambda *_: Retrieval(*[Recalls(*[next(scripted) / 6] * 3, 1.0, 1.0)] * 2))
+    monkeypatch.setattr(
+        trainer, "retrieval_of", lambda *_: Retrieval(*[Recalls(*[next(scripted) / 6] * 3, 1.0, 1.0)] * 2)
+    )
     _, result = execute(tiny, tmp_path, "toy", budget=2, evaluations=4)
     history = Record(tmp_path).history_lines()
     assert [line["dev"]["rsum"] for line in history] == pytest.approx(rsums)
@@ -281,7 +290,7 @@ def test_all_that_fits_is_scored_where_it_is_known(
     tiny: Dataset, make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     run, result = execute(tiny, tmp_path / "a", "triplet", budget=0.5)
-    similarities, true = run.assessment.similarities("test"), tiny.splits["test"].true
+    similarities, true = scored(run), tiny.splits["test"].true
     pairs = fitting_pairs(tiny)
     assert pairs is not None
     assert len(pairs) > len(true)  # captions that omit a shape fit several images
@@ -293,6 +302,21 @@ def test_all_that_fits_is_scored_where_it_is_known(
     _, without = execute(make_dataset(semantics=None), tmp_path / "b", "triplet", budget=0.5)
     assert set(without["metrics"]) == {"test"}
     assert not (tmp_path / "b" / "fitting.npz").exists()
+
+
+@pytest.mark.parametrize("backbone", ["vse", "sgraf"])
+def test_large_splits_have_the_same_result(
+    backbone: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = execute(tiny, tmp_path / "a", "triplet", backbone, budget=0.5, evaluations=2)
+    monkeypatch.setattr("ncbench.evaluation.scored_blocks.MAX_MATRIX_BYTES", 0)
+    monkeypatch.setattr("ncbench.training.blind_scoring.similarity_matrix", None)
+    _, found = execute(tiny, tmp_path / "b", "triplet", backbone, budget=0.5, evaluations=2)
+    assert found == expected
+    for file, names in (("ranks", ("i2t", "t2i")), ("retrieved", ("i2t", "t2i", "true")), ("fitting", ("i2t", "t2i"))):
+        one, other = (np.load(tmp_path / folder / f"{file}.npz") for folder in ("a", "b"))
+        for name in names:
+            np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_times_are_in_the_measurements_only(tiny: Dataset, tmp_path: Path) -> None:
@@ -620,7 +644,7 @@ def test_the_stored_weights_of_an_ensemble_give_its_record(ensemble: Trained, ti
     assert evaluate(mean, test.true).to_dict() == ensemble.result["metrics"]["test"]
     devs = [similarity_matrix([net], dev, CPU) for net in nets]
     assert evaluate((devs[0] + devs[1]) / 2, dev.true).rsum == ensemble.result["selected"]["dev_rsum"]
-    np.testing.assert_array_equal(ensemble.run.assessment.similarities("test"), mean)
+    np.testing.assert_array_equal(scored(ensemble.run), mean)
     # The class that scores with both members says the same.
     whole = build_backbone("sgraf", SMALL)
     for member, net in zip(whole.members, nets, strict=True):
@@ -641,9 +665,7 @@ def test_the_checkpoint_of_an_ensemble_is_its_members(ensemble: Trained, tiny: D
     assert tuple(found.kinds) == MEMBERS
     nets = found.build(tiny)
     assert [type(net) for net in nets] == [SGR, SAF]
-    np.testing.assert_array_equal(
-        similarity_matrix(nets, tiny.splits["test"], CPU), ensemble.run.assessment.similarities("test")
-    )
+    np.testing.assert_array_equal(similarity_matrix(nets, tiny.splits["test"], CPU), scored(ensemble.run))
 
 
 def test_the_first_member_is_what_it_is_alone(ensemble: Trained, tiny: Dataset, tmp_path: Path) -> None:

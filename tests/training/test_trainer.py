@@ -159,7 +159,7 @@ def test_the_best_state_on_dev_is_kept_and_loaded(
         return Retrieval(*(Recalls(recall, recall, recall, 1.0, 1.0) for _ in range(2)))
 
     monkeypatch.setattr(trainer, "score_blindly", script)
-    monkeypatch.setattr(trainer, "evaluate", score)
+    monkeypatch.setattr(trainer, "retrieval_of", score)
     fake = Fake(tiny, tmp_path, budget=2, evaluations=4)
     trained = fake.train()
     best = rsums.index(max(rsums))  # the first of equals
