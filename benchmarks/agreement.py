@@ -26,6 +26,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from ncbench.budget import Budget
+
 LEADERBOARDS = Path(__file__).parents[1] / "leaderboards"
 RUNS = LEADERBOARDS / "scenes" / "runs.csv"
 UCPM = "UCPM (IEEE TIP 2025, tables of the 2024 repository)"
@@ -164,14 +166,15 @@ def published(path: Path) -> pd.DataFrame:
     return pd.DataFrame(series).T
 
 
-def ours(path: Path, backbone: str, budget: float, protocol: str) -> pd.DataFrame:
+def ours(path: Path, backbone: str, budget: Budget, protocol: str) -> pd.DataFrame:
     """Return `method`, `noise`, `seed` and `rsum` of runs of published methods. Raises ClickException without runs."""
     rows = pd.read_csv(path)
-    rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == rows["method"])]
-    rows = rows[(rows["budget"] == budget) & (rows["budget_unit"] == "epochs")]
+    named = rows["method"] + ("" if budget.matched else f" ({budget.amount:g} own epochs)")  # no setting was changed
+    rows = rows[(rows["backbone"] == backbone) & (rows["variant"] == named)]
+    rows = rows[(rows["budget"] == budget.amount) & (rows["budget_unit"] == budget.unit)]
     rows = rows[rows["protocol"].isin([protocol, "clean"])]
     if rows.empty:
-        raise click.ClickException(f"{path} has no runs of {backbone} at budget {budget:g} under {protocol}.")
+        raise click.ClickException(f"{path} has no runs of {backbone} at budget {budget} under {protocol}.")
     return rows.loc[rows["method"].isin(SOURCES), ["method", "noise", "seed", "rsum"]]
 
 
@@ -248,11 +251,11 @@ def as_markdown(ratio: float, both: pd.DataFrame, tau: float, p: float, taus: Se
 @click.command()
 @click.option("--runs", default=RUNS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--backbone", default="vse-infinity", show_default=True)
-@click.option("--budget", default=5.0, show_default=True)
+@click.option("--budget", default="5", show_default=True, help="As in `ncbench run`, such as 5 or 5own-epochs.")
 @click.option("--protocol", default="shuffle-images", show_default=True)
-def main(runs: Path, backbone: str, budget: float, protocol: str) -> None:
+def main(runs: Path, backbone: str, budget: str, protocol: str) -> None:
     """Print the comparison."""
-    found, there = ours(runs, backbone, budget, protocol), published(LEADERBOARDS / "published.csv")
+    found, there = ours(runs, backbone, Budget.parse(budget), protocol), published(LEADERBOARDS / "published.csv")
     here, samples = means(found), redrawn(found)
     click.echo("\n".join([*facts_table(found, samples), ""]))
     for ratio in sorted({float(column) for column in here.columns} & {float(column) for column in there.columns}):

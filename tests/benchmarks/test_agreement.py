@@ -24,6 +24,8 @@ from click import ClickException
 from click.testing import CliRunner
 from pandas.testing import assert_frame_equal
 
+from ncbench.budget import Budget
+
 
 def naive_tau(left: list[float], right: list[float]) -> float:
     """Return concordant less discordant pairs over all pairs; there are no ties."""
@@ -50,19 +52,26 @@ def write(path: Path) -> Path:
     frame = pd.DataFrame(rows, columns=columns).assign(budget_unit="epochs", seed=0)
     frame.loc[1, "seed"] = 1
     seconds = frame.tail(1).assign(variant="ncr", budget_unit="seconds")
-    pd.concat([frame, seconds]).to_csv(path, index=False)
+    own = frame.iloc[[2]].assign(variant="ncr (5 own epochs)", budget_unit="own-epochs", rsum=70.0)
+    changed = own.assign(variant="ncr (lr=1, 5 own epochs)", rsum=0.0)
+    pd.concat([frame, seconds, own, changed]).to_csv(path, index=False)
     return path
 
 
+def test_own_epochs_are_a_budget_of_their_own(tmp_path: Path) -> None:
+    found = ours(write(tmp_path / "runs.csv"), "sgr", Budget.parse("5own-epochs"), "shuffle-images")
+    assert found[["method", "rsum"]].to_numpy().tolist() == [["ncr", 70.0]]
+
+
 def test_runs_are_averaged_over_seeds_and_others_left_out(tmp_path: Path) -> None:
-    here = means(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"))
+    here = means(ours(write(tmp_path / "runs.csv"), "sgr", Budget(5), "shuffle-images"))
     expected = {"decl": 80.0, "l2rm": 50.0, "ncr": 90.0, "triplet": 15.0}
     assert here[0.4].to_dict() == expected
     assert here[0.0].dropna().to_dict() == {"l2rm": 300.0}
 
 
 def test_tau_is_that_of_a_naive_count(tmp_path: Path) -> None:
-    here = means(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"))
+    here = means(ours(write(tmp_path / "runs.csv"), "sgr", Budget(5), "shuffle-images"))
     there = published(LEADERBOARDS / "published.csv")
     both, tau, p = compare(here[0.4], there[0.4])
     assert list(both.index) == ["l2rm", "ncr", "decl", "triplet"]
@@ -107,7 +116,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
 
 def test_no_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(ClickException, match=r"runs\.csv has no runs of saf at budget 5 under shuffle-images\.$"):
-        ours(write(tmp_path / "runs.csv"), "saf", 5.0, "shuffle-images")
+        ours(write(tmp_path / "runs.csv"), "saf", Budget(5), "shuffle-images")
 
 
 def test_every_fact_is_one_of_the_published_table() -> None:
@@ -133,7 +142,7 @@ def test_missing_scores_make_no_statement() -> None:
 
 
 def test_seeds_are_drawn_again(tmp_path: Path) -> None:
-    samples = redrawn(ours(write(tmp_path / "runs.csv"), "sgr", 5.0, "shuffle-images"), draws=400)
+    samples = redrawn(ours(write(tmp_path / "runs.csv"), "sgr", Budget(5), "shuffle-images"), draws=400)
     drawn = [float(sample.loc["triplet", 0.4]) for sample in samples]
     assert set(drawn) == {10.0, 15.0, 20.0}
     assert drawn.count(15.0) == pytest.approx(200, abs=50)
