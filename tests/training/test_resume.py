@@ -89,7 +89,7 @@ def test_killed_while_it_tests(with_dropout: Dataset, tmp_path: Path, monkeypatc
     def kill(*given: Any) -> None:
         raise Killed
 
-    for function in ("training.result.judge", "records.scored.rank", "training.run.to_safetensors"):
+    for function in ("training.result.judge", "records.scored.outcome_of", "training.run.to_safetensors"):
         with monkeypatch.context() as patch:
             patch.setattr(f"ncbench.{function}", kill)
             patch.setattr(load_method("triplet"), "pair_scores", lambda self: np.ones(48))
