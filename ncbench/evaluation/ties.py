@@ -29,13 +29,8 @@ def tied_captions(similarities: Similarities, true: IntVector) -> int:
     return int(np.count_nonzero(equal))
 
 
-def warn_of_ties(similarities: Similarities, true: IntVector, where: str) -> None:
-    """Warn (DataWarning) if far more captions tie than by chance; `where` says what was evaluated."""
-    warn_if_tied(tied_captions(similarities, true), len(true), where)
-
-
 def warn_if_tied(tied: int, captions: int, where: str) -> None:
-    """Warn (DataWarning) if `tied` of so many captions are far more than by chance."""
+    """Warn (DataWarning) if `tied` of so many captions are far more than by chance; `where` says what was evaluated."""
     if tied >= MIN_TIED and tied > MAX_TIED_SHARE * captions:
         warnings.warn(
             f"{where}: {tied / captions:.0%} of the captions score another image exactly as high as their own, and "

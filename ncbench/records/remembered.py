@@ -67,7 +67,7 @@ class _Listing(msgspec.Struct, frozen=True):
     """Columns of the table of runs, row by row, and the digest of all that they depend on."""
 
     digest: Text
-    rows: list[dict[str, Any]]
+    rows: list[dict[Any, Any]]
 
 
 class Remembered:
@@ -98,7 +98,7 @@ class Remembered:
         digest, kept = self._digest(folders, columns), Kept("listings")
         found = kept.get(self._name, _Listing)
         if digest and found is not None and found.digest == digest:
-            return [*found.rows]
+            return found.rows
         rows: list[dict[Any, Any]] = load()[[*columns]].to_dict(orient="records")
         if digest and all(_name(folder) in self._found for folder in folders):
             kept.put(self._name, _Listing(digest, rows))

@@ -61,7 +61,7 @@ def write_report(
         folder = out / board.dataset
         figures: list[Figure] = []
         if len(sound(board.runs)):
-            figures = draw_all(_sound(board), curves, folder / FIGURES_FOLDER, data_root, warn, computed)
+            figures = draw_all(_sound(board, computed), curves, folder / FIGURES_FOLDER, data_root, warn, computed)
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
         shown = repr((figures, board.problems, [table.cells() for table in board.published]))
@@ -79,12 +79,12 @@ def write_report(
     return written
 
 
-def _sound(board: Leaderboard) -> Leaderboard:
+def _sound(board: Leaderboard, computed: Computed) -> Leaderboard:
     """Return what figures may show of a leaderboard: the runs without problems."""
     from ncbench.report.tables.comparisons import comparisons
 
     runs = sound(board.runs)
-    return board if len(runs) == len(board.runs) else replace(board, runs=runs, comparisons=comparisons(runs))
+    return board if len(runs) == len(board.runs) else replace(board, runs=runs, comparisons=comparisons(runs, computed))
 
 
 def _check_folder(folder: Path) -> None:

@@ -24,8 +24,8 @@ from ncbench.runtime.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("id", "variant", "conditions", "problems", "submission")
-"""The columns of a run that do not follow from its record alone."""
+NAMES = ("variant", "conditions")
+"""The columns of a run that do not follow from its record alone, if it has no problems."""
 
 T = TypeVar("T")
 

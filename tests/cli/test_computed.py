@@ -67,11 +67,10 @@ def test_a_second_report_computes_nothing_and_writes_the_same(
 
 def test_a_figure_that_was_changed_is_restored(cli: Callable[..., Result], runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "pages"
-    for _ in range(2):
-        assert cli("report", "--runs", runs, "--out", out).exit_code == 0
-        found = pages(out)
-        figure = out / "tiny/figures/rsum.svg"
-        figure.write_bytes(figure.read_bytes().replace(b"<svg", b"<SVG"))
+    assert cli("report", "--runs", runs, "--out", out).exit_code == 0
+    found, figure = pages(out), out / "tiny/figures/rsum.svg"
+    figure.write_bytes(figure.read_bytes().replace(b"<svg", b"<SVG"))
+    assert pages(out) != found
     assert cli("report", "--runs", runs, "--out", out).exit_code == 0
     assert pages(out) == found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncbench.data.data_warning import DataWarning
-from ncbench.evaluation.ties import tied_captions, warn_of_ties
+from ncbench.evaluation.ties import tied_captions, warn_if_tied
 
 
 def test_against_a_loop() -> None:
@@ -31,10 +31,10 @@ def test_repeated_images_are_told() -> None:
     true = np.arange(20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_ties(once, true, "mine test")
+        warn_if_tied(tied_captions(once, true), len(true), "mine test")
     with pytest.warns(DataWarning, match="mine test: 100% of the captions score another image exactly as high"):
-        warn_of_ties(np.repeat(once, 2, 0), true * 2, "mine test")
+        warn_if_tied(tied_captions(np.repeat(once, 2, 0), true * 2), len(true), "mine test")
     once[0] = once[1]  # two of twenty captions tie: not more than a tenth
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_ties(once, true, "mine test")
+        warn_if_tied(tied_captions(once, true), len(true), "mine test")
