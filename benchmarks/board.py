@@ -13,6 +13,7 @@ Parts:
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
+  queues     L2RM with longer queues for as many epochs of its own, so that all make as many updates
   photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
              (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
   icons      the same for icons.toml, with a budget of 4
@@ -45,6 +46,9 @@ PLAIN = ("triplet", "rce", "infonce")
 
 WARMUPS = (0.55, 0.7)
 """Shares of the budget; the preset has 0.39."""
+
+QUEUES = (256, 1000)
+"""Lengths of L2RM's queue; the preset has 128, one batch. `scenes` has 4,000 training images."""
 
 RATIOS = "0,0.2,0.4,0.6,0.8"
 OWN_EPOCHS = 5
@@ -123,6 +127,12 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "compute": compute,
     "backbones": lambda runs: [command(ACROSS, "0,1", noise="0.4,0.8", backbone="sgr,saf")],
     "apart": lambda runs: apart(),
+    "queues": lambda runs: [
+        [
+            *command(["l2rm"], "0,1,2", noise="0.4,0.8", budget=f"{OWN_EPOCHS}own-epochs"),
+            *(word for length in QUEUES for word in ("--variant", f"l2rm.queue={length}")),
+        ]
+    ],
     "photos": lambda runs: own_data("photos", 10),
     "icons": lambda runs: own_data("icons", 4),
     "warmup": lambda runs: [
