@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from board_scores import scores_of_scenes
 from pages import blocks
 from places import ROOT
+from quotes import scores_of_scenes
 
 from ncbench.method.registry import method_names
 
