@@ -17,7 +17,9 @@ Parts:
   photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
              (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
   icons      the same for icons.toml, with a budget of 4
-  warmup     L2RM with longer warm-ups under shuffled captions at 0.8, where it fails with one of three seeds
+  warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and under
+             shuffled images, where it is the best in its paper, but not here
+  gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
 not repeated, so a part can be interrupted, and continued on another machine that has the records.
@@ -49,6 +51,9 @@ WARMUPS = (0.55, 0.7)
 
 QUEUES = (256, 1000)
 """Lengths of L2RM's queue; the preset has 128, one batch. `scenes` has 4,000 training images."""
+
+NEVER_WEIGHTED = 1e-9
+"""Share of an epoch in GSC's averages, which begin at 1: weights stay there."""
 
 RATIOS = "0,0.2,0.4,0.6,0.8"
 OWN_EPOCHS = 5
@@ -137,8 +142,14 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
     "icons": lambda runs: own_data("icons", 4),
     "warmup": lambda runs: [
         [
-            *command(["l2rm"], "0,1,2", noise="0.8", protocol="shuffle-captions"),
+            *command(["l2rm"], "0,1,2", noise="0.8", protocol="shuffle-captions,shuffle-images"),
             *(word for share in WARMUPS for word in ("--variant", f"l2rm.warmup={share}")),
+        ]
+    ],
+    "gsc": lambda runs: [
+        [
+            *command(["gsc"], "0,1,2", noise="0,0.4"),
+            *("--variant", f"gsc.beta={NEVER_WEIGHTED}", "--variant", "gsc.gamma=0"),
         ]
     ],
 }
