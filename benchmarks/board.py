@@ -17,8 +17,8 @@ Parts:
   photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
              (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
   icons      the same for icons.toml, with a budget of 4
-  warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and under
-             shuffled images, where it is the best in its paper, but not here
+  warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and
+             under shuffled images, where it is the best in its paper, but not here
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
