@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ncbench.records.gathered import results_of
 from ncbench.records.problems import FAILS, OnProblem, Problem, stop
 from ncbench.records.record import Record
 from ncbench.records.result import Fitting
+from ncbench.records.variants import differing_keys, settings_to_name
 
 AXES = ("dataset", "protocol", "unit", "noise", "method", "settings", "backbone", "seed", "source")
 CONDITIONS = ("evaluations", "dataset_version", "protocol_version", "precision", "backbone_source")
@@ -37,7 +38,7 @@ def load_runs(
     that the record was unpacked from, "" for a run that was executed here.
 
     `noise` is NaN where pairs are mismatched by nature, as nobody knows how many. `variant` is the name of the method,
-    with the settings that differ between runs of this method and dataset unless they are those of the preset, and with
+    with those settings that differ between runs of this method and dataset and are not those of the preset, and with
     the epochs of a budget in own epochs, or "self-reported". `allowance` is the budget, 0 for budgets that are not
     compute-matched. `used` is NaN for self-reported runs, `flops` where nobody told them. `sees_truth` says whether the
     method knew which pairs are clean, `clean_pairs_given` how many clean pairs it was given. `rsum_unfolded` is the
@@ -157,13 +158,12 @@ def _variants(frame: pd.DataFrame) -> list[str]:
     """
     names, fails = dict[Hashable, str](), failing(frame)
     for (method, dataset), rows in frame.groupby(["method", "dataset"]):
-        differing, sources = _differing(rows["settings"]), rows["source"].nunique() > 1
-        for number, settings, source, unit, budget in zip(
-            rows.index, rows["settings"], rows["source"], rows["budget_unit"], rows["budget"], strict=True
+        presets = (preset_of(str(method), source, str(dataset)) for source in rows["source"])
+        named = settings_to_name([*rows["settings"]], presets)
+        sources = rows["source"].nunique() > 1
+        for number, details, source, unit, budget in zip(
+            rows.index, named, rows["source"], rows["budget_unit"], rows["budget"], strict=True
         ):
-            preset = preset_of(str(method), source, str(dataset)) if differing else settings
-            told = () if settings == preset else settings.items()
-            details = [f"{key}={value}" for key, value in told if key in differing]
             if sources:
                 details.append(f"source={source!s}" if source else "installed")
             if unit == "own-epochs":
@@ -189,7 +189,7 @@ def _conditions(frame: pd.DataFrame) -> list[str]:
     axes = ["dataset", "backbone", "budget_unit", "allowance", "protocol", "unit", "noise"]
     texts: dict[Hashable, str] = {}
     for _, rows in frame.groupby(axes):
-        differing = _differing(rows["held"])
+        differing = differing_keys(rows["held"])
         for number, held in rows["held"].items():
             texts[number] = ", ".join(f"{key}={str(value)[:8]}" for key, value in held.items() if key in differing)
     for number, content in contents.items():
@@ -198,10 +198,3 @@ def _conditions(frame: pd.DataFrame) -> list[str]:
     for number, harness in frame.loc[mixed, "harness"].items():
         texts[number] = ", ".join(filter(None, [f"harness {harness}", texts[number]]))
     return [texts[number] for number in frame.index]
-
-
-def _differing(rows: Iterable[Mapping[str, object]]) -> set[str]:
-    """Return the keys whose values differ between rows; a missing key counts as None."""
-    first, *others = rows
-    keys = dict.fromkeys(key for row in (first, *others) for key in row)
-    return {key for key in keys if any(row.get(key) != first.get(key) for row in others)}

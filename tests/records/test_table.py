@@ -246,7 +246,32 @@ def test_presets_keep_the_bare_name(record: Record, tmp_path: Path) -> None:
     record(dataset="scenes", method="l2rm", settings=preset)
     for changed in ({"mass": 1.0}, {"mass": 1.0, "tau": 0.1}):
         record(dataset="scenes", method="l2rm", settings={**preset, **changed})
-    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (mass=1.0, tau=0.05)", "l2rm (mass=1.0, tau=0.1)"}
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (mass=1.0)", "l2rm (mass=1.0, tau=0.1)"}
+
+
+def test_variants_name_what_is_not_in_the_preset(record: Record, tmp_path: Path) -> None:
+    preset = settings_of(load_method("l2rm"), "scenes")
+    for changed in ({"queue": 256}, {"mass": 1.0}, {"queue": 256, "mass": 1.0}):
+        record(dataset="scenes", method="l2rm", settings={**preset, **changed})
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm (queue=256)", "l2rm (mass=1.0)", "l2rm (mass=1.0, queue=256)"}
+
+
+def test_runs_that_are_all_away_from_the_preset_never_get_the_bare_name(record: Record, tmp_path: Path) -> None:
+    preset = settings_of(load_method("l2rm"), "scenes")
+    for queue in (preset["queue"], 256):
+        record(dataset="scenes", method="l2rm", settings={**preset, "lr": 1.0, "queue": queue})
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm (queue=128)", "l2rm (queue=256)"}
+
+
+def test_a_setting_that_some_records_lack_is_named_though_it_has_the_value_of_the_preset(
+    record: Record, tmp_path: Path
+) -> None:
+    preset = settings_of(load_method("l2rm"), "scenes")
+    changed = {**preset, "mass": 1.0}
+    record(dataset="scenes", method="l2rm", settings=preset)
+    record(dataset="scenes", method="l2rm", settings=changed)
+    record(dataset="scenes", method="l2rm", settings={key: changed[key] for key in changed if key != "given"})
+    assert set(load_runs(tmp_path)["variant"]) == {"l2rm", "l2rm (mass=1.0)", "l2rm (given=forbidden, mass=1.0)"}
 
 
 def test_methods_from_files_have_no_preset_that_is_known(record: Record, tmp_path: Path) -> None:

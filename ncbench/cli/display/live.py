@@ -22,6 +22,7 @@ from ncbench.data.same_names import told_apart
 from ncbench.noise.ratio import ratio_in_words
 from ncbench.records.progress import MIN_SHARE, Progress, resumed_share
 from ncbench.records.spec import RunSpec
+from ncbench.records.variants import settings_to_name
 from ncbench.sweeps.observers import describe
 
 if TYPE_CHECKING:
@@ -46,20 +47,21 @@ def labels_of(specs: Sequence[RunSpec]) -> list[str]:
     """
     from ncbench.method.registry import preset_of
 
-    labels = []
     datasets = told_apart((spec.dataset, spec.dataset_digest) for spec in specs)
-    for spec in specs:
-        alike = [other for other in specs if other.method == spec.method]
-        differing = [f"{k}={v}" for k, v in spec.settings.items() if any(other.settings.get(k) != v for other in alike)]
-        if differing and spec.settings == preset_of(spec.method, spec.source, spec.dataset):
-            differing = []
-        budgets = {other.budget for other in alike}
-        if len(budgets) > 1:
-            differing.append(f"budget {spec.budget}")
-        if (dataset := datasets[spec.dataset, spec.dataset_digest]) != spec.dataset:
-            differing.append(dataset)
-        labels.append(", ".join(differing))
-    return labels
+    labels = dict[int, str]()
+    for method in dict.fromkeys(spec.method for spec in specs):
+        alike = [number for number, spec in enumerate(specs) if spec.method == method]
+        presets = (preset_of(method, specs[number].source, specs[number].dataset) for number in alike)
+        named = settings_to_name([specs[number].settings for number in alike], presets)
+        budgets = {specs[number].budget for number in alike}
+        for number, details in zip(alike, named, strict=True):
+            spec = specs[number]
+            if len(budgets) > 1:
+                details.append(f"budget {spec.budget}")
+            if (dataset := datasets[spec.dataset, spec.dataset_digest]) != spec.dataset:
+                details.append(dataset)
+            labels[number] = ", ".join(details)
+    return [labels[number] for number in range(len(specs))]
 
 
 @dataclass
