@@ -13,7 +13,8 @@ Parts:
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
-  queues     L2RM with longer queues for as many epochs of its own, so that all make as many updates
+  queues     L2RM with longer queues, and without its noisy branch, for as many epochs of its own: as many updates on clean
+             pairs, whatever the rest costs
   photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
              (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
   icons      the same for icons.toml, with a budget of 4
@@ -136,6 +137,7 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
         [
             *command(["l2rm"], "0,1,2", noise="0.4,0.8", budget=f"{OWN_EPOCHS}own-epochs"),
             *(word for length in QUEUES for word in ("--variant", f"l2rm.queue={length}")),
+            *("--variant", "l2rm.noisy=left_out"),
         ]
     ],
     "photos": lambda runs: own_data("photos", 10),
