@@ -13,8 +13,8 @@ Parts:
   compute    plain methods with as much work as the dearest method got in `papers`, whose records it reads
   backbones  seven methods with `sgr` and `saf` at 0.4 and 0.8
   apart      L2RM with one part changed at a time, at 0.4 and 0.8
-  queues     L2RM with longer queues, and without its noisy branch, for as many epochs of its own: as many updates on clean
-             pairs, whatever the rest costs
+  queues     L2RM with longer queues, and without its noisy branch, for as many epochs of its own: the same number of
+             updates on clean pairs, whatever the rest costs
   photos     all methods on photos.toml, a dataset file in this folder, with the best settings of search-photos.json
              (`search.py --dataset photos.toml --noise 0.4,0.6 --budget 10 --out benchmarks/search-photos.json`)
   icons      the same for icons.toml, with a budget of 4
