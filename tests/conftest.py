@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import HealthCheck, settings
 from made_records import record as record
 
 from ncbench.checks.shapes import Shapes
@@ -25,6 +26,10 @@ TINY = Shapes(
     batch_size=8,
     budget=4.0,
 )
+
+# A test must not fail because the machine is busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def tiny_dataset(**changes: object) -> Dataset:
