@@ -11,7 +11,7 @@ Prints, as markdown, means over seeds for each noise ratio and variant:
 
 * own: share of captions whose own image is expected in the queue;
 * any that fits: the same for any image that fits the caption; how many: their expected number, copies counted;
-* correct: share of captions whose image of most mass fits; by chance: the same for a random image of the queue;
+* correct: share of captions whose image of most mass fits;
 * found: correct / any that fits;
 * mass: share of the mass of one batch's transport plan that is on images that fit;
 * rSum on test.
@@ -38,7 +38,6 @@ COLUMNS = {
     "fitting": ("any that fits", 2),
     "count": ("how many", 1),
     "correct": ("correct", 2),
-    "chance": ("by chance", 2),
     "found": ("found", 2),
     "mass": ("mass", 2),
     "rsum": ("rSum", 1),
@@ -54,12 +53,11 @@ class Reach:
     fitting: float
     count: float
     correct: float
-    chance: float
 
     @property
     def found(self) -> float:
         """The share of captions with a fitting image in reach whose image of most mass fits."""
-        return self.correct / self.fitting
+        return self.correct / self.fitting if self.fitting else float("nan")
 
 
 def reach(
@@ -82,7 +80,6 @@ def reach(
         fitting=float(hypergeom.sf(0, others, fitting, drawn).mean()),
         count=float(fitting.mean()) * drawn / others,
         correct=float(fits[wrong, images[mismatched]].mean()),
-        chance=float(fitting.mean()) * drawn / others / (drawn + 1),
     )
 
 
