@@ -20,6 +20,7 @@ Parts:
   icons      the same for icons.toml, with a budget of 4
   warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and
              under shuffled images, where it is the best in its paper, but not here
+  split      L2RM with a stricter split, a robust loss for the pairs that it keeps, or a shorter warm-up, at 0.8
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
@@ -74,6 +75,9 @@ VARIANTS = (
     "noisy=left_out",
     "split=none",
 )
+
+SPLITS = ("threshold=0.5", "threshold=0.9", "threshold=0.99", "clean_loss=rce", "warmup=0.2")
+"""Changes of the experiment in `l2rm_split.py`; the first is none, as a check."""
 
 Words = Sequence[str]
 
@@ -146,6 +150,12 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
         [
             *command(["l2rm"], "0,1,2", noise="0.8", protocol="shuffle-captions,shuffle-images"),
             *(word for share in WARMUPS for word in ("--variant", f"l2rm.warmup={share}")),
+        ]
+    ],
+    "split": lambda runs: [
+        [
+            *command(["benchmarks/l2rm_split.py"], "0,1,2", noise="0.8"),
+            *(word for change in SPLITS for word in ("--variant", f"l2rm-split.{change}")),
         ]
     ],
     "gsc": lambda runs: [

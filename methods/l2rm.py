@@ -171,7 +171,7 @@ class L2RM(Method):
         if noisy is not None and self.config.cost == "learned":
             self._learn_cost(clean)
         self.backbone.train()
-        loss_clean = losses.hinge_max(self._similarities(clean.images, clean), self.config.margin)
+        loss_clean = self._clean_loss(clean)
         self.optimiser.accumulate(loss_clean)
         scalars = {"loss_clean": loss_clean.item(), "loss_noisy": 0.0}
         if noisy is not None:
@@ -184,6 +184,9 @@ class L2RM(Method):
                 scalars["loss_noisy"] = loss_noisy.item()
         self.optimiser.apply()
         return {"loss": scalars["loss_clean"] + scalars["loss_noisy"], **scalars}
+
+    def _clean_loss(self, clean: Batch) -> Tensor:
+        return losses.hinge_max(self._similarities(clean.images, clean), self.config.margin)
 
     def _learn_cost(self, clean: Batch) -> None:
         """Lower the cost of true matches: clean images planted at random positions of the queue. L2RM, eq. 9."""
