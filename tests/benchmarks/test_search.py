@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board import METHODS
 from click.testing import CliRunner
 from search import (
     CONDITION,
@@ -23,6 +24,7 @@ from search import (
     Trial,
     best,
     ceiling,
+    condition_of,
     defaults,
     logged,
     main,
@@ -219,3 +221,13 @@ def test_the_log_of_version_1_is_complete() -> None:
     log = json.loads(LOG.with_name("search-scenes-1.json").read_text())
     assert set(log["methods"]) == set(NAMES) - {"coteaching", "gce", "rince"}  # which came later
     assert {len(trials) for trials in log["methods"].values()} == {6}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_log_of_photos_has_every_trial_judged_or_left_out(name: str) -> None:
+    content = json.loads(LOG.with_name("search-photos.json").read_text())
+    condition = condition_of(content)
+    entries = content["methods"][name]
+    assert [entry["settings"] for entry in entries] == [trial.settings for trial in trials_of(name, TRIALS, condition)]
+    for entry in entries:
+        assert (mean_score(entry, condition) is None) == ("left_out" in entry)
