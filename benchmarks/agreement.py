@@ -183,9 +183,9 @@ def means(runs: pd.DataFrame) -> Scores:
     return runs.pivot_table(index="method", columns="noise", values="rsum")
 
 
-def redrawn(runs: pd.DataFrame, draws: int = DRAWS) -> list[Scores]:
+def redrawn(runs: pd.DataFrame, draws: int = DRAWS, entropy: int = 0) -> list[Scores]:
     """Return the means of `draws` samples in which the seeds of each method are drawn again, with replacement."""
-    rng, tables = np.random.default_rng(0), {}
+    rng, tables = np.random.default_rng(entropy), {}
     for name, own in runs.groupby("method"):
         by_seed = own.pivot_table(index="seed", columns="noise", values="rsum")
         picks = rng.integers(len(by_seed), size=(draws, len(by_seed)))
