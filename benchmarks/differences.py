@@ -1,10 +1,11 @@
 """Prints how the variants of a method differ from its preset, seed by seed.
 
-Usage: python benchmarks/differences.py RUNS
+Usage: python benchmarks/differences.py RUNS [--base VARIANT]
 
 RUNS is a folder of records or a submission, such as leaderboards/submissions/scenes-apart.json. Prints, as markdown and
 for each noise ratio, the mean test rSum of every variant, and the mean and standard deviation over seeds of its
-difference from the run of the same method, ratio and seed that has the settings of the preset.
+difference from the run of the same method, ratio and seed that has the settings of the preset, or is of the variant
+`--base`, named as in the first column.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from ncbench import load_runs
 from ncbench.records.gathered import records_folder
 
 
-def differences(runs: pd.DataFrame) -> pd.DataFrame:
+def differences(runs: pd.DataFrame, base: str | None = None) -> pd.DataFrame:
     """Return a row per variant, and for each ratio its `mean`, `difference` and `std`; NaN without a preset."""
-    preset = runs[runs["variant"] == runs["method"]].set_index(["method", "noise", "seed"])["rsum"]
+    preset = runs[runs["variant"] == (runs["method"] if base is None else base)].set_index(["method", "noise", "seed"])[
+        "rsum"
+    ]
     keys = pd.MultiIndex.from_frame(runs[["method", "noise", "seed"]])
     joined = runs.assign(difference=runs["rsum"].to_numpy() - preset.reindex(keys).to_numpy())
     grouped = joined.groupby(["variant", "noise"])
@@ -30,9 +33,13 @@ def differences(runs: pd.DataFrame) -> pd.DataFrame:
 
 @click.command()
 @click.argument("runs", type=click.Path(exists=True, path_type=Path))
-def main(runs: Path) -> None:
+@click.option("--base", help="The variant that others are compared with, instead of the preset.")
+def main(runs: Path, base: str | None) -> None:
     """Print the table; see the top of this file."""
-    found = differences(load_runs(records_folder(runs)))
+    rows = load_runs(records_folder(runs))
+    if base is not None and base not in set(rows["variant"]):
+        raise click.UsageError(f"expected one of {', '.join(sorted(rows['variant'].unique()))} as --base, found {base}")
+    found = differences(rows, base)
     ratios = sorted(set(found.columns.get_level_values(0)))
     click.echo(f"| variant | {' | '.join(f'{ratio:g} | difference' for ratio in ratios)} |")
     click.echo("| --- |" + " ---: | ---: |" * len(ratios))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import differences as module
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from differences import differences
 
 
@@ -23,3 +27,14 @@ def test_differences_are_taken_seed_by_seed() -> None:
     )
     assert found.loc["l2rm", 0.4].to_dict() == pytest.approx({"mean": 505.0, "difference": 0.0, "std": 0.0})
     assert found.loc["l2rm (mass=1.0)", (0.8, "difference")] == -10
+    other = differences(frame, base="l2rm (mass=1.0)")
+    assert other.loc["l2rm", (0.4, "difference")] == pytest.approx(-2)
+    assert other.loc["l2rm (mass=1.0)", (0.4, "difference")] == 0
+
+
+def test_an_unknown_base_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"variant": ["l2rm", "l2rm (mass=1.0)"]})
+    monkeypatch.setattr(module, "load_runs", lambda folder: frame)
+    result = CliRunner().invoke(module.main, [str(tmp_path), "--base", "l2rm (mass=2.0)"])
+    assert result.exit_code == 2
+    assert "expected one of l2rm, l2rm (mass=1.0) as --base, found l2rm (mass=2.0)" in " ".join(result.output.split())
