@@ -21,9 +21,8 @@ from ncbench.records.gathered import records_folder
 
 def differences(runs: pd.DataFrame, base: str | None = None) -> pd.DataFrame:
     """Return a row per variant, and for each ratio its `mean`, `difference` and `std`; NaN without a preset."""
-    preset = runs[runs["variant"] == (runs["method"] if base is None else base)].set_index(["method", "noise", "seed"])[
-        "rsum"
-    ]
+    chosen = runs[runs["variant"] == (runs["method"] if base is None else base)]
+    preset = chosen.set_index(["method", "noise", "seed"])["rsum"]
     keys = pd.MultiIndex.from_frame(runs[["method", "noise", "seed"]])
     joined = runs.assign(difference=runs["rsum"].to_numpy() - preset.reindex(keys).to_numpy())
     grouped = joined.groupby(["variant", "noise"])

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
-from agreement import Scores, interval, means, redrawn
-from scipy.stats import kendalltau
+from agreement import compare, interval, means, redrawn
 
 from ncbench import load_runs
 from ncbench.records.gathered import records_folder
@@ -37,12 +36,6 @@ def usual(runs: pd.DataFrame, backbone: str | None, protocol: str) -> pd.DataFra
     return rows[["method", "noise", "seed", "rsum"]]
 
 
-def tau(here: Scores, there: Scores, ratio: float) -> float:
-    """Return Kendall's tau-b between the scores at a ratio of the methods that both have."""
-    both = pd.concat([here[ratio], there[ratio]], axis=1).dropna()
-    return float(kendalltau(both.iloc[:, 0], both.iloc[:, 1])[0])
-
-
 @click.command()
 @click.argument("runs", type=click.Path(exists=True, path_type=Path))
 @click.argument("reference", type=click.Path(exists=True, path_type=Path))
@@ -55,10 +48,10 @@ def main(runs: Path, reference: Path, backbone: str | None, protocol: str) -> No
     here, there = map(means, sides)
     samples = list(zip(redrawn(sides[0]), redrawn(sides[1], entropy=1), strict=True))
     for ratio in sorted({float(each) for each in here.columns} & {float(each) for each in there.columns}):
-        both = pd.DataFrame({"here": here[ratio], "there": there[ratio]}).dropna()
-        low, high = interval([tau(*sample, ratio) for sample in samples])
-        found = f"{tau(here, there, ratio):.2f} ({low:.2f} to {high:.2f}) over {len(both)} methods"
-        click.echo(f"**{ratio:g}**: Kendall's tau {found}\n")
+        both, tau, _ = compare(here[ratio], there[ratio])
+        low, high = interval([compare(one[ratio], other[ratio])[1] for one, other in samples])
+        click.echo(f"**{ratio:g}**: Kendall's tau {tau:.2f} ({low:.2f} to {high:.2f}) over {len(both)} methods\n")
+        both.columns = ["here", "there"]
         ranks = both.rank(ascending=False, method="min").astype(int)
         click.echo("| method | rSum | rank | in the reference | rank |\n| --- | ---: | ---: | ---: | ---: |")
         for name, row in both.sort_values("here", ascending=False).iterrows():

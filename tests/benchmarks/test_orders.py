@@ -7,7 +7,6 @@ from pathlib import Path
 import orders
 import pandas as pd
 import pytest
-from agreement import means
 from click import UsageError
 from click.testing import CliRunner
 
@@ -50,15 +49,6 @@ def test_runs_that_cannot_be_compared(other: dict[str, object], message: str) ->
         orders.usual(pd.concat([runs(), runs(**other)]), None, "shuffle-images")
     with pytest.raises(UsageError, match="found none"):
         orders.usual(runs(), "saf", "shuffle-images")
-
-
-def test_tau_counts_pairs_in_the_same_order() -> None:
-    here = means(runs())
-    there = here.copy()
-    assert orders.tau(here, there, 0.4) == pytest.approx(1)
-    there.loc["a", 0.4] = there.loc["b", 0.4] - 1  # of six pairs, one is the other way round
-    assert orders.tau(here, there, 0.4) == pytest.approx((5 - 1) / 6)
-    assert orders.tau(here.drop(index="oracle"), there, 0.4) == pytest.approx((2 - 1) / 3)
 
 
 def test_the_comparison_is_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
