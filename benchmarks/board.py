@@ -119,8 +119,10 @@ def own_data(name: str, budget: int) -> list[Words]:
     words = command(METHODS, "0,1,2", noise="0,0.4,0.6", budget=budget, dataset=f"{name}.toml")
     try:
         return [[*words, *(word for method in METHODS for word in options_of(log, method))]]
-    except (OSError, KeyError) as error:
-        raise click.UsageError(f"{log} is incomplete ({error}); search settings first") from error
+    except OSError as error:
+        raise click.UsageError(f"cannot read {log} ({error.strerror}); search settings first") from error
+    except ValueError as error:
+        raise click.UsageError(f"{log} is incomplete: {error}; continue the search first") from error
 
 
 PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {

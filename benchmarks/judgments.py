@@ -20,6 +20,8 @@ test or of train:
   random images, as on `scenes`. Hardly any rematch was judged, so closeness is that of *wording*: the cosine of TF-IDF
   vectors of the caption and of all captions of the image. The first row says how well wording agrees with people, by
   the same measures.
+
+The last line of each table is Kendall's tau between the mean rSum of methods and their agreement with people.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from ncbench.records.record import Record
 SPLITS = ("train", "dev", "test")
 DIGITS = {"rsum": 1, "expert": 3, "crowd": 3, "chosen": 3, "judged": 1, "closer": 3, "by chance": 3}
 """The columns, with their number of decimals."""
+AGREEMENT = ("expert", "crowd", "chosen")
 IMAGES = {"unseen": ("dev", "test"), "train": ("train",)}
 
 
@@ -174,7 +177,7 @@ def judge_run(folder: Path, judgments: Judgments, splits: tuple[str, ...]) -> di
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """Return means over seeds by noise and method, best `chosen` first."""
+    """Return means over seeds by noise and method, best `chosen` first, and whether their order is that of rSum."""
     lines = []
     for noise, part in table.groupby("noise"):
         numbers = part.astype(dict.fromkeys(DIGITS, float))
@@ -186,7 +189,9 @@ def as_markdown(table: pd.DataFrame) -> str:
                 for value, digits in zip(values, DIGITS.values(), strict=True)
             )
             lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
+        fair = part[~part["sees_truth"]].groupby("method")[["rsum", *AGREEMENT]].mean()
+        taus = ", ".join(f"{key} {kendalltau(fair['rsum'], fair[key]).statistic:.2f}" for key in AGREEMENT)
+        lines += ["", f"Kendall's tau with rSum, over the methods that do not see ground truth: {taus}.", ""]
     return "\n".join(lines)
 
 
@@ -202,13 +207,14 @@ def main(runs: Path, photos: Path, images: str, out: Path | None) -> None:
     splits = IMAGES[images]
     rows = judgments.rows[judgments.rows["split"].isin(splits)]
     by = ", ".join(f"{kind} {count:,}" for kind, count in rows["kind"].value_counts().items())
-    known = judge(rows.assign(similarity=rows["wording"]))
-    wording = ", ".join(f"{key} {value:.3f}" for key, value in known.items())
+    by_wording = judge(rows.assign(similarity=rows["wording"]))
+    wording = ", ".join(f"{key} {value:.3f}" for key, value in by_wording.items())
     click.echo(f"Images: {images}. Pairs judged by: {by}. Wording: {wording}.\n")
     facts: list[Mapping[str, Any]] = []
     for row in frame.itertuples():
         found = judge_run(Path(str(row.folder)), judgments, splits)
-        facts.append({"method": row.method, "noise": row.noise, "seed": row.seed, "rsum": row.rsum, **found})
+        known = {key: getattr(row, key) for key in ("method", "sees_truth", "noise", "seed", "rsum")}
+        facts.append({**known, **found})
     click.echo(as_markdown(pd.DataFrame(facts)))
     if out is not None:
         plain = [{key: None if value != value else value for key, value in row.items()} for row in facts]  # no NaN

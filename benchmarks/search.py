@@ -263,15 +263,25 @@ def condition_of(content: Mapping[str, Any]) -> Condition:
     return Condition(**{**content["condition"], "noise": tuple(content["condition"]["noise"])})
 
 
-def options_of(path: Path, name: str) -> list[str]:
+def is_decided(trial: Mapping[str, Any], condition: Condition = CONDITION) -> bool:
+    """Return whether a logged trial needs no more runs: it is judged, left out, or one of its runs failed."""
+    failed = any(run["dev_rsum"] is None for run in trial["runs"])
+    return failed or "left_out" in trial or mean_score(trial, condition) is not None
+
+
+def options_of(path: Path, name: str, trials: int = TRIALS) -> list[str]:
     """Return the options of `ncbench run` that give a method its best settings in a log.
 
-    Raises KeyError without a judged trial.
+    Raises ValueError unless all `trials` are decided, and one is judged.
     """
     content = json.loads(path.read_text())
-    chosen = best(content["methods"].get(name, ()), condition_of(content))
+    condition, entries = condition_of(content), content["methods"].get(name, ())
+    decided = sum(is_decided(entry, condition) for entry in entries)
+    if decided < trials:
+        raise ValueError(f"{decided} of {trials} trials of {name} are decided")
+    chosen = best(entries, condition)
     if chosen is None:
-        raise KeyError(f"{path} has no judged trial of {name}")
+        raise ValueError(f"no trial of {name} is judged")
     return [word for key, value in chosen["settings"].items() for word in ("--set", f"{name}.{key}={value}")]
 
 

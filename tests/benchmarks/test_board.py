@@ -62,15 +62,22 @@ def test_the_work_of_compute_is_that_of_the_dearest_method(monkeypatch: pytest.M
 def test_own_data_has_the_best_settings_of_its_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(board, "__file__", str(tmp_path / "board.py"))
     monkeypatch.setattr(board, "METHODS", ("rce", "triplet"))
-    with pytest.raises(UsageError, match=r"search-photos.json is incomplete .*search settings first"):
+    with pytest.raises(UsageError, match=r"cannot read .*search-photos.json .*search settings first"):
         PARTS["photos"](tmp_path)
     condition = {"dataset": "photos.toml", "protocol": "shuffle-images", "noise": [0.4]}
     condition |= {"backbone": "vse-infinity", "budget": 10.0, "seed": 100}
     trials = {
         name: [{"trial": n, "settings": {"lr": rate}, "runs": [{"noise": 0.4, "dev_rsum": rate}]} for n, rate in rates]
-        for name, rates in {"rce": [(0, 0.1), (1, 0.3)], "triplet": [(0, 0.2)]}.items()
+        for name, rates in {
+            "rce": [(n, 0.3 if n == 1 else 0.1) for n in range(12)],
+            "triplet": [(n, 0.2) for n in range(12)],
+        }.items()
     }
-    (tmp_path / "search-photos.json").write_text(json.dumps({"condition": condition, "methods": trials}))
+    log = tmp_path / "search-photos.json"
+    log.write_text(json.dumps({"condition": condition, "methods": {**trials, "triplet": trials["triplet"][:5]}}))
+    with pytest.raises(UsageError, match="is incomplete: 5 of 12 trials of triplet are decided; continue the search"):
+        PARTS["photos"](tmp_path)
+    log.write_text(json.dumps({"condition": condition, "methods": trials}))
     (words,) = PARTS["photos"](tmp_path)
     assert value(words, "dataset") == ["photos.toml"]
     assert [words[n + 1] for n, word in enumerate(words) if word == "--set"] == ["rce.lr=0.3", "triplet.lr=0.2"]

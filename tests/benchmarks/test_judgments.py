@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from judgments import IMAGES, Wording, auc, chosen, judge, main, read_judgments, score_of
+from judgments import IMAGES, Wording, as_markdown, auc, chosen, judge, main, read_judgments, score_of
 from rows import make_rows, write_folder
 
 import ncbench
@@ -101,10 +101,22 @@ def test_runs_are_judged(photos: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert result.exit_code == 0, result.output
     facts = {row["method"]: row for row in json.loads((tmp_path / "out.json").read_text())}
     assert "**0.4**" in result.output
+    assert "Kendall's tau with rSum" in result.output
     assert facts["rce"]["judged"] == 2
     assert 0 <= facts["rce"]["by chance"] <= 1
     assert [facts["triplet"][key] for key in ("judged", "closer", "by chance")] == [None] * 3
     assert 0 < facts["rce"]["crowd"] < 1 if images == "unseen" else facts["rce"]["crowd"] is None
+
+
+def test_orders_of_methods_are_compared_without_those_that_see_ground_truth() -> None:
+    columns = dict.fromkeys(("closer", "by chance", "judged"), 0.5) | {"noise": 0.4}
+    facts = [
+        {"method": "a", "sees_truth": False, "rsum": 1.0, "expert": 0.1, "crowd": 0.3, "chosen": 0.1, **columns},
+        {"method": "b", "sees_truth": False, "rsum": 2.0, "expert": 0.2, "crowd": 0.2, "chosen": 0.3, **columns},
+        {"method": "c", "sees_truth": False, "rsum": 3.0, "expert": 0.3, "crowd": 0.1, "chosen": 0.2, **columns},
+        {"method": "o", "sees_truth": True, "rsum": 4.0, "expert": 0.0, "crowd": 0.4, "chosen": 0.0, **columns},
+    ]
+    assert as_markdown(pd.DataFrame(facts)).rstrip().endswith("ground truth: expert 1.00, crowd -1.00, chosen 0.33.")
 
 
 def test_wording_is_the_cosine_of_rare_words() -> None:

@@ -26,6 +26,7 @@ from search import (
     ceiling,
     condition_of,
     defaults,
+    is_decided,
     logged,
     main,
     mean_score,
@@ -139,11 +140,28 @@ def test_other_data_are_searched_under_their_own_conditions(tmp_path: Path) -> N
 
 def test_the_best_settings_as_options(tmp_path: Path) -> None:
     write_log(tmp_path, asdict(CONDITION))
-    words = options_of(tmp_path / "log.json", "rce")
+    words = options_of(tmp_path / "log.json", "rce", trials=1)
     assert "rce.lr=0.001" in words
     assert set(words[::2]) == {"--set"}
-    with pytest.raises(KeyError, match="no judged trial of rcl"):
-        options_of(tmp_path / "log.json", "rcl")
+
+
+def test_an_incomplete_search_gives_no_options(tmp_path: Path) -> None:
+    write_log(tmp_path, asdict(CONDITION))
+    with pytest.raises(ValueError, match="1 of 12 trials of rce are decided"):
+        options_of(tmp_path / "log.json", "rce")
+    with pytest.raises(ValueError, match="0 of 1 trials of rcl are decided"):
+        options_of(tmp_path / "log.json", "rcl", trials=1)
+    failed = {"condition": asdict(CONDITION), "methods": {"rce": [scored(0, n8=None)]}}
+    (tmp_path / "log.json").write_text(json.dumps(failed))
+    with pytest.raises(ValueError, match="no trial of rce is judged"):
+        options_of(tmp_path / "log.json", "rce", trials=1)
+
+
+def test_a_trial_is_decided_once_it_is_judged_left_out_or_failed() -> None:
+    assert is_decided(scored(0, n4=100.0, n8=5.0))
+    assert is_decided(scored(0, n8=None))
+    assert is_decided({**scored(0, n8=5.0), "left_out": "it could not be the best"})
+    assert not is_decided(scored(0, n8=5.0))
 
 
 def test_runs_in_the_log_are_not_repeated(tmp_path: Path) -> None:
@@ -224,8 +242,9 @@ def test_the_log_of_version_1_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_log_of_photos_has_every_trial_judged_or_left_out(name: str) -> None:
-    content = json.loads(LOG.with_name("search-photos.json").read_text())
+@pytest.mark.parametrize("dataset", ["photos"])
+def test_logs_of_other_data_have_every_trial_judged_or_left_out(dataset: str, name: str) -> None:
+    content = json.loads(LOG.with_name(f"search-{dataset}.json").read_text())
     condition = condition_of(content)
     entries = content["methods"][name]
     assert [entry["settings"] for entry in entries] == [trial.settings for trial in trials_of(name, TRIALS, condition)]
