@@ -80,7 +80,7 @@ def check_backbone_command(
             raise unknown_name("--set target", override.target, [BACKBONE])
     sizes = apply_sizes({}, parsed)
 
-    from ncbench.checks.backbone import check_backbone_named
+    from ncbench.checks.backbone.suite import check_backbone_named
     from ncbench.checks.shapes import Shapes
 
     loaded = Shapes().load() if dataset is None else load_dataset(dataset, data_root)

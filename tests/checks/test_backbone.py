@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from toy_backbones import FUNCTIONS, LAYERS, write_backbone
 
-from ncbench.checks.backbone import CHECKS, check_backbone_named
+from ncbench.checks.backbone.suite import CHECKS, check_backbone_named
 from ncbench.checks.shapes import Shapes
 from ncbench.cli import main
 from ncbench.data.dataset import Dataset

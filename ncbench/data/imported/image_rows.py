@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncbench.data.data_warning import DataWarning
-from ncbench.data.dataset import Origin
+from ncbench.data.dataset import IntVector, Origin
 from ncbench.data.imported.columns import Block, identities
 from ncbench.data.imported.request import Request
 from ncbench.data.imported.tables import Table
@@ -24,8 +24,6 @@ MAX_REPEATED_SHARE, DOUBTFUL_SHARE = 0.1, 0.02
 
 Photographs hardly ever repeat. In a table with a row per caption, most rows do.
 """
-
-IntVector = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

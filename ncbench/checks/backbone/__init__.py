@@ -1,0 +1,1 @@
+"""The checks of `ncbench backbones check`."""
