@@ -242,7 +242,7 @@ def test_the_log_of_version_1_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("dataset", ["photos"])
+@pytest.mark.parametrize("dataset", ["photos", "icons"])
 def test_logs_of_other_data_have_every_trial_judged_or_left_out(dataset: str, name: str) -> None:
     content = json.loads(LOG.with_name(f"search-{dataset}.json").read_text())
     condition = condition_of(content)
