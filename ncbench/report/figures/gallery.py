@@ -127,7 +127,7 @@ def _example_figures(
                     f"{stem} {data_root}", table.runs, folder, partial(draw, table, folder / stem, data_root)
                 )
             except UserError as error:
-                warn(f"no examples for {table.title}: {error}")
+                warn(f"no {kind} examples for {table.title}: {error}")
 
 
 def _retrieved(table: Comparison, stem: Path, data_root: Path | None) -> list[Figure]:
