@@ -186,6 +186,7 @@ class L2RM(Method):
         return {"loss": scalars["loss_clean"] + scalars["loss_noisy"], **scalars}
 
     def _clean_loss(self, clean: Batch) -> Tensor:
+        """Return the loss of pairs that look clean: the hinge on the hardest negatives."""
         return losses.hinge_max(self._similarities(clean.images, clean), self.config.margin)
 
     def _learn_cost(self, clean: Batch) -> None:

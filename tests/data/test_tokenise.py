@@ -33,7 +33,7 @@ def test_imports_neither_nltk_nor_torch() -> None:
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map(lambda pieces: "".join(pieces).strip()))
 def test_plain_lines_get_the_words_of_nltk(line: str) -> None:
     words = _plain_words(line)

@@ -20,7 +20,7 @@ from ncbench.evaluation.outcome import outcome_of
 from ncbench.evaluation.retrieval import Ranks, rank
 from ncbench.evaluation.ties import tied_captions
 
-examples = settings(max_examples=150, deadline=None)
+examples = settings(max_examples=150)
 
 
 class Cut(Blocks):

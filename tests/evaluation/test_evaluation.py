@@ -12,7 +12,7 @@ from scipy import stats
 from ncbench.evaluation.beliefs import Detection, RematchQuality, detect, rank_correlation, reliability, rematch_quality
 from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate, ranks_i2t, ranks_t2i
 
-examples = settings(max_examples=60, deadline=None)
+examples = settings(max_examples=60)
 
 
 @st.composite

@@ -54,7 +54,7 @@ def close(one: FittingRetrieval, i2t: FittingScores, t2i: FittingScores) -> bool
 
 
 @given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 9), st.integers(0, 10**6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_against_a_naive_implementation(images: int, captions: int, levels: int, seed: int) -> None:
     scores, true, fits = drawn(images, captions, levels, seed)
     annotated = np.zeros_like(fits)
@@ -64,7 +64,7 @@ def test_against_a_naive_implementation(images: int, captions: int, levels: int,
 
 
 @given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 4), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_ranks_are_places_in_a_sorted_list(images: int, captions: int, levels: int, seed: int) -> None:
     scores, _, fits = drawn(images, captions, levels, seed)
     found = rank_fitting(scores, *np.nonzero(fits.T))
@@ -79,7 +79,7 @@ def test_ranks_are_places_in_a_sorted_list(images: int, captions: int, levels: i
 
 
 @given(st.integers(2, 7), st.integers(2, 12), st.integers(1, 9), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_forgiving_never_lowers_r1(images: int, captions: int, levels: int, seed: int) -> None:
     scores, true, fits = drawn(images, captions, levels, seed)
     fits[true, np.arange(captions)] = True

@@ -18,7 +18,7 @@ from ncbench.records.arrays import load_retrieved, save_retrieved
 
 
 @given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 9), st.integers(1, 4), st.integers(0, 10**6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_as_sorting_everything(images: int, captions: int, depth: int, levels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, (images, captions)).astype(np.float32)  # with ties, also of true matches
@@ -35,7 +35,7 @@ def test_as_sorting_everything(images: int, captions: int, depth: int, levels: i
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_true_matches_are_at_their_ranks(images: int, captions: int, levels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, (images, captions)).astype(np.float32)

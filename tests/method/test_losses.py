@@ -194,7 +194,7 @@ def test_batch_losses_are_finite_with_finite_gradients(scale):
     assert S.grad.isfinite().all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(0, 2**31))
 def test_batch_losses_treat_images_and_captions_alike_and_ignore_the_order_of_pairs(size, seed):
     S = random_scores(size, size, seed=seed)
@@ -208,7 +208,7 @@ def test_batch_losses_treat_images_and_captions_alike_and_ignore_the_order_of_pa
     torch.testing.assert_close(losses.pair_losses(S[order][:, order], MARGIN), losses.pair_losses(S, MARGIN)[order])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**31))
 def test_divergences_are_zero_between_equals_and_ordered(rows, columns, seed):
     S, plan = random_scores(rows, columns, seed=seed), random_scores(rows, columns, seed=seed + 1)

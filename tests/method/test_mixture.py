@@ -140,7 +140,6 @@ def test_a_component_that_dies_out_leaves_one():
     assert math.isfinite(fitted.log_likelihood)
 
 
-@settings(deadline=None)
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)))
 def test_posteriors_are_probabilities(x):
     fitted = fit_beta_mixture(x)
@@ -154,7 +153,6 @@ def test_posteriors_are_probabilities(x):
     np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(
     arrays(np.float64, st.integers(1, 40), elements=st.floats(allow_nan=False, allow_infinity=False))
     | arrays(np.float64, st.integers(1, 40), elements=st.sampled_from([0.0, 5e-324, 1.0, 1 + 1e-15, 3.0]))
@@ -265,7 +263,7 @@ def test_two_values_are_two_gaussians():
     np.testing.assert_allclose(posterior, [[0, 1], [1, 0]], atol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays(np.float64, st.integers(2, 30), elements=st.floats(0, 1)), st.integers(0, 2**32 - 1))
 def test_posteriors_of_two_gaussians_are_probabilities(x, seed):
     posterior, means = gaussian_posterior(x, seed)

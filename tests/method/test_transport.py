@@ -92,7 +92,7 @@ def test_plans_of_the_released_code(network, name, masked):
     torch.testing.assert_close(converged, expected, rtol=0.05, atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 6),
     st.integers(1, 6),
@@ -117,7 +117,7 @@ def test_exact_agrees_with_a_linear_program(n, m, mass, density, seed):
 
 
 @pytest.mark.filterwarnings("ignore:Sinkhorn did not converge")  # mass 1 with little choice is slow to the last digit
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(3, 9),
     st.integers(3, 9),
@@ -293,7 +293,7 @@ def test_on_request_as_much_is_moved_as_there_is_room_for(solver):
     assert_plan(plans[0], partial_transport(random_costs(4, 4, 4)[0], 0.9, 0.1, solver=solver), atol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]), st.integers(0, 2**31))
 def test_room_is_the_largest_mass_of_a_linear_program(n, m, density, seed):
     forbidden = random_costs(n, m, seed=seed) < density

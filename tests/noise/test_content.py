@@ -101,7 +101,7 @@ def compared(request, monkeypatch):
     monkeypatch.setattr("ncbench.noise.content._GROUPS_PER_NEIGHBOUR", request.param[1])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(points, st.integers(1, 6))
 def test_nearest_are_those_of_sorting(compared, places, k):
     content = np.array(places, np.int64)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ncbench.data.scenes.draws import Draws
@@ -27,7 +27,6 @@ def scene_of(seed: int) -> Scene:
     return sample_scene(Draws(seed))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_captions_of_a_picture_differ_and_are_plain_words(seed: int) -> None:
     captions = write_captions(scene_of(seed), 5, Draws(seed + 1_000))

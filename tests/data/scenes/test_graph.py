@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ncbench.data.scenes.draws import Draws
@@ -37,7 +37,6 @@ def at(x: float, y: float) -> SceneObject:
     return SceneObject(category=0, colour=0, size=0, texture=0, rotation=0, **place)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_sampled_scenes_are_well_formed(seed: int) -> None:
     scene = scene_of(seed)
@@ -54,7 +53,6 @@ def test_sampled_scenes_are_well_formed(seed: int) -> None:
     assert Scene.from_json(scene.to_json()) == scene
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_relations_mirror_each_other(seed: int) -> None:
     table = dict(zip(RELATIONS, relation_table(scene_of(seed)), strict=True))
