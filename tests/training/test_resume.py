@@ -32,11 +32,6 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def with_dropout(make_dataset: Callable[..., Dataset]) -> Dataset:
-    return make_dataset(scale={"embed": 16, "similarity": 8, "word": 8, "dropout": 0.3})
-
-
 def carry_through(make: Callable[..., Run], kills: list[int]) -> int:
     """Run until done, killed at so many pieces of progress of each attempt; return how often it was killed."""
     for count, kill in enumerate([*kills, 10**9]):
