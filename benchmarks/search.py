@@ -269,16 +269,16 @@ def is_decided(trial: Mapping[str, Any], condition: Condition = CONDITION) -> bo
     return failed or "left_out" in trial or mean_score(trial, condition) is not None
 
 
-def options_of(path: Path, name: str, trials: int = TRIALS) -> list[str]:
+def options_of(path: Path, name: str) -> list[str]:
     """Return the options of `ncbench run` that give a method its best settings in a log.
 
-    Raises ValueError unless all `trials` are decided, and one is judged.
+    Raises ValueError unless all TRIALS are decided, and one is judged.
     """
     content = json.loads(path.read_text())
     condition, entries = condition_of(content), content["methods"].get(name, ())
     decided = sum(is_decided(entry, condition) for entry in entries)
-    if decided < trials:
-        raise ValueError(f"{decided} of {trials} trials of {name} are decided")
+    if decided < TRIALS:
+        raise ValueError(f"{decided} of {TRIALS} trials of {name} are decided")
     chosen = best(entries, condition)
     if chosen is None:
         raise ValueError(f"no trial of {name} is judged")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import search
 from board import METHODS
 from click.testing import CliRunner
 from search import (
@@ -138,23 +139,25 @@ def test_other_data_are_searched_under_their_own_conditions(tmp_path: Path) -> N
     assert "rce: 9.0 by trial 0" in CliRunner().invoke(main, [*words, *same], catch_exceptions=False).output
 
 
-def test_the_best_settings_as_options(tmp_path: Path) -> None:
+def test_the_best_settings_as_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TRIALS", 1)
     write_log(tmp_path, asdict(CONDITION))
-    words = options_of(tmp_path / "log.json", "rce", trials=1)
+    words = options_of(tmp_path / "log.json", "rce")
     assert "rce.lr=0.001" in words
     assert set(words[::2]) == {"--set"}
 
 
-def test_an_incomplete_search_gives_no_options(tmp_path: Path) -> None:
+def test_an_incomplete_search_gives_no_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_log(tmp_path, asdict(CONDITION))
     with pytest.raises(ValueError, match="1 of 12 trials of rce are decided"):
         options_of(tmp_path / "log.json", "rce")
-    with pytest.raises(ValueError, match="0 of 1 trials of rcl are decided"):
-        options_of(tmp_path / "log.json", "rcl", trials=1)
+    with pytest.raises(ValueError, match="0 of 12 trials of rcl are decided"):
+        options_of(tmp_path / "log.json", "rcl")
+    monkeypatch.setattr(search, "TRIALS", 1)
     failed = {"condition": asdict(CONDITION), "methods": {"rce": [scored(0, n8=None)]}}
     (tmp_path / "log.json").write_text(json.dumps(failed))
     with pytest.raises(ValueError, match="no trial of rce is judged"):
-        options_of(tmp_path / "log.json", "rce", trials=1)
+        options_of(tmp_path / "log.json", "rce")
 
 
 def test_a_trial_is_decided_once_it_is_judged_left_out_or_failed() -> None:

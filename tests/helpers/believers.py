@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from toy_methods import Diverging, Toy, Twins
 from ncbench import Method, Rematches
 from ncbench.backbones.graph import SGR
 from ncbench.data.dataset import Dataset
+from ncbench.evaluation.beliefs import rematch_quality
 from ncbench.method.registry import load_method
 from ncbench.training.run import Run
 
@@ -86,3 +88,11 @@ def scored(run: Run) -> np.ndarray:
     with run.assessment.similarities("test") as similarities:
         assert isinstance(similarities, np.ndarray)
         return similarities
+
+
+def judged_rematches(run: Run, dataset: Dataset, members: int = 1) -> dict[str, Any]:
+    """The quality of Believer's rematches, which so many members hold."""
+    _, rematches = stated(run)
+    parts = [np.tile(part, members) for part in rematches]
+    close = dataset.semantics.closeness
+    return asdict(rematch_quality(*parts, run.noise.claimed, lambda c, i: close("train", c, i), 24))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from believers import execute, prepare, scored, stated
+from believers import execute, judged_rematches, prepare, scored, stated
 from safetensors.torch import load_file
 from toy_methods import Toy
 
@@ -22,7 +22,7 @@ from ncbench.backbones.graph import SAF, SGR
 from ncbench.backbones.registry import build_backbone, members_of
 from ncbench.budget import Budget
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation.beliefs import detect, rematch_quality
+from ncbench.evaluation.beliefs import detect
 from ncbench.evaluation.retrieval import Recalls, Retrieval, evaluate
 from ncbench.evaluation.similarity import similarity_matrix
 from ncbench.method.registry import load_method
@@ -212,15 +212,9 @@ def test_a_method_with_two_backbones_makes_four_networks_of_an_ensemble(tiny: Da
 def test_beliefs_of_an_ensemble_are_those_of_both_members(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "believer", "sgraf", budget=0.5)
     true, claimed = tiny.splits["train"].true, run.noise.claimed
-    scores, rematches = stated(run)
+    scores, _ = stated(run)
     assert result["beliefs"]["detection"] == asdict(detect(scores, claimed == true))
-    quality = rematch_quality(
-        *(np.tile(part, 2) for part in rematches),
-        claimed,
-        lambda captions, images: tiny.semantics.closeness("train", captions, images),
-        24,
-    )
-    assert result["beliefs"]["rematches"] == asdict(quality)
+    assert result["beliefs"]["rematches"] == judged_rematches(run, tiny, members=2)
     assert result["beliefs"]["rematches"]["count"] == 4
     ends = {line["backbone"]: line["work"] for line in Record(tmp_path).history_lines()}
     assert result["work"]["used"] == sum(ends.values())  # telling them is not charged

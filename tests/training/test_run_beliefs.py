@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from believers import execute, stated
+from believers import execute, judged_rematches, stated
 
 from ncbench.data.dataset import Dataset
-from ncbench.evaluation.beliefs import detect, rank_correlation, rematch_quality
+from ncbench.evaluation.beliefs import detect, rank_correlation
 from ncbench.records.arrays import load_beliefs, load_retrieved
 from ncbench.records.record import Record
 
@@ -36,17 +36,11 @@ def test_the_truth_stands_beside_beliefs(tiny: Dataset, tmp_path: Path) -> None:
 def test_beliefs_are_judged_by_the_truth(tiny: Dataset, tmp_path: Path) -> None:
     run, result = execute(tiny, tmp_path, "believer", budget=0.5)
     true, claimed = tiny.splits["train"].true, run.noise.claimed
-    scores, rematches = stated(run)
+    scores, _ = stated(run)
     detection = detect(scores, claimed == true)
     assert result["beliefs"]["detection"] == asdict(detection)
     assert result["beliefs"]["detection"]["mismatched"] == int((claimed != true).sum())
-    quality = rematch_quality(
-        *rematches,
-        claimed,
-        lambda captions, images: tiny.semantics.closeness("train", captions, images),
-        24,
-    )
-    assert result["beliefs"]["rematches"] == asdict(quality)
+    assert result["beliefs"]["rematches"] == judged_rematches(run, tiny)
     assert result["beliefs"]["rematches"]["count"] == 2
 
 
