@@ -21,6 +21,8 @@ Parts:
   warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and
              under shuffled images, where it is the best in its paper, but not here
   split      L2RM with a stricter split, a robust loss for the pairs that it keeps, or a shorter warm-up, at 0.8
+  late       what falls with `sgr`, given more time: L2RM with a later split, RCE with a later decay, half its
+             learning rate, or the temperature of L2RM's warm-up
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
@@ -79,6 +81,18 @@ VARIANTS = (
 SPLITS = ("threshold=0.5", "threshold=0.9", "threshold=0.99", "clean_loss=rce", "warmup=0.2")
 """Changes of the experiment in `l2rm_split.py`; the first is none, as a check."""
 
+LATE_WARMUP = 0.7
+"""Share of the budget before L2RM's split; the preset has 0.39."""
+
+LATE_DECAY = 0.63
+"""Share of the budget between two decays, as in the preset of RCL, which learns with `sgr`; that of RCE has 0.35."""
+
+SLOW_RATE = 0.0013
+"""Half the learning rate of RCE's preset."""
+
+WARMUP_TAU = 0.05
+"""Temperature of RCE in L2RM's warm-up; the preset of RCE alone has 0.073."""
+
 Words = Sequence[str]
 
 
@@ -111,6 +125,11 @@ def apart() -> list[Words]:
     """Return the command of L2RM with one part changed at a time."""
     changes = [word for variant in VARIANTS for word in ("--variant", f"l2rm.{variant}")]
     return [[*command(["l2rm"], "0,1,2", noise="0.4,0.8"), *changes]]
+
+
+def with_sgr(change: str, ratios: str) -> list[str]:
+    """Return the command of a method with one setting changed, such as "rce.lr=0.0013", and the backbone `sgr`."""
+    return [*command([change.partition(".")[0]], "0,1", noise=ratios, backbone="sgr"), "--variant", change]
 
 
 def own_data(name: str, budget: int) -> list[Words]:
@@ -159,6 +178,12 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
             *command(["benchmarks/l2rm_split.py"], "0,1,2", noise="0.8"),
             *(word for change in SPLITS for word in ("--variant", f"l2rm-split.{change}")),
         ]
+    ],
+    "late": lambda runs: [
+        with_sgr(f"l2rm.warmup={LATE_WARMUP}", "0.8"),
+        with_sgr(f"rce.decay_every={LATE_DECAY}", "0.4,0.8"),
+        with_sgr(f"rce.lr={SLOW_RATE}", "0.8"),
+        with_sgr(f"rce.tau={WARMUP_TAU}", "0.8"),
     ],
     "gsc": lambda runs: [
         [
