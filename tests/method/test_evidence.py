@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from similarities import uniform
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
@@ -13,10 +14,6 @@ RAW = torch.tensor([[0.9, 0.2, -0.4], [0.1, 0.3, 0.6], [-0.5, 0.0, 0.8]], dtype=
 EVIDENCE = (RAW.tanh() / 0.1).exp()
 ALL = torch.ones(3, dtype=torch.bool)
 WITHOUT_1 = torch.tensor([True, False, True])
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_tanh_of_the_raw_score() -> None:
@@ -77,7 +74,7 @@ def dirichlet_losses(evidence: Tensor, clean: list[bool], kl_weight: float) -> l
 @pytest.mark.parametrize("size", [2, 5, 9])
 @pytest.mark.parametrize("scale", [0.5, 3.0, 10.0])
 def test_losses_against_distributions(scale: float, size: int) -> None:
-    evidence = (scale * (2 * random(size, size, seed=size) - 1)).exp()
+    evidence = (scale * (2 * uniform(size, size, seed=size) - 1)).exp()
     clean = [number % 2 == 1 for number in range(size)]
     found = evidential_losses(evidence, torch.tensor(clean), 0.3)
     assert found.tolist() == pytest.approx(dirichlet_losses(evidence, clean, 0.3), rel=1e-8)
@@ -90,7 +87,7 @@ def test_a_noisy_pair_without_evidence_costs_least() -> None:
 
 
 def test_gradients_of_the_evidential_loss() -> None:
-    scores, clean = (2 * random(4, 4) - 1).requires_grad_(), torch.tensor([True, False, True, False])
+    scores, clean = (2 * uniform(4, 4) - 1).requires_grad_(), torch.tensor([True, False, True, False])
     assert torch.autograd.gradcheck(lambda S: evidential_losses((S / 0.5).exp(), clean, 0.1), scores)
 
 

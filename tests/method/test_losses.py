@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import FIXTURES
+from similarities import EXAMPLE, uniform
 from torch import Tensor
 
 from ncbench import losses
@@ -16,7 +17,6 @@ from ncbench import losses
 GOLDEN = np.load(FIXTURES / "losses_golden.npz", allow_pickle=False)
 MARGIN, TAU = 0.2, 0.05
 
-EXAMPLE = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]])
 PLAN_LOSSES = [
     losses.symmetric_kl,
     losses.kl,
@@ -30,10 +30,6 @@ def golden(network: str, name: str) -> Tensor:
     return torch.from_numpy(GOLDEN[f"{network}/{name}"])
 
 
-def random_scores(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [(losses.hinge_sum, 1.0), (losses.hinge_mean, 1 / 3), (losses.hinge_max, 0.95)],
@@ -44,9 +40,9 @@ def test_hinge_losses_of_a_worked_example(loss, expected):
 
 def test_costs_and_pair_losses_of_a_worked_example():
     cost_s, cost_im = losses.hinge_costs(EXAMPLE, MARGIN)
-    torch.testing.assert_close(cost_s, torch.tensor([[0, 0.05, 0], [0, 0, 0.25], [0, 0.15, 0]]))
-    torch.testing.assert_close(cost_im, torch.tensor([[0, 0.15, 0], [0, 0, 0.35], [0, 0.05, 0]]))
-    torch.testing.assert_close(losses.pair_losses(EXAMPLE, MARGIN), torch.tensor([0.05, 0.45, 0.5]) / 3)
+    torch.testing.assert_close(cost_s, torch.tensor([[0, 0.05, 0], [0, 0, 0.25], [0, 0.15, 0]]).double())
+    torch.testing.assert_close(cost_im, torch.tensor([[0, 0.15, 0], [0, 0, 0.35], [0, 0.05, 0]]).double())
+    torch.testing.assert_close(losses.pair_losses(EXAMPLE, MARGIN), torch.tensor([0.05, 0.45, 0.5]).double() / 3)
 
 
 def test_softmax_losses_of_a_worked_example():
@@ -105,7 +101,7 @@ NAIVE = {
 
 @pytest.mark.parametrize("loss", PLAN_LOSSES)
 def test_plan_losses_agree_with_sums_over_entries(loss):
-    S, plan = random_scores(4, 3), random_scores(4, 3, seed=1) / 12
+    S, plan = uniform(4, 3), uniform(4, 3, seed=1) / 12
     plan[0, 1] = plan[2, 0] = 0  # below the floor
     total = 0.0
     for scores, labels in ((S, plan), (S.T, plan.T)):
@@ -117,14 +113,14 @@ def test_plan_losses_agree_with_sums_over_entries(loss):
 
 
 def test_kl_and_soft_info_nce_train_alike():
-    S, plan = random_scores(5, 3).requires_grad_(), random_scores(5, 3, seed=1) / 15
+    S, plan = uniform(5, 3).requires_grad_(), uniform(5, 3, seed=1) / 15
     gradients = [torch.autograd.grad(loss(S, plan, TAU), S)[0] for loss in (losses.kl, losses.soft_info_nce)]
     torch.testing.assert_close(*gradients)
 
 
 def test_margins_belong_to_the_anchor_pair():
-    S = random_scores(5, 5)
-    margins = random_scores(5, seed=1)
+    S = uniform(5, 5)
+    margins = uniform(5, seed=1)
     cost_s, cost_im = losses.hinge_costs(S, margins)
     for i in range(5):
         for j in range(5):
@@ -149,7 +145,7 @@ def test_soft_margins_of_labels_in_a_hinge():
 
 
 def test_one_margin_equals_the_same_margin_for_each_pair():
-    S = random_scores(6, 6)
+    S = uniform(6, 6)
     for loss in (losses.hinge_sum, losses.hinge_mean, losses.hinge_max, losses.pair_losses):
         torch.testing.assert_close(loss(S, MARGIN), loss(S, torch.full((6,), MARGIN)))
 
@@ -164,12 +160,12 @@ def test_one_margin_equals_the_same_margin_for_each_pair():
     ],
 )
 def test_gradients_agree_with_finite_differences(loss):
-    assert torch.autograd.gradcheck(loss, random_scores(4, 4).requires_grad_())
+    assert torch.autograd.gradcheck(loss, uniform(4, 4).requires_grad_())
 
 
 @pytest.mark.parametrize("loss", PLAN_LOSSES)
 def test_plan_losses_have_correct_gradients_and_leave_the_plan_alone(loss):
-    S, plan = random_scores(5, 3).requires_grad_(), (random_scores(5, 3, seed=1) / 15).requires_grad_()
+    S, plan = uniform(5, 3).requires_grad_(), (uniform(5, 3, seed=1) / 15).requires_grad_()
     assert torch.autograd.gradcheck(lambda S: loss(S, plan.detach(), 0.5), S)
     loss(S, plan, TAU).backward()
     assert plan.grad is None
@@ -187,7 +183,7 @@ def test_plan_losses_are_finite_for_empty_plans_and_extreme_scores(loss, dtype):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
 def test_batch_losses_are_finite_with_finite_gradients(scale):
-    S = (scale * (2 * random_scores(8, 8) - 1)).requires_grad_()
+    S = (scale * (2 * uniform(8, 8) - 1)).requires_grad_()
     total = losses.hinge_max(S, MARGIN) + losses.info_nce(S, TAU) + losses.rce(S, TAU)
     total.backward()
     assert total.isfinite()
@@ -197,7 +193,7 @@ def test_batch_losses_are_finite_with_finite_gradients(scale):
 @settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(0, 2**31))
 def test_batch_losses_treat_images_and_captions_alike_and_ignore_the_order_of_pairs(size, seed):
-    S = random_scores(size, size, seed=seed)
+    S = uniform(size, size, seed=seed)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     for loss in (losses.hinge_sum, losses.hinge_mean, losses.hinge_max):
         torch.testing.assert_close(loss(S.T, MARGIN), loss(S, MARGIN))
@@ -211,7 +207,7 @@ def test_batch_losses_treat_images_and_captions_alike_and_ignore_the_order_of_pa
 @settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**31))
 def test_divergences_are_zero_between_equals_and_ordered(rows, columns, seed):
-    S, plan = random_scores(rows, columns, seed=seed), random_scores(rows, columns, seed=seed + 1)
+    S, plan = uniform(rows, columns, seed=seed), uniform(rows, columns, seed=seed + 1)
     divergences = PLAN_LOSSES[:-1]
     for loss in divergences:
         assert loss(S, plan, TAU).item() >= -1e-12

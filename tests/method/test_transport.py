@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import FIXTURES
 from scipy.optimize import linprog
+from similarities import uniform
 
 from ncbench.method.transport import _published, _sinkhorn, partial_transport
 
@@ -18,10 +19,6 @@ SOLVERS = ["sinkhorn", "exact", "published"]
 EXAMPLE = torch.tensor([[0.70, 0.38, 0.85], [0.45, 0.80, 0.65], [0.75, 0.60, 0.30]], dtype=torch.float64)
 DIAGONAL = torch.eye(3, dtype=torch.bool)
 NOTHING = torch.zeros(3, 3, dtype=torch.bool)
-
-
-def random_costs(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_plan(plan, expected, atol=1e-6):
@@ -101,8 +98,8 @@ def test_plans_of_the_released_code(network, name, masked):
     st.integers(0, 2**31),
 )
 def test_exact_agrees_with_a_linear_program(n, m, mass, density, seed):
-    cost = 2 * random_costs(n, m, seed=seed) - 1
-    forbidden = random_costs(n, m, seed=seed + 1) < density
+    cost = 2 * uniform(n, m, seed=seed) - 1
+    forbidden = uniform(n, m, seed=seed + 1) < density
     least = linear_program(cost.numpy(), mass, forbidden.numpy())
     if least is None:
         with pytest.raises(ValueError, match="room"):
@@ -126,7 +123,7 @@ def test_exact_agrees_with_a_linear_program(n, m, mass, density, seed):
     st.integers(0, 2**31),
 )
 def test_sinkhorn_keeps_mass_and_bounds_and_orders(n, m, mass, reg, seed):
-    cost = random_costs(n, m, seed=seed)
+    cost = uniform(n, m, seed=seed)
     forbidden = torch.zeros(n, m, dtype=torch.bool)
     forbidden[0, 0] = True
     plan = partial_transport(cost, mass, reg, forbidden)
@@ -144,7 +141,7 @@ def test_sinkhorn_keeps_mass_and_bounds_and_orders(n, m, mass, reg, seed):
 
 @pytest.mark.parametrize("mass", [0.1, 0.6, 1.0])
 def test_sinkhorn_approaches_the_exact_plan_as_the_regularisation_falls(mass):
-    cost = random_costs(6, 5)
+    cost = uniform(6, 5)
     forbidden = torch.eye(6, 5, dtype=torch.bool)
     exact = partial_transport(cost, mass, 1.0, forbidden, solver="exact")
     gaps = [
@@ -158,7 +155,7 @@ def test_sinkhorn_approaches_the_exact_plan_as_the_regularisation_falls(mass):
 @pytest.mark.parametrize("mass", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("ratio", [10, 100, 199])
 def test_the_log_domain_gives_the_same_plan(monkeypatch, mass, ratio):
-    costs, forbidden = random_costs(16, 12).numpy(), np.eye(16, 12, dtype=bool)
+    costs, forbidden = uniform(16, 12).numpy(), np.eye(16, 12, dtype=bool)
     plain, _ = _sinkhorn(costs, forbidden, mass, 1 / ratio, 1e-9, 100_000)
     monkeypatch.setattr("ncbench.method.transport.MAX_KERNEL_EXPONENT", 0)
     logarithmic, _ = _sinkhorn(costs, forbidden, mass, 1 / ratio, 1e-9, 100_000)
@@ -166,7 +163,7 @@ def test_the_log_domain_gives_the_same_plan(monkeypatch, mass, ratio):
 
 
 def test_the_scale_of_costs_and_regularisation_is_free():
-    cost = random_costs(5, 7)
+    cost = uniform(5, 7)
     plan = partial_transport(cost, 0.3, 0.05)
     assert_plan(partial_transport(1e6 * cost - 3e6, 0.3, 0.05e6), plan, atol=1e-6)
     # Costs that do not differ: the plan is uniform, and its mass still right.
@@ -175,7 +172,7 @@ def test_the_scale_of_costs_and_regularisation_is_free():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_batch_equals_its_single_problems(solver):
-    costs = random_costs(2, 3, 4, 6)
+    costs = uniform(2, 3, 4, 6)
     forbidden = torch.eye(4, 6, dtype=torch.bool)
     plans = partial_transport(costs, 0.3, 0.05, forbidden, solver=solver)
     for i in range(2):
@@ -188,7 +185,7 @@ def test_a_batch_equals_its_single_problems(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 1, 4, 6), (3, 4, 6), (3, 1, 6), (2, 1, 4, 1), (1,)])
 def test_forbidden_entries_broadcast_over_problems(solver, shape):
-    costs, forbidden = random_costs(2, 3, 4, 6), random_costs(*shape, seed=2) < 0.2
+    costs, forbidden = uniform(2, 3, 4, 6), uniform(*shape, seed=2) < 0.2
     spread = forbidden.expand(2, 3, 4, 6)
     plans = partial_transport(costs, 0.3, 0.05, forbidden, solver=solver)
     for place in np.ndindex(2, 3):
@@ -200,7 +197,7 @@ def test_forbidden_entries_broadcast_over_problems(solver, shape):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_plans_have_the_dtype_of_the_cost_and_no_gradient(solver, dtype):
-    cost = random_costs(4, 3).to(dtype).T.requires_grad_()  # not contiguous either
+    cost = uniform(4, 3).to(dtype).T.requires_grad_()  # not contiguous either
     plan = partial_transport(cost, 0.5, 0.1, solver=solver)
     assert plan.dtype == dtype
     assert plan.shape == cost.shape
@@ -209,14 +206,14 @@ def test_plans_have_the_dtype_of_the_cost_and_no_gradient(solver, dtype):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_full_mass_meets_all_bounds(solver):
-    plan = partial_transport(random_costs(4, 6), 1.0, 0.2, solver=solver)
+    plan = partial_transport(uniform(4, 6), 1.0, 0.2, solver=solver)
     assert_plan(plan.sum(dim=1), [1 / 4] * 4, atol=5e-3 if solver == "published" else 1e-6)
     assert_plan(plan.sum(dim=0), [1 / 6] * 6, atol=5e-3 if solver == "published" else 1e-6)
 
 
 def test_what_does_not_converge_warns_and_returns_the_last_iterate():
     with pytest.warns(RuntimeWarning, match="did not converge in 20 iterations at reg 0.0001") as caught:
-        plan = partial_transport(random_costs(20, 20), 0.5, 1e-4, max_iterations=20)
+        plan = partial_transport(uniform(20, 20), 0.5, 1e-4, max_iterations=20)
     assert plan.isfinite().all()
     assert caught[0].filename == __file__
 
@@ -231,13 +228,13 @@ def test_no_problems_give_no_plans(solver, shape):
 @pytest.mark.parametrize("scale", [1e-300, 1e100, 1e300])
 @pytest.mark.parametrize("forbidden", [NOTHING, DIAGONAL])
 def test_the_exact_plan_does_not_depend_on_the_scale(scale, forbidden):
-    cost = random_costs(3, 3) - 0.5
+    cost = uniform(3, 3) - 0.5
     plan = partial_transport(cost, 0.6, 1.0, forbidden, solver="exact")
     assert_plan(partial_transport(cost * scale, 0.6, 1.0, forbidden, solver="exact"), plan)
 
 
 def test_costs_of_the_whole_range_of_floats():
-    cost = (2 * random_costs(3, 3) - 1) * 1.7e308
+    cost = (2 * uniform(3, 3) - 1) * 1.7e308
     assert torch.isfinite(cost).all()
     assert_plan(
         partial_transport(cost, 0.6, 1.0, solver="exact"),
@@ -248,18 +245,18 @@ def test_costs_of_the_whole_range_of_floats():
 @pytest.mark.parametrize(("scale", "reg"), [(1, 5e-324), (1, 1e-11), (1e100, 0.05), (1e-300, 5e-324), (1e300, 1e200)])
 @pytest.mark.parametrize("mass", [0.6, 1.0])
 def test_in_the_limit_of_no_regularisation_the_plan_is_exact(scale, reg, mass):
-    cost = random_costs(3, 3) * scale
+    cost = uniform(3, 3) * scale
     assert_plan(partial_transport(cost, mass, reg), partial_transport(cost, mass, 1.0, solver="exact"))
 
 
-@pytest.mark.parametrize("cost", [random_costs(3, 3) * 1e-300, torch.full((3, 3), 1e100, dtype=torch.float64)])
+@pytest.mark.parametrize("cost", [uniform(3, 3) * 1e-300, torch.full((3, 3), 1e100, dtype=torch.float64)])
 def test_costs_far_below_the_regularisation_and_equal_ones_are_spread_evenly(cost):
     assert_plan(partial_transport(cost, 0.6, 0.05), torch.full((3, 3), 0.6 / 9))
 
 
 def test_the_published_loop_says_where_it_overflows():
     with pytest.raises(ValueError, match=r'solver "published" overflows at reg 4.94066e-324 and costs up to 0\.'):
-        partial_transport(random_costs(3, 3), 0.5, 5e-324, solver="published")
+        partial_transport(uniform(3, 3), 0.5, 5e-324, solver="published")
 
 
 @pytest.mark.parametrize("form", [lambda cost: cost.tolist(), lambda cost: cost.numpy(), lambda cost: cost])
@@ -272,7 +269,7 @@ def test_costs_may_be_arrays_and_lists(form):
 def test_forbidden_entries_that_leave_too_little_room_are_refused(solver):
     forbidden = torch.zeros(4, 4, dtype=torch.bool)
     forbidden[:3, :2] = True  # rows 0 to 2 share two columns
-    cost = random_costs(4, 4)
+    cost = uniform(4, 4)
     assert partial_transport(cost, 0.7, 0.1, forbidden, solver=solver).isfinite().all()
     with pytest.raises(ValueError, match=re.escape("room for a mass of at most 0.75, got 0.76")):
         partial_transport(cost, 0.76, 0.1, forbidden, solver=solver)
@@ -287,23 +284,23 @@ def test_on_request_as_much_is_moved_as_there_is_room_for(solver):
     forbidden[1, :3, :2] = True  # rows 0 to 2 share two columns
     forbidden[2, :, 1:] = True  # one column for all
     forbidden[3] = True
-    plans = partial_transport(random_costs(4, 4, 4), 0.9, 0.1, forbidden, solver=solver, shrink=True)
+    plans = partial_transport(uniform(4, 4, 4), 0.9, 0.1, forbidden, solver=solver, shrink=True)
     assert not plans[forbidden].any()
     assert_plan(plans.sum((1, 2)), [0.9, 0.75, 0.25, 0], atol=0.02 if solver == "published" else 1e-4)
-    assert_plan(plans[0], partial_transport(random_costs(4, 4, 4)[0], 0.9, 0.1, solver=solver), atol=0)
+    assert_plan(plans[0], partial_transport(uniform(4, 4, 4)[0], 0.9, 0.1, solver=solver), atol=0)
 
 
 @settings(max_examples=40)
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]), st.integers(0, 2**31))
 def test_room_is_the_largest_mass_of_a_linear_program(n, m, density, seed):
-    forbidden = random_costs(n, m, seed=seed) < density
+    forbidden = uniform(n, m, seed=seed) < density
     largest = linprog(
         -np.ones(n * m),
         A_ub=np.vstack([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))]),
         b_ub=np.r_[np.full(n, 1 / n), np.full(m, 1 / m)],
         bounds=[(0, 0 if entry else None) for entry in forbidden.numpy().ravel()],
     )
-    plan = partial_transport(random_costs(n, m), 1.0, 0.1, forbidden, solver="exact", shrink=True)
+    plan = partial_transport(uniform(n, m), 1.0, 0.1, forbidden, solver="exact", shrink=True)
     assert plan.sum().item() == pytest.approx(-largest.fun, abs=1e-8)
     assert not plan[forbidden].any()
 

@@ -15,11 +15,18 @@ from ncbench.backbones.base import Sizes
 from ncbench.backbones.registry import build_backbone
 from ncbench.budget import WorkMeter
 from ncbench.data.dataset import Dataset
+from ncbench.noise.registry import draw_noise
 from ncbench.training import loop
 from ncbench.training.cost import baseline_epoch_work
 from ncbench.training.loop import Workshop
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def noisy(tiny: Dataset) -> np.ndarray:
+    """Return the training pairs of the tiny dataset, with 40 % of the captions shuffled."""
+    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ What it shares with NCR is tested there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 import torch
 from epochs import train_epoch
 from scipy import stats
+from set_up import set_up
+from similarities import EXAMPLE
 from torch import Tensor
 
 from ncbench import Task, losses
@@ -32,18 +35,13 @@ from ncbench_methods.bicro import (
 
 MakeTask = Callable[..., Task]
 
-S = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]], dtype=torch.float64)
 FOUND = np.array([0, 0.03, 0.05, 0.08, 0.10, 0.12, 0.15, 0.20, 0.45, 0.55, 0.62, 0.70, 0.80, 1])
 IMAGES = torch.tensor([[1, 0, 0], [0.9, 0.1, 0], [0.1, 1, 0], [0, 0.2, 1], [0.5, 0.5, 0.1]], dtype=torch.float64)
 CAPTIONS = torch.tensor([[1, 0.1, 0], [0.2, 1, 0.1], [0, 1, 0.2], [0.1, 0.1, 1], [0.6, 0.3, 0.2]], dtype=torch.float64)
 ANCHORS, REST = torch.tensor([0, 3]), torch.tensor([1, 4, 2])
 Q = torch.tensor([1, 0.293110, 0.669959, 1, 0.781813], dtype=torch.float64)
 
-
-def make(task: Task, **settings: Any) -> BiCro:
-    method = BiCro(BiCro.Config(**{"batch_size": 8, "warmup": 0.0, "lr": 1e-2, "noisy_after": 0.0, **settings}))
-    method.setup(task)
-    return method
+make = partial(set_up, BiCro, warmup=0.0, noisy_after=0.0)
 
 
 def close(found: Tensor, expected: list[float] | list[list[float]] | Tensor) -> None:
@@ -55,11 +53,11 @@ def close(found: Tensor, expected: list[float] | list[list[float]] | Tensor) -> 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 0.016667), (0.34, 0.016667), (0.67, 0.166667), (1, 0.333333)])
 def test_warm_up_sums_the_smallest_losses(share: float, expected: float) -> None:
-    assert easiest_loss(S, 0.2, share).item() == pytest.approx(expected, abs=1e-6)
+    assert easiest_loss(EXAMPLE, 0.2, share).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_the_easiest_pairs_move_in_warm_up() -> None:
-    scores = S.clone().requires_grad_()
+    scores = EXAMPLE.clone().requires_grad_()
     easiest_loss(scores, 0.2, 0.34).backward()  # one of three: the first, against a negative in its row
     close(scores.grad, [[-1 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 0]])
 
@@ -175,8 +173,8 @@ def test_worked_example_of_noisy_labels() -> None:
 def test_worked_example_of_the_direction_of_margins() -> None:
     margins = losses.soft_margin(torch.tensor([1, 0.860870, 0.686957], dtype=torch.float64), 0.2)
     columns = 0.0 + 0.089086 + 0.235857
-    assert losses.hinge_max(S, margins).item() == pytest.approx(0.05 + 0.189086 + 0.035857 + columns, abs=2e-6)
-    released = hinge_max_by_entry(S, margins[None]).item()
+    assert losses.hinge_max(EXAMPLE, margins).item() == pytest.approx(0.05 + 0.189086 + 0.035857 + columns, abs=2e-6)
+    released = hinge_max_by_entry(EXAMPLE, margins[None]).item()
     assert released == pytest.approx(0 + 0.135857 + 0.089086 + columns, abs=2e-6)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from epochs import train_epoch
+from set_up import set_up
 
 from ncbench import Task, losses
 from ncbench.data.dataset import Dataset
@@ -16,11 +18,7 @@ from ncbench_methods.coteaching import CoTeaching, pair_entropies, smallest
 
 MakeTask = Callable[..., Task]
 
-
-def make(task: Task, **settings: Any) -> CoTeaching:
-    method = CoTeaching(CoTeaching.Config(**{"batch_size": 8, "lr": 1e-2, **settings}))
-    method.setup(task)
-    return method
+make = partial(set_up, CoTeaching)
 
 
 def test_the_mean_of_pair_entropies_is_info_nce() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from epochs import train_epoch
+from set_up import set_up
+from similarities import uniform
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
@@ -29,15 +31,7 @@ RAW = torch.tensor([[0.9, 0.2, -0.4], [0.1, 0.3, 0.6], [-0.5, 0.0, 0.8]], dtype=
 T = RAW.tanh()
 EVIDENCE = (T / 0.1).exp()
 
-
-def make(task: Task, **settings: Any) -> Any:
-    method = DECL(DECL.Config(**{"batch_size": 8, "lr": 1e-2, "warmup": 0.0, **settings}))
-    method.setup(task)
-    return method
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+make = partial(set_up, DECL, warmup=0.0)
 
 
 # Scores.
@@ -71,7 +65,7 @@ def test_worked_example_of_the_hinge(n: int, expected: tuple[float]) -> None:
 
 @pytest.mark.parametrize("n", [1, 3, 6])
 def test_the_hinge_against_a_naive_loop(n: int) -> None:
-    S = 2 * random(7, 7, seed=4) - 1
+    S = 2 * uniform(7, 7, seed=4) - 1
     found = dynamic_hinge(S, 0.3, n)
     for i in range(7):
         of_image = sorted(max(0.0, 0.3 + S[i, j].item() - S[i, i].item()) for j in range(7) if j != i)
@@ -159,7 +153,7 @@ def test_worked_example_of_the_judgement() -> None:
 def test_the_judgement_against_an_argmax(size: int) -> None:
     seen = set()
     for seed in range(20):
-        evidence = (8 * (2 * random(size, size, seed=seed) - 1) + 3 * torch.eye(size)).exp()
+        evidence = (8 * (2 * uniform(size, size, seed=seed) - 1) + 3 * torch.eye(size)).exp()
         mutual = [[(evidence[i, j] + evidence[j, i]).item() for j in range(size)] for i in range(size)]
         expected = [max(range(size), key=row.__getitem__) == i for i, row in enumerate(mutual)]
         found = own_share(evidence)

@@ -6,11 +6,10 @@ from math import exp
 
 import pytest
 import torch
+from similarities import EXAMPLE
 
 from ncbench import losses
 from ncbench_methods.gce import GCE, gce
-
-S = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]], dtype=torch.float64)
 
 
 def probabilities(scores: list[list[float]], tau: float) -> list[float]:
@@ -25,17 +24,17 @@ def probabilities(scores: list[list[float]], tau: float) -> list[float]:
 @pytest.mark.parametrize("tau", [0.05, 0.5])
 @pytest.mark.parametrize("q", [0.1, 0.7, 1.0])
 def test_loss_against_a_naive_one(tau: float, q: float) -> None:
-    expected = sum((1 - p**q) / q for p in probabilities(S.tolist(), tau)) / len(S)
-    assert gce(S, tau, q).item() == pytest.approx(expected, rel=1e-9)
+    expected = sum((1 - p**q) / q for p in probabilities(EXAMPLE.tolist(), tau)) / len(EXAMPLE)
+    assert gce(EXAMPLE, tau, q).item() == pytest.approx(expected, rel=1e-9)
     method = GCE(GCE.Config(tau=tau, q=q))
-    assert method.loss(S, None).item() == pytest.approx(expected)  # type: ignore[arg-type]
+    assert method.loss(EXAMPLE, None).item() == pytest.approx(expected)  # type: ignore[arg-type]
 
 
 def test_its_limits_are_cross_entropy_and_the_mean_absolute_error() -> None:
-    assert gce(S, 0.1, 1e-9).item() == pytest.approx(losses.info_nce(S, 0.1).item(), rel=1e-6)
+    assert gce(EXAMPLE, 0.1, 1e-9).item() == pytest.approx(losses.info_nce(EXAMPLE, 0.1).item(), rel=1e-6)
     # Of one-hot labels, the absolute error summed over all classes is 2 - 2 p.
-    error = sum(2 - 2 * p for p in probabilities(S.tolist(), 0.1)) / 2 / len(S)
-    assert gce(S, 0.1, 1.0).item() == pytest.approx(error)
+    error = sum(2 - 2 * p for p in probabilities(EXAMPLE.tolist(), 0.1)) / 2 / len(EXAMPLE)
+    assert gce(EXAMPLE, 0.1, 1.0).item() == pytest.approx(error)
 
 
 @pytest.mark.parametrize("q", [0.2, 0.7, 1.0])

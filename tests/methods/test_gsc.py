@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from epochs import train_epoch
+from set_up import set_up
+from similarities import EXAMPLE, uniform
 from sklearn.mixture import GaussianMixture
 from sources import Source
 from torch import Tensor
@@ -26,30 +28,21 @@ from ncbench_methods.gsc import GSC, matching, neighbourhoods
 
 MakeTask = Callable[..., Task]
 
-S = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]], dtype=torch.float64)
 OF_IMAGES = torch.tensor([[0.9, 0.4, 0.2], [0.4, 0.9, 0.3], [0.2, 0.3, 0.9]], dtype=torch.float64)
 OF_CAPTIONS = torch.tensor([[0.9, 0.5, 0.3], [0.4, 0.9, 0.7], [0.1, 0.6, 0.9]], dtype=torch.float64)
 WEIGHTS = torch.tensor([1, 0.6, 0.2], dtype=torch.float64)
 
-
-def make(task: Task, **settings: Any) -> Any:
-    method = GSC(GSC.Config(**{"batch_size": 8, "lr": 1e-2, **settings}))
-    method.setup(task)
-    return method
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+make = partial(set_up, GSC)
 
 
 # Measures and losses.
 
 
 def test_worked_example_across() -> None:
-    rows, columns = (-(matrix / 0.07).log_softmax(1).diagonal() for matrix in (S, S.T))
+    rows, columns = (-(matrix / 0.07).log_softmax(1).diagonal() for matrix in (EXAMPLE, EXAMPLE.T))
     assert rows.tolist() == pytest.approx([0.111639, 1.117267, 0.400680], abs=1e-6)
     assert columns.tolist() == pytest.approx([0.003482, 0.474282, 2.255234], abs=1e-6)
-    losses, q = matching(S, 0.07)
+    losses, q = matching(EXAMPLE, 0.07)
     assert losses.tolist() == pytest.approx(((rows + columns) / 2).tolist(), abs=1e-12)
     assert q.tolist() == pytest.approx([0.945445, 0.474752, 0.387357], abs=1e-6)
     assert (WEIGHTS * losses).mean().item() == pytest.approx(0.266872, abs=1e-6)
@@ -61,13 +54,13 @@ def test_worked_example_within() -> None:
     assert z.tolist() == pytest.approx([0.997932, 0.993240, 0.872937], abs=1e-6)
     within = (WEIGHTS * losses).mean().item()
     assert within == pytest.approx(0.548062, abs=1e-6)
-    across = (WEIGHTS * matching(S, 0.07)[0]).mean().item()
+    across = (WEIGHTS * matching(EXAMPLE, 0.07)[0]).mean().item()
     assert across + 0.01 * within == pytest.approx(0.272353, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [2, 7])
 def test_measures_against_naive_loops(size: int) -> None:
-    scores, of_images, of_captions, weights = (random(*shape, seed=size) for shape in [(size, size)] * 3 + [(size,)])
+    scores, of_images, of_captions, weights = (uniform(*shape, seed=size) for shape in [(size, size)] * 3 + [(size,)])
     of_captions = of_captions.roll(1, 0)
     losses, q = matching(scores, 0.3)
     inner, z = neighbourhoods(of_images, of_captions, weights)
@@ -86,8 +79,8 @@ def test_measures_against_naive_loops(size: int) -> None:
 
 
 def test_gradients_flow_into_scores_and_not_into_measures() -> None:
-    matrices = [random(4, 4, seed=seed).requires_grad_() for seed in range(3)]
-    weights = random(4, seed=3)
+    matrices = [uniform(4, 4, seed=seed).requires_grad_() for seed in range(3)]
+    weights = uniform(4, seed=3)
     assert torch.autograd.gradcheck(lambda scores: matching(scores, 0.3)[0], matrices[0])
     assert torch.autograd.gradcheck(lambda *within: neighbourhoods(*within, weights)[0], matrices[1:])
     assert not matching(matrices[0], 0.3)[1].requires_grad

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from epochs import train_epoch
 from hypothesis import given
@@ -14,9 +13,7 @@ from hypothesis import strategies as st
 from l2rm_split import L2RMSplit, recentred
 
 from ncbench import Batch, Task, losses
-from ncbench.data.dataset import Dataset
 from ncbench.method.registry import load_method
-from ncbench.noise.registry import draw_noise
 from ncbench_methods.l2rm import L2RM
 
 MakeTask = Callable[..., Task]
@@ -26,11 +23,6 @@ SMALL: dict[str, Any] = {"batch_size": 8, "queue": 8, "reg": 0.07, "warmup": 0.0
 def two_epochs(method: Any, task: Task) -> list[float]:
     method.setup(task)
     return [scalars["loss"] for epoch in range(2) for scalars in train_epoch(method, epoch)]
-
-
-@pytest.fixture
-def noisy(tiny: Dataset) -> np.ndarray:
-    return draw_noise("shuffle-captions", 0.4, tiny.splits["train"], 1).claimed
 
 
 def test_it_is_l2rm_by_default(make_task: MakeTask, noisy: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from epochs import train_epoch
 from scipy import stats
+from similarities import EXAMPLE
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
@@ -46,7 +47,7 @@ def test_margins() -> None:
 
 
 def test_a_margin_belongs_to_the_anchor_in_both_directions(make_task: MakeTask) -> None:
-    S = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]])
+    S = EXAMPLE.float()
     margins = [0.168966, 0.138462, 0.1]
     expected = sum(
         max(0, *(margins[i] + S[i, j].item() - S[i, i].item() for j in range(3) if j != i))

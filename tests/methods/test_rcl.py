@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, get_args, get_type_hints
+from functools import partial
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from epochs import train_epoch
+from set_up import set_up
+from similarities import EXAMPLE
 from torch import Tensor
 
 from ncbench import Task
@@ -18,7 +21,6 @@ from ncbench_methods.rcl import FORMS, RCL, complementary_loss, log_complement
 
 MakeTask = Callable[..., Task]
 
-EXAMPLE = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]])
 
 NAIVE: dict[str, Callable[[float, float], float]] = {
     "log": lambda p, q: -math.log(1 - p),
@@ -33,10 +35,7 @@ def off_diagonal(size: int) -> Tensor:
     return ~torch.eye(size, dtype=torch.bool)
 
 
-def make(task: Task, **settings: Any) -> Any:
-    method = RCL(RCL.Config(**{"batch_size": 8, "lr": 1e-2, **settings}))
-    method.setup(task)
-    return method
+make = partial(set_up, RCL)
 
 
 # What negatives cost.

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from epochs import train_epoch
+from set_up import set_up
+from similarities import EXAMPLE
 from torch import Tensor
 
 from ncbench import Method, Task, UserError
@@ -23,14 +25,6 @@ from ncbench_methods.rce import RCE
 from ncbench_methods.triplet import Triplet
 
 MakeTask = Callable[..., Task]
-
-EXAMPLE = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]])
-
-
-def make(kind: type[Method], task: Task, **settings: Any) -> Any:
-    method = kind(kind.Config(**{"batch_size": 8, "lr": 1e-2, **settings}))
-    method.setup(task)
-    return method
 
 
 def told(task: Task, clean: np.ndarray) -> Task:
@@ -100,7 +94,7 @@ def plain_loss(kind: type[Method], S: Tensor, tau: float) -> Tensor:
 @pytest.mark.parametrize("kind", [InfoNCE, RCE])
 def test_updates_are_those_of_a_plain_loop(kind: type[Method], make_task: MakeTask) -> None:
     """Every pair once, in the order of the stream, clipped Adam at a rate that falls."""
-    method = make(kind, make_task(2.0), clip=0.5, decay_every=0.4, tau=0.1)
+    method = set_up(kind, make_task(2.0), clip=0.5, decay_every=0.4, tau=0.1)
     for epoch in range(2):
         list(train_epoch(method, epoch))
 
@@ -122,22 +116,22 @@ def test_updates_are_those_of_a_plain_loop(kind: type[Method], make_task: MakeTa
 
 @pytest.mark.parametrize("kind", [InfoNCE, RCE])
 def test_training_lowers_the_loss(kind: type[Method], make_task: MakeTask) -> None:
-    method = make(kind, make_task())
+    method = set_up(kind, make_task())
     epochs = [np.mean([scalars["loss"] for scalars in train_epoch(method, epoch)]) for epoch in range(8)]
     assert epochs[-1] < 0.8 * epochs[0]
 
 
 @pytest.mark.parametrize("kind", [InfoNCE, RCE])
 def test_mode_budget_and_short_batches(kind: type[Method], make_task: MakeTask) -> None:
-    method = make(kind, make_task(budget=0.5, backbone="saf"))
+    method = set_up(kind, make_task(budget=0.5, backbone="saf"))
     method.backbone.eval()
     updates = train_epoch(method, 0)
     next(updates)
     assert method.backbone.training
     with pytest.raises(BudgetSpent):
         list(updates)
-    assert len(list(train_epoch(make(kind, make_task(), batch_size=46), 0))) == 2
-    assert len(list(train_epoch(make(kind, make_task(), batch_size=47), 0))) == 1
+    assert len(list(train_epoch(set_up(kind, make_task(), batch_size=46), 0))) == 2
+    assert len(list(train_epoch(set_up(kind, make_task(), batch_size=47), 0))) == 1
 
 
 def test_published_settings() -> None:
@@ -160,7 +154,7 @@ def test_presets_are_configs(kind: type[Method]) -> None:
 
 @pytest.mark.parametrize("kind", [InfoNCE, RCE, Oracle])
 def test_no_beliefs(kind: type[Method], make_task: MakeTask) -> None:
-    method = make(kind, told(make_task(), np.ones(48, bool)))
+    method = set_up(kind, told(make_task(), np.ones(48, bool)))
     list(train_epoch(method, 0))
     assert method.pair_scores() is None
     assert method.rematches() is None
@@ -177,7 +171,7 @@ def test_only_the_oracle_needs_the_truth() -> None:
 def test_the_oracle_takes_every_clean_pair_once_an_epoch_and_no_other(
     make_task: MakeTask, true: np.ndarray, claimed: np.ndarray
 ) -> None:
-    method = make(Oracle, told(make_task(claimed=claimed), claimed == true))
+    method = set_up(Oracle, told(make_task(claimed=claimed), claimed == true))
     view, taken = method.task.data, []
     original = view.batch
 
@@ -205,8 +199,8 @@ def weights_after(method: Any, epochs: int = 2) -> list[Tensor]:
 def test_the_oracle_is_triplet_where_all_pairs_are_clean(make_task: MakeTask) -> None:
     """With a warm-up of mean negatives, hardest negatives, and a falling learning rate within its two epochs."""
     settings = {"warmup": 0.3, "decay_every": 0.4, "clip": 0.5, "margin": 0.3}
-    ours = weights_after(make(Oracle, told(make_task(2.0), np.ones(48, bool)), **settings))
-    theirs = weights_after(make(Triplet, make_task(2.0), **settings))
+    ours = weights_after(set_up(Oracle, told(make_task(2.0), np.ones(48, bool)), **settings))
+    theirs = weights_after(set_up(Triplet, make_task(2.0), **settings))
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
@@ -215,22 +209,22 @@ def test_claims_of_mismatched_pairs_do_not_reach_the_oracle(
 ) -> None:
     clean = claimed == true
     other = np.where(clean, true, (true + 1) % 24)
-    weights = [weights_after(make(Oracle, told(make_task(claimed=pairs), clean))) for pairs in (claimed, other)]
+    weights = [weights_after(set_up(Oracle, told(make_task(claimed=pairs), clean))) for pairs in (claimed, other)]
     assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
-    believing = [weights_after(make(Triplet, make_task(claimed=pairs))) for pairs in (claimed, other)]
+    believing = [weights_after(set_up(Triplet, make_task(claimed=pairs))) for pairs in (claimed, other)]
     assert not all(torch.equal(one, two) for one, two in zip(*believing, strict=True))
 
 
 def test_the_oracle_must_be_told(make_task: MakeTask) -> None:
     with pytest.raises(ValueError, match=r"task\.truth is None"):
-        make(Oracle, make_task())
+        set_up(Oracle, make_task())
 
 
 @pytest.mark.parametrize("n_clean", [0, 1, 2])
 def test_the_oracle_needs_two_clean_pairs(n_clean: int, make_task: MakeTask) -> None:
     task = told(make_task(), np.arange(48) < n_clean)
     if n_clean == 2:
-        assert len(list(train_epoch(make(Oracle, task), 0))) == 1
+        assert len(list(train_epoch(set_up(Oracle, task), 0))) == 1
         return
     with pytest.raises(UserError, match=f"at least two clean pairs, found {n_clean}; lower --noise"):
-        make(Oracle, task)
+        set_up(Oracle, task)

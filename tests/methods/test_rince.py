@@ -6,11 +6,10 @@ from math import exp
 
 import pytest
 import torch
+from similarities import EXAMPLE
 
 from ncbench import losses
 from ncbench_methods.rince import RINCE, rince
-
-S = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]], dtype=torch.float64)
 
 
 def naive(scores: list[list[float]], tau: float, q: float, density: float) -> float:
@@ -26,13 +25,13 @@ def naive(scores: list[list[float]], tau: float, q: float, density: float) -> fl
 @pytest.mark.parametrize("tau", [0.1, 0.5])
 @pytest.mark.parametrize(("q", "density"), [(0.1, 0.01), (0.5, 0.025), (1.0, 0.3)])
 def test_loss_against_a_naive_one(tau: float, q: float, density: float) -> None:
-    assert rince(S, tau, q, density).item() == pytest.approx(naive(S.tolist(), tau, q, density), rel=1e-9)
+    assert rince(EXAMPLE, tau, q, density).item() == pytest.approx(naive(EXAMPLE.tolist(), tau, q, density), rel=1e-9)
 
 
 def test_for_small_q_gradients_are_those_of_info_nce() -> None:
     grads = []
     for loss in (lambda s: rince(s, 0.2, 1e-6, 0.5), lambda s: losses.info_nce(s, 0.2)):
-        scores = S.clone().requires_grad_()
+        scores = EXAMPLE.clone().requires_grad_()
         loss(scores).backward()
         grads.append(scores.grad)
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
@@ -41,7 +40,7 @@ def test_for_small_q_gradients_are_those_of_info_nce() -> None:
 def test_for_q_1_all_pairs_of_a_row_pull_and_push_alike() -> None:
     """Symmetric: the loss summed over all possible partners of an image does not depend on which one is right."""
     tau, density, size = 0.3, 1 / 3, 3
-    line = (S[0] / tau).exp()
+    line = (EXAMPLE[0] / tau).exp()
     total = sum(-line[k] + density * line.sum() for k in range(size))
     assert total.item() == pytest.approx(0, abs=1e-9)
 
@@ -49,7 +48,7 @@ def test_for_q_1_all_pairs_of_a_row_pull_and_push_alike() -> None:
 def test_the_method_uses_its_settings() -> None:
     config = RINCE.Config(tau=0.3, q=0.4, density=0.2)
     method = RINCE(config)
-    assert method.loss(S, None).item() == pytest.approx(naive(S.tolist(), 0.3, 0.4, 0.2))  # type: ignore[arg-type]
+    assert method.loss(EXAMPLE, None).item() == pytest.approx(naive(EXAMPLE.tolist(), 0.3, 0.4, 0.2))  # type: ignore[arg-type]
 
 
 def test_gradients_are_finite_at_the_ends_of_settings() -> None:
