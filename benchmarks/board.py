@@ -21,8 +21,8 @@ Parts:
   warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and
              under shuffled images, where it is the best in its paper, but not here
   split      L2RM with a stricter split, a robust loss for the pairs that it keeps, or a shorter warm-up, at 0.8
-  late       what falls with `sgr`, given more time: L2RM with a later split, RCE with a later decay, half its
-             learning rate, or the temperature of L2RM's warm-up
+  sgr        what falls with `sgr` at 0.8, given more time or smaller steps: L2RM with a later split, RCE with a later decay
+             (at 0.4 too), RCE and RCL with half their learning rates
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
@@ -85,13 +85,10 @@ LATE_WARMUP = 0.7
 """Share of the budget before L2RM's split; the preset has 0.39."""
 
 LATE_DECAY = 0.63
-"""Share of the budget between two decays, as in the preset of RCL, which learns with `sgr`; that of RCE has 0.35."""
+"""Share of the budget between two decays, as in the preset of RCL; that of RCE has 0.35."""
 
-SLOW_RATE = 0.0013
-"""Half the learning rate of RCE's preset."""
-
-WARMUP_TAU = 0.05
-"""Temperature of RCE in L2RM's warm-up; the preset of RCE alone has 0.073."""
+HALVED = {"rce": 0.0013, "rcl": 0.00165}
+"""Half the learning rates of the presets."""
 
 Words = Sequence[str]
 
@@ -179,11 +176,10 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
             *(word for change in SPLITS for word in ("--variant", f"l2rm-split.{change}")),
         ]
     ],
-    "late": lambda runs: [
+    "sgr": lambda runs: [
         with_sgr(f"l2rm.warmup={LATE_WARMUP}", "0.8"),
         with_sgr(f"rce.decay_every={LATE_DECAY}", "0.4,0.8"),
-        with_sgr(f"rce.lr={SLOW_RATE}", "0.8"),
-        with_sgr(f"rce.tau={WARMUP_TAU}", "0.8"),
+        *(with_sgr(f"{method}.lr={rate}", "0.8") for method, rate in HALVED.items()),
     ],
     "gsc": lambda runs: [
         [

@@ -22,8 +22,9 @@ from ncbench.data.precomp import BATCH_SIZE, SCALE
 from ncbench.data.token_cache import token_ids
 from ncbench.data.tokenise import Tokeniser
 from ncbench.data.vocabulary import Vocabulary
-from ncbench.errors import UserError
+from ncbench.errors import UserError, unknown_name
 from ncbench.method.registry import method_names
+from ncbench.plugins.source_files import is_path
 
 VECTOR_SCORERS: dict[str, type[VectorScorer]] = {"cosine": Cosine, "linear": Linear, "neighbours": Neighbours}
 DEFAULT_METHOD = "l2rm"
@@ -60,8 +61,11 @@ def check_scorers(names: Sequence[str], training: Training, has_vectors: bool = 
     if not names:
         raise UserError("no scorers; name at least one of cosine, linear, neighbours and the methods")
     for name in names:
-        if name not in VECTOR_SCORERS:
-            check_method_can_clean(name, training.backbone, 10**6, has_vectors)
+        if name in VECTOR_SCORERS:
+            continue
+        if not is_path(name) and name not in method_names():
+            raise unknown_name("scorer", name, {*VECTOR_SCORERS, *method_names()})
+        check_method_can_clean(name, training.backbone, 10**6, has_vectors)
 
 
 def run_scorers(

@@ -24,6 +24,7 @@ from ncbench.cli.doctor import doctor
 from ncbench.cli.eval import evaluate
 from ncbench.cli.methods import methods
 from ncbench.cli.noise import noise
+from ncbench.cli.options.parameters import CommaList
 from ncbench.cli.replay import replay
 from ncbench.cli.report import report
 from ncbench.cli.run import run
@@ -66,9 +67,17 @@ def _one_line(message: str) -> str:
 
 
 def _usage_error(error: click.UsageError) -> click.UsageError:
-    """Return the error, to be printed in one line: click would print the usage too."""
+    """Return the error, to be printed in one line: click would print the usage too.
+
+    An extra argument of a command that takes lists may be an item behind a space.
+    """
+    known = error.ctx.command.params if error.ctx else []
+    lists = [option.opts[0] for option in known if isinstance(option.type, CommaList)]
+    message = printable(error.message)
+    if lists and "unexpected extra argument" in message:
+        message += f". Separate the items of a list by commas: {lists[0]} A,B,C."
     error.ctx = None
-    vars(error)["message"] = printable(error.message)  # an attribute that click declares as final
+    vars(error)["message"] = message  # an attribute that click declares as final
     return error
 
 

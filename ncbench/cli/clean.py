@@ -51,13 +51,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="What decides: the estimated noise ratio and its interval, P(mismatched), or a fixed share.",
 )
-@click.option(
-    "--drop-from", type=float, default=0.8, show_default=True, metavar="P", help="For threshold: drop from this P."
-)
-@click.option(
-    "--review-from", type=float, default=0.2, show_default=True, metavar="P", help="For threshold: review from this P."
-)
-@click.option("--share", type=float, default=0.0, metavar="S", help="For share: drop exactly this share of the pairs.")
+@click.option("--drop-from", type=float, metavar="P", help="For threshold: drop from this P.  [default: 0.8]")
+@click.option("--review-from", type=float, metavar="P", help="For threshold: review from this P.  [default: 0.2]")
+@click.option("--share", type=float, metavar="S", help="For share: drop exactly this share of the pairs.")
 @click.option("--backbone", default="vse", show_default=True, metavar="NAME", help="Network that methods train.")
 @click.option(
     "--epochs",
@@ -85,9 +81,9 @@ def clean(
     model: str,
     scorers: tuple[str, ...] | None,
     rule: str,
-    drop_from: float,
-    review_from: float,
-    share: float,
+    drop_from: float | None,
+    review_from: float | None,
+    share: float | None,
     backbone: str,
     epochs: float,
     folds: int,

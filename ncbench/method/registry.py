@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,9 @@ def load_method(name: str, *, run_found: bool = True) -> type[Method]:
             f"method {name!r}: {found.__name__} has no dataclass Config; start it with `@dataclass(frozen=True) class "
             "Config(TrainingSettings)`."
         )
+    if isabstract(found):
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise UserError(f"method {name!r}: {found.__name__} does not implement {lacking}.")
     if digest:
         found.source = digest
     return found

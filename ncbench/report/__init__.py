@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,7 +41,8 @@ def write_report(
 
     `curves`, which returns what `load_training_curves` does, adds figures of dev rSum and beliefs against training
     work. Figures of examples need the dataset, which is read from `data_root` if it has files of its own; if it cannot
-    be read, `warn` receives the reason. `html` adds index.html, one page with everything, figures included. `computed`
+    be read, `warn` receives the reason. It is also given the number of runs that the page before had and this one
+    lacks. `html` adds index.html, one page with everything, figures included. `computed`
     is what earlier reports computed from these records.
     Raises UserError for damaged records and where a folder holds a README.md that is not a page of a leaderboard,
     OSError if `out` cannot be written.
@@ -63,6 +65,8 @@ def write_report(
         if len(sound(board.runs)):
             figures = draw_all(_sound(board, computed), curves, folder / FIGURES_FOLDER, data_root, warn, computed)
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
+        if lost := len(_ids_in(runs) - set(board.runs["id"])):
+            warn(f"{text} had {lost:,} runs that this report lacks, and is replaced; to keep it, choose another --out")
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
         shown = repr((figures, board.problems, [table.cells() for table in board.published]))
         write_text(text, computed.value(f"page {shown}", board.runs, str, partial(page, board, figures)))
@@ -85,6 +89,15 @@ def _sound(board: Leaderboard, computed: Computed) -> Leaderboard:
 
     runs = sound(board.runs)
     return board if len(runs) == len(board.runs) else replace(board, runs=runs, comparisons=comparisons(runs, computed))
+
+
+def _ids_in(runs: Path) -> set[str]:
+    """Return the ids in a table of runs; none if there is no such table."""
+    try:
+        with runs.open(encoding="utf-8", newline="") as file:
+            return {row["id"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return set()
 
 
 def _check_folder(folder: Path) -> None:

@@ -43,7 +43,10 @@ NAMES = [
     ("--method triplet --protocol file", ("noise protocol 'file' needs an index file; use file:PATH",)),
     ("--method triplet --protocol shuffle-images:x", ("'shuffle-images:x'", "use shuffle-images, or file:PATH")),
     ("--method triplet --nosie 0.2", ("No such option '--nosie'", "--noise")),
-    ("--method triplet extra", ("unexpected extra argument (extra)",)),
+    (
+        "--method triplet extra",
+        ("unexpected extra argument (extra). Separate the items of a list by commas: --method A,",),
+    ),
     ("--method triplet --precision bf17", ("--precision", "'bf17' is not one of 'float32', 'tf32', 'bf16'.")),
     *(
         (

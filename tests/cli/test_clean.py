@@ -239,9 +239,10 @@ def table(*rows: str) -> None:
     ("rows", "message"),
     [
         (["file,a,b", "1.jpg,x,y"], "pairs.csv: cannot tell which column holds the captions; name it with --captions"),
-        (["caption,other", "x,y"], "no column holds pictures or the names of picture files"),
+        (["caption,other", "x,y"], "no column holds pictures or the names of picture files; name it with --images"),
         (["file,caption", "1.jpg,a,dog"], "pairs.csv:2: found 3 columns, expected 2 (file, caption); quote cells"),
         (["file,caption", "1.jpg,a dog"], "pairs.csv, row 0: '1.jpg' cannot be read in"),
+        (["file,caption", "1.jpg,a dog"], "with --skip-bad, or name the folder of the pictures with --pictures DIR."),
         (["file,caption", '1.jpg,"a dog'], "unexpected end of data"),
         (["file,file", "1.jpg,a dog"], "names of columns are empty or used twice"),
         (["file,caption,verdict", "1.jpg,a dog,x"], "already has a column 'verdict'"),

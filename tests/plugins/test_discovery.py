@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from torch import Tensor
 
-from ncbench import Method, Settings, UserError
+from ncbench import Batch, Method, Settings, SingleNetwork, UserError
 from ncbench.data.dataset import Dataset
 from ncbench.data.registry import dataset_names, dataset_source, load_dataset
 from ncbench.errors import unknown_name
@@ -141,6 +142,18 @@ def test_methods_have_settings(config: object, register: Register) -> None:
         "method 'unset': Other has no dataclass Config; start it with `@dataclass(frozen=True) class "
         "Config(TrainingSettings)`."
     )
+
+
+def test_methods_are_complete(register: Register) -> None:
+    class Halfway(SingleNetwork):
+        name = "halfway"
+
+        def los(self, similarities: Tensor, batch: Batch) -> Tensor:
+            return similarities.sum()
+
+    register("ncbench.methods", "halfway", Halfway)
+    with pytest.raises(UserError, match=r"^method 'halfway': Halfway does not implement loss\.$"):
+        load_method("halfway")
 
 
 def test_methods_are_called_as_they_are_registered(register: Register) -> None:

@@ -246,6 +246,29 @@ def test_a_report_replaces_the_last(record: Record, tmp_path: Path) -> None:
     assert b"better" in after["README.md"]
 
 
+def test_a_page_that_loses_runs_is_not_replaced_in_silence(varied: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "pages", list[str]()
+    frame = load_runs(varied)
+    write_report(leaderboards(frame), out, warn=said.append)
+    write_report(leaderboards(frame), out, warn=said.append)
+    assert said == []
+    toy = frame[frame["dataset"] == "toy"]
+    write_report(leaderboards(toy.iloc[2:]), out, warn=said.append)
+    page = out / "toy" / "README.md"
+    assert said == [f"{page} had 2 runs that this report lacks, and is replaced; to keep it, choose another --out"]
+
+
+@pytest.mark.parametrize("content", [b"", b"name\na\n", b"\xff\xfe", b'id,"a\n1'])
+def test_any_table_of_runs_is_replaced(content: bytes, record: Record, tmp_path: Path) -> None:
+    record()
+    out = tmp_path / "pages"
+    (out / "toy").mkdir(parents=True)
+    (out / "toy" / "runs.csv").write_bytes(content)
+    said = list[str]()
+    write_report(leaderboards(load_runs(tmp_path)), out, warn=said.append)
+    assert len(pd.read_csv(out / "toy" / "runs.csv")) == 1
+
+
 def test_columns_of_a_page_are_those_of_the_tables(record: Record, tmp_path: Path) -> None:
     record()
     (row,) = cells(make(tmp_path))

@@ -92,7 +92,7 @@ def read_content(
     """
     names, describe = source.columns, None if source.columns.image_vectors else descriptor(features)
     seen: dict[bytes, int] = {}
-    skipped, unreadable = SkippedPictures(skip_bad), set[bytes]()
+    skipped, unreadable = SkippedPictures(skip_bad, "--pictures DIR"), set[bytes]()
     of_images, of_captions = _Appended(folder / "features.bin"), _Appended(folder / "vectors.bin")
     image_of_row, counts, first_rows, files = list[int](), list[int](), list[int](), list[str]()
     texts: list[str] = []

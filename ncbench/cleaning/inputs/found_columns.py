@@ -98,7 +98,10 @@ def _checked(found: Columns, kinds: dict[str, Any], first: dict[str, list[str]],
                 f"{where}: cannot tell which columns hold vectors of images and of captions; name them with "
                 f"--image-vectors COL and --text-vectors COL, or --captions COL; found {told}"
             )
-        raise UserError(f"{where}: no column holds pictures or the names of picture files; --images COL; found {told}")
+        raise UserError(
+            f"{where}: no column holds pictures or the names of picture files; name it with --images COL, or one of "
+            f"vectors with --image-vectors COL; found {told}"
+        )
     if not found.text_vectors and not found.captions:
         raise UserError(
             f"{where}: cannot tell which column holds the captions; name it with --captions COL; found {told}"

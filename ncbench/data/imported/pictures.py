@@ -29,16 +29,20 @@ class BadPictureError(UserError):
 
 
 class SkippedPictures:
-    """The pictures that were left out, if `wanted`: why, one line each, in the order of the input."""
+    """The pictures that were left out, if `wanted`: why, one line each, in the order of the input.
 
-    def __init__(self, wanted: bool) -> None:
+    `elsewhere` is the option that names the folder of pictures, if there is one.
+    """
+
+    def __init__(self, wanted: bool, elsewhere: str = "") -> None:
         self.wanted = wanted
+        self.elsewhere = f", or name the folder of the pictures with {elsewhere}" if elsewhere else ""
         self.lines: list[str] = []
 
     def add(self, error: BadPictureError) -> None:
-        """Note a picture. Raises UserError, which names the option, if pictures must not be left out."""
+        """Note a picture. Raises UserError, which names the options, if pictures must not be left out."""
         if not self.wanted:
-            raise UserError(f"{error}, or leave such pictures out with --skip-bad") from error
+            raise UserError(f"{error}, or leave such pictures out with --skip-bad{self.elsewhere}") from error
         self.lines.append(str(error))
 
 
