@@ -21,8 +21,8 @@ Parts:
   warmup     L2RM with longer warm-ups at 0.8: under shuffled captions, where it fails with one of three seeds, and
              under shuffled images, where it is the best in its paper, but not here
   split      L2RM with a stricter split, a robust loss for the pairs that it keeps, or a shorter warm-up, at 0.8
-  sgr        what falls with `sgr` at 0.8, given more time or smaller steps: L2RM with a later split, RCE with a later decay
-             (at 0.4 too), RCE and RCL with half their learning rates
+  sgr        what falls with `sgr` at 0.8, given more time or smaller steps: L2RM with a later split, RCE with a later
+             decay (at 0.4 too), RCE and RCL with half their learning rates
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
