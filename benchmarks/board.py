@@ -22,7 +22,7 @@ Parts:
              under shuffled images, where it is the best in its paper, but not here
   split      L2RM with a stricter split, a robust loss for the pairs that it keeps, or a shorter warm-up, at 0.8
   sgr        what falls with `sgr` at 0.8, given more time or smaller steps: L2RM with a later split, RCE with a later
-             decay (at 0.4 too), RCE and RCL with half their learning rates
+             decay (at 0.4 too), RCE and RCL with half their learning rates, RCL with twice the budget
   gsc        GSC without its weights, and without its contrast of neighbourhoods, on clean pairs and at 0.4
 
 Each part is one or more `ncbench run` commands, which are printed and executed one after the other. Finished runs are
@@ -180,6 +180,7 @@ PARTS: Mapping[str, Callable[[Path], Sequence[Words]]] = {
         with_sgr(f"l2rm.warmup={LATE_WARMUP}", "0.8"),
         with_sgr(f"rce.decay_every={LATE_DECAY}", "0.4,0.8"),
         *(with_sgr(f"{method}.lr={rate}", "0.8") for method, rate in HALVED.items()),
+        command(["rcl"], "0,1", noise="0.8", backbone="sgr", budget=10),
     ],
     "gsc": lambda runs: [
         [
