@@ -55,9 +55,6 @@ def load_method(name: str, *, run_found: bool = True) -> type[Method]:
             f"method {name!r}: {found.__name__} has no dataclass Config; start it with `@dataclass(frozen=True) class "
             "Config(TrainingSettings)`."
         )
-    if isabstract(found):
-        lacking = ", ".join(sorted(found.__abstractmethods__))
-        raise UserError(f"method {name!r}: {found.__name__} does not implement {lacking}.")
     if digest:
         found.source = digest
     return found
@@ -85,7 +82,13 @@ def _methods_in(module: ModuleType) -> list[type[Method]]:
 
 
 def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
-    """Return the Config of `method` with `settings`. Raises UserError for settings that the Config refuses."""
+    """Return the Config of `method` with `settings`, for a run.
+
+    Raises UserError for settings that the Config refuses, and for a method that lacks a part, such as its loss.
+    """
+    if isabstract(method):
+        lacking = ", ".join(sorted(method.__abstractmethods__))
+        raise UserError(f"method {method.name!r}: {method.__name__} does not implement {lacking}.")
     try:
         return method.Config(**settings)
     except (TypeError, ValueError) as error:

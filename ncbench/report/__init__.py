@@ -66,7 +66,7 @@ def write_report(
             figures = draw_all(_sound(board, computed), curves, folder / FIGURES_FOLDER, data_root, warn, computed)
         text, runs = folder / PAGE_FILE, folder / RUNS_FILE
         if lost := len(_ids_in(runs) - set(board.runs["id"])):
-            warn(f"{text} had {lost:,} runs that this report lacks, and is replaced; to keep it, choose another --out")
+            warn(f"{text} had {lost:,} runs that this report lacks; for a page of other runs, choose another --out")
         write_text(runs, csv_text(board.runs.drop(columns="folder")))
         shown = repr((figures, board.problems, [table.cells() for table in board.published]))
         write_text(text, computed.value(f"page {shown}", board.runs, str, partial(page, board, figures)))

@@ -255,7 +255,7 @@ def test_a_page_that_loses_runs_is_not_replaced_in_silence(varied: Path, tmp_pat
     toy = frame[frame["dataset"] == "toy"]
     write_report(leaderboards(toy.iloc[2:]), out, warn=said.append)
     page = out / "toy" / "README.md"
-    assert said == [f"{page} had 2 runs that this report lacks, and is replaced; to keep it, choose another --out"]
+    assert said == [f"{page} had 2 runs that this report lacks; for a page of other runs, choose another --out"]
 
 
 @pytest.mark.parametrize("content", [b"", b"name\na\n", b"\xff\xfe", b'id,"a\n1'])
