@@ -42,6 +42,7 @@ def refuse_from(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> list
     return flushed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_disk_that_fills_up_at_any_moment(
     toy_run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
