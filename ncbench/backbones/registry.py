@@ -8,13 +8,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from importlib import import_module
-from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ncbench.errors import UserError, unknown_name
-from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of
+from ncbench.plugins.discovery import check_complete, check_name, check_names_match, find_plugin, names_of
 from ncbench.plugins.source_files import Kind, Offer, has_function, is_path, offer_of_class
 
 if TYPE_CHECKING:
@@ -111,9 +110,7 @@ def load_backbone(name: str, *, run_found: bool = True) -> type[Backbone]:
     if not isinstance(getattr(found, "name", None), str):
         raise UserError(f"backbone {name!r}: {found.__name__} has no name; set the class attribute `name`.")
     check_names_match(KIND, name, found)
-    if isabstract(found):
-        lacking = ", ".join(sorted(found.__abstractmethods__))
-        raise UserError(f"backbone {name!r}: {found.__name__} does not implement {lacking}.")
+    check_complete(KIND, name, found)
     if found.name in {*BACKBONES, *SHORT_NAMES}:
         raise UserError(f"backbone {name!r}: {found.name!r} is the name of a built-in backbone; choose another name.")
     if digest:

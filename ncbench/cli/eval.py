@@ -105,8 +105,8 @@ def evaluate(
 ) -> None:
     """Evaluate released checkpoints or finished runs.
 
-    Reads the SGR and SAF checkpoints released with SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM, VSE-infinity of CRCL
-    and SCAN. Code in checkpoint files is never executed.
+    Reads released checkpoints of SGR and SAF (by SGRAF, NCR, DECL, RCL, BiCro, CRCL and L2RM), of VSE-infinity (by
+    CRCL), and of SCAN. Code in checkpoint files is never executed.
     """
     from ncbench.data.imported.request import with_columns
     from ncbench.data.registry import check_dataset, with_dev_rule

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from ncbench.backbones.registry import defines_backbone
 from ncbench.errors import UserError
 from ncbench.method.base import Method
-from ncbench.plugins.discovery import check_name, check_names_match, find_plugin, names_of, plugin_names
+from ncbench.plugins.discovery import check_complete, check_name, check_names_match, find_plugin, names_of, plugin_names
 from ncbench.plugins.source_files import Kind, Offer, has_function, offer_of_class
 
 GROUP = "ncbench.methods"
@@ -86,9 +85,7 @@ def make_config(method: type[Method], settings: Mapping[str, object]) -> Any:
 
     Raises UserError for settings that the Config refuses, and for a method that lacks a part, such as its loss.
     """
-    if isabstract(method):
-        lacking = ", ".join(sorted(method.__abstractmethods__))
-        raise UserError(f"method {method.name!r}: {method.__name__} does not implement {lacking}.")
+    check_complete(KIND, method.name, method)
     try:
         return method.Config(**settings)
     except (TypeError, ValueError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from inspect import isabstract
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, Protocol, TypeVar, cast
@@ -196,6 +197,13 @@ def describe_plugins(
             yield error
         else:
             yield Described(name, summary(found), None, found)
+
+
+def check_complete(kind: Kind, name: str, found: type) -> None:
+    """Raise UserError if the class `found`, which is called `name`, does not implement all that it must."""
+    if isabstract(found):
+        lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        raise UserError(f"{kind.noun} {name!r}: {found.__name__} does not implement {lacking}.")
 
 
 def check_names_match(kind: Kind, name: str, found: Named) -> None:

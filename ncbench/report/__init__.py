@@ -41,9 +41,9 @@ def write_report(
 
     `curves`, which returns what `load_training_curves` does, adds figures of dev rSum and beliefs against training
     work. Figures of examples need the dataset, which is read from `data_root` if it has files of its own; if it cannot
-    be read, `warn` receives the reason. It is also given the number of runs that the page before had and this one
-    lacks. `html` adds index.html, one page with everything, figures included. `computed`
-    is what earlier reports computed from these records.
+    be read, `warn` receives the reason. It also receives a line where a page replaces one with runs that this one
+    lacks. `html` adds index.html, one page with everything, figures included. `computed` is what earlier reports
+    computed from these records.
     Raises UserError for damaged records and where a folder holds a README.md that is not a page of a leaderboard,
     OSError if `out` cannot be written.
     """

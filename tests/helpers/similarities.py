@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 EXAMPLE = torch.tensor([[0.70, 0.55, 0.20], [0.30, 0.60, 0.65], [0.10, 0.45, 0.50]], dtype=torch.float64)
-"""Three pairs of images (rows) and captions (columns), the third nearly matched by the second image."""
+"""Three pairs of images (rows) and captions (columns), the third caption fits the second image better than its own."""
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
